@@ -1,0 +1,123 @@
+"""Every environment variable that accel reads, each in one function, read at the time of the call."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+OpsPolicy = Literal["auto", "native", "reference"]
+_POLICIES: Mapping[str, OpsPolicy] = {
+    "": "auto",
+    "auto": "auto",
+    "native": "native",
+    "reference": "reference",
+}
+_FALSE = frozenset({"", "0", "false", "no", "off"})
+
+
+def _text(name: str) -> str:
+    return os.environ.get(name, "").strip()
+
+
+def _positive_int(name: str) -> int | None:
+    text = _text(name)
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise ValueError(f"{name}={text!r}: expected a positive whole number.")
+    return int(text)
+
+
+def _folders(name: str) -> tuple[Path, ...]:
+    return tuple(Path(part) for part in os.environ.get(name, "").split(os.pathsep) if part.strip())
+
+
+def accelerator() -> str:
+    """``ACCELERATOR``: the backend asked for, as written; ``""`` means detect."""
+    return os.environ.get("ACCELERATOR", "")
+
+
+def ops_policy() -> OpsPolicy:
+    """``ACCEL_OPS``: which rungs may be used; default ``auto``. Raises `ValueError` on others."""
+    text = _text("ACCEL_OPS")
+    if text not in _POLICIES:
+        raise ValueError(f"ACCEL_OPS={text!r}: expected auto, native or reference.")
+    return _POLICIES[text]
+
+
+def cache_dir() -> Path | None:
+    """``ACCEL_CACHE_DIR``: the folder for compiled ops, or ``None`` for the user's cache folder."""
+    text = os.environ.get("ACCEL_CACHE_DIR", "")
+    return Path(text) if text.strip() else None
+
+
+def prebuilt_dirs() -> tuple[Path, ...]:
+    """``ACCEL_PREBUILT_DIR``: read-only folders searched before the cache, in order."""
+    return _folders("ACCEL_PREBUILT_DIR")
+
+
+def cpu_target() -> str:
+    """``ACCEL_CPU_TARGET``: the SIMD level to force, or ``""`` for the best that the CPU has."""
+    return _text("ACCEL_CPU_TARGET").lower()
+
+
+def num_threads() -> int | None:
+    """``ACCEL_NUM_THREADS``: threads for CPU kernels, or ``None``. Raises `ValueError` below 1."""
+    return _positive_int("ACCEL_NUM_THREADS")
+
+
+def local_world_size() -> int:
+    """``LOCAL_WORLD_SIZE``: processes of this job on this machine; 1 where unset or unreadable."""
+    text = _text("LOCAL_WORLD_SIZE")
+    return max(1, int(text)) if text.isascii() and text.isdigit() else 1
+
+
+def deepspeed_mode() -> bool:
+    """``ACCEL_DEEPSPEED``: whether DeepSpeed in this process takes its builders from here."""
+    return _text("ACCEL_DEEPSPEED").lower() not in _FALSE
+
+
+def max_jobs() -> int | None:
+    """``MAX_JOBS``: the most compilers at a time, or ``None``. Raises `ValueError` below 1."""
+    return _positive_int("MAX_JOBS")
+
+
+def cxx() -> tuple[str, ...]:
+    """``CXX``: the C++ compiler's command, split as a shell splits words; empty where unset."""
+    return tuple(shlex.split(os.environ.get("CXX", "")))
+
+
+def nvcc() -> str:
+    """``NVCC``: the path of the CUDA compiler; ``""`` where unset."""
+    return _text("NVCC")
+
+
+def cuda_home() -> Path | None:
+    """``CUDA_HOME``, else ``CUDA_PATH``: the CUDA toolkit's folder, or ``None``."""
+    text = _text("CUDA_HOME") or _text("CUDA_PATH")
+    return Path(text) if text else None
+
+
+def torch_cuda_arch_list() -> str:
+    """``TORCH_CUDA_ARCH_LIST``: the CUDA targets asked for, as written."""
+    return _text("TORCH_CUDA_ARCH_LIST")
+
+
+def cflags() -> tuple[str, ...]:
+    """``CFLAGS`` then ``CXXFLAGS``: the user's compiler flags, split as a shell splits words."""
+    return tuple(shlex.split(os.environ.get("CFLAGS", ""))) + tuple(
+        shlex.split(os.environ.get("CXXFLAGS", ""))
+    )
+
+
+def search_path() -> str:
+    """``PATH``: where commands are looked up."""
+    return os.environ.get("PATH", os.defpath)
+
+
+def visible_devices(name: str) -> str | None:
+    """The variable `name` that limits which devices a process sees, or ``None`` where unset."""
+    return os.environ.get(name)

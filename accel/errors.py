@@ -1,0 +1,85 @@
+"""What can go wrong, as one tree.
+
+AccelError
+├── BackendUnavailable    a known backend cannot be used here
+├── UnknownBackend        no backend has that name (also a ValueError)
+├── UnknownOp             no op has that name (also an AttributeError)
+├── OpUnavailable         a known op has no implementation that may be used here
+├── BuildFailed           a compiler was run and did not produce the library
+├── CacheUntrusted        the cache could have been written by somebody else
+└── Unsupported           a backend lacks a member of the contract (also a NotImplementedError)
+
+Every message says what was asked, what was found, and what to do about it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AccelError(Exception):
+    """Base class of every error that accel raises on purpose."""
+
+
+class BackendUnavailable(AccelError):
+    """The backend that was asked for is known and cannot be used on this machine."""
+
+
+class UnknownBackend(AccelError, ValueError):
+    """No backend of that name is built in, installed or registered."""
+
+
+class UnknownOp(AccelError, AttributeError):
+    """No op or builder of that name is built in, installed or registered."""
+
+
+class OpUnavailable(AccelError):
+    """The op is known, and the policy in force leaves no implementation of it here."""
+
+
+class CacheUntrusted(AccelError):
+    """A folder of compiled code has an owner or a mode that lets others change it."""
+
+
+class Unsupported(AccelError, NotImplementedError):
+    """The backend does not have this member of the contract; the message names a way out."""
+
+
+class BuildFailed(AccelError):
+    """A build ended without a library.
+
+    Attributes:
+        log_path: file with the whole output of the build, or ``None`` where none could be kept.
+        command: the command that failed, as a shell would be given it, or ``""``.
+        first_error: the compiler's first error line with file and line number, or ``""``.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        log_path: str | None = None,
+        command: str = "",
+        first_error: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.log_path = log_path
+        self.command = command
+        self.first_error = first_error
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep the three attributes across pickling, as worker processes need."""
+        state = {
+            "log_path": self.log_path,
+            "command": self.command,
+            "first_error": self.first_error,
+        }
+        return (type(self), (str(self),), state)
+
+
+def suggestion(asked: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the known name closest to `asked`, else ``""``."""
+    by_folded = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(asked.casefold(), by_folded, n=1)
+    return f" Did you mean '{by_folded[close[0]]}'?" if close else ""

@@ -1,0 +1,36 @@
+"""The answer to "can this be used here?": `Accepted` or `Rejected`, never an exception."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Yes. `note` says what was found, for people (``""`` where there is nothing to add)."""
+
+    note: str = ""
+
+    def __bool__(self) -> Literal[True]:
+        """An accepted probe is true."""
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """No. `reason` says what was found; `fix` says what to do (``""`` where nothing helps)."""
+
+    reason: str
+    fix: str = ""
+
+    def __bool__(self) -> Literal[False]:
+        """A rejected probe is false."""
+        return False
+
+    def __str__(self) -> str:
+        """Reason and fix as one text."""
+        return f"{self.reason} {self.fix}".rstrip()
+
+
+Probe = Accepted | Rejected
