@@ -1,0 +1,257 @@
+"""Which backends exist, in what order, and which of them can be used here."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from types import MappingProxyType
+
+from accel.base import Accelerator
+from accel.builders.lookup import register_op as register_op
+from accel.errors import BackendUnavailable, UnknownBackend, suggestion
+from accel.probe import Accepted, Probe, Rejected
+
+ENTRY_POINT_GROUP = "accel.backends"
+PLUGIN_PRIORITY = 100
+_log = logging.getLogger("accel")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One known backend: where its class is, and its place in the order of detection."""
+
+    name: str
+    target: str
+    priority: int
+    hint: str = ""
+    origin: str = "built in"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The verdict on one known backend.
+
+    Attributes:
+        name: the backend's name, as ``ACCELERATOR`` takes it.
+        accepted: whether it can be used here.
+        reason: what was found.
+        fix: what to do about a rejection, or ``""``.
+        error: the traceback of a backend that could not be imported or probed, or ``None``.
+        priority: its place in detection; the highest accepted one is taken.
+        origin: ``built in``, ``registered``, or the package that brings it.
+    """
+
+    name: str
+    accepted: bool
+    reason: str
+    fix: str
+    error: str | None
+    priority: int
+    origin: str
+
+
+_BUILT_IN = MappingProxyType(
+    {
+        entry.name: entry
+        for entry in (
+            Entry("cuda", "accel.cuda:CUDAAccelerator", 400),
+            Entry("xpu", "accel.xpu:XPUAccelerator", 300),
+            Entry("hpu", "accel.hpu:HPUAccelerator", 200),
+            Entry("cpu", "accel.cpu:CPUAccelerator", 0),
+        )
+    }
+)
+_registered: dict[str, Entry] = {}
+_instances: dict[Entry, Accelerator] = {}
+
+
+def register_accelerator(
+    name: str,
+    target: str,
+    *,
+    priority: int = PLUGIN_PRIORITY,
+    hint: str = "",
+    replace: bool = False,
+) -> None:
+    """Make a backend known under `name`; its class is imported when it is first asked for.
+
+    Args:
+        name: what ``ACCELERATOR`` will take: lower-case letters, digits and ``_``.
+        target: where the class is, as ``"module:Class"``.
+        priority: place in detection. Built in are cuda 400, xpu 300, hpu 200 and cpu 0; the
+            default, 100, is asked after every built-in device and before the CPU.
+        hint: the sentence to print when the class cannot be imported, such as what to install.
+        replace: whether another registration of that name may be replaced.
+
+    Raises:
+        ValueError: `name` or `target` is malformed, or `name` is taken by another class.
+    """
+    if not name.isidentifier() or name != name.lower():
+        raise ValueError(f"register_accelerator: {name!r} is not a lower-case identifier.")
+    module, colon, attribute = target.partition(":")
+    if not (module and colon and attribute.isidentifier()):
+        raise ValueError(f"register_accelerator: {target!r} is not of the form 'module:Class'.")
+    entry = Entry(name, target, priority, hint, "registered")
+    taken = _registered.get(name) or _BUILT_IN.get(name)
+    if taken is not None and taken.target != target and not replace:
+        raise ValueError(
+            f"register_accelerator: {name!r} is {taken.target} ({taken.origin}); "
+            f"pass replace=True to put {target} in its place."
+        )
+    _registered[name] = entry
+
+
+def _plugins() -> Iterator[Entry]:
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        package = point.dist.name if point.dist is not None else "an unnamed package"
+        yield Entry(point.name, point.value, PLUGIN_PRIORITY, "", f"package {package}")
+
+
+def _known() -> tuple[dict[str, Entry], list[Candidate]]:
+    """Every backend by name, and the plugins that claim a name that is taken."""
+    entries = {**_BUILT_IN, **_registered}
+    shadowed: list[Candidate] = []
+    for plugin in _plugins():
+        taken = entries.get(plugin.name)
+        if taken is None:
+            entries[plugin.name] = plugin
+        elif taken.target != plugin.target:
+            reason = f"{plugin.target} claims a name that is {taken.target} ({taken.origin})."
+            fix = f"Rename the entry point in {plugin.origin}, or uninstall it."
+            shadowed.append(
+                Candidate(plugin.name, False, reason, fix, None, plugin.priority, plugin.origin)
+            )
+    return entries, shadowed
+
+
+def _load(entry: Entry) -> Accelerator:
+    """Import and construct the strategy of `entry`, once per process."""
+    if entry in _instances:
+        return _instances[entry]
+    module, _, attribute = entry.target.partition(":")
+    backend = getattr(import_module(module), attribute)
+    if not (isinstance(backend, type) and issubclass(backend, Accelerator)):
+        raise TypeError(f"{entry.target} is not a subclass of accel.Accelerator.")
+    if backend.name != entry.name:
+        raise TypeError(
+            f"{entry.target} is registered as {entry.name!r} but its name is {backend.name!r}."
+        )
+    return _instances.setdefault(entry, backend())
+
+
+def _probe(entry: Entry) -> tuple[Probe, str | None]:
+    """Ask a backend whether it can be used; a plugin that raises is rejected, never fatal."""
+    try:
+        verdict = _load(entry).probe()
+    except Exception as error:
+        reason = f"{entry.target} failed: {type(error).__name__}: {error}"
+        fix = entry.hint or f"Mend or uninstall what brings it ({entry.origin})."
+        return Rejected(reason, fix), traceback.format_exc()
+    if not isinstance(verdict, Accepted | Rejected):
+        reason = f"{entry.target}.probe() returned {verdict!r}, not Accepted or Rejected."
+        return Rejected(reason, f"Mend what brings it ({entry.origin})."), None
+    return verdict, None
+
+
+def _judge(entry: Entry) -> Candidate:
+    verdict, error = _probe(entry)
+    reason, fix = (
+        (verdict.note, "") if isinstance(verdict, Accepted) else (verdict.reason, verdict.fix)
+    )
+    return Candidate(
+        entry.name, bool(verdict), reason, fix, error, entry.priority, entry.origin
+    )
+
+
+def _in_order(entries: dict[str, Entry]) -> list[Entry]:
+    return sorted(entries.values(), key=lambda entry: (-entry.priority, entry.name))
+
+
+def candidates() -> list[Candidate]:
+    """Return the verdict on every known backend, in the order in which detection asks them.
+
+    Creates no device context, compiles nothing, prints nothing and raises nothing: a backend that
+    fails is a rejected candidate whose `error` holds the traceback.
+    """
+    entries, shadowed = _known()
+    return [_judge(entry) for entry in _in_order(entries)] + shadowed
+
+
+def detect() -> Accelerator:
+    """Return the accepted backend of the highest priority; log the choice once, with reasons."""
+    verdicts: list[str] = []
+    for entry in _in_order(_known()[0]):
+        verdict, _ = _probe(entry)
+        if verdict:
+            _log.info("chose %s (%s)", entry.name, "; ".join(verdicts) or "first in order")
+            return _load(entry)
+        verdicts.append(f"{entry.name}: {verdict}")
+    raise BackendUnavailable(f"No backend can be used here. {' '.join(verdicts)}")
+
+
+def require(name: str, asked: str) -> Accelerator:
+    """Return the backend `name`, or say why it cannot be had.
+
+    Args:
+        name: the backend's name.
+        asked: how it was asked for, such as ``"ACCELERATOR=xpu"``, for the message.
+
+    Raises:
+        UnknownBackend: nothing of that name is known.
+        BackendUnavailable: it is known and cannot be used here.
+    """
+    entry = {**_BUILT_IN, **_registered}.get(name) or _known()[0].get(name)
+    if entry is None:
+        raise UnknownBackend(_unknown(name, asked))
+    verdict, error = _probe(entry)
+    if isinstance(verdict, Accepted):
+        return _load(entry)
+    unavailable = BackendUnavailable(
+        f"{asked}, but {verdict.reason} {verdict.fix} "
+        f"Unset ACCELERATOR to use what this machine has.".replace("  ", " ")
+    )
+    if error is not None:
+        unavailable.__notes__ = [error]
+    raise unavailable
+
+
+def _unknown(name: str, asked: str) -> str:
+    known = sorted(_known()[0])
+    base = name.strip().partition(":")[0].lower()
+    if name.strip() != name or not base:
+        found = "which has blanks around a name or no name in it."
+    elif ":" in name and base in known:
+        found = (
+            f"which names one device. ACCELERATOR takes the kind ('{base}'); choose the device "
+            f"with the variable that limits visible devices or with set_device()."
+        )
+    else:
+        found = f"which is no known backend.{suggestion(name, known)}"
+    return f"{asked}, {found} Accepted: {', '.join(known)}, or 'auto' or nothing to detect."
+
+
+def for_device_type(kind: str) -> Accelerator:
+    """Return the strategy that drives devices of the torch device type `kind`.
+
+    Raises:
+        UnknownBackend: no known backend drives them.
+    """
+    entries = _known()[0]
+    first = [entries[kind]] if kind in entries else []
+    for entry in first + [entry for entry in _in_order(entries) if entry not in first]:
+        try:
+            strategy = _load(entry)
+        except Exception as error:
+            _log.debug("%s cannot be asked for its device type: %s", entry.name, error)
+            continue
+        if strategy.device_type == kind:
+            return strategy
+    raise UnknownBackend(
+        f"device type {kind!r}, which no known backend drives (known: {', '.join(sorted(entries))}). "
+        f"Register one with accel.register_accelerator()."
+    )
