@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Adam, AdamW and AMSGrad over a list of tensors: one symbol and one struct for every device.
+ *
+ * For every tensor, in float32, with t the step after this call:
+ *   g = grad / *grad_scale, negated with MAXIMIZE
+ *   without ADAMW: g += weight_decay * p            with ADAMW: p *= 1 - lr * weight_decay
+ *   m += (1 - beta1) * (g - m)                      v = beta2 * v + (1 - beta2) * g * g
+ *   s = v, or max_v = max(max_v, v) with AMSGRAD (NaN wins)
+ *   p -= lr / c1 * m / (sqrt(s) / sqrt(c2) + eps)   c_i = 1 - beta_i^t with BIAS_CORRECTION, else 1
+ * L2 decay is skipped, not multiplied by zero, where weight_decay is 0; scalars are prepared in
+ * double. p is the master copy where there is one; the parameter then receives its rounded value.
+ */
+#ifndef ACCEL_ADAM_H
+#define ACCEL_ADAM_H
+
+#include "accel/abi.h"
+
+enum accel_adam_flag {
+  ACCEL_ADAM_ADAMW = 1,           /* decoupled decay; without it weight_decay is L2 */
+  ACCEL_ADAM_BIAS_CORRECTION = 2,
+  ACCEL_ADAM_AMSGRAD = 4,         /* max_exp_avg_sqs is given */
+  ACCEL_ADAM_MAXIMIZE = 8,
+  ACCEL_ADAM_ROLLBACK = 16        /* undo the step that the same arguments did: see accel_adam_step */
+};
+
+/* Pointer arrays (params ... steps) and numels lie in host memory and hold `count` entries. What
+ * the entries of params ... masters and steps point to, and grad_scale, found_inf, noop_flag and
+ * lr_tensor, lie on the device that runs the step. Every tensor is `numel` adjacent elements,
+ * aligned to its element and no further; numel may be 0, and the pointer is then not read. */
+typedef struct accel_adam_args {
+  uint64_t struct_size;          /* sizeof(accel_adam_args) */
+  int64_t count;                 /* tensors; 0 is a step that does nothing */
+  const int64_t *numels;
+  void *const *params;           /* param_dtype */
+  const void *const *grads;      /* grad_dtype, never written */
+  void *const *exp_avgs;         /* state_dtype */
+  void *const *exp_avg_sqs;      /* state_dtype */
+  void *const *max_exp_avg_sqs;  /* state_dtype; null without AMSGRAD */
+  float *const *masters;         /* null: the parameters are the master copy */
+  float *const *steps;           /* steps done before, one float32 each, increased by 1 here
+                                    (not when skipped); null: `step` holds for all */
+  const float *grad_scale;       /* null: 1 */
+  const float *found_inf;        /* null, or skip everything where *found_inf != 0 */
+  const int32_t *noop_flag;      /* null, or skip everything where *noop_flag != 0 */
+  const float *lr_tensor;        /* null: `lr` */
+  double lr;
+  double beta1;
+  double beta2;
+  double eps;
+  double weight_decay;
+  int64_t step;                  /* t itself: 1 in the first call; read where steps is null */
+  uint64_t seed;                 /* of stochastic rounding; a caller gives every step its own */
+  int32_t param_dtype;           /* enum accel_dtype; the same for all tensors of a call */
+  int32_t grad_dtype;
+  int32_t state_dtype;
+  int32_t rounding;              /* enum accel_rounding, of params and states in 16 bits */
+  int32_t num_threads;           /* CPU: at most so many, at least 1; devices ignore it */
+  uint32_t flags;                /* enum accel_adam_flag */
+} accel_adam_args;
+
+/* `stream` is a cudaStream_t or sycl::queue *; the CPU ignores it and returns when done.
+ * With ROLLBACK: beta1 and beta2 must not be 0, AMSGRAD and stochastic rounding are unsupported,
+ * `steps` are decreased instead (t is then the value before), and what was lost to rounding in the
+ * step stays lost. */
+ACCEL_EXPORT int32_t accel_adam_step(const accel_adam_args *args, void *stream);
+
+#endif

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The random bits of stochastic rounding: a pure function of seed, stream and element, so that the
+ * result depends on neither SIMD level nor thread count nor device.
+ *
+ * Stream s of tensor i of a call is key = accel_random_key(seed, i, s), with s 0 for the parameter,
+ * 1, 2, 3 for exp_avg, exp_avg_sq, max_exp_avg_sq (or an op's states in their order). Element e
+ * takes accel_random_bits(key, e): the low 16 bits are added below a bfloat16's last bit, the low 13
+ * below a float16's, and the sum is cut off.
+ */
+#ifndef ACCEL_RANDOM_H
+#define ACCEL_RANDOM_H
+
+#include <stdint.h>
+
+#if defined(__CUDACC__)
+#define ACCEL_INLINE static __host__ __device__ __forceinline__
+#else
+#define ACCEL_INLINE static inline
+#endif
+
+/* splitmix64's finaliser (Steele, Lea, Flood 2014) over the three numbers. */
+ACCEL_INLINE uint64_t accel_random_key(uint64_t seed, uint64_t tensor, uint64_t stream) {
+  uint64_t z = seed + 0x9E3779B97F4A7C15ull * (tensor * 8u + stream + 1u);
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
+  return z ^ (z >> 31);
+}
+
+/* lowbias32 (Wellons 2018) of the element's low half, keyed on both sides; 32-bit steps only, so
+ * that plain loops become vector code. */
+ACCEL_INLINE uint32_t accel_random_bits(uint64_t key, uint64_t element) {
+  uint32_t x = (uint32_t)element ^ (uint32_t)key;
+  x += (uint32_t)(element >> 32) * 0x85EBCA6Bu;
+  x ^= x >> 16;
+  x *= 0x7FEB352Du;
+  x ^= x >> 15;
+  x += (uint32_t)(key >> 32);
+  x *= 0x846CA68Bu;
+  return x ^ (x >> 16);
+}
+
+#endif
