@@ -116,7 +116,7 @@ def accelerator_for(device_or_tensor: Any) -> Accelerator:
             f"accelerator_for: expected a tensor, a torch.device or a device string, "
             f"not {type(device_or_tensor).__name__}."
         )
-    current = _scoped.get() if _open_scopes else _selected
+    current = (_scoped.get() if _open_scopes else None) or _selected
     if current is not None and current.device_type == kind:
         return current
     return registry.for_device_type(kind)

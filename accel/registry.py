@@ -10,6 +10,7 @@ from importlib import import_module
 from types import MappingProxyType
 
 from accel.base import Accelerator
+from accel.builders import lookup
 from accel.builders.lookup import register_op as register_op
 from accel.errors import BackendUnavailable, UnknownBackend, suggestion
 from accel.probe import Accepted, Probe, Rejected
@@ -255,3 +256,34 @@ def for_device_type(kind: str) -> Accelerator:
         f"device type {kind!r}, which no known backend drives (known: {', '.join(sorted(entries))}). "
         f"Register one with accel.register_accelerator()."
     )
+
+
+def builder_names() -> tuple[str, ...]:
+    """Return the names of all op builders, sorted, those of other people's backends included.
+
+    Imports no torch of its own; a backend that cannot be imported here adds no names.
+    """
+    modules: list[str] = []
+    for entry in _known()[0].values():
+        if entry.name in _BUILT_IN:
+            continue
+        try:
+            module = _load(entry).op_builder_dir()
+            lookup.builder_names(module)
+        except Exception as error:
+            _log.debug("%s adds no builder names: %s", entry.name, error)
+            continue
+        modules.append(module)
+    return lookup.builder_names(*modules)
+
+
+def builders_module(backend: str) -> str:
+    """Return the module of a known backend's builders, ``""`` where it has none.
+
+    Raises:
+        UnknownBackend: nothing of that name is known.
+    """
+    entry = _known()[0].get(backend)
+    if entry is None:
+        raise UnknownBackend(_unknown(backend, f"backend {backend!r}"))
+    return _load(entry).op_builder_dir()

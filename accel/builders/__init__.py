@@ -1,0 +1,1 @@
+"""How each op is had on each backend: torch-free declarations, one small class per op."""

@@ -1,0 +1,288 @@
+"""`OpBuilder` and its kinds: how one op is had on one backend, from declaration to loaded op."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from accel import environment
+from accel.errors import AccelError, BuildFailed, OpUnavailable
+from accel.jit import Recipe, acquire, availability, csrc_dir, make_plan
+from accel.probe import Accepted, Probe, Rejected
+
+if TYPE_CHECKING:
+    from accel.jit import Library, Plan
+    from accel.ops.base import Op
+
+_REFERENCE_NOTE = "plain PyTorch, on every device"
+_warned: set[tuple[str, str]] = set()
+
+
+class OpBuilder:
+    """Says how one op is had on one backend. Constructing one has no effects.
+
+    A subclass is a declaration: class attributes, or the methods `sources`, `include_paths`,
+    `cxx_args`, `nvcc_args` and `extra_ldflags` where data cannot say it.
+
+    Attributes:
+        NAME: the op's name, such as ``"fused_adam"``.
+        BUILD_VAR: name of the variable that installers use for this op.
+        backend: name of the backend that the class belongs to.
+        op: where the op's class is, ``"module:Class"``; imported in `load`. Empty for a library
+            that has no call surface here: `load` then returns the `Library`.
+        artifact: stem of the built library; ops that share sources share it. Default: `NAME`.
+        native_sources: paths of the native sources, relative to ``csrc/``.
+        targets: levels or architectures to compile for, all in one library.
+        openmp: whether the sources use OpenMP.
+        language: ``"c++"`` or ``"cuda"``.
+    """
+
+    NAME: ClassVar[str] = ""
+    BUILD_VAR: ClassVar[str] = ""
+    backend: ClassVar[str] = ""
+    op: ClassVar[str] = ""
+    artifact: ClassVar[str] = ""
+    native_sources: ClassVar[tuple[str, ...]] = ()
+    targets: ClassVar[tuple[str, ...]] = ()
+    openmp: ClassVar[bool] = False
+    language: ClassVar[Any] = "c++"
+
+    _loaded: ClassVar[dict[tuple[str, str, str | None], Any]] = {}
+
+    def __init__(self, name: str | None = None) -> None:
+        self.name = name or self.NAME
+
+    def absolute_name(self) -> str:
+        """Return the op's full name, such as ``"accel.ops.adam.FusedAdam"``."""
+        return self.op.replace(":", ".") or f"{type(self).__module__}.{self.name}"
+
+    def sources(self) -> list[str]:
+        """Return the native sources; relative paths are looked up as `recipe` says."""
+        return [str(csrc_dir() / source) for source in self.native_sources]
+
+    def include_paths(self) -> list[str]:
+        """Return the folders of local headers."""
+        return [str(csrc_dir() / "include")]
+
+    def cxx_args(self) -> list[str]:
+        """Return flags for the C++ compiler beyond the engine's own."""
+        return []
+
+    def nvcc_args(self) -> list[str]:
+        """Return flags for the CUDA compiler beyond the engine's own."""
+        return []
+
+    def extra_ldflags(self) -> list[str]:
+        """Return flags for the linker beyond the engine's own."""
+        return []
+
+    def recipe(self) -> Recipe:
+        """Return what is to be built, without asking any tool.
+
+        A relative source or folder is looked up beside the module that defines the builder, then
+        in the current folder.
+
+        Raises:
+            OpUnavailable: the builder declares no native source.
+            FileNotFoundError: a source does not exist.
+        """
+        sources = tuple(self._locate(source) for source in self.sources())
+        if not sources:
+            raise OpUnavailable(
+                f"{type(self).__name__} has no native implementation for {self.backend!r}. "
+                f"load() gives its reference; ACCEL_OPS=native forbids that."
+            )
+        flags = self.nvcc_args() if self.language == "cuda" else self.cxx_args()
+        return Recipe(
+            name=self.artifact or self.name,
+            backend=self.backend,
+            sources=sources,
+            include_dirs=tuple(self._locate(folder) for folder in self.include_paths()),
+            compile_flags=tuple(flag for flag in flags if flag),
+            link_flags=tuple(flag for flag in self.extra_ldflags() if flag),
+            targets=self.targets,
+            language=self.language,
+            openmp=self.openmp,
+        )
+
+    def _locate(self, text: str) -> Path:
+        path = Path(text)
+        if path.is_absolute():
+            return path
+        module = sys.modules.get(type(self).__module__)
+        home = Path(getattr(module, "__file__", None) or ".").parent
+        for folder in (home, Path.cwd()):
+            if (folder / path).exists():
+                return folder / path
+        raise FileNotFoundError(
+            f"{type(self).__name__}: {text!r} is neither in {home} nor in {Path.cwd()}. "
+            f"Give sources() and include_paths() as absolute paths."
+        )
+
+    def plan(self) -> Plan | Rejected:
+        """Return the plan of the build, or why there is none; runs no compiler."""
+        try:
+            return make_plan(self.recipe())
+        except (OpUnavailable, OSError) as error:
+            return Rejected(str(error))
+
+    def rungs(self) -> tuple[tuple[str, Probe], ...]:
+        """Return every rung with its verdict, best first; compiles nothing, raises nothing."""
+        return (*self._native_rungs(), ("portable", self.portable()), ("reference", self._ref()))
+
+    def _native_rungs(self) -> tuple[tuple[str, Probe], ...]:
+        if not self.native_sources and type(self).sources is OpBuilder.sources:
+            none = Rejected(f"no native implementation for {self.backend}.")
+            return (("prebuilt", none), ("jit", none))
+        try:
+            return availability(self.recipe())
+        except (AccelError, OSError) as error:
+            broken = Rejected(str(error))
+            return (("prebuilt", broken), ("jit", broken))
+
+    def portable(self) -> Probe:
+        """Return whether a kernel that is compiled for any device at run time can be used."""
+        return Rejected("no portable kernel.")
+
+    def _ref(self) -> Probe:
+        if self.op:
+            return Accepted(_REFERENCE_NOTE)
+        return Rejected("a plain library has no reference.")
+
+    def compatibility(self) -> Probe:
+        """Return the verdict on the best rung that the policy in force allows."""
+        allowed = _allowed_rungs()
+        verdicts = [(rung, probe) for rung, probe in self.rungs() if rung in allowed]
+        for rung, probe in verdicts:
+            if isinstance(probe, Accepted):
+                return Accepted(f"{rung}: {probe.note}".rstrip(": "))
+        return Rejected("; ".join(f"{rung}: {probe}" for rung, probe in verdicts))
+
+    def is_compatible(self, verbose: bool = False) -> bool:
+        """Return whether `load` can be expected to work; with `verbose`, warn why not."""
+        verdict = self.compatibility()
+        if verbose and isinstance(verdict, Rejected):
+            warnings.warn(f"{type(self).__name__}: {verdict}", RuntimeWarning, stacklevel=2)
+        return bool(verdict)
+
+    def load(self, verbose: bool = False) -> Any:
+        """Return the op: from the best rung that the policy (``ACCEL_OPS``) allows.
+
+        The object has the op's call surface and `implementation`, `digest` and `path`. The same
+        digest gives the same object. Under ``auto`` a native build that cannot be had is warned
+        about once, and the next rung is taken.
+
+        Raises:
+            BuildFailed: ``ACCEL_OPS=native`` and the compiler failed.
+            OpUnavailable: no rung that the policy allows can be used.
+            CacheUntrusted: others may write the cache.
+        """
+        policy = environment.ops_policy()
+        if policy == "reference" and self.op:
+            return self._keep(None)
+        try:
+            return self.jit_load(verbose)
+        except (BuildFailed, OpUnavailable) as error:
+            if policy == "native" or not self.op:
+                raise
+            if self.native_sources:
+                self._warn_once(error)
+        return self._keep(None)
+
+    def jit_load(self, verbose: bool = False) -> Any:
+        """Return the native op, prebuilt or compiled; raises what `load` raises under native."""
+        return self._keep(acquire(self.recipe(), verbose=verbose))
+
+    def _warn_once(self, error: AccelError) -> None:
+        key = (self.name, str(error))
+        if key in _warned:
+            return
+        _warned.add(key)
+        warnings.warn(
+            f"{self.name}: using the PyTorch reference, which is slower: {error}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+    def _keep(self, library: Library | None) -> Any:
+        """Return the one object for this op, backend and digest."""
+        if not self.op:
+            return library
+        digest = library.digest if library is not None else None
+        key = (self.op, self.backend, digest)
+        kept = OpBuilder._loaded.get(key)
+        if kept is None:
+            kept = OpBuilder._loaded.setdefault(
+                key, self._op_class()(library, backend=self.backend)
+            )
+        return kept
+
+    def _op_class(self) -> Callable[..., Op]:
+        module, _, name = self.op.partition(":")
+        found: Callable[..., Op] = getattr(import_module(module), name)
+        return found
+
+    def builder(self) -> Any:
+        """Return a ``setuptools.Extension`` of the same sources, for who packages their own.
+
+        Raises:
+            OpUnavailable: the builder declares no native source.
+        """
+        from setuptools import Extension
+
+        recipe = self.recipe()
+        openmp = ["-fopenmp"] if recipe.openmp else []
+        return Extension(
+            name=self.absolute_name(),
+            sources=[str(source) for source in recipe.sources],
+            include_dirs=[str(folder) for folder in recipe.include_dirs],
+            extra_compile_args=["-std=c++17", "-O3", *recipe.compile_flags, *openmp],
+            extra_link_args=[*recipe.link_flags, *openmp],
+            language="c++",
+        )
+
+
+def _allowed_rungs() -> frozenset[str]:
+    return {
+        "auto": frozenset({"prebuilt", "jit", "portable", "reference"}),
+        "native": frozenset({"prebuilt", "jit"}),
+        "reference": frozenset({"reference"}),
+    }[environment.ops_policy()]
+
+
+class CPUOpBuilder(OpBuilder):
+    """A kind: C++ for the host, several SIMD levels in one library, OpenMP."""
+
+    backend = "cpu"
+    openmp = True
+
+
+class CUDAOpBuilder(OpBuilder):
+    """A kind: plain CUDA sources; needs nvcc, and nothing of torch."""
+
+    backend = "cuda"
+    language = "cuda"
+
+
+class SYCLOpBuilder(OpBuilder):
+    """A kind: SYCL kernels that are compiled at run time for the devices of ``xpu``."""
+
+    backend = "xpu"
+
+
+class ReferenceOpBuilder(OpBuilder):
+    """A kind: the PyTorch reference, for a backend that has no native form of an op."""
+
+
+KINDS = (OpBuilder, CPUOpBuilder, CUDAOpBuilder, SYCLOpBuilder, ReferenceOpBuilder)
+
+
+def declared(module_name: str) -> Iterator[tuple[str, type[OpBuilder]]]:
+    """Yield name and class of every concrete builder in a module; kinds are left out."""
+    for name, value in vars(import_module(module_name)).items():
+        if isinstance(value, type) and issubclass(value, OpBuilder) and value.NAME:
+            yield name, value

@@ -1,0 +1,134 @@
+"""From a builder's name to its class, on any backend, third parties' ops included."""
+
+from __future__ import annotations
+
+import logging
+from typing import cast
+
+from accel.builders.base import OpBuilder, ReferenceOpBuilder, declared
+from accel.errors import UnknownOp, suggestion
+
+ENTRY_POINT_GROUP = "accel.ops"
+BUILT_IN_MODULES = (
+    "accel.builders.cpu",
+    "accel.builders.cuda",
+    "accel.builders.xpu",
+    "accel.builders.hpu",
+)
+_log = logging.getLogger("accel")
+_registered: dict[str, str] = {}
+_references: dict[tuple[str, str], type[OpBuilder]] = {}
+
+
+def builder_name(op: str) -> str:
+    """Return the builder's name for an op's name: ``"my_op"`` gives ``"MyOpBuilder"``."""
+    return "".join(part[:1].upper() + part[1:] for part in op.split("_")) + "Builder"
+
+
+def register_op(name: str, target: str, *, replace: bool = False) -> None:
+    """Make an op known on every backend, under the builder name that `builder_name` gives.
+
+    Where a backend's builders module has a class of that name, that is used; elsewhere the op's
+    reference. The op's class is imported when it is first loaded.
+
+    Args:
+        name: the op's name: lower-case letters, digits and ``_``.
+        target: where the class is, as ``"module:Class"``; it has the interface of
+            `accel.ops.base.Op`.
+        replace: whether another registration of that name may be replaced.
+
+    Raises:
+        ValueError: `name` or `target` is malformed, or `name` is taken by another op.
+    """
+    if not name.isidentifier() or name != name.lower():
+        raise ValueError(f"register_op: {name!r} is not a lower-case identifier.")
+    module, colon, attribute = target.partition(":")
+    if not (module and colon and attribute.isidentifier()):
+        raise ValueError(f"register_op: {target!r} is not of the form 'module:Class'.")
+    taken = _ops().get(name)
+    if taken is not None and taken != target and not replace:
+        raise ValueError(
+            f"register_op: {name!r} is {taken}; pass replace=True to put {target} in its place."
+        )
+    _registered[name] = target
+
+
+def _ops() -> dict[str, str]:
+    """Op name to ``"module:Class"``: built in, then installed, then registered."""
+    from importlib.metadata import entry_points
+
+    ops = {builder.NAME: builder.op for builder in _built_in().values()}
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        if point.name in ops and ops[point.name] != point.value:
+            _log.warning(
+                "entry point %s = %s is ignored: that op is %s",
+                point.name,
+                point.value,
+                ops[point.name],
+            )
+            continue
+        ops[point.name] = point.value
+    return {**ops, **_registered}
+
+
+def _built_in() -> dict[str, type[OpBuilder]]:
+    found: dict[str, type[OpBuilder]] = {}
+    for module in BUILT_IN_MODULES:
+        for name, builder in declared(module):
+            found.setdefault(name, builder)
+    return found
+
+
+def builder_names(*modules: str) -> tuple[str, ...]:
+    """Return the names of all builders, sorted: built in, registered, installed.
+
+    Imports no torch. `modules` are further builder modules, such as those of other backends.
+    """
+    names = {*_built_in(), *(_name_of(op) for op in _ops())}
+    for module in modules:
+        names.update(name for name, _ in declared(module))
+    return tuple(sorted(names))
+
+
+def _name_of(op: str) -> str:
+    by_op = {builder.NAME: name for name, builder in _built_in().items()}
+    return by_op.get(op, builder_name(op))
+
+
+def find_builder(name: str, module: str, backend: str) -> type[OpBuilder]:
+    """Return the class that has the builder name (or op name) `name` on `backend`.
+
+    Args:
+        name: ``"FusedAdamBuilder"``, or the op's own name ``"fused_adam"``.
+        module: the backend's builders module, ``""`` where it has none.
+        backend: the backend's name, for the reference rung of an op without a builder in `module`.
+
+    Raises:
+        UnknownOp: no op of that name exists anywhere.
+    """
+    own = dict(declared(module)) if module else {}
+    asked = name if name.endswith("Builder") else _name_of(name)
+    if asked in own:
+        return own[asked]
+    for op, target in _ops().items():
+        if _name_of(op) == asked:
+            return _reference(asked, op, target, backend)
+    known = sorted({*own, *builder_names()})
+    raise UnknownOp(f"{name!r} is no known op.{suggestion(asked, known)} Known: {', '.join(known)}.")
+
+
+def _reference(name: str, op: str, target: str, backend: str) -> type[OpBuilder]:
+    """Return the builder of an op that `backend` has no own builder for."""
+    attributes = {
+        "NAME": op,
+        "BUILD_VAR": f"ACCEL_BUILD_{op.upper()}",
+        "backend": backend,
+        "op": target,
+        "__module__": __name__,
+        "__doc__": f"The reference of ``{op}`` on ``{backend}``.",
+    }
+    key = (backend, target)
+    if key not in _references:
+        _references[key] = cast("type[OpBuilder]", type(name, (ReferenceOpBuilder,), attributes))
+    return _references[key]
+

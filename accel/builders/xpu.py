@@ -1,0 +1,15 @@
+"""The builders of the ``xpu`` backend; host ops are the ``cpu`` backend's own."""
+
+from __future__ import annotations
+
+from accel.builders.base import ReferenceOpBuilder
+from accel.builders.cpu import CPUAdamBuilder as CPUAdamBuilder
+
+
+class FusedAdamBuilder(ReferenceOpBuilder):
+    """Adam and AdamW over lists of tensors, in one call."""
+
+    NAME = "fused_adam"
+    BUILD_VAR = "ACCEL_BUILD_FUSED_ADAM"
+    backend = "xpu"
+    op = "accel.ops.adam:FusedAdam"

@@ -1,0 +1,78 @@
+"""The ``accel`` command: what can be used here, and why."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from accel.errors import AccelError
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print machine-readable JSON.")
+
+
+class _Group(click.Group):
+    """A group that prints an `AccelError` as one paragraph, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except AccelError as error:
+            raise click.ClickException(f"{type(error).__name__}: {error}") from error
+
+
+@click.group(cls=_Group, invoke_without_command=True)
+@click.version_option(package_name="accel-torch", prog_name="accel")
+@_JSON
+@click.pass_context
+def main(ctx: click.Context, as_json: bool) -> None:
+    """Hardware abstraction for PyTorch. Without a command: the report."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(report, as_json=as_json)
+
+
+@main.command()
+@_JSON
+def report(as_json: bool) -> None:
+    """Show backends and ops, each with the reason for its verdict."""
+    from accel.report import report as gather
+
+    facts = gather()
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    versions = facts["versions"]
+    click.echo(" · ".join(f"{name} {version}" for name, version in versions.items()))
+    choice = facts["accelerator"]
+    click.echo(f"accelerator: {choice['name'] or 'none'} ({choice['chosen']})\n")
+    _table("Backends", ("backend", "usable", "reason"), _backend_rows(facts["backends"]))
+    _table("Ops", ("op", "backend", "rung", "reason"), _op_rows(facts["ops"]))
+
+
+def _backend_rows(backends: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    return [
+        (row["name"], "yes" if row["accepted"] else "no", f"{row['reason']} {row['fix']}".strip())
+        for row in backends
+    ]
+
+
+def _op_rows(ops: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    return [
+        (row["op"].removesuffix("Builder"), backend, verdict["rung"], verdict["reason"])
+        for row in ops
+        for backend, verdict in row["backends"].items()
+    ]
+
+
+def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column not in {"reason"})
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False, markup=False).print(table)

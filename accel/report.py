@@ -1,0 +1,76 @@
+"""What can be used here, as data: backends with reasons, and ops by backend with their rungs."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from dataclasses import asdict
+from importlib import metadata
+from typing import Any
+
+from accel import registry
+from accel.builders import lookup
+from accel.probe import Accepted, Rejected
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that matter for a report, ``"not installed"`` where absent."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in ("accel-torch", "torch", "ninja"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def chosen() -> tuple[str | None, str]:
+    """Return the name of the accelerator in use and how it was chosen, or ``None`` and why not."""
+    from accel import environment
+    from accel.current import get_accelerator
+    from accel.errors import AccelError
+
+    asked = environment.accelerator()
+    how = f"ACCELERATOR={asked}" if asked not in {"", "auto"} else "detected"
+    try:
+        return get_accelerator().name, how
+    except AccelError as error:
+        return None, str(error)
+
+
+def ops() -> list[dict[str, Any]]:
+    """Return one row per op: its name, its builder, and per backend the rung and its reason."""
+    backends = [candidate.name for candidate in registry.candidates() if candidate.error is None]
+    rows = []
+    for name in registry.builder_names():
+        verdicts = {}
+        for backend in dict.fromkeys(backends):
+            verdicts[backend] = _verdict(name, backend)
+        rows.append({"op": name, "backends": verdicts})
+    return rows
+
+
+def _verdict(name: str, backend: str) -> dict[str, str]:
+    builder = lookup.find_builder(name, registry.builders_module(backend), backend)()
+    verdict = builder.compatibility()
+    if isinstance(verdict, Rejected):
+        return {"rung": "none", "reason": str(verdict)}
+    rung, _, note = verdict.note.partition(": ")
+    better = [f"{other}: {probe}" for other, probe in builder.rungs() if _refused(other, probe, rung)]
+    return {"rung": rung, "reason": "; ".join([note, *better])}
+
+
+def _refused(other: str, probe: Accepted | Rejected, taken: str) -> bool:
+    return isinstance(probe, Rejected) and other == "jit" and taken == "reference"
+
+
+def report() -> dict[str, Any]:
+    """Return the whole report: versions, the choice, backends, and ops by backend."""
+    name, how = chosen()
+    return {
+        "versions": versions(),
+        "accelerator": {"name": name, "chosen": how},
+        "backends": [asdict(candidate) for candidate in registry.candidates()],
+        "ops": ops(),
+        "executable": sys.executable,
+    }
