@@ -136,5 +136,3 @@ def _resolve(accelerator: str | Accelerator, caller: str) -> Accelerator:
         f"{caller}: expected a backend's name or an accel.Accelerator object, "
         f"not {type(accelerator).__name__}."
     )
-
-

@@ -1,4 +1,4 @@
-"""Every environment variable that accel reads, each in one function, read at the time of the call."""
+"""Every environment variable that accel reads, each in one function, read when it is called."""
 
 from __future__ import annotations
 
@@ -119,5 +119,5 @@ def search_path() -> str:
 
 
 def visible_devices(name: str) -> str | None:
-    """The variable `name` that limits which devices a process sees, or ``None`` where unset."""
+    """Return the variable `name`, which limits the visible devices; ``None`` where unset."""
     return os.environ.get(name)

@@ -13,7 +13,7 @@ class Accepted:
     note: str = ""
 
     def __bool__(self) -> Literal[True]:
-        """An accepted probe is true."""
+        """Return ``True``."""
         return True
 
 
@@ -25,11 +25,11 @@ class Rejected:
     fix: str = ""
 
     def __bool__(self) -> Literal[False]:
-        """A rejected probe is false."""
+        """Return ``False``."""
         return False
 
     def __str__(self) -> str:
-        """Reason and fix as one text."""
+        """Return reason and fix as one text."""
         return f"{self.reason} {self.fix}".rstrip()
 
 

@@ -164,9 +164,7 @@ def _judge(entry: Entry) -> Candidate:
     reason, fix = (
         (verdict.note, "") if isinstance(verdict, Accepted) else (verdict.reason, verdict.fix)
     )
-    return Candidate(
-        entry.name, bool(verdict), reason, fix, error, entry.priority, entry.origin
-    )
+    return Candidate(entry.name, bool(verdict), reason, fix, error, entry.priority, entry.origin)
 
 
 def _in_order(entries: dict[str, Entry]) -> list[Entry]:
@@ -253,7 +251,8 @@ def for_device_type(kind: str) -> Accelerator:
         if strategy.device_type == kind:
             return strategy
     raise UnknownBackend(
-        f"device type {kind!r}, which no known backend drives (known: {', '.join(sorted(entries))}). "
+        f"device type {kind!r}, which no known backend drives "
+        f"(known: {', '.join(sorted(entries))}). "
         f"Register one with accel.register_accelerator()."
     )
 

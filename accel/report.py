@@ -56,7 +56,9 @@ def _verdict(name: str, backend: str) -> dict[str, str]:
     if isinstance(verdict, Rejected):
         return {"rung": "none", "reason": str(verdict)}
     rung, _, note = verdict.note.partition(": ")
-    better = [f"{other}: {probe}" for other, probe in builder.rungs() if _refused(other, probe, rung)]
+    better = [
+        f"{other}: {probe}" for other, probe in builder.rungs() if _refused(other, probe, rung)
+    ]
     return {"rung": rung, "reason": "; ".join([note, *better])}
 
 

@@ -61,6 +61,16 @@ def _names() -> tuple[str, ...]:
     return builder_names()
 
 
+def _meet_deepspeed() -> None:
+    """DeepSpeed asks whether this package is its own: it is not, and the bridge may be wanted."""
+    from accel import environment
+
+    if environment.deepspeed_mode():
+        from accel.deepspeed import install
+
+        install()
+
+
 def __getattr__(name: str) -> Any:
     if name == "__op_builders__":
         return _names()
@@ -68,7 +78,9 @@ def __getattr__(name: str) -> Any:
         from importlib import import_module
 
         return getattr(import_module(_KINDS[name]), name)
-    if name.endswith("Builder") and not name.startswith("_"):
+    if name == "__deepspeed__":
+        _meet_deepspeed()
+    elif name.endswith("Builder") and not name.startswith("_"):
         if find_spec("torch") is None and name in _names():
             return builder_closure(name)
         return _current_class(name)

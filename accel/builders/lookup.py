@@ -114,7 +114,9 @@ def find_builder(name: str, module: str, backend: str) -> type[OpBuilder]:
         if _name_of(op) == asked:
             return _reference(asked, op, target, backend)
     known = sorted({*own, *builder_names()})
-    raise UnknownOp(f"{name!r} is no known op.{suggestion(asked, known)} Known: {', '.join(known)}.")
+    raise UnknownOp(
+        f"{name!r} is no known op.{suggestion(asked, known)} Known: {', '.join(known)}."
+    )
 
 
 def _reference(name: str, op: str, target: str, backend: str) -> type[OpBuilder]:
@@ -131,4 +133,3 @@ def _reference(name: str, op: str, target: str, backend: str) -> type[OpBuilder]
     if key not in _references:
         _references[key] = cast("type[OpBuilder]", type(name, (ReferenceOpBuilder,), attributes))
     return _references[key]
-

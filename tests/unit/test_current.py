@@ -157,7 +157,9 @@ def test_registering_twice_is_fine_and_another_needs_replace() -> None:
     accel.register_accelerator("fake", f"{__name__}:Absent", replace=True)
 
 
-@pytest.mark.parametrize(("name", "target"), [("A", "m:C"), ("a b", "m:C"), ("a", "m"), ("a", "m:")])
+@pytest.mark.parametrize(
+    ("name", "target"), [("A", "m:C"), ("a b", "m:C"), ("a", "m"), ("a", "m:")]
+)
 def test_a_malformed_registration_is_refused(name: str, target: str) -> None:
     with pytest.raises(ValueError, match="register_accelerator"):
         accel.register_accelerator(name, target)

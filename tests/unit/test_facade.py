@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from accel.cpu import CPUAccelerator
 
 import accel
 import op_builder
 from accel.builders import lookup
 from accel.builders.base import KINDS, OpBuilder
-from accel.cpu import CPUAccelerator
 from accel.errors import OpUnavailable, UnknownOp
 
 ROOT = Path(__file__).parents[2]
@@ -25,13 +25,11 @@ class Gone(MetaPathFinder):
         if name.partition(".")[0] == "torch":
             raise ModuleNotFoundError("No module named 'torch'", name="torch")
         return None
-class Nothing:
-    @staticmethod
-    def find_spec(name, package=None):
-        return None
 import importlib.util
 real = importlib.util.find_spec
-importlib.util.find_spec = lambda name, package=None: None if name == "torch" else real(name, package)
+def found(name, package=None):
+    return None if name == "torch" else real(name, package)
+importlib.util.find_spec = found
 sys.meta_path.insert(0, Gone())
 """
 
@@ -96,7 +94,12 @@ def test_every_strategy_answers_for_every_name() -> None:
             made = strategy.create_op_builder(name)
             assert isinstance(made, strategy.get_op_builder(name))
             assert isinstance(made.is_compatible(), bool)
-            assert [rung for rung, _ in made.rungs()] == ["prebuilt", "jit", "portable", "reference"]
+            assert [rung for rung, _ in made.rungs()] == [
+                "prebuilt",
+                "jit",
+                "portable",
+                "reference",
+            ]
 
 
 def test_an_unknown_op_suggests_and_is_an_attribute_error() -> None:
