@@ -1,0 +1,76 @@
+"""`Accelerator`: the contract, one documented meaning and one return type on every backend.
+
+Its members are in `accel.contract`, by topic; each has a default that forwards to torch's module
+for the device, or raises `Unsupported`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from accel.contract.device import DeviceMembers, DeviceProperties
+from accel.contract.dtypes import DtypeMembers, TensorFactory
+from accel.contract.forward import CAPABILITIES, Forwarding
+from accel.contract.memory import MemoryMembers
+from accel.contract.ops import OpMembers
+from accel.contract.randomness import RandomMembers
+from accel.contract.streams import StreamMembers
+from accel.contract.tools import ToolMembers
+
+__all__ = ["CAPABILITIES", "Accelerator", "DeviceProperties", "TensorFactory"]
+
+
+class Accelerator(
+    DeviceMembers, RandomMembers, StreamMembers, MemoryMembers, DtypeMembers, ToolMembers, OpMembers
+):
+    """A strategy for one kind of device. A subclass needs a `name` and `is_available`, no more.
+
+    ::
+
+        class NPU(Accelerator):
+            name = "npu"
+
+            def is_available(self) -> bool:
+                return find_spec("torch_npu") is not None and torch.npu.is_available()
+
+    Making one changes nothing in the process and touches no device. A member that the device does
+    not have raises `Unsupported`; one that cannot be asked here, because the device or its software
+    is absent, raises `BackendUnavailable`. Arguments of a wrong type or range raise `TypeError` or
+    `ValueError` that names them.
+    """
+
+    name: ClassVar[str] = ""
+    device_type: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let torch's device type be the backend's name, unless it or a parent says otherwise."""
+        super().__init_subclass__(**kwargs)
+        if not cls.device_type:
+            cls.device_type = cls.name
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Accelerator:
+        """Refuse a class without the two required members, naming what it forgot.
+
+        Raises:
+            TypeError: the class has no `name` or no `is_available`.
+        """
+        missing = []
+        if not isinstance(cls.name, str) or not cls.name:
+            missing.append('name (a class attribute such as name = "npu")')
+        if cls.is_available is Forwarding.is_available:
+            missing.append("is_available() -> bool")
+        if missing:
+            raise TypeError(
+                f"{cls.__module__}.{cls.__qualname__} is no accelerator yet: it lacks "
+                f"{' and '.join(missing)}. Everything else has a default."
+            )
+        return super().__new__(cls)
+
+    @property
+    def _name(self) -> str:
+        """`name`, where programs written for DeepSpeed's class look for it."""
+        return self.name
+
+    def __repr__(self) -> str:
+        """Name the class and the device type."""
+        return f"{type(self).__name__}({self.name!r})"

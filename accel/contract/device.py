@@ -1,0 +1,133 @@
+"""Semantics of the device, and which of its kind is in use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from accel.contract.forward import Forwarding
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class DeviceProperties:
+    """What one device is.
+
+    Attributes:
+        name: the maker's name of the device.
+        uuid: its identity across processes, or ``None`` where it has none.
+        total_memory: bytes of memory that it has.
+        capability: generation or instruction set, such as ``"9.0"`` or ``"AVX512"``, or ``None``.
+        driver: version of its driver, or ``None``.
+    """
+
+    name: str
+    uuid: str | None
+    total_memory: int
+    capability: str | None
+    driver: str | None
+
+
+class DeviceMembers(Forwarding):
+    """Semantics and device members of the contract."""
+
+    def is_synchronized_device(self) -> bool:
+        """Whether every operation is complete when its call returns. Default ``False``."""
+        return False
+
+    def use_host_timers(self) -> bool:
+        """Whether the host's clock times work rightly. Default: as `is_synchronized_device`."""
+        return self.is_synchronized_device()
+
+    def resolves_data_dependency(self) -> bool:
+        """Whether work on two streams is ordered by the data it shares, without events.
+
+        Default: as `is_synchronized_device`.
+        """
+        return self.is_synchronized_device()
+
+    def handles_memory_backpressure(self) -> bool:
+        """Whether the device itself delays work until memory is free.
+
+        Default: as `is_synchronized_device`.
+        """
+        return self.is_synchronized_device()
+
+    def device_name(self, device_index: int | None = None) -> str:
+        """Return ``"cuda"``, or ``"cuda:1"`` for index 1. No device context; traces under compile.
+
+        Raises:
+            TypeError, ValueError: the index is no whole number, or negative.
+        """
+        if device_index is None:
+            return self.device_type
+        return f"{self.device_type}:{self._index(device_index, 'device_name')}"
+
+    def device(self, device_index: int | None = None) -> torch.device:
+        """Return the `torch.device` named by `device_name`. No device context."""
+        import torch
+
+        return torch.device(self.device_name(device_index))
+
+    def set_device(self, device_index: int) -> None:
+        """Make a device the current one of this thread. May create its context.
+
+        Raises:
+            TypeError, ValueError: no whole number, negative, or not below `device_count`.
+        """
+        index = self._index(device_index, "set_device")
+        if index is None:
+            raise TypeError(f"{self.name}: set_device(None): expected a device's index.")
+        self._require("set_device")
+        count = self.device_count()
+        if index >= count:
+            raise ValueError(
+                f"{self.name}: set_device({index}): this process sees {count} device(s), "
+                f"0 to {count - 1}."
+            )
+        self._forward("set_device", index)
+
+    def current_device(self) -> int:
+        """Return the index of this thread's current device. May create a context."""
+        return int(self._forward("current_device"))
+
+    def current_device_name(self) -> str:
+        """Return `device_name` of the current device, index included. May create a context."""
+        return self.device_name(self.current_device())
+
+    def device_count(self) -> int:
+        """Return how many devices this process sees; 0 where none. No device context."""
+        return int(self._forward("device_count"))
+
+    def synchronize(self, device_index: int | None = None) -> None:
+        """Wait for all work on a device; default the current one. May create a context."""
+        self._forward_at("synchronize", device_index)
+
+    def on_accelerator(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor is on a device of this kind. No device context."""
+        return tensor.device.type == self.device_type
+
+    def device_properties(self, device_index: int | None = None) -> DeviceProperties:
+        """Return what a device is; default the current one. May create a context."""
+        index = self._index(device_index, "device_properties")
+        if index is None:
+            index = self.current_device()
+        found = self._forward("get_device_properties", index, member="device_properties")
+        return DeviceProperties(
+            name=str(getattr(found, "name", self.device_name(index))),
+            uuid=_text(getattr(found, "uuid", None)),
+            total_memory=int(getattr(found, "total_memory", 0)),
+            capability=self._capability(found),
+            driver=_text(getattr(found, "driver_version", None)),
+        )
+
+    def _capability(self, properties: Any) -> str | None:
+        """Return the generation of a device from torch's properties of it."""
+        major = getattr(properties, "major", None)
+        return None if major is None else f"{major}.{getattr(properties, 'minor', 0)}"
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,132 @@
+"""Which numbers the device computes with, and factories of its tensors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from accel.contract.device import DeviceMembers
+
+if TYPE_CHECKING:
+    import torch
+
+
+class TensorFactory:
+    """Makes tensors of one dtype on one device; one meaning on every backend.
+
+    ``factory()`` is empty, ``factory(2, 3)`` and ``factory(torch.Size([2, 3]))`` are uninitialised
+    tensors of that shape, ``factory([1, 2])`` (a sequence, an array or a tensor) holds values.
+    """
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        self.dtype = dtype
+        self.device = device
+
+    def __call__(self, *values: Any) -> torch.Tensor:
+        """Return the tensor; see the class. Raises `TypeError` on anything else."""
+        import torch
+
+        if len(values) == 1 and not isinstance(values[0], int | torch.Size):
+            return torch.as_tensor(values[0], dtype=self.dtype, device=self.device).clone()
+        shape = tuple(values[0]) if len(values) == 1 and isinstance(values[0], tuple) else values
+        if not all(isinstance(size, int) for size in shape):
+            raise TypeError(
+                f"{self!r}{values!r}: expected whole numbers (a shape) or one sequence of values."
+            )
+        return torch.empty(shape or (0,), dtype=self.dtype, device=self.device)
+
+    def __repr__(self) -> str:
+        """Say what it makes."""
+        return f"TensorFactory({self.dtype}, {str(self.device)!r})"
+
+
+class DtypeMembers(DeviceMembers):
+    """Dtype members of the contract.
+
+    A dtype is *supported* where the device computes in it by its own instructions, or by torch's
+    kernels made for it, rather than by emulation in a wider one.
+    """
+
+    def is_bf16_supported(self) -> bool:
+        """Whether bfloat16 is. Default: torch's answer, else by trying. May create a context."""
+        return self._supports("bfloat16", "is_bf16_supported")
+
+    def is_fp16_supported(self) -> bool:
+        """Whether float16 is. Default: torch's answer, else by trying. May create a context."""
+        return self._supports("float16", "is_fp16_supported")
+
+    def is_fp8_supported(self) -> bool:
+        """Whether matrix products of float8_e4m3fn are. Default ``False``. May create a context."""
+        return False
+
+    def supported_dtypes(self) -> list[torch.dtype]:
+        """Return the floating-point dtypes to train in, float32 first. May create a context."""
+        import torch
+
+        dtypes = [torch.float32]
+        if self.is_fp16_supported():
+            dtypes.append(torch.float16)
+        if self.is_bf16_supported():
+            dtypes.append(torch.bfloat16)
+        return dtypes
+
+    def is_triton_supported(self) -> bool:
+        """Whether Triton kernels run here. Default ``False``. No device context."""
+        return False
+
+    def prefer_triton_grouped_mm(self) -> bool:
+        """Whether Triton's grouped product beats ``torch._grouped_mm``. Default ``False``."""
+        return False
+
+    def _supports(self, dtype: str, question: str) -> bool:
+        """Ask torch's module, or where it cannot tell compute a small product on the device."""
+        import torch
+
+        if not self._is_usable():
+            return False
+        if hasattr(self._torch_module(question), question):
+            return bool(self._forward(question))
+        try:
+            ones = torch.ones(2, 2, dtype=getattr(torch, dtype), device=self.device())
+            return bool(((ones @ ones + ones).float().sum() == 12).item())
+        except (RuntimeError, TypeError, NotImplementedError):
+            return False
+
+    def _factory(self, dtype: str) -> TensorFactory:
+        import torch
+
+        return TensorFactory(getattr(torch, dtype), self.device())
+
+    @property
+    def BFloat16Tensor(self) -> TensorFactory:
+        """Factory of bfloat16 tensors on this device; see `TensorFactory`."""
+        return self._factory("bfloat16")
+
+    @property
+    def ByteTensor(self) -> TensorFactory:
+        """Factory of uint8 tensors on this device; see `TensorFactory`."""
+        return self._factory("uint8")
+
+    @property
+    def DoubleTensor(self) -> TensorFactory:
+        """Factory of float64 tensors on this device; see `TensorFactory`."""
+        return self._factory("float64")
+
+    @property
+    def FloatTensor(self) -> TensorFactory:
+        """Factory of float32 tensors on this device; see `TensorFactory`."""
+        return self._factory("float32")
+
+    @property
+    def HalfTensor(self) -> TensorFactory:
+        """Factory of float16 tensors on this device; see `TensorFactory`."""
+        return self._factory("float16")
+
+    @property
+    def IntTensor(self) -> TensorFactory:
+        """Factory of int32 tensors on this device; see `TensorFactory`."""
+        return self._factory("int32")
+
+    @property
+    def LongTensor(self) -> TensorFactory:
+        """Factory of int64 tensors on this device; see `TensorFactory`."""
+        return self._factory("int64")

@@ -1,0 +1,112 @@
+"""Streams, events and graphs."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from accel.contract.device import DeviceMembers
+
+_NO_STREAMS = "Ask has('streams') first; without streams, work runs in the order of its calls."
+_NO_GRAPHS = "Ask has('graphs') first, and call the captured function instead."
+
+
+class StreamMembers(DeviceMembers):
+    """Stream, event and graph members of the contract.
+
+    A stream has ``wait_event``, ``wait_stream``, ``record_event``, ``synchronize`` and ``query``;
+    an event has ``record``, ``wait``, ``synchronize``, ``query`` and ``elapsed_time`` (float
+    milliseconds); a graph has ``replay`` and ``reset``.
+    """
+
+    @property
+    def Stream(self) -> type[Any]:
+        """Class of streams: ``Stream(device=None, priority=0)``. Making one may create a context."""
+        self._require("Stream")
+        found: type[Any] = self._attribute("Stream", "Stream", _NO_STREAMS)
+        return found
+
+    @property
+    def Event(self) -> type[Any]:
+        """Class of events: ``Event(enable_timing=False)``. Recording one may create a context."""
+        self._require("Event")
+        found: type[Any] = self._attribute("Event", "Event")
+        return found
+
+    def stream(self, stream: Any) -> AbstractContextManager[Any]:
+        """Return a context manager inside which work goes to `stream`; ``None`` changes nothing.
+
+        The stream before is current again afterwards, after an exception too. May create a context.
+        """
+        if stream is None:
+            return nullcontext()
+        scope: AbstractContextManager[Any] = self._forward("stream", stream, way_out=_NO_STREAMS)
+        return scope
+
+    def current_stream(self, device_index: int | None = None) -> Any:
+        """Return this thread's stream on a device, by default the current. May create a context."""
+        return self._forward_at("current_stream", device_index)
+
+    def default_stream(self, device_index: int | None = None) -> Any:
+        """Return the stream that every thread starts with on a device. May create a context."""
+        if hasattr(self._torch_module("default_stream"), "default_stream"):
+            return self._forward_at("default_stream", device_index)
+        return self._stream_of_a_new_thread(device_index)
+
+    def set_stream(self, stream: Any) -> None:
+        """Make `stream` this thread's current stream from now on. May create a context."""
+        self._forward("set_stream", stream, way_out=_NO_STREAMS)
+
+    def create_graph(self) -> Any:
+        """Return an empty graph for `capture_to_graph`. May create a context."""
+        own = f"{self.device_type.upper()}Graph"
+        if hasattr(self._torch_module("create_graph"), own):
+            self._require("create_graph")
+            return self._forward(own, member="create_graph")
+        return self._attribute("create_graph", own, _NO_GRAPHS)()
+
+    def capture_to_graph(
+        self, graph: Any, pool: Any = None, stream: Any = None
+    ) -> AbstractContextManager[Any]:
+        """Return a context manager that captures the work inside it into `graph`.
+
+        Args:
+            graph: from `create_graph`.
+            pool: another graph's ``pool()`` to share memory with, or ``None``.
+            stream: the stream to capture on, or ``None`` for one of its own.
+        """
+        self._require("capture_to_graph")
+        scope: AbstractContextManager[Any] = self._forward(
+            "graph", graph, pool, stream, member="capture_to_graph", way_out=_NO_GRAPHS
+        )
+        return scope
+
+    def replay_graph(self, graph: Any) -> None:
+        """Run the captured work again, on the same memory, on the current stream."""
+        graph.replay()
+
+    def _stream_of_a_new_thread(self, device_index: int | None) -> Any:
+        """Return the default stream of a device whose module has no function for it.
+
+        The current stream is kept per thread and begins as the default one, so a thread that has
+        set none sees it.
+        """
+        index = self._index(device_index, "default_stream")
+        if index is None:
+            index = self.current_device()
+        answers: list[Any] = []
+        errors: list[Exception] = []
+
+        def ask() -> None:
+            try:
+                answers.append(self.current_stream(index))
+            except Exception as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=ask, name="accel-default-stream")
+        thread.start()
+        thread.join()
+        if errors:
+            raise errors[0]
+        return answers[0]
