@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from accel.contract.device import DeviceMembers, DeviceProperties
+from accel.contract.device import DeviceProperties
 from accel.contract.dtypes import DtypeMembers, TensorFactory
 from accel.contract.forward import CAPABILITIES, Forwarding
 from accel.contract.memory import MemoryMembers
@@ -21,7 +21,7 @@ __all__ = ["CAPABILITIES", "Accelerator", "DeviceProperties", "TensorFactory"]
 
 
 class Accelerator(
-    DeviceMembers, RandomMembers, StreamMembers, MemoryMembers, DtypeMembers, ToolMembers, OpMembers
+    RandomMembers, StreamMembers, DtypeMembers, MemoryMembers, ToolMembers, OpMembers
 ):
     """A strategy for one kind of device. A subclass needs a `name` and `is_available`, no more.
 

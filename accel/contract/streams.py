@@ -22,7 +22,7 @@ class StreamMembers(DeviceMembers):
 
     @property
     def Stream(self) -> type[Any]:
-        """Class of streams: ``Stream(device=None, priority=0)``. Making one may create a context."""
+        """Class of streams, ``Stream(device=None, priority=0)``. One may create a context."""
         self._require("Stream")
         found: type[Any] = self._attribute("Stream", "Stream", _NO_STREAMS)
         return found
