@@ -1,0 +1,259 @@
+"""The NVIDIA driver's answers, asked through NVML: no CUDA context, nothing that a fork breaks."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from accel import environment
+from accel.probe import Rejected
+
+NVML = "libnvidia-ml.so.1"
+_NAME_BYTES = 96
+
+
+@dataclass(frozen=True, slots=True)
+class GPU:
+    """One GPU, or one MIG instance of a GPU.
+
+    Attributes:
+        name: the product's name.
+        uuid: ``"GPU-..."`` or ``"MIG-..."``.
+        capability: major and minor compute capability.
+        memory: total memory in bytes.
+        mig: the GPU's MIG instances; ``None`` where MIG mode is off.
+    """
+
+    name: str
+    uuid: str
+    capability: tuple[int, int]
+    memory: int
+    mig: tuple[GPU, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """An installed driver.
+
+    Attributes:
+        version: the driver's own version, as ``"580.65.06"``.
+        cuda: the newest CUDA release that it runs.
+        gpus: every GPU that it has, in the order of the PCI bus, whatever is visible.
+    """
+
+    version: str
+    cuda: tuple[int, int]
+    gpus: tuple[GPU, ...] = field(default=())
+
+
+class NvmlError(RuntimeError):
+    """A call into NVML failed; the message names the call and NVML's reason."""
+
+
+def read_driver(library: str = NVML) -> Driver | Rejected:
+    """Return the installed driver, or why there is none. `library` is NVML's file name."""
+    try:
+        return _read_driver(library)
+    except (OSError, NvmlError) as error:
+        return Rejected(
+            f"No usable NVIDIA driver: {error}.",
+            "Install the NVIDIA driver, or run the container with its GPUs.",
+        )
+
+
+def free_memory(uuid: str, library: str = NVML) -> int:
+    """Return the bytes that are free now on the GPU or MIG instance of that UUID.
+
+    Raises:
+        OSError: there is no NVML.
+        NvmlError: NVML knows no such device or refuses to answer.
+    """
+    with _session(library) as nvml:
+        handle = ctypes.c_void_p()
+        nvml("nvmlDeviceGetHandleByUUID", uuid.encode(), ctypes.byref(handle))
+        return _memory(nvml, handle).free
+
+
+def visible(gpus: Sequence[GPU], selected: str | None) -> tuple[GPU, ...]:
+    """Return the GPUs that CUDA would enumerate, as the CUDA programming guide tells it.
+
+    Args:
+        gpus: the driver's GPUs.
+        selected: what ``CUDA_VISIBLE_DEVICES`` holds: indices, ``GPU-`` or ``MIG-`` ids (or the
+            beginning of one); ``None`` where it is unset. The list ends at the first entry that
+            names no device; a device named twice empties it.
+
+    As soon as one MIG instance is visible, CUDA enumerates the first instance and nothing else.
+    """
+    found = tuple(gpus) if selected is None else _selected(gpus, selected)
+    instances = [
+        instance
+        for gpu in found
+        for instance in ((gpu,) if gpu.uuid.startswith("MIG-") else gpu.mig or ())
+    ]
+    if instances:
+        return (instances[0],)
+    return tuple(gpu for gpu in found if gpu.mig is None)
+
+
+def visible_gpus(driver: Driver) -> tuple[GPU, ...]:
+    """Return `visible` of the driver's GPUs for this process's ``CUDA_VISIBLE_DEVICES``."""
+    return visible(driver.gpus, environment.visible_devices("CUDA_VISIBLE_DEVICES"))
+
+
+def visible_capabilities(driver: Driver) -> tuple[tuple[int, int], ...]:
+    """Return the compute capabilities that code for this process may meet, each once.
+
+    Among unlike GPUs, indices mean another order unless ``CUDA_DEVICE_ORDER=PCI_BUS_ID`` (CUDA
+    then numbers the fastest first), so that every GPU's capability counts there.
+    """
+    order = environment.visible_devices("CUDA_DEVICE_ORDER")
+    selected = environment.visible_devices("CUDA_VISIBLE_DEVICES")
+    chosen = visible_gpus(driver)
+    unlike = len({gpu.capability for gpu in driver.gpus}) > 1
+    by_index = selected is not None and not selected.startswith(("GPU-", "MIG-"))
+    if chosen and unlike and by_index and order != "PCI_BUS_ID":
+        chosen = driver.gpus
+    return tuple(sorted({gpu.capability for gpu in chosen}))
+
+
+def _selected(gpus: Sequence[GPU], text: str) -> tuple[GPU, ...]:
+    by_id = {gpu.uuid: gpu for gpu in gpus}
+    by_id |= {instance.uuid: instance for gpu in gpus for instance in gpu.mig or ()}
+    found: list[GPU] = []
+    for entry in map(str.strip, text.split(",")):
+        if entry.startswith(("GPU-", "MIG-")):
+            matches = [gpu for uuid, gpu in by_id.items() if uuid.startswith(entry)]
+        else:
+            index = _leading_number(entry)
+            matches = list(gpus[index : index + 1]) if index is not None else []
+        if len(matches) != 1:
+            break
+        if matches[0] in found:
+            return ()
+        found.append(matches[0])
+    return tuple(found)
+
+
+def _leading_number(text: str) -> int | None:
+    """Read as C's strtoul does, so that ``"1gpu"`` is 1; ``None`` where no digit leads."""
+    digits = len(text) - len(text.lstrip("0123456789"))
+    return int(text[:digits]) if digits and text.isascii() else None
+
+
+class _Memory(ctypes.Structure):
+    _fields_ = (
+        ("total", ctypes.c_ulonglong),
+        ("free", ctypes.c_ulonglong),
+        ("used", ctypes.c_ulonglong),
+    )
+    total: int
+    free: int
+    used: int
+
+
+class _Calls:
+    """NVML's functions by name; a code other than 0 becomes an `NvmlError`."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
+
+    def __call__(self, name: str, *arguments: object) -> None:
+        try:
+            function = getattr(self._library, name)
+        except AttributeError:
+            raise NvmlError(f"{name}: not in this driver's NVML") from None
+        code = function(*arguments)
+        if code != 0:
+            describe = self._library.nvmlErrorString
+            describe.restype = ctypes.c_char_p
+            raise NvmlError(f"{name}: {(describe(code) or b'').decode(errors='replace')} ({code})")
+
+
+@contextmanager
+def _session(library: str) -> Iterator[_Calls]:
+    nvml = _Calls(ctypes.CDLL(library))
+    nvml("nvmlInit_v2")
+    try:
+        yield nvml
+    finally:
+        nvml("nvmlShutdown")
+
+
+@lru_cache(maxsize=4)
+def _read_driver(library: str) -> Driver:
+    with _session(library) as nvml:
+        release = ctypes.c_int()
+        nvml("nvmlSystemGetCudaDriverVersion_v2", ctypes.byref(release))
+        count = ctypes.c_uint()
+        nvml("nvmlDeviceGetCount_v2", ctypes.byref(count))
+        gpus: list[GPU] = []
+        for index in range(count.value):
+            handle = ctypes.c_void_p()
+            nvml("nvmlDeviceGetHandleByIndex_v2", ctypes.c_uint(index), ctypes.byref(handle))
+            gpus.append(_gpu(nvml, handle))
+        cuda = (release.value // 1000, release.value % 1000 // 10)
+        return Driver(_text(nvml, "nvmlSystemGetDriverVersion"), cuda, tuple(gpus))
+
+
+def _gpu(nvml: _Calls, handle: ctypes.c_void_p) -> GPU:
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    nvml("nvmlDeviceGetCudaComputeCapability", handle, ctypes.byref(major), ctypes.byref(minor))
+    capability = (major.value, minor.value)
+    name = _text(nvml, "nvmlDeviceGetName", handle)
+    instances = None
+    if (handles := _mig_handles(nvml, handle)) is not None:
+        instances = tuple(_describe(nvml, mig, name, capability) for mig in handles)
+    return _describe(nvml, handle, name, capability, instances)
+
+
+def _describe(
+    nvml: _Calls,
+    handle: ctypes.c_void_p,
+    name: str,
+    capability: tuple[int, int],
+    mig: tuple[GPU, ...] | None = None,
+) -> GPU:
+    uuid = _text(nvml, "nvmlDeviceGetUUID", handle)
+    try:
+        memory = _memory(nvml, handle).total
+    except NvmlError:  # integrated GPUs share the host's memory and have no figure of their own
+        memory = 0
+    return GPU(name, uuid, capability, memory, mig)
+
+
+def _mig_handles(nvml: _Calls, handle: ctypes.c_void_p) -> list[ctypes.c_void_p] | None:
+    current, pending = ctypes.c_uint(), ctypes.c_uint()
+    try:
+        nvml("nvmlDeviceGetMigMode", handle, ctypes.byref(current), ctypes.byref(pending))
+    except NvmlError:  # a GPU or driver without MIG
+        return None
+    if not current.value:
+        return None
+    most = ctypes.c_uint()
+    nvml("nvmlDeviceGetMaxMigDeviceCount", handle, ctypes.byref(most))
+    found: list[ctypes.c_void_p] = []
+    for index in range(most.value):
+        instance = ctypes.c_void_p()
+        arguments = (handle, ctypes.c_uint(index), ctypes.byref(instance))
+        try:
+            nvml("nvmlDeviceGetMigDeviceHandleByIndex", *arguments)
+        except NvmlError:  # slots may be empty, in any place
+            continue
+        found.append(instance)
+    return found
+
+
+def _memory(nvml: _Calls, handle: ctypes.c_void_p) -> _Memory:
+    memory = _Memory()
+    nvml("nvmlDeviceGetMemoryInfo", handle, ctypes.byref(memory))
+    return memory
+
+
+def _text(nvml: _Calls, name: str, *handle: ctypes.c_void_p) -> str:
+    buffer = ctypes.create_string_buffer(_NAME_BYTES)
+    nvml(name, *handle, buffer, ctypes.c_uint(_NAME_BYTES))
+    return buffer.value.decode(errors="replace")
