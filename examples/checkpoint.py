@@ -9,16 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
 from torch.optim import Optimizer
-
-_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 class RunError(Exception):
@@ -51,7 +42,7 @@ def load(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise RunError(
-            f"There is no checkpoint at {path}. Start without --resume, or name its folder by --out."
+            f"There is no checkpoint at {path}. Start without --resume, or name its folder: --out."
         ) from error
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
         first_line = str(error).partition("\n")[0]
@@ -68,10 +59,11 @@ def states(model: nn.Module, optimizer: Optimizer, *, sharded: bool) -> dict[str
     are put together from all processes and the optimizer's is indexed by the parameters' names.
     """
     if sharded:
-        return {
-            "model": get_model_state_dict(model, options=_WHOLE),
-            "optimizer": get_optimizer_state_dict(model, optimizer, options=_WHOLE),
-        }
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict
+
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        whole, whole_optimizer = get_state_dict(model, optimizer, options=options)
+        return {"model": whole, "optimizer": whole_optimizer}
     return {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
 
 
@@ -80,8 +72,15 @@ def restore(
 ) -> None:
     """Put back what `states` returned."""
     if sharded:
-        set_model_state_dict(model, content["model"], options=_WHOLE)
-        set_optimizer_state_dict(model, optimizer, content["optimizer"], options=_WHOLE)
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, set_state_dict
+
+        set_state_dict(
+            model,
+            optimizer,
+            model_state_dict=content["model"],
+            optim_state_dict=content["optimizer"],
+            options=StateDictOptions(full_state_dict=True, cpu_offload=True),
+        )
         return
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])
