@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from accel.contract.forward import Forwarding
+from accel.errors import BackendUnavailable
 
 if TYPE_CHECKING:
     import torch
@@ -99,7 +100,10 @@ class DeviceMembers(Forwarding):
 
     def device_count(self) -> int:
         """Return how many devices this process sees; 0 where none. No device context."""
-        return int(self._forward("device_count"))
+        try:
+            return int(self._forward("device_count"))
+        except BackendUnavailable:
+            return 0
 
     def synchronize(self, device_index: int | None = None) -> None:
         """Wait for all work on a device; default the current one. May create a context."""
