@@ -94,6 +94,7 @@ class DtypeMembers(DeviceMembers):
     def _factory(self, dtype: str) -> TensorFactory:
         import torch
 
+        self._require(f"a tensor of {dtype}")
         return TensorFactory(getattr(torch, dtype), self.device())
 
     @property

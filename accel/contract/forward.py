@@ -131,7 +131,7 @@ class Forwarding:
         function = self._attribute(member, attribute, way_out)
         try:
             return function(*args)
-        except (RuntimeError, AssertionError, ImportError) as error:
+        except (RuntimeError, AssertionError, ImportError, AttributeError) as error:
             if self._is_usable():
                 raise
             raise self._unavailable(member, str(error)) from error

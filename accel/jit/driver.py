@@ -64,6 +64,15 @@ def read_driver(library: str = NVML) -> Driver | Rejected:
         )
 
 
+def has_cuda() -> bool:
+    """Whether the driver's CUDA library can be loaded; true without NVML on a Jetson."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
 def free_memory(uuid: str, library: str = NVML) -> int:
     """Return the bytes that are free now on the GPU or MIG instance of that UUID.
 

@@ -1,0 +1,48 @@
+"""What the installed torch was built for, read without importing it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class TorchBuild:
+    """One build of torch.
+
+    Attributes:
+        version: such as ``"2.13.0+cpu"``.
+        cuda: the CUDA release that it was built for, ``""`` for none.
+        hip: the HIP (ROCm) release that it was built for, ``""`` for none.
+    """
+
+    version: str
+    cuda: str
+    hip: str
+
+
+def torch_build() -> TorchBuild | None:
+    """Return the build of the installed torch, ``None`` where there is none. Imports nothing."""
+    found = getattr(sys.modules.get("torch"), "version", None)
+    if found is not None:
+        return TorchBuild(str(found.__version__), str(found.cuda or ""), str(found.hip or ""))
+    spec = find_spec("torch")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        file = Path(folder) / "version.py"
+        if file.is_file():
+            return parse_version(file.read_text(encoding="utf-8"))
+    return None
+
+
+def parse_version(text: str) -> TorchBuild:
+    """Read the text of ``torch/version.py``; what it does not assign is ``""``."""
+    version, cuda, hip = (_assigned(text, name) for name in ("__version__", "cuda", "hip"))
+    return TorchBuild(version, cuda, hip)
+
+
+def _assigned(text: str, name: str) -> str:
+    match = re.search(rf"^{name}\b[^=\n]*= *['\"]([^'\"]*)['\"]", text, re.MULTILINE)
+    return match[1] if match else ""
