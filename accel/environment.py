@@ -15,6 +15,29 @@ _POLICIES: Mapping[str, OpsPolicy] = {
     "native": "native",
     "reference": "reference",
 }
+_READ_BY_COMPILERS = (
+    "CPATH",
+    "C_INCLUDE_PATH",
+    "CPLUS_INCLUDE_PATH",
+    "LIBRARY_PATH",
+    "COMPILER_PATH",
+    "GCC_EXEC_PREFIX",
+    "NVCC_PREPEND_FLAGS",
+    "NVCC_APPEND_FLAGS",
+    "NVCC_CCBIN",
+)
+# These make compilers write files of their own choosing or change flags behind the plan's back.
+_KEPT_FROM_COMPILERS = frozenset(
+    {
+        "DEPENDENCIES_OUTPUT",
+        "SUNPRO_DEPENDENCIES",
+        "CCC_OVERRIDE_OPTIONS",
+        "CCC_ADD_ARGS",
+        "QA_OVERRIDE_GCC3_OPTIONS",
+        "MAKEFLAGS",
+        "LANGUAGE",
+    }
+)
 _FALSE = frozenset({"", "0", "false", "no", "off"})
 
 
@@ -54,6 +77,29 @@ def cache_dir() -> Path | None:
     return Path(text) if text.strip() else None
 
 
+def user_cache_dir() -> Path | None:
+    """Folder for this user's compiled ops: ``accel`` in ``XDG_CACHE_HOME``, else ``~/.cache``.
+
+    ``None`` where neither variable is set and this user id has no passwd entry.
+    """
+    text = os.environ.get("XDG_CACHE_HOME", "")
+    if Path(text).is_absolute():
+        return Path(text) / "accel"
+    home = os.environ.get("HOME", "")
+    if not Path(home).is_absolute():
+        home = _passwd_home()
+    return Path(home) / ".cache" / "accel" if home else None
+
+
+def _passwd_home() -> str:
+    try:
+        import pwd
+
+        return pwd.getpwuid(os.geteuid()).pw_dir
+    except (ImportError, KeyError):
+        return ""
+
+
 def prebuilt_dirs() -> tuple[Path, ...]:
     """``ACCEL_PREBUILT_DIR``: read-only folders searched before the cache, in order."""
     return _folders("ACCEL_PREBUILT_DIR")
@@ -83,6 +129,24 @@ def deepspeed_mode() -> bool:
 def max_jobs() -> int | None:
     """``MAX_JOBS``: the most compilers at a time, or ``None``. Raises `ValueError` below 1."""
     return _positive_int("MAX_JOBS")
+
+
+def build_timeout() -> int:
+    """``ACCEL_BUILD_TIMEOUT``: seconds that one build may take; default 3600."""
+    return _positive_int("ACCEL_BUILD_TIMEOUT") or 3600
+
+
+def compiler_variables() -> dict[str, str]:
+    """Variables that compilers and linkers read for themselves and that change what they make."""
+    return {name: os.environ[name] for name in _READ_BY_COMPILERS if os.environ.get(name)}
+
+
+def for_compiler(scratch: Path) -> dict[str, str]:
+    """Environment for a compiler: English messages, temporary files in `scratch`, no surprises."""
+    inherited = {
+        name: text for name, text in os.environ.items() if name not in _KEPT_FROM_COMPILERS
+    }
+    return inherited | {"LC_ALL": "C", "TMPDIR": str(scratch), "NINJA_STATUS": "[%f/%t] "}
 
 
 def cxx() -> tuple[str, ...]:
@@ -116,6 +180,11 @@ def cflags() -> tuple[str, ...]:
 def search_path() -> str:
     """``PATH``: where commands are looked up."""
     return os.environ.get("PATH", os.defpath)
+
+
+def hpu_lazy_mode() -> bool:
+    """``PT_HPU_LAZY_MODE``: whether Gaudi collects graphs lazily; eager, its default, else."""
+    return _text("PT_HPU_LAZY_MODE") == "1"
 
 
 def visible_devices(name: str) -> str | None:

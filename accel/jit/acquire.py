@@ -1,0 +1,174 @@
+"""From a recipe to a loaded library: prebuilt, cached, or compiled now, in that order."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from accel.errors import AccelError, BuildFailed, OpUnavailable
+from accel.jit import library, location, paths, store
+from accel.jit.artifact import Artifact
+from accel.jit.library import Library
+from accel.jit.lock import gate
+from accel.jit.plan import Plan, plan_of
+from accel.jit.recipe import Fit, Recipe, take_fit
+from accel.probe import Accepted, Probe, Rejected
+
+_log = logging.getLogger(__name__)
+_CHANGES_DURING_BUILD = 3
+
+
+def acquire(recipe: Recipe, *, verbose: bool = False) -> Library:
+    """Return the library of `recipe`, loaded; the same one again while nothing has changed.
+
+    Sources, headers and compiler are looked at in every call, so that an edit counts in the same
+    process too.
+
+    Args:
+        recipe: what is wanted.
+        verbose: show the lines about a build on stderr.
+
+    Raises:
+        BuildFailed: a compiler ran and made no library that can be loaded.
+        CacheUntrusted: others may write the cache.
+        OpUnavailable: nothing prebuilt or cached fits and nothing can be compiled here.
+    """
+    for _ in range(_CHANGES_DURING_BUILD):
+        fitted = _fit_of(recipe)
+        prebuilt = _from_prebuilt(recipe, fitted)
+        if isinstance(prebuilt, Library):
+            return prebuilt
+        plan = plan_of(recipe, fitted)
+        if isinstance(plan, Rejected):
+            return _without_compiler(recipe, fitted, prebuilt, plan)
+        with gate(plan.digest):
+            found = library.loaded(plan.digest) or _from_cache(plan)
+            if found is None:
+                found = _from_build(plan, verbose)
+        if found is not None:
+            return found
+    raise BuildFailed(f"{recipe.name} ({recipe.backend}): its sources change while it is built.")
+
+
+def availability(recipe: Recipe) -> tuple[tuple[str, Probe], ...]:
+    """Return whether `recipe` can be had ``"prebuilt"`` and by ``"jit"``, with the reasons.
+
+    Compiles nothing, loads nothing, raises nothing.
+    """
+    try:
+        fitted = _fit_of(recipe)
+        return ("prebuilt", _probe_prebuilt(recipe, fitted)), ("jit", _probe_jit(recipe, fitted))
+    except (AccelError, OSError, ValueError) as error:
+        return ("prebuilt", Rejected(str(error))), ("jit", Rejected(str(error)))
+
+
+def find_prebuilt(recipe: Recipe, fitted: Fit) -> Artifact | Rejected:
+    """Return the first prebuilt artifact that fits, or every folder's reason; never raises."""
+    refusals = []
+    for folder in paths.prebuilt_dirs():
+        found = store.find_fitting(recipe, fitted, folder, private=False)
+        if isinstance(found, Artifact):
+            return found
+        if folder.is_dir():
+            refusals.append(found.reason)
+    return Rejected(" ".join(refusals) or "no prebuilt folder here.")
+
+
+def find_in_cache(recipe: Recipe, fitted: Fit) -> Artifact | Rejected:
+    """Return a cached artifact of equal fit, whatever compiler made it; raises `CacheUntrusted`."""
+    refusal = Rejected("nothing is cached.")
+    for root in location.locate().readable:
+        found = store.find_fitting(recipe, fitted, root, private=True)
+        if isinstance(found, Artifact):
+            return found
+        refusal = found
+    return refusal
+
+
+def _fit_of(recipe: Recipe) -> Fit:
+    try:
+        return take_fit(recipe)
+    except OSError as error:
+        raise OpUnavailable(
+            f"{recipe.name} ({recipe.backend}): {error.filename} cannot be read: {error.strerror}. "
+            f"Restore it, or reinstall the package that it belongs to."
+        ) from error
+
+
+def _probe_prebuilt(recipe: Recipe, fitted: Fit) -> Probe:
+    found = find_prebuilt(recipe, fitted)
+    return found if isinstance(found, Rejected) else Accepted(str(found.folder))
+
+
+def _probe_jit(recipe: Recipe, fitted: Fit) -> Probe:
+    plan = plan_of(recipe, fitted)
+    if isinstance(plan, Rejected):
+        cached = find_in_cache(recipe, fitted)
+        return Accepted("cached") if isinstance(cached, Artifact) else plan
+    cached = store.find(recipe.name, plan.digest)
+    if isinstance(cached, Artifact):
+        return Accepted("cached")
+    return Accepted(f"compiles with {plan.compiler.label}")
+
+
+def _from_prebuilt(recipe: Recipe, fitted: Fit) -> Library | Rejected:
+    found = find_prebuilt(recipe, fitted)
+    if isinstance(found, Rejected):
+        return found
+    try:
+        return library.load(found, "prebuilt")
+    except OSError as error:
+        reason = f"{found.library} cannot be loaded: {error}."
+        _log.warning("prebuilt %s", reason)
+        return Rejected(reason)
+
+
+def _from_cache(plan: Plan) -> Library | None:
+    found = store.find(plan.recipe.name, plan.digest)
+    if isinstance(found, Rejected):
+        return None
+    try:
+        return library.load(found, "jit")
+    except OSError as error:
+        _log.warning("%s cannot be loaded (%s); building it anew.", found.library, error)
+        _set_aside(found.folder)
+        return None
+
+
+def _set_aside(folder: Path) -> None:
+    try:
+        root = location.prepare()
+        folder.rename(store.new_staging(root) / folder.name)
+    except OSError:
+        return  # A read-only layer stays as it is; the build's result is used from its own place.
+
+
+def _from_build(plan: Plan, verbose: bool) -> Library | None:
+    """Build and load; ``None`` when the sources changed under the compiler's hands."""
+    from accel.jit.build import build
+
+    artifact = build(plan, verbose=verbose)
+    if _fit_of(plan.recipe).digest != plan.fit:
+        return None
+    try:
+        return library.load(artifact, "jit")
+    except OSError as error:
+        raise BuildFailed(
+            f"{plan.recipe.name} ({plan.recipe.backend}): it was built and cannot be loaded: "
+            f"{error}. Is {artifact.folder.parent} on a file system that forbids execution?",
+            log_path=str(artifact.folder / "build.log"),
+            first_error=str(error),
+        ) from error
+
+
+def _without_compiler(recipe: Recipe, fitted: Fit, prebuilt: Rejected, plan: Rejected) -> Library:
+    cached = find_in_cache(recipe, fitted)
+    if isinstance(cached, Artifact):
+        try:
+            return library.loaded(cached.digest) or library.load(cached, "jit")
+        except OSError as error:
+            cached = Rejected(f"{cached.library} cannot be loaded: {error}.")
+    raise OpUnavailable(
+        f"{recipe.name} ({recipe.backend}) has no native library here.\n"
+        f"  prebuilt: {prebuilt}\n  cached: {cached}\n  jit: {plan}"
+    )

@@ -1,0 +1,138 @@
+"""From a plan to a published artifact: one builder at a time, the others take what it made."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from pathlib import Path
+
+from accel import environment
+from accel.errors import BuildFailed, CacheUntrusted
+from accel.jit import location, store
+from accel.jit.artifact import LOG, MANIFEST, Artifact, verify
+from accel.jit.compiling import compile_plan
+from accel.jit.lock import BuildLock
+from accel.jit.manifest import manifest_of
+from accel.jit.plan import Plan
+from accel.jit.progress import Progress
+
+_log = logging.getLogger(__name__)
+
+
+def build(plan: Plan, *, verbose: bool = False) -> Artifact:
+    """Return the artifact of `plan`, compiling it unless somebody else has meanwhile.
+
+    The artifact may lie in a staging folder of this process where it could not be published.
+
+    Raises:
+        BuildFailed: the compiler failed, here or in the process that was waited for; or there
+            is no room for the result.
+        CacheUntrusted: others may write the cache.
+    """
+    try:
+        root = location.prepare()
+        (root / store.LOCKS).mkdir(mode=0o700, exist_ok=True)
+    except CacheUntrusted:
+        raise
+    except OSError as error:
+        raise _no_room(plan, error) from error
+    before = store.Failure.look(root, plan.stem)
+    lock = BuildLock(root / store.LOCKS / f"{plan.stem}.lock")
+    found = _wait_turn(lock, plan, root, before)
+    try:
+        if found is None:
+            before.raise_if_newer(root, plan.stem)
+            found = _published(plan, root)
+        return found or _build_here(plan, root, verbose)
+    finally:
+        lock.release()
+
+
+def _published(plan: Plan, root: Path) -> Artifact | None:
+    found = verify(root / plan.stem, plan.recipe.name)
+    return found if isinstance(found, Artifact) else None
+
+
+def _wait_turn(lock: BuildLock, plan: Plan, root: Path, before: store.Failure) -> Artifact | None:
+    """Return the artifact of whoever builds it now, or ``None`` when it is this process's turn."""
+    pause, deadline = 0.005, time.monotonic() + environment.build_timeout() + 60
+    told = False
+    while True:
+        try:
+            if lock.acquire():
+                return None
+        except OSError as error:
+            _log.info("%s: building without a lock: %s", plan.recipe.name, error)
+            return None
+        if not told:
+            told = True
+            _log.info("%s: another process is building it; waiting.", plan.recipe.name)
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.1)
+        found = _published(plan, root)
+        if found is not None:
+            return found
+        before.raise_if_newer(root, plan.stem)
+        if time.monotonic() > deadline:
+            _log.warning(
+                "%s: the lock %s stayed taken for longer than a build may last; building anyway.",
+                plan.recipe.name,
+                lock.path,
+            )
+            return None
+
+
+def _build_here(plan: Plan, root: Path, verbose: bool) -> Artifact:
+    try:
+        staging = store.new_staging(root)
+    except OSError as error:
+        raise _no_room(plan, error) from error
+    place = staging
+    try:
+        place = _compile_and_publish(plan, root, staging, verbose)
+    except OSError as error:
+        raise _no_room(plan, error) from error
+    except BuildFailed as error:
+        store.keep_failure(root, plan.stem, error)
+        raise
+    finally:
+        if staging not in place.parents:
+            store.discard(staging)
+    store.forget_failure(root, plan.stem)
+    found = verify(place, plan.recipe.name)
+    if isinstance(found, Artifact):
+        return found
+    raise BuildFailed(f"{_who(plan)}: built, and then {found.reason} Check the disk of {root}.")
+
+
+def _compile_and_publish(plan: Plan, root: Path, staging: Path, verbose: bool) -> Path:
+    """Compile in `staging` and return the folder that the artifact is in."""
+    name = plan.recipe.name
+    began = time.monotonic()
+    with Progress(_who(plan), len(plan.commands), plan.compiler.label, verbose) as progress:
+        log = compile_plan(plan, staging, root, progress)
+    ready = staging / plan.stem
+    ready.mkdir(mode=0o700)
+    library = ready / f"{name}.so"
+    (staging / f"{name}.so").rename(library)
+    library.chmod(0o600)
+    manifest = manifest_of(plan, staging, library.read_bytes(), time.monotonic() - began)
+    for file, data in ((LOG, log), (MANIFEST, json.dumps(manifest, indent=1).encode())):
+        with os.fdopen(os.open(ready / file, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as out:
+            out.write(data)
+    return store.publish(ready, root / plan.stem, name)
+
+
+def _who(plan: Plan) -> str:
+    return f"{plan.recipe.name} ({plan.recipe.backend})"
+
+
+def _no_room(plan: Plan, error: OSError) -> BuildFailed:
+    where = f" {error.filename}" if error.filename else ""
+    return BuildFailed(
+        f"{_who(plan)}: the cache cannot be written:{where}: {error.strerror or error}. "
+        f"Make room, or set ACCEL_CACHE_DIR to another folder.",
+        first_error=str(error),
+    )

@@ -1,0 +1,177 @@
+"""Runs a plan's commands in a staging folder and turns a failure into a readable error."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from accel import environment
+from accel.errors import BuildFailed
+from accel.jit import store
+from accel.jit.jobs import job_count
+from accel.jit.ninja import ninja_file, shell_text
+from accel.jit.plan import Command, Plan
+from accel.jit.progress import Progress
+from accel.jit.runner import TIMED_OUT, run_supervised
+from accel.jit.toolchain import find_ninja
+
+_ERROR = re.compile(
+    r"^(?:[^\n:]+:\d+(?::\d+)?: (?:fatal )?error: .*|[^\n]+\(\d+\): (?:catastrophic )?error\b.*)$",
+    re.MULTILINE,
+)
+_OTHER_ERROR = re.compile(
+    r"^.*(?:\berror\b|undefined reference|No space left|cannot find|nvcc fatal|Killed).*$",
+    re.MULTILINE | re.IGNORECASE,
+)
+_MOST_LOG = 64 << 20
+_MEGABYTES = {"cuda": 1500, "torch": 1500, "c++": 300}
+
+
+def compile_plan(plan: Plan, staging: Path, root: Path, progress: Progress) -> bytes:
+    """Build ``NAME.so`` in `staging` and return the log.
+
+    Raises:
+        BuildFailed: a step failed, took too long or printed without end; the log is kept in
+            `root` and named in the error.
+        OSError: the staging folder cannot be written.
+    """
+    ninja = find_ninja()
+    if ninja is None:
+        raise BuildFailed(f"{plan.recipe.name}: ninja was not found. Run: pip install ninja")
+    (staging / "build.ninja").write_bytes(
+        ninja_file(plan.commands).encode("utf-8", "surrogateescape")
+    )
+    watch = _Watch(plan, staging, progress)
+    kind = "torch" if plan.recipe.extension else plan.recipe.language
+    jobs = job_count(len(plan.commands) - 1, _MEGABYTES[kind] << 20)
+    seconds = environment.build_timeout()
+    code = run_supervised([ninja, "-v", "-j", str(jobs)], staging, seconds, watch)
+    log = _log_of(plan, staging)
+    if (
+        not watch.endless
+        and (staging / f"{plan.recipe.name}.so").exists()
+        and _all_done(plan, staging)
+    ):
+        return log
+    raise _failure(plan, staging, root, log, _why(code, seconds, watch.endless))
+
+
+class _Watch:
+    """Looks into the staging folder while ninja works: progress, and output without end."""
+
+    def __init__(self, plan: Plan, staging: Path, progress: Progress) -> None:
+        self.commands = plan.commands
+        self.staging = staging
+        self.progress = progress
+        self.endless = False
+
+    def __call__(self) -> bool:
+        done = [self._has(command, "code") for command in self.commands]
+        begun = [
+            (command.source.name if command.source else "linking")
+            for command, over in zip(self.commands, done, strict=True)
+            if not over and self._has(command, "start")
+        ]
+        self.progress.update(sum(done), ", ".join(begun))
+        self.endless = any(
+            _size(self.staging / f"{c.output}.log") > _MOST_LOG for c in self.commands
+        )
+        return not self.endless
+
+    def _has(self, command: Command, suffix: str) -> bool:
+        return (self.staging / f"{command.output}.{suffix}").exists()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_MOST_LOG)
+    except OSError:
+        return b""
+
+
+def _code(command: Command, staging: Path) -> int | None:
+    """Return a step's exit status, or ``None`` where it did not end."""
+    text = _read(staging / f"{command.output}.code").strip()
+    return int(text) if text.isdigit() else None
+
+
+def _all_done(plan: Plan, staging: Path) -> bool:
+    return all(_code(command, staging) == 0 for command in plan.commands)
+
+
+def _log_of(plan: Plan, staging: Path) -> bytes:
+    """Return every command with its output, then what ninja itself said."""
+    parts = [f"{plan.stem}\n{plan.compiler.label}\n".encode()]
+    for command in plan.commands:
+        text = shell_text(command.argv).encode("utf-8", "surrogateescape")
+        code = _code(command, staging)
+        ending = "did not end" if code is None else f"exited with {code}"
+        parts += [b"\n$ ", text, b"\n", _read(staging / f"{command.output}.log")]
+        parts.append(f"[{ending}]\n".encode())
+    return b"".join([*parts, b"\nninja:\n", _read(staging / "ninja.log")])
+
+
+def _why(code: int, seconds: int, endless: bool) -> str:
+    if endless:
+        return f"the compiler printed more than {_MOST_LOG >> 20} MiB and was stopped"
+    if code == TIMED_OUT:
+        return f"it took longer than {seconds} s and was stopped (ACCEL_BUILD_TIMEOUT changes that)"
+    return ""
+
+
+def _failure(plan: Plan, staging: Path, root: Path, log: bytes, why: str) -> BuildFailed:
+    failed, code = _first_failed(plan, staging)
+    output = _read(staging / f"{failed.output}.log").decode("utf-8", "replace")
+    first = first_error(output) or _last_line(_read(staging / "ninja.log"))
+    path = store.keep_log(root, plan.stem, log)
+    what = why or f"{plan.compiler.label} {_ending(code)}"
+    where = f"Command and output: {path}" if path else "The log could not be kept."
+    detail = f": {first}" if first else ""
+    return BuildFailed(
+        f"{plan.recipe.name} ({plan.recipe.backend}): {what}{detail}\n  {where}",
+        log_path=path,
+        command=shell_text(failed.argv),
+        first_error=first,
+    )
+
+
+def _first_failed(plan: Plan, staging: Path) -> tuple[Command, int | None]:
+    codes = [(command, _code(command, staging)) for command in plan.commands]
+    for command, code in codes:
+        if code:
+            return command, code
+    for command, code in codes:
+        if code is None:
+            return command, code
+    return codes[-1]
+
+
+def _ending(code: int | None) -> str:
+    if code is None:
+        return "did not end"
+    if code == 128 + 9:
+        return "was killed (signal 9), probably for lack of memory; MAX_JOBS=1 may help"
+    if code > 128:
+        return f"was ended by signal {code - 128}"
+    return f"exited with {code}" if code else "reported success and left no library"
+
+
+def first_error(output: str) -> str:
+    """Return the compiler's first error line, with file and line where it gives them, or ``""``."""
+    found = _ERROR.search(output) or _OTHER_ERROR.search(output)
+    if found:
+        return found[0].strip()
+    return next((line.strip() for line in output.splitlines() if line.strip()), "")
+
+
+def _last_line(data: bytes) -> str:
+    lines = data.decode("utf-8", "replace").strip().splitlines()
+    return lines[-1].strip() if lines else ""

@@ -1,0 +1,58 @@
+"""Reading and writing small files without being fooled by links, pipes or half-written data."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+
+def read_regular(path: Path, *, limit: int | None = None, follow: bool = True) -> bytes:
+    """Return the bytes of a regular file.
+
+    Args:
+        path: the file.
+        limit: the most bytes to accept, or ``None``.
+        follow: whether the last part of the path may be a symbolic link.
+
+    Raises:
+        OSError: the file cannot be read, is not a regular file, or is longer than `limit`.
+    """
+    # O_NONBLOCK keeps a pipe that somebody put there from stopping the open for ever.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    fd = os.open(path, flags)
+    with os.fdopen(fd, "rb") as file:
+        facts = os.fstat(fd)
+        if not stat.S_ISREG(facts.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        if limit is not None and facts.st_size > limit:
+            raise OSError(errno.EFBIG, f"longer than {limit} bytes", str(path))
+        return file.read()
+
+
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 of `data` in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a private file so that a reader sees all of it or none; raises `OSError`."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def remove_tree(folder: Path) -> bool:
+    """Remove a folder without following links; return whether it is gone."""
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+    return not os.path.lexists(folder)

@@ -1,0 +1,114 @@
+"""The flags that every library is built with, and which of the user's are accepted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from accel.jit.arch import default_compute_capabilities, parse_archs
+from accel.jit.recipe import Recipe
+from accel.jit.toolchain import Compiler
+from accel.probe import Rejected
+
+# Numbers must not depend on the compiler's mood: no contraction, no reordering of sums.
+_CXX = (
+    "-O3",
+    "-std=c++17",
+    "-fno-math-errno",
+    "-ffp-contract=off",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-fvisibility-inlines-hidden",
+    "-Wall",
+    "-Wextra",
+)
+_NVCC = (
+    "-O3",
+    "-std=c++17",
+    "--expt-relaxed-constexpr",
+    "-Xcompiler=-fPIC,-fvisibility=hidden,-ffp-contract=off,-fno-math-errno",
+)
+# These change results, set a mode for the whole process, or tie the library to one processor.
+_HARMFUL = frozenset(
+    {
+        "-ffast-math",
+        "-Ofast",
+        "-funsafe-math-optimizations",
+        "-ffinite-math-only",
+        "-fassociative-math",
+        "-freciprocal-math",
+        "-fno-signed-zeros",
+        "-ffp-contract=fast",
+        "-ffp-contract=on",
+        "-ffp-model=fast",
+        "-march=native",
+        "-mcpu=native",
+        "-mtune=native",
+    }
+)
+_WITH_VALUE = frozenset({"-D", "-U", "-I", "-isystem", "-iquote", "-idirafter", "-include"})
+_ACCEPTED = re.compile(
+    r"-(O[0-3sgz]?|g\w*[-\w]*|W(?![lap],)[^\s]*|w|pipe|pthread|fopenmp|std=[\w+]+"
+    r"|f(?!plugin|dump|save|profile|opt-info|auto-profile|openmp-targets|module|pch)[\w-]+(=\S*)?"
+    r"|m[\w.-]+(=[\w.+-]+)?|[DUI].+|isystem.+|--param=\S+)",
+    re.DOTALL,
+)
+
+
+def check_user_flags(flags: Sequence[str]) -> Rejected | None:
+    """Return why one of the user's flags is refused, or ``None`` where all are accepted.
+
+    Accepted are optimisation, warning, debugging, machine and ``-f`` flags, macros and include
+    folders; what names outputs, plug-ins, programs or further inputs is not.
+    """
+    waiting = ""
+    for flag in flags:
+        if waiting:
+            waiting = ""
+        elif flag in _HARMFUL:
+            return Rejected(
+                f"CFLAGS or CXXFLAGS holds {flag}, which changes results or ties the library to "
+                f"this processor.",
+                "Remove it; SIMD levels are chosen at run time without it.",
+            )
+        elif flag in _WITH_VALUE:
+            waiting = flag
+        elif not _ACCEPTED.fullmatch(flag):
+            return Rejected(
+                f"CFLAGS or CXXFLAGS holds {flag!r}, which is not accepted here.",
+                "Keep to -O, -f, -m, -g, -W, -D, -U, -I and -isystem flags.",
+            )
+    if waiting:
+        return Rejected(f"CFLAGS or CXXFLAGS ends after {waiting}.", "Give it its value.")
+    return None
+
+
+def compile_flags(recipe: Recipe, compiler: Compiler) -> tuple[str, ...] | Rejected:
+    """Return the flags for compiling, the engine's then the recipe's; no folders."""
+    if compiler.kind == "nvcc":
+        version = _release(compiler.version)
+        targets = ";".join(recipe.targets) or default_compute_capabilities(version)
+        try:
+            archs = parse_archs(targets)
+        except ValueError as error:
+            return Rejected(f"targets {targets!r}: {error}")
+        return (*_NVCC, *(arch.flag for arch in archs), *recipe.compile_flags)
+    # A rebuilt library must not share inline statics with the one that is already loaded.
+    unique = ("-fno-gnu-unique",) if compiler.kind == "gcc" else ()
+    openmp = ("-fopenmp",) if recipe.openmp else ()
+    return (*_CXX, *unique, *openmp, *recipe.compile_flags)
+
+
+def link_flags(recipe: Recipe, compiler: Compiler) -> tuple[str, ...]:
+    """Return the flags for linking, the engine's then the recipe's."""
+    if compiler.kind == "nvcc":
+        return ("-shared", "--cudart=static", *recipe.link_flags)
+    # A missing symbol is better found here than by whoever loads the library.
+    whole = () if recipe.extension else ("-Wl,--no-undefined",)
+    openmp = ("-fopenmp",) if recipe.openmp else ()
+    return ("-shared", *whole, *openmp, *recipe.link_flags)
+
+
+def _release(version: str) -> tuple[int, int]:
+    major, _, rest = version.partition(".")
+    return int(major), int(rest.partition(".")[0] or 0)

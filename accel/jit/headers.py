@@ -1,0 +1,107 @@
+"""Which local files a set of sources consists of: contents and who includes whom, without paths."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from accel.jit.files import read_regular, sha256
+
+# Also macros that spell a file name, `__has_include` and `#embed`; too many hits do no harm.
+_INCLUDE = re.compile(
+    rb"(?:#[ \t]*(?:include(?:_next)?|embed|define[ \t]+\w+)|__has_include(?:_next)?[ \t]*\()"
+    rb"""[ \t]*([<"])([^<>"\r\n]+)[>"]"""
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What a set of sources consists of.
+
+    Attributes:
+        contents: SHA-256 by label; a label names a file without saying where it is installed.
+        edges: sorted lines ``"label > spelling > label"``: what each include resolved to.
+        paths: where each label was read.
+    """
+
+    contents: dict[str, str]
+    edges: tuple[str, ...]
+    paths: dict[str, Path]
+
+
+def scan(sources: Sequence[Path], include_dirs: Sequence[Path], root: Path) -> Scan:
+    """Read `sources` and, transitively, the local headers that they name.
+
+    A header is looked for beside the file that names it and in `include_dirs`; one that is found
+    in neither belongs to the system and is left out.
+
+    Args:
+        sources: the files to compile.
+        include_dirs: folders of local headers, in the compiler's order.
+        root: files under it are labelled relative to it, wherever it is installed.
+
+    Raises:
+        OSError: a source cannot be read.
+    """
+    walker = _Walker(include_dirs, root, sources)
+    for source in sources:
+        walker.visit(source, source.name)
+    walker.drain()
+    return Scan(walker.contents, tuple(sorted(walker.edges)), walker.paths)
+
+
+class _Walker:
+    """Breadth-first walk over include lines, remembering each real file once."""
+
+    def __init__(self, include_dirs: Sequence[Path], root: Path, sources: Sequence[Path]) -> None:
+        self.include_dirs = [str(folder) for folder in include_dirs]
+        parents = [os.path.realpath(source.parent) for source in sources]
+        self.roots = [os.path.realpath(root), os.path.commonpath(parents) if parents else ""]
+        self.labels: dict[str, str] = {}
+        self.contents: dict[str, str] = {}
+        self.paths: dict[str, Path] = {}
+        self.edges: set[str] = set()
+        self.pending: list[tuple[str, str, bytes]] = []
+
+    def visit(self, path: Path, spelling: str) -> str:
+        real = os.path.realpath(path)
+        if real in self.labels:
+            return self.labels[real]
+        data = read_regular(path)
+        label = self.labels[real] = self._label(real, spelling)
+        self.contents[label] = sha256(data)
+        self.paths[label] = path
+        self.pending.append((label, str(path.parent), data))
+        return label
+
+    def drain(self) -> None:
+        while self.pending:
+            label, folder, data = self.pending.pop(0)
+            for quote, raw in _INCLUDE.findall(data):
+                spelling = os.fsdecode(raw)
+                found = self._find(spelling, folder if quote == b'"' else None)
+                if found is not None:
+                    self.edges.add(f"{label} > {spelling} > {self.visit(found, spelling)}")
+
+    def _find(self, spelling: str, beside: str | None) -> Path | None:
+        folders = self.include_dirs if beside is None else [beside, *self.include_dirs]
+        if spelling.startswith("/") or "\0" in spelling:
+            return None
+        for folder in folders:
+            candidate = os.path.join(folder, spelling)  # noqa: PTH118 - called often when warm
+            if os.path.isfile(candidate):  # noqa: PTH113
+                return Path(candidate)
+        return None
+
+    def _label(self, real: str, spelling: str) -> str:
+        label = next(
+            (real[len(root) + 1 :] for root in self.roots if root and real.startswith(root + "/")),
+            spelling,
+        )
+        unique, number = label, 2
+        while unique in self.contents:
+            unique, number = f"{label}#{number}", number + 1
+        return unique

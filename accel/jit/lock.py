@@ -1,0 +1,75 @@
+"""An operating system's lock on a file, which the kernel frees whatever becomes of its holder."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+_held: set[int] = set()
+_gates: dict[str, threading.Lock] = {}
+_hooked = False
+
+
+class BuildLock:
+    """Lets one process at a time build an artifact; nothing is wrong, only slow, without it.
+
+    Not the file's existence but the kernel's lock counts, so that a killed holder blocks nobody.
+    The `filelock` package falls back to existence where locking is missing, which is why it is
+    not used here.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd: int | None = None
+
+    def acquire(self) -> bool:
+        """Take the lock if it is free and return whether it was; never waits.
+
+        Raises:
+            OSError: locking does not work here.
+        """
+        import fcntl
+
+        _hook_fork()
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        fd = os.open(self.path, flags, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd = fd
+        _held.add(fd)
+        return True
+
+    def release(self) -> None:
+        """Give the lock back; harmless where it is not held."""
+        if self._fd is not None:
+            _held.discard(self._fd)
+            os.close(self._fd)
+            self._fd = None
+
+
+def gate(name: str) -> threading.Lock:
+    """Return the lock among this process's threads for one artifact."""
+    _hook_fork()
+    return _gates.setdefault(name, threading.Lock())
+
+
+def _hook_fork() -> None:
+    global _hooked
+    if not _hooked:
+        _hooked = True
+        os.register_at_fork(after_in_child=_forget)
+
+
+def _forget() -> None:
+    """In a forked child: keep no lock of the parent's alive, and wait for none of its threads."""
+    for fd in _held:
+        os.close(fd)
+    _held.clear()
+    _gates.clear()

@@ -1,0 +1,75 @@
+"""What is recorded beside a library when it is built."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from accel.jit.artifact import header_mark
+from accel.jit.files import read_regular, sha256
+from accel.jit.plan import Plan
+from accel.jit.recipe import ENGINE
+
+_NEEDS = re.compile(rb"GLIBC_(2(?:\.\d+)+)\0")
+
+
+def manifest_of(plan: Plan, staging: Path, library: bytes, seconds: float) -> dict[str, Any]:
+    """Return the manifest of a library that was just built from `plan` in `staging`.
+
+    Raises `OSError` where a header that the compiler reported cannot be read any more.
+    """
+    recipe = plan.recipe
+    return {
+        "engine": ENGINE,
+        "name": recipe.name,
+        "backend": recipe.backend,
+        "fit": plan.fit,
+        "base": plan.fitted.base,
+        "digest": plan.digest,
+        "targets": list(recipe.targets),
+        "user_flags": list(plan.user_flags),
+        "compiler": plan.compiler.label,
+        "glibc": needed_glibc(library),
+        "size": len(library),
+        "sha256": sha256(library),
+        "ingredients": plan.ingredients(),
+        "headers": _reported_headers(plan, staging),
+        "created": int(time.time()),
+        "seconds": round(seconds, 3),
+    }
+
+
+def needed_glibc(library: bytes) -> str:
+    """Return the newest glibc version whose symbols the library names, ``""`` for none."""
+    found = {text.decode() for text in _NEEDS.findall(library)}
+    return max(found, key=lambda text: [int(part) for part in text.split(".")], default="")
+
+
+def _reported_headers(plan: Plan, staging: Path) -> dict[str, list[Any]]:
+    """Return the headers that the compiler named and the fit does not cover, with their marks."""
+    known = {os.path.realpath(path) for path in plan.fitted.files.values()}
+    found: dict[str, list[Any]] = {}
+    for number in range(len(plan.recipe.sources)):
+        try:
+            rule = read_regular(staging / f"{number}.d").decode("utf-8", "surrogateescape")
+        except OSError:
+            continue
+        for path in depfile_paths(rule):
+            real = os.path.realpath(staging / path)
+            if real not in known and real not in found:
+                found[real] = header_mark(Path(real))
+    return found
+
+
+def depfile_paths(rule: str) -> list[str]:
+    """Return the prerequisites of a rule that a compiler wrote with ``-MD``.
+
+    A blank or ``#`` in a name is written with a backslash, ``$`` doubled, lines end in a
+    backslash (GCC's manual, -M).
+    """
+    _, _, rest = rule.replace("\\\n", " ").partition(": ")
+    words = re.findall(r"(?:\\[ #]|[^\s])+", rest)
+    return [re.sub(r"\\([ #])", r"\1", word).replace("$$", "$") for word in words]

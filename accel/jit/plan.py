@@ -1,0 +1,157 @@
+"""`Plan`: a recipe, its compiler and every flag, frozen, with the digest that names them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from accel import environment
+from accel.jit.files import sha256
+from accel.jit.flags import check_user_flags, compile_flags, link_flags
+from accel.jit.recipe import Fit, Recipe, digest_of, libc, take_fit
+from accel.jit.toolchain import Compiler, find_cxx, find_nvcc
+from accel.probe import Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One step of a build, run in the staging folder.
+
+    Attributes:
+        output: name of the file that it makes there.
+        argv: the command's words.
+        source: the file that is compiled, or ``None`` for the linking step.
+    """
+
+    output: str
+    argv: tuple[str, ...]
+    source: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that decides what a library's bytes will be.
+
+    Attributes:
+        recipe: what the builder declared.
+        compiler: what compiles and links.
+        host: for CUDA, the host compiler that nvcc calls.
+        flags: every flag for compiling, without folders.
+        libraries: every flag for linking.
+        user_flags: those of `flags` that came from ``CFLAGS`` and ``CXXFLAGS``.
+        fit: hex digest of sources, headers and declarations; needs no compiler.
+        digest: hex digest of `ingredients`; names the artifact.
+    """
+
+    recipe: Recipe
+    compiler: Compiler
+    host: Compiler | None
+    flags: tuple[str, ...]
+    libraries: tuple[str, ...]
+    user_flags: tuple[str, ...]
+    fitted: Fit = field(repr=False)
+    variables: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def fit(self) -> str:
+        """Hex digest of sources, headers and declarations at the time of planning."""
+        return self.fitted.digest
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of `ingredients`."""
+        return digest_of(self.ingredients())
+
+    @property
+    def stem(self) -> str:
+        """Name of the artifact's folder: the op's name and the digest."""
+        return f"{self.recipe.name}-{self.digest}"
+
+    def ingredients(self) -> dict[str, str]:
+        """Return every fact that the digest covers, by name; neither paths nor times."""
+        facts = dict(self.fitted.ingredients)
+        for role, compiler in (("compiler", self.compiler), ("host compiler", self.host)):
+            if compiler is not None:
+                facts[role] = f"{compiler.label} {compiler.machine} {compiler.identity}"
+        facts["flags"] = " ".join(self.flags)
+        facts["libraries"] = " ".join(self.libraries)
+        facts["libc version"] = libc()[1]
+        return facts | {f"variable {name}": text for name, text in self.variables}
+
+    @property
+    def commands(self) -> tuple[Command, ...]:
+        """The steps: one for each source, then the link."""
+        recipe = self.recipe
+        folders = [f"-I{os.path.abspath(folder)}" for folder in recipe.include_dirs]  # noqa: PTH100
+        for folder in recipe.system_include_dirs:
+            folders += ["-isystem", os.path.abspath(folder)]  # noqa: PTH100
+        report = "-MD" if recipe.system_include_dirs else "-MMD"
+        steps = []
+        for number, source in enumerate(recipe.sources):
+            output = f"{number}.o"
+            path = source.absolute()
+            argv = (*self.compiler.command, *self._host_flags(), *self._flags_for(source), *folders)
+            argv = (*argv, report, "-MF", f"{number}.d", "-c", str(path), "-o", output)
+            steps.append(Command(output, argv, path))
+        library = f"{recipe.name}.so"
+        objects = [step.output for step in steps]
+        link = (*self.compiler.command, *self._host_flags(), *objects, "-o", library)
+        return (*steps, Command(library, (*link, *self.libraries), None))
+
+    def _host_flags(self) -> tuple[str, ...]:
+        return ("-ccbin", self.host.command[0]) if self.host is not None else ()
+
+    def _flags_for(self, source: Path) -> tuple[str, ...]:
+        if self.compiler.kind == "nvcc" or source.suffix != ".c":
+            return self.flags
+        return ("-x", "c++", *self.flags)
+
+
+def make_plan(recipe: Recipe) -> Plan | Rejected:
+    """Return the plan for this machine as it is now, or why there is none.
+
+    Reads the sources and asks the compiler who it is, unless that is remembered; compiles nothing
+    and raises nothing.
+    """
+    try:
+        fitted = take_fit(recipe)
+    except OSError as error:
+        return Rejected(f"{error.filename or recipe.name} cannot be read: {error.strerror}.")
+    return plan_of(recipe, fitted)
+
+
+def plan_of(recipe: Recipe, fitted: Fit) -> Plan | Rejected:
+    """Return the plan for a fingerprint that was taken before; see `make_plan`."""
+    odd = [path for path in _paths(recipe) if "\n" in str(path)]
+    if odd:
+        return Rejected(f"the path {str(odd[0])!r} has a line break, which ninja cannot express.")
+    try:
+        user = environment.cflags() if recipe.language == "c++" else ()
+    except ValueError as error:
+        return Rejected(f"CFLAGS or CXXFLAGS cannot be split into words: {error}.", "Correct it.")
+    refusal = check_user_flags(user)
+    if refusal is not None:
+        return refusal
+    cxx = find_cxx()
+    if isinstance(cxx, Rejected):
+        return cxx
+    compiler, host = cxx, None
+    if recipe.language == "cuda":
+        nvcc = find_nvcc()
+        if isinstance(nvcc, Rejected):
+            return nvcc
+        compiler, host = nvcc, cxx
+    flags = compile_flags(recipe, compiler)
+    if isinstance(flags, Rejected):
+        return flags
+    variables = tuple(
+        (name, sha256(text.encode("utf-8", "surrogateescape"))[:16])
+        for name, text in sorted(environment.compiler_variables().items())
+    )
+    libraries = link_flags(recipe, compiler)
+    return Plan(recipe, compiler, host, (*flags, *user), libraries, user, fitted, variables)
+
+
+def _paths(recipe: Recipe) -> tuple[Path, ...]:
+    return (*recipe.sources, *recipe.include_dirs, *recipe.system_include_dirs)

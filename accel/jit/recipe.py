@@ -1,0 +1,127 @@
+"""`Recipe`: what a builder declares about a library, before any tool is known."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from accel.jit.files import sha256
+from accel.jit.headers import scan
+from accel.jit.paths import csrc_dir
+
+ENGINE = "1"
+_NAME = re.compile(r"[A-Za-z0-9_]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What is to be built. Holds no fact about tools or machine; making one has no effects.
+
+    Attributes:
+        name: stem of the artifact: letters, digits and underscores, at most 64.
+        backend: name of the backend that it is for, spelt alike.
+        sources: the files to compile.
+        include_dirs: folders of local headers; what the sources include from them is fingerprinted.
+        compile_flags: flags for the compiler beyond the engine's own.
+        link_flags: flags for the linker beyond the engine's own.
+        targets: SIMD levels or GPU architectures to compile for, all in one library.
+        abi: version of the C interface that the library exports.
+        language: ``"c++"`` or ``"cuda"``.
+        openmp: whether the sources use OpenMP.
+        system_include_dirs: folders of headers that others install (torch's, Python's); what is
+            included from them is taken from the compiler's report instead.
+        extension: whether the library is a Python extension or registers with torch; such a one
+            leaves symbols to be found when loaded.
+        identity: further facts that the binary depends on, as ``(name, value)`` pairs (torch's
+            build, Python's ABI).
+    """
+
+    name: str
+    backend: str
+    sources: tuple[Path, ...]
+    include_dirs: tuple[Path, ...] = ()
+    compile_flags: tuple[str, ...] = ()
+    link_flags: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    abi: int = 1
+    language: Literal["c++", "cuda"] = "c++"
+    openmp: bool = False
+    system_include_dirs: tuple[Path, ...] = ()
+    extension: bool = False
+    identity: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        for label, text in (("name", self.name), ("backend", self.backend)):
+            if not _NAME.fullmatch(text):
+                raise ValueError(
+                    f"Recipe {label} {text!r}: expected 1 to 64 letters, digits and underscores."
+                )
+        if not self.sources:
+            raise ValueError(f"Recipe {self.name!r} names no source; give at least one.")
+
+    @property
+    def fit(self) -> str:
+        """Hex digest of everything but the tools; reads the sources as they are now.
+
+        Raises `OSError` where a source cannot be read.
+        """
+        return take_fit(self).digest
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A recipe's fingerprint at one moment.
+
+    Attributes:
+        digest: hex digest over `ingredients`.
+        base: the same without the targets, to find a library that covers more targets.
+        ingredients: every fact that counts, by name.
+        files: where each local file was read, by label.
+    """
+
+    digest: str
+    base: str
+    ingredients: dict[str, str]
+    files: dict[str, Path]
+
+
+def digest_of(ingredients: dict[str, str]) -> str:
+    """Return the hex digest (32 digits) of named facts, whatever their order."""
+    return sha256(json.dumps(ingredients, sort_keys=True).encode())[:32]
+
+
+def libc() -> tuple[str, str]:
+    """Return the C library's family and version, such as ``("glibc", "2.36")``."""
+    try:
+        family, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
+    except (AttributeError, ValueError, OSError):
+        return ("other", "")
+    return (family or "other", version)
+
+
+def take_fit(recipe: Recipe) -> Fit:
+    """Read the recipe's sources and local headers and return its fingerprint; raises `OSError`."""
+    found = scan(recipe.sources, recipe.include_dirs, csrc_dir())
+    base = {
+        "engine": ENGINE,
+        "name": recipe.name,
+        "backend": recipe.backend,
+        "language": recipe.language,
+        "abi": str(recipe.abi),
+        "openmp": str(recipe.openmp),
+        "extension": str(recipe.extension),
+        "declared compile flags": " ".join(recipe.compile_flags),
+        "declared link flags": " ".join(recipe.link_flags),
+        "platform": f"{sys.platform}-{os.uname().machine}",
+        "libc": libc()[0],
+        "includes": sha256("\n".join(found.edges).encode("utf-8", "surrogateescape")),
+    }
+    base |= {f"file {label}": content for label, content in found.contents.items()}
+    base |= {f"identity {name}": value for name, value in recipe.identity}
+    whole = base | {"targets": " ".join(recipe.targets)}
+    return Fit(digest_of(whole), digest_of(base), whole, found.paths)
