@@ -17,18 +17,21 @@ class TorchBuild:
         version: such as ``"2.13.0+cpu"``.
         cuda: the CUDA release that it was built for, ``""`` for none.
         hip: the HIP (ROCm) release that it was built for, ``""`` for none.
+        xpu: the oneAPI release that it was built for, ``""`` for none.
     """
 
     version: str
     cuda: str
     hip: str
+    xpu: str = ""
 
 
 def torch_build() -> TorchBuild | None:
     """Return the build of the installed torch, ``None`` where there is none. Imports nothing."""
     found = getattr(sys.modules.get("torch"), "version", None)
     if found is not None:
-        return TorchBuild(str(found.__version__), str(found.cuda or ""), str(found.hip or ""))
+        kinds = (str(getattr(found, kind, None) or "") for kind in ("cuda", "hip", "xpu"))
+        return TorchBuild(str(found.__version__), *kinds)
     spec = find_spec("torch")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         file = Path(folder) / "version.py"
@@ -39,8 +42,7 @@ def torch_build() -> TorchBuild | None:
 
 def parse_version(text: str) -> TorchBuild:
     """Read the text of ``torch/version.py``; what it does not assign is ``""``."""
-    version, cuda, hip = (_assigned(text, name) for name in ("__version__", "cuda", "hip"))
-    return TorchBuild(version, cuda, hip)
+    return TorchBuild(*(_assigned(text, name) for name in ("__version__", "cuda", "hip", "xpu")))
 
 
 def _assigned(text: str, name: str) -> str:

@@ -111,8 +111,15 @@ class Forwarding:
             raise self._unavailable(member, str(error)) from error
 
     def _attribute(self, member: str, attribute: str, way_out: str = "") -> Any:
-        """Return ``torch.<device_type>.<attribute>``; raises `Unsupported` where torch lacks it."""
-        value = getattr(self._torch_module(member), attribute, _MISSING)
+        """Return ``torch.<device_type>.<attribute>``, or that of its ``random`` module.
+
+        Raises:
+            Unsupported: torch has neither.
+        """
+        module = self._torch_module(member)
+        value = getattr(module, attribute, _MISSING)
+        if value is _MISSING:
+            value = getattr(getattr(module, "random", None), attribute, _MISSING)
         if value is _MISSING:
             import torch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from accel.contract.forward import Forwarding
@@ -76,8 +77,9 @@ class MemoryMembers(Forwarding):
         Where the driver cannot be asked: `total_memory` less `memory_reserved`.
         """
         if hasattr(self._torch_module("available_memory"), "mem_get_info"):
-            free, _ = self._forward_at("mem_get_info", device_index, member="available_memory")
-            return int(free)
+            with suppress(RuntimeError):
+                free, _ = self._forward_at("mem_get_info", device_index, member="available_memory")
+                return int(free)
         return self.total_memory(device_index) - self.memory_reserved(device_index)
 
     def pin_memory(

@@ -12,10 +12,10 @@ from accel.errors import suggestion
 
 
 class _OpenRanges(threading.local):
-    """The ranges that this thread has pushed and not popped, innermost last."""
+    """What closes the ranges that this thread has pushed and not popped, innermost last."""
 
     def __init__(self) -> None:
-        self.stack: list[Any] = []
+        self.closers: list[Callable[[], object]] = []
 
 
 _open = _OpenRanges()
@@ -46,11 +46,7 @@ class ToolMembers(Forwarding):
             domain: group of ranges, where `supports_nvtx_domain`; else ignored.
             category: sub-group of ranges, likewise.
         """
-        from torch.profiler import record_function
-
-        opened: Any = record_function(msg)
-        opened.__enter__()
-        _open.stack.append(opened)
+        _open.closers.append(self._open_range(msg))
 
     def range_pop(self, domain: str | None = None) -> None:
         """Close this thread's innermost open range.
@@ -58,9 +54,17 @@ class ToolMembers(Forwarding):
         Raises:
             RuntimeError: none is open.
         """
-        if not _open.stack:
+        if not _open.closers:
             raise RuntimeError(f"{self.name}: range_pop() without an open range_push().")
-        _open.stack.pop().__exit__(None, None, None)
+        _open.closers.pop()()
+
+    def _open_range(self, msg: str) -> Callable[[], object]:
+        """Open one range and return what closes it. Default: one of torch's own profiler."""
+        from torch.profiler import record_function
+
+        opened: Any = record_function(msg)
+        opened.__enter__()
+        return lambda: opened.__exit__(None, None, None)
 
     @contextmanager
     def range(

@@ -1,0 +1,180 @@
+"""The ``hpu`` backend: Intel Gaudi through `habana_frameworks`. Untested on hardware."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from accel import environment
+from accel.base import Accelerator, DeviceProperties
+from accel.probe import Accepted, Probe, Rejected
+
+_PACKAGE = "habana_frameworks.torch"
+_INSTALL = "Install Gaudi's software and its build of torch (https://docs.habana.ai)."
+_GRAPHS = "Set PT_HPU_LAZY_MODE=1 before the start, or use torch.compile, which eager mode has."
+
+
+class HPUAccelerator(Accelerator):
+    """Gaudi devices, in eager mode, or lazily under ``PT_HPU_LAZY_MODE=1``.
+
+    Works with the torch that Gaudi ships, which is older than the newest. No global setting of
+    torch is changed.
+    """
+
+    name = "hpu"
+    communication_backend = "hccl"
+    compile_backend = "hpu_backend"
+    op_builders = "accel.builders.hpu"
+    visible_devices_env = ("HABANA_VISIBLE_MODULES",)
+    exported_env = ("HCCL", "HABANA", "PT_HPU", "LD_LIBRARY_PATH", "PATH")
+
+    def is_available(self) -> bool:
+        """Whether the software is installed, imports, and finds a device. No context."""
+        return bool(self.probe())
+
+    def probe(self) -> Probe:
+        """Return whether Gaudi can be used; its package is imported only where it is installed."""
+        if not _is_installed():
+            return Rejected(f"{_PACKAGE} is not installed.", _INSTALL)
+        try:
+            hpu = _import_hpu()
+            if not hpu.is_available():
+                return Rejected(f"{_PACKAGE} finds no device.", "Check the driver with hl-smi.")
+            mode = "lazy" if environment.hpu_lazy_mode() else "eager"
+            return Accepted(f"{int(hpu.device_count())} device(s), {mode} mode")
+        except Exception as error:
+            reason = f"{_PACKAGE} failed: {type(error).__name__}: {error}."
+            return Rejected(reason, "Install the release of it that fits this torch.")
+
+    def has(self, capability: str) -> bool:
+        """Whether it has a capability; graphs exist in lazy mode only."""
+        return super().has(capability) and (capability != "graphs" or environment.hpu_lazy_mode())
+
+    def resolves_data_dependency(self) -> bool:
+        """Return ``True``: the runtime orders work by the data that it shares."""
+        return True
+
+    def handles_memory_backpressure(self) -> bool:
+        """Return ``True``: the runtime delays work until memory is free."""
+        return True
+
+    def synchronize(self, device_index: int | None = None) -> None:
+        """Wait for all work on a device; in lazy mode, what was collected is launched first."""
+        with self._on(self._index(device_index, "synchronize")):
+            self.mark_step()
+            self._forward("synchronize")
+
+    def mark_step(self) -> None:
+        """Launch the operations collected so far; nothing outside lazy mode."""
+        if environment.hpu_lazy_mode():
+            self._require("mark_step")
+            import_module(f"{_PACKAGE}.core").mark_step()
+
+    def create_graph(self) -> Any:
+        """Return an empty graph; raises `Unsupported` outside lazy mode."""
+        self._require_lazy("create_graph")
+        return super().create_graph()
+
+    def capture_to_graph(
+        self, graph: Any, pool: Any = None, stream: Any = None
+    ) -> AbstractContextManager[Any]:
+        """Return a context manager that captures; the vendor's graphs have no ``pool``."""
+        self._require_lazy("capture_to_graph")
+        capture = self._attribute("capture_to_graph", "graph")
+        scope: AbstractContextManager[Any] = capture(graph, stream=stream)
+        return scope
+
+    def empty_cache(self) -> None:
+        """Do nothing: the runtime's pool is not given back."""
+
+    def memory_stats(self, device_index: int | None = None) -> dict[str, int]:
+        """Return the runtime's counters (``Limit``, ``InUse``, ...), under torch's names too."""
+        found = super().memory_stats(device_index)
+        named = {
+            "allocated_bytes.all.current": found.get("InUse"),
+            "allocated_bytes.all.peak": found.get("MaxInUse"),
+        }
+        return found | {name: int(count) for name, count in named.items() if count is not None}
+
+    def total_memory(self, device_index: int | None = None) -> int:
+        """Return the bytes of memory that the runtime may use: ``Limit``."""
+        return int(self.memory_stats(device_index)["Limit"])
+
+    def available_memory(self, device_index: int | None = None) -> int:
+        """Return ``Limit`` less `memory_allocated`."""
+        return self.total_memory(device_index) - self.memory_allocated(device_index)
+
+    def device_properties(self, device_index: int | None = None) -> DeviceProperties:
+        """Return what the device is; Gaudi tells neither a UUID nor a driver version."""
+        index = self._index(device_index, "device_properties")
+        with self._on(index):
+            model = str(self._forward("get_device_name", member="device_properties"))
+        return DeviceProperties(model, None, self.total_memory(index), model.lower(), None)
+
+    def is_bf16_supported(self) -> bool:
+        """Whether there is a device: every generation computes in bfloat16."""
+        return self._is_usable()
+
+    def is_fp16_supported(self) -> bool:
+        """Whether the vendor's package says so."""
+        if not self._is_usable():
+            return False
+        experimental = import_module(f"{_PACKAGE}.utils.experimental")
+        return bool(experimental._is_fp16_supported())
+
+    def is_fp8_supported(self) -> bool:
+        """Whether the device is a Gaudi 2 or 3, which have float8 matrix products."""
+        if not self._is_usable():
+            return False
+        return self.device_properties().name.upper().startswith(("GAUDI2", "GAUDI3"))
+
+    def lazy_call(self, callback: Callable[[], None]) -> None:
+        """Call `callback` now."""
+        callback()
+
+    def communication_backend_name(self) -> str:
+        """Return ``"hccl"``, and let its package register it with torch where that is installed."""
+        if _is_installed():
+            import_module(f"{_PACKAGE}.distributed.hccl")
+        return self.communication_backend
+
+    def _torch_module(self, member: str) -> Any:
+        if not _is_installed():
+            raise self._unavailable(member, f"{_PACKAGE} is not installed.")
+        try:
+            return _import_hpu()
+        except (ImportError, OSError, RuntimeError) as error:
+            raise self._unavailable(member, str(error)) from error
+
+    def _require_lazy(self, member: str) -> None:
+        self._require(member)
+        if not environment.hpu_lazy_mode():
+            raise self._unsupported(member, "Gaudi has graphs in lazy mode only.", _GRAPHS)
+
+    @contextmanager
+    def _on(self, index: int | None) -> Iterator[None]:
+        """Make a device current inside the block, for calls that take no index."""
+        before = None if index is None else self.current_device()
+        if index is None or before is None or before == index:
+            yield
+            return
+        self.set_device(index)
+        try:
+            yield
+        finally:
+            self.set_device(before)
+
+
+def _is_installed() -> bool:
+    """Whether the package for torch is there; another of Gaudi's can bring the parent alone."""
+    with suppress(ImportError, ValueError):
+        return find_spec(_PACKAGE) is not None
+    return False
+
+
+def _import_hpu() -> Any:
+    """Import the vendor's module, which is also ``torch.hpu`` from then on."""
+    return import_module(f"{_PACKAGE}.hpu")
