@@ -2,7 +2,7 @@
  * Adam, AdamW and AMSGrad over a list of tensors: one symbol and one struct for every device.
  *
  * For every tensor, in float32, with t the step after this call:
- *   g = grad / *grad_scale, negated with MAXIMIZE
+ *   g = grad * (1 / *grad_scale), negated with MAXIMIZE
  *   without ADAMW: g += weight_decay * p            with ADAMW: p *= 1 - lr * weight_decay
  *   m += (1 - beta1) * (g - m)                      v = beta2 * v + (1 - beta2) * g * g
  *   s = v, or max_v = max(max_v, v) with AMSGRAD (NaN wins)

@@ -4,8 +4,10 @@
  *
  * Stream s of tensor i of a call is key = accel_random_key(seed, i, s), with s 0 for the parameter,
  * 1, 2, 3 for exp_avg, exp_avg_sq, max_exp_avg_sq (or an op's states in their order). Element e
- * takes accel_random_bits(key, e): the low 16 bits are added below a bfloat16's last bit, the low 13
- * below a float16's, and the sum is cut off.
+ * takes r = accel_random_bits(key, e). A finite x becomes, by its bit pattern u without the sign:
+ *   bfloat16: (u + (r & 0xFFFF)) >> 16
+ *   float16 from 2^-14 on: (u - (112 << 23) + (r & 0x1FFF)) >> 13, infinity from 2^16 on
+ *   float16 below 2^-14: ((int32_t)(|x| * 2^40) + (r & 0xFFFF)) >> 16
  */
 #ifndef ACCEL_RANDOM_H
 #define ACCEL_RANDOM_H

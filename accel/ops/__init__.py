@@ -1,0 +1,1 @@
+"""Ops: one module per family with call surface, argument checks, reference and registration."""

@@ -1,0 +1,72 @@
+"""The ctypes mirror of ``csrc/include``; a test compiles a C program to hold the sides together."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+
+import torch
+
+ABI_VERSION = 1
+
+OK = 0
+BAD_STRUCT = 1
+BAD_ARGUMENT = 2
+BAD_DTYPE = 3
+UNSUPPORTED = 4
+NO_MEMORY = 5
+DEVICE_ERROR = 1000
+
+DTYPES: Mapping[torch.dtype, int] = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+"""Element types that kernels take, with their codes in ``enum accel_dtype``."""
+
+ROUNDING: Mapping[str, int] = {"nearest": 0, "stochastic": 1}
+"""How float32 results are stored in 16 bits, with their codes in ``enum accel_rounding``."""
+
+SIMD_LEVELS: tuple[str, ...] = ("baseline", "avx2", "avx512", "neon")
+"""SIMD levels of CPU libraries; a level's index is its code in ``enum accel_simd``."""
+
+ADAM_ADAMW = 1
+ADAM_BIAS_CORRECTION = 2
+ADAM_AMSGRAD = 4
+ADAM_MAXIMIZE = 8
+ADAM_ROLLBACK = 16
+
+_POINTER = ctypes.c_void_p
+_DOUBLE = ctypes.c_double
+_INT32 = ctypes.c_int32
+_INT64 = ctypes.c_int64
+
+
+class AdamArgs(ctypes.Structure):
+    """``accel_adam_args`` of ``accel/adam.h``; pointers are addresses as integers."""
+
+    _fields_ = (
+        ("struct_size", ctypes.c_uint64),
+        ("count", _INT64),
+        ("numels", _POINTER),
+        ("params", _POINTER),
+        ("grads", _POINTER),
+        ("exp_avgs", _POINTER),
+        ("exp_avg_sqs", _POINTER),
+        ("max_exp_avg_sqs", _POINTER),
+        ("masters", _POINTER),
+        ("steps", _POINTER),
+        ("grad_scale", _POINTER),
+        ("found_inf", _POINTER),
+        ("noop_flag", _POINTER),
+        ("lr_tensor", _POINTER),
+        ("lr", _DOUBLE),
+        ("beta1", _DOUBLE),
+        ("beta2", _DOUBLE),
+        ("eps", _DOUBLE),
+        ("weight_decay", _DOUBLE),
+        ("step", _INT64),
+        ("seed", ctypes.c_uint64),
+        ("param_dtype", _INT32),
+        ("grad_dtype", _INT32),
+        ("state_dtype", _INT32),
+        ("rounding", _INT32),
+        ("num_threads", _INT32),
+        ("flags", ctypes.c_uint32),
+    )

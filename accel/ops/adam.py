@@ -1,0 +1,283 @@
+"""Adam's call surfaces: `FusedAdam` over lists of tensors, `CPUAdam` for one host tensor."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+import torch
+from torch import Tensor
+
+from accel.errors import Unsupported
+from accel.ops import abi, checks
+from accel.ops.adam_kernel import kernel_for
+from accel.ops.adam_types import AdamHyper, AdamTensors
+from accel.ops.base import Op
+from accel.ops.native import NativeLibrary
+
+if TYPE_CHECKING:
+    from accel.jit import Library
+
+_log = logging.getLogger(__name__)
+
+
+class _AdamOp(Op):
+    """What both surfaces share: the kernel of the loaded library."""
+
+    def __init__(self, library: Library | None = None, *, backend: str = "cpu") -> None:
+        super().__init__(library, backend=backend)
+        native = None if library is None else NativeLibrary(library, "accel_adam_step")
+        self.kernel = kernel_for(native, backend, self.digest)
+
+
+class FusedAdam(_AdamOp):
+    """Adam and AdamW over lists of tensors, in one call."""
+
+    name: ClassVar[str] = "fused_adam"
+    functions: ClassVar[tuple[str, ...]] = ("multi_tensor_adam",)
+
+    def multi_tensor_adam(
+        self,
+        chunk_size: int,
+        noop_flag: Tensor | None,
+        tensor_lists: Sequence[Sequence[Tensor]],
+        lr: float,
+        beta1: float,
+        beta2: float,
+        epsilon: float,
+        step: int,
+        mode: int,
+        bias_correction: bool | int,
+        weight_decay: float,
+        *args: Any,
+    ) -> None:
+        """Do one step on every tensor, in place (Kingma and Ba 2015; Loshchilov and Hutter 2019).
+
+        Args:
+            chunk_size: elements a device block works on at a time; a hint, not used here.
+            noop_flag: integer tensor of one element; where it is not 0 nothing is done. May be
+                ``None``.
+            tensor_lists: gradients, parameters, first and second moments, four lists of one length;
+                float32, bfloat16, float16 or float64, moments of a tensor alike. Any strides.
+            lr: learning rate, from 0 on.
+            beta1: decay rate of the first moment, in [0, 1).
+            beta2: decay rate of the second moment, in [0, 1).
+            epsilon: added to the root of the second moment, from 0 on.
+            step: number of this step, from 1.
+            mode: 0 adds ``weight_decay * p`` to the gradient (L2), 1 decays the parameter (AdamW).
+            bias_correction: whether to correct the moments for their start at zero.
+            weight_decay: from 0 on.
+            args: further arguments that some callers pass; not used.
+
+        Raises:
+            TypeError: an argument of the wrong kind, named.
+            ValueError: an argument out of range, lists, shapes or devices that do not match, or
+                tensors that share memory, named. Nothing has been written.
+        """
+        grads, params, exp_avgs, exp_avg_sqs = _four_lists(tensor_lists)
+        hyper = _hyper(
+            step, lr, beta1, beta2, epsilon, weight_decay, bias_correction, adamw=_mode(mode) == 1
+        )
+        hyper.noop_flag = _noop(noop_flag)
+        self.kernel.run(AdamTensors(params, grads, exp_avgs, exp_avg_sqs), hyper)
+
+
+@dataclass(frozen=True, slots=True)
+class _Created:
+    """What `create_adam` was told and later calls do not repeat."""
+
+    adamw: bool
+
+
+_created: dict[int, _Created] = {}
+_created_lock = threading.Lock()
+
+
+class CPUAdam(_AdamOp):
+    """Adam and AdamW for one host tensor at a time; optimizers are named by an integer."""
+
+    name: ClassVar[str] = "cpu_adam"
+    functions: ClassVar[tuple[str, ...]] = (
+        "create_adam",
+        "adam_update",
+        "adam_rollback",
+        "destroy_adam",
+    )
+
+    def create_adam(
+        self,
+        optimizer_id: int,
+        alpha: float,
+        betta1: float,
+        betta2: float,
+        eps: float,
+        weight_decay: float,
+        adamw_mode: bool,
+        should_log: bool,
+    ) -> int:
+        """Make `optimizer_id` known in this process, anew if it was known; returns 0.
+
+        Only `adamw_mode` matters later: `adam_update` brings the other numbers itself. Raises
+        `TypeError` or `ValueError` naming the argument.
+        """
+        _check_id(optimizer_id)
+        _hyper(1, alpha, betta1, betta2, eps, weight_decay, True, adamw=bool(adamw_mode))
+        with _created_lock:
+            _created[optimizer_id] = _Created(bool(adamw_mode))
+        if should_log:
+            _log.info(
+                "Adam optimizer %d: alpha=%g, betas=(%g, %g), eps=%g, weight_decay=%g, adamw=%s, "
+                "%s", optimizer_id, alpha, betta1, betta2, eps, weight_decay, bool(adamw_mode),
+                self.implementation,
+            )  # fmt: skip
+        return 0
+
+    def adam_update(
+        self,
+        optimizer_id: int,
+        step: int,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        epsilon: float,
+        weight_decay: float,
+        bias_correction: bool | int,
+        params: Tensor,
+        grads: Tensor,
+        exp_avg: Tensor,
+        exp_avg_sq: Tensor,
+    ) -> int:
+        """Do one step on one tensor, in place; arguments as in `FusedAdam`; returns 0.
+
+        Raises `ValueError` for an id that was not created or is destroyed, and like
+        `FusedAdam.multi_tensor_adam`. Nothing has been written then.
+        """
+        adamw = _find(optimizer_id).adamw
+        hyper = _hyper(step, lr, beta1, beta2, epsilon, weight_decay, bias_correction, adamw=adamw)
+        self._run(params, grads, exp_avg, exp_avg_sq, hyper)
+        return 0
+
+    def adam_rollback(
+        self,
+        optimizer_id: int,
+        step: int,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        epsilon: float,
+        weight_decay: float,
+        bias_correction: bool | int,
+        params: Tensor,
+        grads: Tensor,
+        exp_avg: Tensor,
+        exp_avg_sq: Tensor,
+    ) -> int:
+        """Undo the `adam_update` of the same arguments, up to rounding; returns 0.
+
+        Raises like `adam_update`, and `ValueError` where `beta1` or `beta2` is 0, or decay keeps
+        nothing of the parameter: such a step cannot be undone.
+        """
+        adamw = _find(optimizer_id).adamw
+        hyper = _hyper(step, lr, beta1, beta2, epsilon, weight_decay, bias_correction, adamw=adamw)
+        for name, value in (("beta1", beta1), ("beta2", beta2)):
+            if value == 0.0:
+                raise ValueError(
+                    f"{name} is 0; a step that forgets the old moment cannot be undone."
+                )
+        if adamw and lr * weight_decay == 1.0:
+            raise ValueError("lr * weight_decay is 1; a step that forgets params cannot be undone.")
+        hyper.flags |= abi.ADAM_ROLLBACK
+        self._run(params, grads, exp_avg, exp_avg_sq, hyper)
+        return 0
+
+    def destroy_adam(self, optimizer_id: int) -> int:
+        """Forget `optimizer_id`; returns 0. Raises `ValueError` where it is not known."""
+        _check_id(optimizer_id)
+        with _created_lock:
+            if _created.pop(optimizer_id, None) is None:
+                raise ValueError(_unknown(optimizer_id))
+        return 0
+
+    def _run(
+        self, params: Tensor, grads: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, hyper: AdamHyper
+    ) -> None:
+        tensors = AdamTensors([params], [grads], [exp_avg], [exp_avg_sq])
+        self.kernel.run(tensors, hyper, single=True)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("zenflow_"):
+            raise Unsupported(f"{name}: zenflow is not part of accel; use DeepSpeed's own CPUAdam.")
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.")
+
+
+def _check_id(optimizer_id: Any) -> None:
+    if isinstance(optimizer_id, bool) or not isinstance(optimizer_id, int):
+        raise TypeError(f"optimizer_id is {optimizer_id!r}; expected an int.")
+
+
+def _unknown(optimizer_id: int) -> str:
+    return (
+        f"optimizer_id {optimizer_id} is unknown: create_adam was not called with it in this "
+        f"process, or destroy_adam was."
+    )
+
+
+def _find(optimizer_id: Any) -> _Created:
+    _check_id(optimizer_id)
+    found = _created.get(optimizer_id)
+    if found is None:
+        raise ValueError(_unknown(optimizer_id))
+    return found
+
+
+def _four_lists(tensor_lists: Any) -> list[list[Tensor]]:
+    if not isinstance(tensor_lists, Sequence) or len(tensor_lists) != 4:
+        raise ValueError(
+            "tensor_lists must be four lists: gradients, parameters, exp_avg, exp_avg_sq."
+        )
+    return [list(tensors) for tensors in tensor_lists]
+
+
+def _mode(mode: Any) -> int:
+    if mode not in (0, 1):
+        raise ValueError(f"mode is {mode!r}; expected 0 (L2) or 1 (AdamW).")
+    return int(mode)
+
+
+def _noop(noop_flag: Any) -> Tensor | None:
+    if noop_flag is None:
+        return None
+    if not isinstance(noop_flag, Tensor) or noop_flag.is_floating_point():
+        raise TypeError(f"noop_flag is {noop_flag!r}; expected an integer tensor or None.")
+    if noop_flag.numel() != 1:
+        raise ValueError(f"noop_flag has {noop_flag.numel()} elements; expected 1.")
+    return noop_flag
+
+
+def _hyper(
+    step: Any,
+    lr: Any,
+    beta1: Any,
+    beta2: Any,
+    epsilon: Any,
+    weight_decay: Any,
+    bias_correction: Any,
+    *,
+    adamw: bool,
+) -> AdamHyper:
+    if isinstance(step, bool) or not isinstance(step, int | torch.SymInt):
+        raise TypeError(f"step is {step!r}; expected an int.")
+    if step < 1:
+        raise ValueError(f"step is {step!r}; the first step is 1.")
+    return AdamHyper(
+        lr=checks.check_not_negative("lr", lr),
+        beta1=checks.check_beta("beta1", beta1),
+        beta2=checks.check_beta("beta2", beta2),
+        eps=checks.check_not_negative("epsilon", epsilon),
+        weight_decay=checks.check_not_negative("weight_decay", weight_decay),
+        step=step,
+        flags=abi.ADAM_ADAMW * adamw + abi.ADAM_BIAS_CORRECTION * bool(bias_correction),
+    )

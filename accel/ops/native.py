@@ -1,0 +1,92 @@
+"""A native library bound for calls: version check, SIMD level, stream, errors."""
+
+from __future__ import annotations
+
+import ctypes
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from accel import environment
+from accel.errors import AccelError, OpUnavailable
+from accel.ops import abi
+
+if TYPE_CHECKING:
+    from accel.jit import Library
+
+_STREAM_HANDLES = {"cuda": "cuda_stream", "xpu": "sycl_queue"}
+
+
+class NativeLibrary:
+    """The functions of one loaded library.
+
+    Args:
+        library: the loaded artifact.
+        symbol: the op's entry point, ``int32_t symbol(const args *, void *stream)``.
+
+    Raises:
+        OpUnavailable: the library has another ABI version, or ``ACCEL_CPU_TARGET`` names a level
+            that this processor or library does not have.
+    """
+
+    def __init__(self, library: Library, symbol: str) -> None:
+        self.path = library.path
+        handle = library.handle
+        version = handle.accel_abi_version()
+        if version != abi.ABI_VERSION:
+            raise OpUnavailable(
+                f"{library.path}: C interface version {version}, but this accel speaks "
+                f"{abi.ABI_VERSION}. Rebuild it: `accel build`."
+            )
+        handle.accel_status_text.restype = ctypes.c_char_p
+        self._handle = handle
+        self._symbol = symbol
+        self._call = getattr(handle, symbol)
+        self._call.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
+        self._call.restype = ctypes.c_int32
+        wanted = environment.cpu_target()
+        if wanted and hasattr(handle, "accel_simd_force"):
+            self.force_simd(wanted)
+
+    def __call__(self, args: ctypes.Structure, device: torch.device) -> None:
+        """Run the op on the device's current stream; raises `AccelError` on a refusal."""
+        with _current(device):
+            status = self._call(ctypes.addressof(args), _stream(device))
+        if status != abi.OK:
+            text = self._handle.accel_status_text(status).decode()
+            raise AccelError(f"{self._symbol} in {self.path} returned {status}: {text}.")
+
+    def simd_levels(self) -> tuple[str, ...]:
+        """Return the SIMD levels that this library has and this processor can run, rising."""
+        bits = self._handle.accel_simd_available()
+        return tuple(name for code, name in enumerate(abi.SIMD_LEVELS) if bits >> code & 1)
+
+    def simd_level(self) -> str:
+        """Return the SIMD level in use."""
+        return abi.SIMD_LEVELS[self._handle.accel_simd_level()]
+
+    def force_simd(self, level: str) -> None:
+        """Use this SIMD level from now on; raises `OpUnavailable` where it is not to be had."""
+        levels = self.simd_levels()
+        if level not in levels:
+            raise OpUnavailable(
+                f"ACCEL_CPU_TARGET={level!r}: this processor and library have {', '.join(levels)}."
+            )
+        self._handle.accel_simd_force(abi.SIMD_LEVELS.index(level))
+
+
+def _current(device: torch.device) -> AbstractContextManager[Any]:
+    """Make the device current: native launches go to the current one."""
+    if device.type == "cpu":
+        return nullcontext()
+    module: Any = torch.get_device_module(device)
+    return module.device(device)  # type: ignore[no-any-return]
+
+
+def _stream(device: torch.device) -> int | None:
+    if device.type == "cpu":
+        return None
+    module: Any = torch.get_device_module(device)
+    stream = module.current_stream(device)
+    return int(getattr(stream, _STREAM_HANDLES[device.type]))

@@ -1,0 +1,99 @@
+"""Which tensors one native call can take together, and their C pointer arrays."""
+
+from __future__ import annotations
+
+import ctypes
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from accel.ops import abi
+from accel.ops.checks import Roles, is_dense
+
+
+def addresses(tensors: Iterable[Tensor]) -> array[int]:
+    """Return the tensors' addresses as 64-bit integers."""
+    return array("Q", map(Tensor.data_ptr, tensors))
+
+
+def all_plain(tensors: Sequence[Tensor]) -> bool:
+    """Return whether every tensor is contiguous and holds its own values, not negated ones."""
+    return all(map(Tensor.is_contiguous, tensors)) and not any(map(Tensor.is_neg, tensors))
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """Indices of the tensors, by who can step them.
+
+    Attributes:
+        native: one list of indices for each call of the native op: alike in device and dtypes, and
+            flat memory in all roles.
+        rest: indices that only the reference can step.
+    """
+
+    native: tuple[tuple[int, ...], ...]
+    rest: tuple[int, ...]
+
+
+def partition(roles: Roles) -> Partition:
+    """Sort checked tensors into native calls and the rest, to which those without elements go."""
+    calls: dict[tuple[object, ...], list[int]] = {}
+    rest: list[int] = []
+    lists = tuple(roles.values())
+    for index, members in enumerate(zip(*lists, strict=True)):
+        dtypes = tuple([member.dtype for member in members])
+        known = all(dtype in abi.DTYPES for dtype in dtypes)
+        if known and members[0].numel() and _flat(members):
+            calls.setdefault((members[0].device, *dtypes), []).append(index)
+        else:
+            rest.append(index)
+    return Partition(tuple(map(tuple, calls.values())), tuple(rest))
+
+
+def _flat(members: Sequence[Tensor]) -> bool:
+    if any(map(Tensor.is_neg, members)):
+        return False
+    if all(map(Tensor.is_contiguous, members)):
+        return True
+    strides = members[0].stride()
+    return is_dense(members[0]) and all(member.stride() == strides for member in members)
+
+
+class PointerTable:
+    """The pointer arrays of one native call; keeps the tensors alive.
+
+    Args:
+        roles: lists of tensors by the C struct's field name; the first gives the sizes.
+
+    Raises:
+        ValueError: a tensor has elements and no memory of its own (a fake or wrapper tensor).
+    """
+
+    def __init__(self, roles: Roles) -> None:
+        self.roles = {role: tuple(tensors) for role, tensors in roles.items()}
+        leaders = next(iter(self.roles.values()))
+        self.device = leaders[0].device
+        self.numels = array("q", map(Tensor.numel, leaders))
+        self.pointers = {role: addresses(tensors) for role, tensors in self.roles.items()}
+        for role, pointers in self.pointers.items():
+            if 0 in pointers:
+                raise ValueError(
+                    f"{role}[{pointers.index(0)}] has elements but no memory that a kernel can "
+                    f"reach; give an ordinary tensor."
+                )
+
+    def moved(self) -> bool:
+        """Return whether a tensor's memory is elsewhere than when the table was made."""
+        return any(
+            addresses(tensors) != self.pointers[role] for role, tensors in self.roles.items()
+        )
+
+    def fill(self, args: ctypes.Structure) -> None:
+        """Write count, sizes and pointer arrays into a call's arguments."""
+        args.struct_size = ctypes.sizeof(args)
+        args.count = len(self.numels)
+        args.numels = self.numels.buffer_info()[0]
+        for role, pointers in self.pointers.items():
+            setattr(args, role, pointers.buffer_info()[0])

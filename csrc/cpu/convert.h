@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// The table that convert-inl.h fills for every SIMD level, indexed by accel_dtype and accel_rounding.
+#pragma once
+
+#include <cstdint>
+
+#include "accel/abi.h"
+#include "accel/random.h"
+
+namespace accel {
+
+using Load = void (*)(float *to, const void *from, int64_t n);
+// `key` and `first`, the index of the first element in its tensor, choose the random bits.
+using Store = void (*)(void *to, const float *from, int64_t n, uint64_t key, int64_t first);
+
+struct Convert {
+  Load load[3];
+  Store store[2][3];
+};
+
+// Elements that are widened to float32, worked on and narrowed again while they lie in the L1 cache.
+constexpr int64_t kBlock = 1024;
+
+inline int64_t element_size(int32_t dtype) { return dtype == ACCEL_FLOAT32 ? 4 : 2; }
+
+inline bool is_dtype(int32_t dtype) { return dtype >= ACCEL_FLOAT32 && dtype <= ACCEL_FLOAT16; }
+
+// One block of a tensor as float32: in place where it is float32 already, else in `buffer`; null
+// where there is no tensor.
+class Block {
+ public:
+  Block(const Convert &convert, int32_t dtype, void *tensor, int64_t first, int64_t n, float *buffer)
+      : first_(first), n_(n), dtype_(dtype) {
+    if (!tensor) return;
+    at_ = static_cast<char *>(tensor) + first * element_size(dtype);
+    values = dtype == ACCEL_FLOAT32 ? reinterpret_cast<float *>(at_) : buffer;
+    if (values == buffer) convert.load[dtype](buffer, at_, n);
+  }
+
+  void store(const Convert &convert, int32_t rounding, uint64_t key) const {
+    if (values && dtype_ != ACCEL_FLOAT32) convert.store[rounding][dtype_](at_, values, n_, key, first_);
+  }
+
+  float *values = nullptr;
+
+ private:
+  char *at_ = nullptr;
+  int64_t first_, n_;
+  int32_t dtype_;
+};
+
+}  // namespace accel

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// Work over many tensors, split by elements: one OpenMP team a call, one thread after a fork.
+#pragma once
+
+#include <fcntl.h>
+#include <omp.h>
+#include <pthread.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+
+namespace accel {
+
+// A forked child has its parent's OpenMP pool on paper and none of its threads, and would wait for
+// them for ever; it stays with one thread.
+inline std::atomic<bool> in_forked_child{false};
+
+// Whether the process was forked and has not called exec since: flag 0x40, PF_FORKNOEXEC, of the
+// ninth field of /proc/self/stat. Tells a library that is loaded in a child what happened before.
+inline bool forked_without_exec() {
+  const int file = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+  if (file < 0) return false;
+  char text[1024];
+  const ssize_t length = read(file, text, sizeof text - 1);
+  close(file);
+  if (length <= 0) return false;
+  text[length] = 0;
+  // The second field is the program's name in brackets, which may hold anything.
+  const char *at = std::strrchr(text, ')');
+  for (int field = 2; at && field < 9; ++field) at = std::strchr(at + 1, ' ');
+  return at && (std::strtoul(at + 1, nullptr, 10) & 0x40u);
+}
+
+__attribute__((constructor)) inline void watch_forks() {
+  in_forked_child.store(forked_without_exec());
+  pthread_atfork(nullptr, nullptr, [] { in_forked_child.store(true); });
+}
+
+constexpr int64_t kGrain = 16;             // elements: a float32 cache line, so no two threads share one
+constexpr int64_t kWorthAThread = 1 << 14;  // elements: below it a second thread costs more than it saves
+
+// Calls body(tensor, begin, end) for pieces that cover every element of every tensor once.
+template <class Body>
+void for_pieces(const int64_t *numels, int64_t count, int32_t max_threads, const Body &body) {
+  int64_t total = 0;
+  for (int64_t i = 0; i < count; ++i) total += numels[i];
+  if (total == 0) return;
+  int64_t wanted = std::min<int64_t>(max_threads, (total + kWorthAThread - 1) / kWorthAThread);
+  if (in_forked_child.load(std::memory_order_relaxed)) wanted = 1;
+
+  const auto share = [&](int64_t part, int64_t parts) {
+    // Both ends in double width: total * parts may pass 2^63.
+    const int64_t first = static_cast<int64_t>(static_cast<__int128>(total) * part / parts);
+    const int64_t last = static_cast<int64_t>(static_cast<__int128>(total) * (part + 1) / parts);
+    int64_t offset = 0;
+    for (int64_t i = 0; i < count && offset < last; offset += numels[i], ++i) {
+      if (offset + numels[i] <= first) continue;
+      const auto cut = [&](int64_t at) {
+        const int64_t inside = std::clamp<int64_t>(at - offset, 0, numels[i]);
+        return inside == numels[i] ? inside : inside / kGrain * kGrain;
+      };
+      const int64_t begin = cut(first), end = cut(last);
+      if (begin < end) body(i, begin, end);
+    }
+  };
+  if (wanted <= 1) {
+    share(0, 1);
+    return;
+  }
+#pragma omp parallel num_threads(static_cast<int>(wanted))
+  share(omp_get_thread_num(), omp_get_num_threads());
+}
+
+}  // namespace accel

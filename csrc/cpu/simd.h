@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which SIMD level runs: the processor's best, or the one forced. Included once per library; it
+// defines the library's exports beside the op.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+#include "accel/cpu.h"
+
+namespace accel {
+
+inline uint32_t simd_available() {
+  uint32_t levels = 1u << ACCEL_SIMD_BASELINE;
+#if defined(__x86_64__)
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  const bool f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
+  // __builtin_cpu_supports also asks whether the operating system saves the wide registers.
+  if (f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    levels |= 1u << ACCEL_SIMD_AVX2;
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+      levels |= 1u << ACCEL_SIMD_AVX512;
+  }
+#elif defined(__aarch64__)
+  levels |= 1u << ACCEL_SIMD_NEON;
+#endif
+  return levels;
+}
+
+inline std::atomic<int32_t> forced_level{-1};
+
+inline int32_t simd_level() {
+  static const int32_t best = 31 - __builtin_clz(simd_available());
+  const int32_t forced = forced_level.load(std::memory_order_relaxed);
+  return forced >= 0 ? forced : best;
+}
+
+// The table of the level in use among one per compiled level, lowest first.
+template <class T>
+inline const T &for_level(const T &lowest) {
+  return lowest;
+}
+template <class T, class... More>
+inline const T &for_level(const T &lowest, const More &...rising) {
+  const T *const tables[] = {&lowest, &rising...};
+  const int32_t level = simd_level();
+  return *tables[level == ACCEL_SIMD_NEON ? 1 : level];
+}
+
+}  // namespace accel
+
+// The table `name` that every level's namespace defines, for the level in use.
+#if defined(__x86_64__)
+#define ACCEL_FOR_LEVEL(name) accel::for_level(baseline::name, avx2::name, avx512::name)
+#elif defined(__aarch64__)
+#define ACCEL_FOR_LEVEL(name) accel::for_level(baseline::name, neon::name)
+#else
+#define ACCEL_FOR_LEVEL(name) accel::for_level(baseline::name)
+#endif
+
+int32_t accel_abi_version(void) { return ACCEL_ABI_VERSION; }
+
+uint32_t accel_simd_available(void) { return accel::simd_available(); }
+
+int32_t accel_simd_level(void) { return accel::simd_level(); }
+
+int32_t accel_simd_force(int32_t level) {
+  if (level < 0 || level > 31 || !(accel::simd_available() >> level & 1u)) return ACCEL_UNSUPPORTED;
+  accel::forced_level.store(level, std::memory_order_relaxed);
+  return ACCEL_OK;
+}
+
+const char *accel_status_text(int32_t status) {
+  switch (status) {
+    case ACCEL_OK: return "no error";
+    case ACCEL_BAD_STRUCT: return "the argument struct has another size than this library's";
+    case ACCEL_BAD_ARGUMENT: return "a null pointer, a negative count, or an unknown code or flag";
+    case ACCEL_BAD_DTYPE: return "no kernel for this combination of element types";
+    case ACCEL_UNSUPPORTED: return "not available in this library or on this processor";
+    case ACCEL_NO_MEMORY: return "out of host memory";
+    default: return "unknown status";
+  }
+}
