@@ -9,13 +9,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from accel import environment
+from accel import environment, jit
 from accel.errors import AccelError, BuildFailed, OpUnavailable
-from accel.jit import Recipe, acquire, availability, csrc_dir, make_plan
 from accel.probe import Accepted, Probe, Rejected
 
 if TYPE_CHECKING:
-    from accel.jit import Library, Plan
+    from accel.jit import Library, Plan, Recipe
     from accel.ops.base import Op
 
 _REFERENCE_NOTE = "plain PyTorch, on every device"
@@ -62,11 +61,11 @@ class OpBuilder:
 
     def sources(self) -> list[str]:
         """Return the native sources; relative paths are looked up as `recipe` says."""
-        return [str(csrc_dir() / source) for source in self.native_sources]
+        return [str(jit.csrc_dir() / source) for source in self.native_sources]
 
     def include_paths(self) -> list[str]:
         """Return the folders of local headers."""
-        return [str(csrc_dir() / "include")]
+        return [str(jit.csrc_dir() / "include")]
 
     def cxx_args(self) -> list[str]:
         """Return flags for the C++ compiler beyond the engine's own."""
@@ -97,7 +96,7 @@ class OpBuilder:
                 f"load() gives its reference; ACCEL_OPS=native forbids that."
             )
         flags = self.nvcc_args() if self.language == "cuda" else self.cxx_args()
-        return Recipe(
+        return jit.Recipe(
             name=self.artifact or self.name,
             backend=self.backend,
             sources=sources,
@@ -126,7 +125,7 @@ class OpBuilder:
     def plan(self) -> Plan | Rejected:
         """Return the plan of the build, or why there is none; runs no compiler."""
         try:
-            return make_plan(self.recipe())
+            return jit.make_plan(self.recipe())
         except (OpUnavailable, OSError) as error:
             return Rejected(str(error))
 
@@ -139,7 +138,7 @@ class OpBuilder:
             none = Rejected(f"no native implementation for {self.backend}.")
             return (("prebuilt", none), ("jit", none))
         try:
-            return availability(self.recipe())
+            return jit.availability(self.recipe())
         except (AccelError, OSError) as error:
             broken = Rejected(str(error))
             return (("prebuilt", broken), ("jit", broken))
@@ -195,7 +194,7 @@ class OpBuilder:
 
     def jit_load(self, verbose: bool = False) -> Any:
         """Return the native op, prebuilt or compiled; raises what `load` raises under native."""
-        return self._keep(acquire(self.recipe(), verbose=verbose))
+        return self._keep(jit.acquire(self.recipe(), verbose=verbose))
 
     def _warn_once(self, error: AccelError) -> None:
         key = (self.name, str(error))

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from accel.jit.acquire import acquire, availability
-from accel.jit.library import Library
-from accel.jit.paths import csrc_dir
-from accel.jit.plan import Plan, make_plan
-from accel.jit.recipe import Recipe
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from accel.jit.library import Library as Library
+    from accel.jit.loading import acquire as acquire
+    from accel.jit.loading import availability as availability
+    from accel.jit.paths import csrc_dir as csrc_dir
+    from accel.jit.plan import Plan as Plan
+    from accel.jit.plan import make_plan as make_plan
+    from accel.jit.recipe import Recipe as Recipe
+
+_HOMES = {
+    "Library": "accel.jit.library",
+    "Plan": "accel.jit.plan",
+    "Recipe": "accel.jit.recipe",
+    "acquire": "accel.jit.loading",
+    "availability": "accel.jit.loading",
+    "csrc_dir": "accel.jit.paths",
+    "make_plan": "accel.jit.plan",
+}
 __all__ = [
     "Library",
     "Plan",
@@ -17,3 +32,17 @@ __all__ = [
     "csrc_dir",
     "make_plan",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Return a public name, importing its module on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return sorted(__all__)

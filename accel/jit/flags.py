@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from accel.jit.arch import default_compute_capabilities, parse_archs
 from accel.jit.recipe import Recipe
 from accel.jit.toolchain import Compiler
 from accel.probe import Rejected
@@ -86,6 +85,8 @@ def check_user_flags(flags: Sequence[str]) -> Rejected | None:
 def compile_flags(recipe: Recipe, compiler: Compiler) -> tuple[str, ...] | Rejected:
     """Return the flags for compiling, the engine's then the recipe's; no folders."""
     if compiler.kind == "nvcc":
+        from accel.jit.arch import default_compute_capabilities, parse_archs
+
         version = _release(compiler.version)
         targets = ";".join(recipe.targets) or default_compute_capabilities(version)
         try:

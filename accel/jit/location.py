@@ -7,7 +7,6 @@ import errno
 import logging
 import os
 import stat
-import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -129,6 +128,8 @@ def _fallback(reason: str, readable: tuple[Path, ...]) -> Location:
 @cache
 def _temporary_root(user: int) -> Path:
     """Return a folder for this user under the system's temporary folder, trusted or brand new."""
+    import tempfile
+
     path = Path(os.path.realpath(tempfile.gettempdir())) / f"accel-{user}"
     if not os.path.lexists(path):
         return path
