@@ -59,7 +59,7 @@ def draw_curve(
     return True
 
 
-def _smoothed(values: Sequence[float], keep: float = 0.95) -> list[float]:
+def _smoothed(values: Sequence[float], keep: float = 0.9) -> list[float]:
     """Exponential moving average, unbiased from the first value on."""
     average, weight, result = 0.0, 0.0, []
     for value in values:

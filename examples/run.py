@@ -147,6 +147,11 @@ def make_run(acc: accel.Accelerator, world: World, settings: Settings, *, shard:
     """Build everything that a run needs, at step 0."""
     if settings.bf16 and not acc.is_bf16_supported():
         raise RunError(f"--bf16: {acc.device_name()} has no bfloat16. Leave the option out.")
+    text = data.load_text()
+    if settings.context >= len(text.held_out):
+        raise RunError(
+            f"--context {settings.context} is longer than the text held out, {len(text.held_out)}."
+        )
     torch.manual_seed(settings.seed)
     shape = Shape(
         settings.context, settings.width, settings.depth, settings.heads, settings.dropout
@@ -157,11 +162,6 @@ def make_run(acc: accel.Accelerator, world: World, settings: Settings, *, shard:
     # From here on the processes differ, so that their dropout does.
     torch.manual_seed(settings.seed + world.rank)
     acc.manual_seed_all(settings.seed + world.rank)
-    text = data.load_text()
-    if settings.context >= len(text.held_out):
-        raise RunError(
-            f"--context {settings.context} is longer than the text held out, {len(text.held_out)}."
-        )
     return Run(
         acc=acc,
         world=world,

@@ -33,14 +33,14 @@ def introduce(run: Run, display: Display) -> None:
     acc = run.acc
     properties = acc.device_properties(run.world.local_rank)
     threads = f", torch threads: {torch.get_num_threads()}" if acc.device_type == "cpu" else ""
-    asked = os.environ.get("ACCELERATOR", "").strip()
-    candidates = accel.candidates()
-    why = f"ACCELERATOR={asked}" if asked else "the first that can be used"
+    asked = os.environ.get("ACCELERATOR", "")
+    detected = asked in {"", "auto"}
+    why = "the first that can be used" if detected else f"ACCELERATOR={asked}"
     display.say(f"accelerator  {acc.name} ({properties.name}{threads}): {why}")
-    for candidate in candidates:
+    for candidate in accel.candidates() if detected else ():
         if candidate.name == acc.name:
             break
-        if not asked and not candidate.accepted:
+        if not candidate.accepted:
             display.say(f"             not {candidate.name}: {candidate.reason}")
     if run.settings.optimizer == "fused":
         op = acc.create_op_builder("FusedAdamBuilder").load()
