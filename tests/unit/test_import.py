@@ -17,7 +17,10 @@ events = []
 def hook(event, arguments):
     if event in {{"subprocess.Popen", "os.system", "os.posix_spawn", "os.fork", "os.exec",
                   "os.putenv",
-                  "os.unsetenv", "os.mkdir", "os.rename", "os.remove", "ctypes.dlopen"}}:
+                  "os.unsetenv", "os.mkdir", "os.rename", "os.remove"}}:
+        events.append([event, repr(arguments)])
+    # Importing ctypes opens the running program itself, which loads nothing.
+    if event == "ctypes.dlopen" and arguments != (None,):
         events.append([event, repr(arguments)])
     if event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"):
         events.append([event, repr(arguments)])

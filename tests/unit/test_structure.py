@@ -15,7 +15,7 @@ LAYERS = (
     ("jit",),
     ("ops",),
     ("builders",),
-    ("contract", "base", "host"),
+    ("contract", "base", "host", "host_graph", "host_memory"),
     ("cpu", "cuda", "xpu", "hpu", "vendors"),
     ("registry",),
     ("current",),
