@@ -8,15 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-import torch
 from torch import Tensor
 
 from accel.errors import Unsupported
 from accel.ops import abi, checks
-from accel.ops.adam_kernel import kernel_for
-from accel.ops.adam_types import AdamHyper, AdamTensors
+from accel.ops.adam_step import ADAM, AdamHyper
 from accel.ops.base import Op
-from accel.ops.native import NativeLibrary
+from accel.ops.kernel import kernel_for
+from accel.ops.lists import TensorLists
 
 if TYPE_CHECKING:
     from accel.jit import Library
@@ -29,8 +28,7 @@ class _AdamOp(Op):
 
     def __init__(self, library: Library | None = None, *, backend: str = "cpu") -> None:
         super().__init__(library, backend=backend)
-        native = None if library is None else NativeLibrary(library, "accel_adam_step")
-        self.kernel = kernel_for(native, backend, self.digest)
+        self.kernel = kernel_for(ADAM, library, backend)
 
 
 class FusedAdam(_AdamOp):
@@ -82,7 +80,7 @@ class FusedAdam(_AdamOp):
             step, lr, beta1, beta2, epsilon, weight_decay, bias_correction, adamw=_mode(mode) == 1
         )
         hyper.noop_flag = _noop(noop_flag)
-        self.kernel.run(AdamTensors(params, grads, exp_avgs, exp_avg_sqs), hyper)
+        self.kernel.run(_lists(params, grads, exp_avgs, exp_avg_sqs), hyper)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,13 +202,20 @@ class CPUAdam(_AdamOp):
     def _run(
         self, params: Tensor, grads: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, hyper: AdamHyper
     ) -> None:
-        tensors = AdamTensors([params], [grads], [exp_avg], [exp_avg_sq])
-        self.kernel.run(tensors, hyper, single=True)
+        self.kernel.run(_lists([params], [grads], [exp_avg], [exp_avg_sq]), hyper, single=True)
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("zenflow_"):
             raise Unsupported(f"{name}: zenflow is not part of accel; use DeepSpeed's own CPUAdam.")
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.")
+
+
+def _lists(
+    params: list[Tensor], grads: list[Tensor], exp_avgs: list[Tensor], exp_avg_sqs: list[Tensor]
+) -> TensorLists:
+    return TensorLists(
+        {"params": params, "grads": grads, "exp_avgs": exp_avgs, "exp_avg_sqs": exp_avg_sqs}
+    )
 
 
 def _check_id(optimizer_id: Any) -> None:
@@ -268,7 +273,7 @@ def _hyper(
     *,
     adamw: bool,
 ) -> AdamHyper:
-    if isinstance(step, bool) or not isinstance(step, int | torch.SymInt):
+    if isinstance(step, bool) or not isinstance(step, int):
         raise TypeError(f"step is {step!r}; expected an int.")
     if step < 1:
         raise ValueError(f"step is {step!r}; the first step is 1.")

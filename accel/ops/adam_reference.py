@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from accel.ops import abi
-from accel.ops.adam_types import AdamHyper, AdamTensors
+from accel.ops.lists import Hyper, TensorLists
 from accel.ops.rounding import random_key, store
 
 Scalar = float | Tensor
+STATES = ("exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs")
+
+
+@dataclass(slots=True, kw_only=True)
+class AdamHyper(Hyper):
+    """The numbers of one step of Adam.
+
+    Attributes:
+        beta1: decay rate of the first moment, in [0, 1).
+        beta2: decay rate of the second moment, in [0, 1).
+        eps: added to the root of the second moment.
+    """
+
+    beta1: float
+    beta2: float
+    eps: float
 
 
 @torch.no_grad()
-def adam_reference(tensors: AdamTensors, hyper: AdamHyper) -> None:
+def adam_reference(tensors: TensorLists, hyper: AdamHyper) -> None:
     """Step every tensor of the lists. Arguments are checked by the caller.
 
     Computes in float32, or float64 for float64 parameters, one rounding for each operation: on
@@ -60,13 +77,12 @@ def _sqrt(value: Scalar) -> Scalar:
     return value.sqrt() if isinstance(value, Tensor) else math.sqrt(value)
 
 
-def _step_one(tensors: AdamTensors, index: int, hyper: AdamHyper) -> None:
+def _step_one(tensors: TensorLists, index: int, hyper: AdamHyper) -> None:
     param = tensors.params[index]
-    main = param if tensors.masters is None else tensors.masters[index]
+    roles = tensors.roles
+    main = roles.get("masters", roles["params"])[index]
     wide = torch.float64 if param.dtype == torch.float64 else torch.float32
-    states = [tensors.exp_avgs[index], tensors.exp_avg_sqs[index]]
-    if tensors.max_exp_avg_sqs is not None:
-        states.append(tensors.max_exp_avg_sqs[index])
+    states = [roles[role][index] for role in STATES if role in roles]
     p = main.to(wide)
     old = [state.to(wide) for state in states]
     update = _undo if hyper.flags & abi.ADAM_ROLLBACK else _update
@@ -85,7 +101,7 @@ def _step_one(tensors: AdamTensors, index: int, hyper: AdamHyper) -> None:
     store(param, new_p, hyper.rounding, random_key(hyper.seed, index, 0))
 
 
-def _time(tensors: AdamTensors, index: int, hyper: AdamHyper) -> Scalar:
+def _time(tensors: TensorLists, index: int, hyper: AdamHyper) -> Scalar:
     """Return the step number: of this step, or of the one to undo."""
     if tensors.steps is None:
         return float(hyper.step)

@@ -64,7 +64,8 @@ class NativeLibrary:
 
     def simd_level(self) -> str:
         """Return the SIMD level in use."""
-        return abi.SIMD_LEVELS[self._handle.accel_simd_level()]
+        code: int = self._handle.accel_simd_level()
+        return abi.SIMD_LEVELS[code]
 
     def force_simd(self, level: str) -> None:
         """Use this SIMD level from now on; raises `OpUnavailable` where it is not to be had."""

@@ -84,10 +84,17 @@ class PointerTable:
                     f"reach; give an ordinary tensor."
                 )
 
-    def moved(self) -> bool:
-        """Return whether a tensor's memory is elsewhere than when the table was made."""
+    def replace(self, role: str, tensors: Sequence[Tensor]) -> None:
+        """Put other tensors of the same shapes into one role."""
+        self.roles[role] = tuple(tensors)
+        self.pointers[role] = addresses(tensors)
+
+    def moved(self, unless: str = "grads") -> bool:
+        """Return whether memory of a role other than `unless` is elsewhere than at the start."""
         return any(
-            addresses(tensors) != self.pointers[role] for role, tensors in self.roles.items()
+            addresses(tensors) != self.pointers[role]
+            for role, tensors in self.roles.items()
+            if role != unless
         )
 
     def fill(self, args: ctypes.Structure) -> None:

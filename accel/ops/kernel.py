@@ -1,0 +1,226 @@
+"""Running an optimizer op: the native library where it can step a tensor, else the reference."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import increment_version
+
+from accel.ops import abi, checks
+from accel.ops.lists import Hyper, TensorLists
+from accel.ops.native import NativeLibrary
+from accel.ops.table import Partition, PointerTable, all_plain, partition
+from accel.ops.threads import cpu_threads
+
+if TYPE_CHECKING:
+    from accel.jit import Library
+
+_SCALARS = {
+    "lr_tensor": torch.float32,
+    "grad_scale": torch.float32,
+    "found_inf": torch.float32,
+    "noop_flag": torch.int32,
+}
+_dtype_of: Callable[[Tensor], torch.dtype] = Tensor.dtype.__get__  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What distinguishes one optimizer op from another.
+
+    Attributes:
+        symbol: entry point of the native libraries.
+        args: its argument struct.
+        states: roles of the states, which have one dtype.
+        numbers: fields of the op's `Hyper` that the struct has under the same name.
+        reference: steps checked tensors in plain PyTorch.
+        dispatch: steps by the dispatcher's op, given the kernel's key.
+    """
+
+    symbol: str
+    args: type[ctypes.Structure]
+    states: tuple[str, ...]
+    numbers: tuple[str, ...]
+    reference: Callable[[TensorLists, Any], None]
+    dispatch: Callable[[str, TensorLists, Any], None]
+
+
+class Kernel:
+    """One family on one backend, known to the dispatcher by its key."""
+
+    def __init__(
+        self, family: Family, native: NativeLibrary | None, backend: str, key: str
+    ) -> None:
+        self.family = family
+        self.native = native
+        self.backend = backend
+        self.key = key
+
+    def check(self, tensors: TensorLists, *, single: bool = False) -> None:
+        """Check tensors that are about to be stepped; nothing has been written when it raises.
+
+        Raises `TypeError` or `ValueError` naming the argument: lengths, kinds, layouts, dtypes,
+        devices, shapes, gradients that require grad, and written tensors that share memory.
+        """
+        roles = tensors.roles
+        checks.check_tensors(roles, single=single)
+        states = [role for role in self.family.states if role in roles]
+        checks.check_states(roles, states, single=single)
+        checks.check_gradients("grads", tensors.grads, single=single)
+        for index, master in enumerate(roles.get("masters", ())):
+            if master.dtype not in (torch.float32, torch.float64):
+                raise TypeError(f"masters[{index}] is {master.dtype}; expected float32.")
+        if self.native is not None:
+            self._check_device(tensors.params, single)
+        if not torch.compiler.is_compiling():
+            written = {role: listed for role, listed in roles.items() if role != "grads"}
+            checks.check_no_overlap(written, {"grads": tensors.grads}, single=single)
+
+    def _check_device(self, params: Sequence[Tensor], single: bool) -> None:
+        for index, param in enumerate(params):
+            if param.device.type != self.backend:
+                raise ValueError(
+                    f"{checks.label('params', None if single else index)} is on {param.device}, "
+                    f"but this op was loaded for {self.backend!r}."
+                )
+
+    def run(self, tensors: TensorLists, hyper: Hyper, *, single: bool = False) -> None:
+        """Check and step: in eager mode directly, under ``torch.compile`` by the dispatcher."""
+        self.check(tensors, single=single)
+        if not tensors.params:
+            return
+        if torch.compiler.is_compiling():
+            self.family.dispatch(self.key, tensors, hyper)
+        else:
+            Plan(self, tensors).step(hyper)
+
+
+class Plan:
+    """Checked tensors, sorted into native calls whose pointer arrays are made once.
+
+    Args:
+        kernel: who steps them.
+        tensors: the lists; kept alive by the plan.
+    """
+
+    def __init__(self, kernel: Kernel, tensors: TensorLists) -> None:
+        everything = Partition((), tuple(range(len(tensors.params))))
+        parts = everything if kernel.native is None else partition(tensors.roles)
+        self.tensors = tensors
+        self._family = kernel.family
+        self._calls = [
+            NativeCall(kernel.family, kernel.native, tensors.select(indices), indices)
+            for indices in parts.native
+            if kernel.native is not None
+        ]
+        self._rest_at = parts.rest
+        self._rest = tensors.select(parts.rest)
+        self._grad_dtypes = [*map(_dtype_of, tensors.grads)]
+        self._plain = all_plain(tensors.grads)
+
+    def refresh(self, grads: Sequence[Tensor]) -> bool:
+        """Put in other gradients; returns whether the plan still fits, and else changes nothing.
+
+        The gradients are those of the same parameters: their shapes and devices hold.
+        """
+        if not (self._plain and all_plain(grads) and not any(map(_requires_grad, grads))):
+            return False
+        if [*map(_dtype_of, grads)] != self._grad_dtypes:
+            return False
+        whole = len(self._calls) == 1 and not self._rest_at
+        for call in self._calls:
+            call.refresh(grads if whole else [grads[index] for index in call.indices])
+        if self._rest_at:
+            self._rest.roles["grads"] = [grads[index] for index in self._rest_at]
+        return True
+
+    def moved(self) -> bool:
+        """Return whether a parameter's or state's memory is elsewhere than at the start."""
+        return any(call.table.moved() for call in self._calls)
+
+    def step(self, hyper: Hyper) -> None:
+        """Step every tensor once; autograd is told that the parameters changed."""
+        for call in self._calls:
+            call.step(hyper)
+        if self._rest.params:
+            self._family.reference(self._rest, hyper)
+        increment_version(self.tensors.params)
+
+
+_requires_grad: Callable[[Tensor], bool] = Tensor.requires_grad.__get__  # type: ignore[attr-defined]
+
+
+class NativeCall:
+    """One call of the native step: a struct, its pointer arrays, and what they point to."""
+
+    def __init__(
+        self,
+        family: Family,
+        native: NativeLibrary,
+        tensors: TensorLists,
+        indices: tuple[int, ...],
+    ) -> None:
+        roles = dict(tensors.roles)
+        if tensors.steps is not None:
+            roles["steps"] = tensors.steps
+        self.indices = indices
+        self.table = PointerTable(roles)
+        self._native = native
+        self._numbers = family.numbers
+        self._scalars: list[Tensor] = []
+        self._args: Any = family.args()
+        self.table.fill(self._args)
+        self._args.param_dtype = abi.DTYPES[tensors.params[0].dtype]
+        self._args.grad_dtype = abi.DTYPES[tensors.grads[0].dtype]
+        self._args.state_dtype = abi.DTYPES[tensors.roles[family.states[0]][0].dtype]
+
+    def refresh(self, grads: Sequence[Tensor]) -> None:
+        """Put in other gradients of the same shapes and dtypes."""
+        self.table.replace("grads", grads)
+        self.table.fill(self._args)
+
+    def step(self, hyper: Hyper) -> None:
+        """Run it on the tensors' device."""
+        args = self._args
+        for name in self._numbers:
+            setattr(args, name, getattr(hyper, name))
+        args.rounding = abi.ROUNDING[hyper.rounding]
+        args.num_threads = cpu_threads() if self.table.device.type == "cpu" else 1
+        # The scalars of the last call may be freed: launches are ordered by the stream.
+        self._scalars.clear()
+        for name, dtype in _SCALARS.items():
+            setattr(args, name, self._scalar(getattr(hyper, name), dtype))
+        self._native(args, self.table.device)
+
+    def _scalar(self, value: Tensor | None, dtype: torch.dtype) -> int | None:
+        if value is None:
+            return None
+        ready = value.detach().to(self.table.device, dtype, non_blocking=True)
+        self._scalars.append(ready)
+        return ready.data_ptr()
+
+
+_kernels: dict[str, Kernel] = {}
+
+
+def kernel_for(family: Family, library: Library | None, backend: str) -> Kernel:
+    """Return the one kernel of a library on a backend; ``None`` is the reference."""
+    digest = "reference" if library is None else library.digest
+    key = f"{family.symbol}:{backend}:{digest}"
+    found = _kernels.get(key)
+    if found is None:
+        native = None if library is None else NativeLibrary(library, family.symbol)
+        found = _kernels.setdefault(key, Kernel(family, native, backend, key))
+    return found
+
+
+def dispatched(key: str, tensors: TensorLists, hyper: Hyper) -> None:
+    """Check and step for the dispatcher; raises `KeyError` for a kernel not loaded here."""
+    kernel = _kernels[key]
+    kernel.check(tensors)
+    Plan(kernel, tensors).step(hyper)

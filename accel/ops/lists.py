@@ -1,0 +1,71 @@
+"""What one call of an optimizer op takes: lists of tensors, and the numbers of the step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(slots=True)
+class TensorLists:
+    """Lists of one length, entry i of each for tensor i.
+
+    Attributes:
+        roles: full-size tensors by role, named as in the op's C struct: ``params`` first, then
+            ``grads``, the states, and ``masters`` (float32 copies that the parameters are rounded
+            from) where there are any.
+        steps: float32 scalars, the steps done before, updated; ``None`` where the step's number is
+            given with the other numbers.
+    """
+
+    roles: dict[str, Sequence[Tensor]]
+    steps: Sequence[Tensor] | None = None
+
+    @property
+    def params(self) -> Sequence[Tensor]:
+        """The parameters."""
+        return self.roles["params"]
+
+    @property
+    def grads(self) -> Sequence[Tensor]:
+        """The gradients."""
+        return self.roles["grads"]
+
+    def select(self, indices: Iterable[int]) -> TensorLists:
+        """Return the same lists with only these entries."""
+        chosen = tuple(indices)
+        roles: dict[str, Sequence[Tensor]] = {
+            role: tuple([listed[index] for index in chosen]) for role, listed in self.roles.items()
+        }
+        steps = None if self.steps is None else tuple([self.steps[index] for index in chosen])
+        return TensorLists(roles, steps)
+
+
+@dataclass(slots=True, kw_only=True)
+class Hyper:
+    """What every op's numbers have in common; the same for all tensors of a call.
+
+    Attributes:
+        lr: learning rate; `lr_tensor`, a scalar tensor, replaces it.
+        weight_decay: coefficient of the decay.
+        step: number of this step from 1; read where the tensors bring no steps.
+        flags: sum of the op's flags in `accel.ops.abi`.
+        rounding: ``"nearest"`` or ``"stochastic"``, of 16-bit parameters and states.
+        seed: of stochastic rounding.
+        grad_scale: float32 scalar that gradients are divided by, or ``None``.
+        found_inf: float32 scalar; where it is not 0 nothing is done. Or ``None``.
+        noop_flag: integer scalar; where it is not 0 nothing is done. Or ``None``.
+    """
+
+    lr: float
+    weight_decay: float
+    step: int = 1
+    flags: int = 0
+    rounding: str = "nearest"
+    seed: int = 0
+    lr_tensor: Tensor | None = None
+    grad_scale: Tensor | None = None
+    found_inf: Tensor | None = None
+    noop_flag: Tensor | None = None
