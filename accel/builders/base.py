@@ -30,7 +30,7 @@ class OpBuilder:
     Attributes:
         NAME: the op's name, such as ``"fused_adam"``.
         BUILD_VAR: name of the variable that installers use for this op.
-        backend: name of the backend that the class belongs to.
+        backend: name of the backend that the class belongs to. Default: the host's, ``cpu``.
         op: where the op's class is, ``"module:Class"``; imported in `load`. Empty for a library
             that has no call surface here: `load` then returns the `Library`.
         artifact: stem of the built library; ops that share sources share it. Default: `NAME`.
@@ -42,7 +42,7 @@ class OpBuilder:
 
     NAME: ClassVar[str] = ""
     BUILD_VAR: ClassVar[str] = ""
-    backend: ClassVar[str] = ""
+    backend: ClassVar[str] = "cpu"
     op: ClassVar[str] = ""
     artifact: ClassVar[str] = ""
     native_sources: ClassVar[tuple[str, ...]] = ()
@@ -134,7 +134,7 @@ class OpBuilder:
         return (*self._native_rungs(), ("portable", self.portable()), ("reference", self._ref()))
 
     def _native_rungs(self) -> tuple[tuple[str, Probe], ...]:
-        if not self.native_sources and type(self).sources is OpBuilder.sources:
+        if not self._is_native():
             none = Rejected(f"no native implementation for {self.backend}.")
             return (("prebuilt", none), ("jit", none))
         try:
@@ -142,6 +142,9 @@ class OpBuilder:
         except (AccelError, OSError) as error:
             broken = Rejected(str(error))
             return (("prebuilt", broken), ("jit", broken))
+
+    def _is_native(self) -> bool:
+        return bool(self.native_sources) or type(self).sources is not OpBuilder.sources
 
     def portable(self) -> Probe:
         """Return whether a kernel that is compiled for any device at run time can be used."""
@@ -188,7 +191,7 @@ class OpBuilder:
         except (BuildFailed, OpUnavailable) as error:
             if policy == "native" or not self.op:
                 raise
-            if self.native_sources:
+            if self._is_native():
                 self._warn_once(error)
         return self._keep(None)
 
