@@ -210,13 +210,10 @@ def require(name: str, asked: str) -> Accelerator:
     verdict, error = _probe(entry)
     if isinstance(verdict, Accepted):
         return _load(entry)
-    unavailable = BackendUnavailable(
-        f"{asked}, but {verdict.reason} {verdict.fix} "
-        f"Unset ACCELERATOR to use what this machine has.".replace("  ", " ")
+    more = " accel.candidates() has the traceback." if error is not None else ""
+    raise BackendUnavailable(
+        f"{asked}, but {verdict} Or unset ACCELERATOR to use what this machine has.{more}"
     )
-    if error is not None:
-        unavailable.__notes__ = [error]
-    raise unavailable
 
 
 def _unknown(name: str, asked: str) -> str:
