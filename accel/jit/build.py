@@ -13,6 +13,7 @@ from accel.errors import BuildFailed, CacheUntrusted
 from accel.jit import location, store
 from accel.jit.artifact import LOG, MANIFEST, Artifact, verify
 from accel.jit.compiling import compile_plan
+from accel.jit.files import remove_tree
 from accel.jit.lock import BuildLock
 from accel.jit.manifest import manifest_of
 from accel.jit.plan import Plan
@@ -21,10 +22,11 @@ from accel.jit.progress import Progress
 _log = logging.getLogger(__name__)
 
 
-def build(plan: Plan, *, verbose: bool = False) -> Artifact:
+def build(plan: Plan, *, verbose: bool = False) -> Artifact | None:
     """Return the artifact of `plan`, compiling it unless somebody else has meanwhile.
 
-    The artifact may lie in a staging folder of this process where it could not be published.
+    ``None`` means that somebody removed it as soon as it was there: ask again. The artifact may
+    lie in a staging folder of this process where it could not be published.
 
     Raises:
         BuildFailed: the compiler failed, here or in the process that was waited for; or there
@@ -84,7 +86,7 @@ def _wait_turn(lock: BuildLock, plan: Plan, root: Path, before: store.Failure) -
             return None
 
 
-def _build_here(plan: Plan, root: Path, verbose: bool) -> Artifact:
+def _build_here(plan: Plan, root: Path, verbose: bool) -> Artifact | None:
     try:
         staging = store.new_staging(root)
     except OSError as error:
@@ -99,11 +101,13 @@ def _build_here(plan: Plan, root: Path, verbose: bool) -> Artifact:
         raise
     finally:
         if staging not in place.parents:
-            store.discard(staging)
+            remove_tree(staging)
     store.forget_failure(root, plan.stem)
     found = verify(place, plan.recipe.name)
     if isinstance(found, Artifact):
         return found
+    if not place.exists():
+        return None
     raise BuildFailed(f"{_who(plan)}: built, and then {found.reason} Check the disk of {root}.")
 
 

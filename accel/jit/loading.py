@@ -47,7 +47,10 @@ def acquire(recipe: Recipe, *, verbose: bool = False) -> Library:
                 found = _from_build(plan, verbose)
         if found is not None:
             return found
-    raise BuildFailed(f"{recipe.name} ({recipe.backend}): its sources change while it is built.")
+    raise BuildFailed(
+        f"{recipe.name} ({recipe.backend}): its sources change, or its cache is emptied, while it "
+        f"is built. Load it again when that is over."
+    )
 
 
 def availability(recipe: Recipe) -> tuple[tuple[str, Probe], ...]:
@@ -144,15 +147,17 @@ def _set_aside(folder: Path) -> None:
 
 
 def _from_build(plan: Plan, verbose: bool) -> Library | None:
-    """Build and load; ``None`` when the sources changed under the compiler's hands."""
+    """Build and load; ``None`` when the sources changed or the artifact was removed meanwhile."""
     from accel.jit.build import build
 
     artifact = build(plan, verbose=verbose)
-    if _fit_of(plan.recipe).digest != plan.fit:
+    if artifact is None or _fit_of(plan.recipe).digest != plan.fit:
         return None
     try:
         return library.load(artifact, "jit")
     except OSError as error:
+        if not artifact.library.exists():
+            return None
         raise BuildFailed(
             f"{plan.recipe.name} ({plan.recipe.backend}): it was built and cannot be loaded: "
             f"{error}. Is {artifact.folder.parent} on a file system that forbids execution?",

@@ -11,7 +11,7 @@ from pathlib import Path
 from accel.errors import BuildFailed
 from accel.jit import location
 from accel.jit.artifact import Artifact, read_manifest, verify
-from accel.jit.files import read_regular, remove_tree, write_atomic
+from accel.jit.files import read_regular, write_atomic
 from accel.jit.recipe import Fit, Recipe
 from accel.probe import Rejected
 
@@ -107,7 +107,17 @@ def start_time(pid: int) -> int:
         return 0
 
 
-def publish(ready: Path, target: Path, name: str) -> Path:
+def is_live(name: str) -> bool:
+    """Return whether a staging folder's name tells of a process that runs on this machine."""
+    whose, _, _ = name.rpartition("-")
+    whose, _, began = whose.rpartition("-")
+    whose, _, pid = whose.rpartition("-")
+    if whose != host() or not (pid + began).isdigit():
+        return False
+    return start_time(int(pid)) == int(began)
+
+
+def publish(ready: Path, target: Path, name: str, *, private: bool = True) -> Path:
     """Move a finished folder to its place at once, and return where the artifact is now.
 
     Whoever comes second uses the first one's; what is there and broken is moved out of the way.
@@ -117,7 +127,7 @@ def publish(ready: Path, target: Path, name: str) -> Path:
         try:
             ready.rename(target)
         except OSError:
-            if isinstance(verify(target, name), Artifact):
+            if isinstance(verify(target, name, private=private), Artifact):
                 return target
             if attempt < 2:
                 _move_away(target, ready.parent / f"broken-{attempt}")
@@ -202,8 +212,3 @@ def forget_failure(root: Path, stem: str) -> None:
             (root / FAILED / f"{stem}{suffix}").unlink(missing_ok=True)
         except OSError:
             continue
-
-
-def discard(staging: Path) -> None:
-    """Remove a staging folder."""
-    remove_tree(staging)

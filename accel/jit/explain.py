@@ -1,0 +1,185 @@
+"""Why an op gets the library that it gets: every rung, the plan, the digest, what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accel.errors import CacheUntrusted, OpUnavailable
+from accel.jit import location, paths, store
+from accel.jit.artifact import Artifact, read_manifest, verify
+from accel.jit.loading import availability
+from accel.jit.ninja import shell_text
+from accel.jit.plan import Plan, plan_of
+from accel.jit.recipe import Recipe, take_fit
+from accel.probe import Probe, Rejected
+
+_ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One ingredient that an older artifact had otherwise; ``"absent"`` where one side lacks it."""
+
+    name: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """An artifact of the same name, and what it is for this recipe.
+
+    Attributes:
+        folder: where it is.
+        verdict: ``""`` where it would be used as it is, else why it would not.
+        changes: the ingredients in which its fit or digest differs from the plan's.
+    """
+
+    folder: Path
+    verdict: str
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Everything that decides about one recipe here and now.
+
+    Attributes:
+        name: stem of the artifact.
+        backend: the backend that it is for.
+        rungs: ``"prebuilt"`` and ``"jit"`` with their verdicts.
+        plan: how it would be built, or why it cannot be.
+        fit: hex digest of sources and declarations, ``""`` where a source is missing.
+        digest: hex digest that names the artifact, ``""`` without a plan.
+        ingredients: what `digest` covers, by name.
+        commands: the commands of a build, as a shell would be given them.
+        cache: the folder for new artifacts; ``None`` where it is not trusted.
+        note: what is unusual about the cache, ``""`` for nothing.
+        artifacts: those that exist, the newest first, prebuilt folders before the cache.
+    """
+
+    name: str
+    backend: str
+    rungs: tuple[tuple[str, Probe], ...]
+    plan: Plan | Rejected
+    fit: str
+    digest: str
+    ingredients: Mapping[str, str]
+    commands: tuple[str, ...]
+    cache: Path | None
+    note: str
+    artifacts: tuple[Comparison, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the same as plain data for JSON."""
+        refused = isinstance(self.plan, Rejected)
+        return {
+            "name": self.name,
+            "backend": self.backend,
+            "rungs": [
+                {"rung": rung, "accepted": bool(probe), "reason": _text_of(probe)}
+                for rung, probe in self.rungs
+            ],
+            "plan": {"rejected": str(self.plan)} if refused else {"commands": list(self.commands)},
+            "fit": self.fit,
+            "digest": self.digest,
+            "ingredients": dict(self.ingredients),
+            "cache": str(self.cache) if self.cache else None,
+            "note": self.note,
+            "artifacts": [
+                {
+                    "folder": str(artifact.folder),
+                    "verdict": artifact.verdict or "would be used",
+                    "changes": [
+                        {"ingredient": change.name, "before": change.before, "after": change.after}
+                        for change in artifact.changes
+                    ],
+                }
+                for artifact in self.artifacts
+            ],
+        }
+
+
+def explain(recipe: Recipe) -> Explanation:
+    """Explain `recipe`; compiles nothing, loads nothing, raises nothing."""
+    rungs = availability(recipe)
+    cache, note, readable = _cache()
+    try:
+        fitted = take_fit(recipe)
+    except OSError as error:
+        plan: Plan | Rejected = Rejected(f"{error.filename} cannot be read: {error.strerror}.")
+        return Explanation(
+            recipe.name, recipe.backend, rungs, plan, "", "", {}, (), cache, note, ()
+        )
+    plan = plan_of(recipe, fitted)
+    ready = isinstance(plan, Plan)
+    ingredients = plan.ingredients() if isinstance(plan, Plan) else fitted.ingredients
+    commands = tuple(shell_text(c.argv) for c in plan.commands) if isinstance(plan, Plan) else ()
+    digest = plan.digest if isinstance(plan, Plan) else ""
+    compared = [
+        _compare(recipe, folder, ingredients, digest, prebuilt=prebuilt, exact=ready)
+        for place, prebuilt in [(p, True) for p in paths.prebuilt_dirs()]
+        + [(p, False) for p in readable]
+        for folder in store.folders_of(recipe.name, place)
+    ]
+    return Explanation(
+        recipe.name,
+        recipe.backend,
+        rungs,
+        plan,
+        fitted.digest,
+        digest,
+        ingredients,
+        commands,
+        cache,
+        note,
+        tuple(compared),
+    )
+
+
+def _cache() -> tuple[Path | None, str, tuple[Path, ...]]:
+    try:
+        place = location.locate()
+    except (CacheUntrusted, OpUnavailable) as error:
+        return None, str(error), ()
+    return place.path, place.note, place.readable
+
+
+def _compare(
+    recipe: Recipe,
+    folder: Path,
+    now: Mapping[str, str],
+    digest: str,
+    *,
+    prebuilt: bool,
+    exact: bool,
+) -> Comparison:
+    manifest = read_manifest(folder)
+    if isinstance(manifest, Rejected):
+        return Comparison(folder, manifest.reason, ())
+    before: Mapping[str, str] = manifest["ingredients"]
+    # Without a compiler, and for what is prebuilt, only the facts of the fit count.
+    by_fit = prebuilt or not exact
+    names = [name for name in {**before, **now} if not (by_fit and _of_tools(name))]
+    changes = tuple(
+        Change(name, before.get(name, _ABSENT), now.get(name, _ABSENT))
+        for name in names
+        if before.get(name) != now.get(name)
+    )
+    found = verify(folder, recipe.name, private=not prebuilt)
+    verdict = "" if isinstance(found, Artifact) else found.reason
+    if not verdict and changes:
+        verdict = f"differs in {', '.join(change.name for change in changes)}."
+    return Comparison(folder, verdict, changes)
+
+
+def _of_tools(name: str) -> bool:
+    tools = {"compiler", "host compiler", "flags", "libraries", "libc version", "processor"}
+    return name in tools or name.startswith("variable ")
+
+
+def _text_of(probe: Probe) -> str:
+    return str(probe) if isinstance(probe, Rejected) else probe.note

@@ -1,0 +1,72 @@
+"""Building ahead of time: the same artifact, in a folder that can be carried elsewhere."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+from accel.errors import BuildFailed, OpUnavailable
+from accel.jit import store
+from accel.jit.artifact import MANIFEST, Artifact, verify
+from accel.jit.build import build
+from accel.jit.files import remove_tree
+from accel.jit.plan import make_plan
+from accel.jit.recipe import Recipe
+from accel.probe import Rejected
+
+
+def build_prebuilt(recipe: Recipe, out_dir: Path, *, verbose: bool = False) -> Path:
+    """Build `recipe` for other machines and return the artifact's folder in `out_dir`.
+
+    No device is needed and nothing is loaded. `out_dir` is what ``ACCEL_PREBUILT_DIR`` takes; it
+    may lie anywhere and be moved. What is there already and right is kept.
+
+    Args:
+        recipe: what to build; its targets say for which SIMD levels or GPUs.
+        out_dir: created where it is missing.
+        verbose: show the lines about the build on stderr.
+
+    Raises:
+        OpUnavailable: nothing can be compiled here; the message says why.
+        BuildFailed: the compiler failed, or `out_dir` cannot be written.
+        CacheUntrusted: others may write the cache, which the build goes through.
+    """
+    plan = make_plan(recipe)
+    if isinstance(plan, Rejected):
+        raise OpUnavailable(f"{recipe.name} ({recipe.backend}) cannot be built here: {plan}")
+    target = out_dir / plan.stem
+    if isinstance(verify(target, recipe.name, private=False), Artifact):
+        return target
+    cached = store.find(recipe.name, plan.digest)
+    made = cached if isinstance(cached, Artifact) else build(plan, verbose=verbose)
+    try:
+        if made is None:
+            raise OSError(errno.ENOENT, "it vanished from the cache", str(target))
+        return _copy(made, target)
+    except OSError as error:
+        raise BuildFailed(
+            f"{recipe.name} ({recipe.backend}): {error.filename or out_dir} cannot be written: "
+            f"{error.strerror}. Choose another folder."
+        ) from error
+
+
+def _copy(made: Artifact, target: Path) -> Path:
+    """Copy library and manifest, which name no folder of this machine; the log does."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = target.with_name(f".{target.name}-{os.getpid()}-{os.urandom(4).hex()}")
+    staging.mkdir()
+    try:
+        # A second level, so that the folder to publish bears its final name while it is checked.
+        ready = staging / target.name
+        ready.mkdir()
+        for file in (made.library, made.folder / MANIFEST):
+            shutil.copyfile(file, ready / file.name)
+            (ready / file.name).chmod(0o644)
+        ready.chmod(0o755)
+        if store.publish(ready, target, made.manifest["name"], private=False) != target:
+            raise OSError(None, "it cannot be replaced", str(target))
+    finally:
+        remove_tree(staging)
+    return target
