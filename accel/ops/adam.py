@@ -12,7 +12,8 @@ from torch import Tensor
 
 from accel.errors import Unsupported
 from accel.ops import abi, checks
-from accel.ops.adam_step import ADAM, AdamHyper
+from accel.ops.adam_reference import AdamHyper
+from accel.ops.adam_step import ADAM
 from accel.ops.base import Op
 from accel.ops.kernel import kernel_for
 from accel.ops.lists import TensorLists

@@ -36,7 +36,8 @@ def adam_reference(tensors: TensorLists, hyper: AdamHyper) -> None:
     """Step every tensor of the lists. Arguments are checked by the caller.
 
     Computes in float32, or float64 for float64 parameters, one rounding for each operation: on
-    the CPU the bits are those of the native kernel. Never waits for a device: where
+    the CPU the moments have the bits of the native kernel, and the parameters differ in the last
+    bit at most, by torch's square root. Never waits for a device: where
     `hyper.found_inf` or `hyper.noop_flag` forbid the step, the old values are written back.
     """
     for index in range(len(tensors.params)):

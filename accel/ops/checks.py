@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from numbers import Real
 from operator import is_
 from typing import Any
 
@@ -163,7 +164,7 @@ def _folds(tensor: Tensor) -> bool:
 
 def check_number(name: str, value: Any, allowed: Callable[[float], bool], expected: str) -> float:
     """Return the value as a float; raises `TypeError` or `ValueError` naming the argument."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} is {value!r}; expected a number.")
     number = float(value)
     if not allowed(number):

@@ -1,0 +1,196 @@
+"""`FusedAdam` and `CPUAdam`: Adam and AdamW, state interchangeable with ``torch.optim.AdamW``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from accel.errors import Unsupported
+from accel.ops import abi, checks
+from accel.ops.adam_reference import AdamHyper
+from accel.optim.base import KernelOptimizer
+from accel.optim.policy import PARAM
+
+Group = dict[str, Any]
+
+
+class FusedAdam(KernelOptimizer):
+    """Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019) in one call for each group.
+
+    Args:
+        params: parameters or groups, as every torch optimizer takes.
+        lr: learning rate; a tensor of one element is read on its device, without a wait.
+        bias_correction: whether to correct the moments for their start at zero.
+        betas: decay rates of the moments, each in [0, 1).
+        eps: added to the root of the second moment.
+        adam_w_mode: decoupled decay (AdamW); without it `weight_decay` is L2 (Adam).
+        weight_decay: coefficient of the decay.
+        amsgrad: divide by the largest second moment so far.
+        set_grad_none: what `zero_grad` does when it is not told.
+        maximize: go up instead of down.
+        foreach: accepted without effect: all tensors go in one call.
+        fused: accepted without effect.
+        capturable: accepted: steps live on the parameter's device anyway.
+        differentiable: must be false.
+        master_weights: Apex's name for ``master_dtype=torch.float32``.
+        state_dtype: element type of the moments; ``None``: float32, float64 for float64
+            parameters; ``"param"``: the parameter's. 16-bit parameters never get 16-bit
+            moments unasked.
+        master_dtype: ``torch.float32`` keeps a float32 copy of 16-bit parameters, which is
+            what is stepped; ``None``: none.
+        rounding: ``"nearest"`` or ``"stochastic"``, of 16-bit parameters without a master copy,
+            and of 16-bit moments.
+        seed: of stochastic rounding; ``None``: `torch.initial_seed`.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong kind or out of range, named.
+        Unsupported: ``differentiable=True``.
+    """
+
+    builder: ClassVar[str] = "FusedAdamBuilder"
+    states: ClassVar[Mapping[str, str]] = {
+        "exp_avg": "exp_avgs",
+        "exp_avg_sq": "exp_avg_sqs",
+        "max_exp_avg_sq": "max_exp_avg_sqs",
+    }
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        bias_correction: bool = True,
+        betas: tuple[float | Tensor, float | Tensor] = (0.9, 0.999),
+        eps: float = 1e-8,
+        adam_w_mode: bool = True,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,
+        set_grad_none: bool = True,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        master_weights: bool = False,
+        state_dtype: torch.dtype | str | None = None,
+        master_dtype: torch.dtype | None = None,
+        rounding: str = "nearest",
+        seed: int | None = None,
+    ) -> None:
+        defaults: Group = {
+            "lr": lr,
+            "bias_correction": bool(bias_correction),
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": bool(amsgrad),
+            "maximize": bool(maximize),
+            "foreach": foreach,
+            "capturable": bool(capturable),
+            "differentiable": bool(differentiable),
+            "fused": fused,
+            "decoupled_weight_decay": bool(adam_w_mode),
+        }
+        policy = {
+            "state_dtype": state_dtype,
+            "master_dtype": torch.float32 if master_weights else master_dtype,
+            "rounding": rounding,
+            "seed": seed,
+        }
+        super().__init__(params, defaults, policy)
+        self.adam_w_mode = int(bool(adam_w_mode))
+        self.set_grad_none = bool(set_grad_none)
+
+    def hyper(self, group: Group) -> AdamHyper:
+        """Return the numbers of a group's next step, checked; raises naming the argument."""
+        if group["differentiable"]:
+            raise Unsupported(
+                f"differentiable: {type(self).__name__} cannot be differentiated through; use "
+                f"torch.optim.AdamW(differentiable=True)."
+            )
+        lr, lr_tensor = _rate(group["lr"])
+        beta1, beta2 = (float(beta) for beta in group["betas"])
+        return AdamHyper(
+            lr=checks.check_not_negative("lr", lr),
+            lr_tensor=lr_tensor,
+            beta1=checks.check_beta("betas[0]", beta1),
+            beta2=checks.check_beta("betas[1]", beta2),
+            eps=checks.check_not_negative("eps", group["eps"]),
+            weight_decay=checks.check_not_negative("weight_decay", group["weight_decay"]),
+            flags=abi.ADAM_ADAMW * group["decoupled_weight_decay"]
+            + abi.ADAM_BIAS_CORRECTION * group["bias_correction"]
+            + abi.ADAM_AMSGRAD * group["amsgrad"]
+            + abi.ADAM_MAXIMIZE * group["maximize"],
+        )
+
+    def state_keys(self, group: Group) -> tuple[str, ...]:
+        """Return the keys of the states that a group's tensors have."""
+        keys = tuple(self.states)
+        return keys if group["amsgrad"] else keys[:2]
+
+    def zero_grad(self, set_to_none: bool | None = None) -> None:
+        """Clear the gradients: to ``None``, or to zeros where told so here or at construction."""
+        super().zero_grad(self.set_grad_none if set_to_none is None else set_to_none)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.set_grad_none = getattr(self, "set_grad_none", True)
+        super().__setstate__(state)
+        self.adam_w_mode = int(self.defaults["decoupled_weight_decay"])
+
+
+class CPUAdam(FusedAdam):
+    """Adam for parameters on the host, with the argument order of DeepSpeed's class.
+
+    Args:
+        model_params: parameters or groups.
+        lr: learning rate.
+        bias_correction: whether to correct the moments for their start at zero.
+        betas: decay rates of the moments.
+        eps: added to the root of the second moment.
+        weight_decay: coefficient of the decay.
+        amsgrad: divide by the largest second moment so far.
+        adamw_mode: decoupled decay; without it `weight_decay` is L2.
+        fp32_optimizer_states: float32 moments; without it they have the parameter's type.
+        options: the keyword arguments of `FusedAdam` from `maximize` on.
+    """
+
+    builder: ClassVar[str] = "CPUAdamBuilder"
+
+    def __init__(
+        self,
+        model_params: Any,
+        lr: float | Tensor = 1e-3,
+        bias_correction: bool = True,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,
+        adamw_mode: bool = True,
+        fp32_optimizer_states: bool = True,
+        **options: Any,
+    ) -> None:
+        if not fp32_optimizer_states:
+            options.setdefault("state_dtype", PARAM)
+        super().__init__(
+            model_params,
+            lr,
+            bias_correction,
+            betas,
+            eps,
+            adamw_mode,
+            weight_decay,
+            amsgrad,
+            **options,
+        )
+
+
+def _rate(lr: Any) -> tuple[float, Tensor | None]:
+    """Return a learning rate as a number, and as a tensor where only its device knows it."""
+    if not isinstance(lr, Tensor):
+        return lr, None
+    if lr.numel() != 1:
+        raise ValueError(f"lr has {lr.numel()} elements; expected 1.")
+    return (float(lr), None) if lr.device.type == "cpu" else (0.0, lr)

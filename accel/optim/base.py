@@ -1,0 +1,144 @@
+"""`KernelOptimizer`: what every optimizer here shares: torch's habits over a kernel's plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from accel.current import accelerator_for
+from accel.ops.kernel import Kernel
+from accel.ops.lists import Hyper
+from accel.optim.policy import POLICY_KEYS, Policy, check_policy
+from accel.optim.prepared import PreparedGroup, collect
+
+Group = dict[str, Any]
+
+
+class KernelOptimizer(torch.optim.Optimizer):
+    """A torch optimizer whose step is one call of a kernel for each group, device and dtype.
+
+    A subclass names its builder and states and turns a group into the kernel's numbers. Steps are
+    counted per tensor, as torch does, in float32 scalars on the parameter's device.
+    """
+
+    builder: ClassVar[str]
+    states: ClassVar[Mapping[str, str]]
+    """The op's roles by the key under which torch keeps them in an optimizer's state."""
+
+    _step_supports_amp_scaling = True
+
+    def __init__(self, params: Any, defaults: Group, policy: Policy) -> None:
+        defaults.update(check_policy(policy))
+        self._prepared: dict[int, PreparedGroup] = {}
+        super().__init__(params, defaults)
+
+    def hyper(self, group: Group) -> Hyper:
+        """Return the numbers of a group's next step, checked; raises naming the argument."""
+        raise NotImplementedError
+
+    def state_keys(self, group: Group) -> tuple[str, ...]:
+        """Return the keys of the states that a group's tensors have."""
+        return tuple(self.states)
+
+    def kernel(self, device: torch.device) -> Kernel:
+        """Return the kernel for a device, loaded by its accelerator; raises what `load` raises."""
+        found: Kernel = accelerator_for(device).create_op_builder(self.builder).load().kernel
+        return found
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Do one step on every parameter that has a gradient.
+
+        Every group is checked before any is stepped. Returns what `closure` returns.
+
+        Raises:
+            TypeError: a sparse gradient, or an element type that is not supported.
+            ValueError: a number out of range, a gradient that requires grad, tensors that share
+                memory. Parameters and state are as before.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        ready = [self._ready(index, group) for index, group in enumerate(self.param_groups)]
+        for prepared, hyper in ready:
+            prepared.step(hyper)
+        return loss
+
+    def _ready(self, index: int, group: Group) -> tuple[PreparedGroup, Hyper]:
+        hyper = self.hyper(group)
+        hyper.grad_scale = getattr(self, "grad_scale", None)
+        hyper.found_inf = getattr(self, "found_inf", None)
+        self._set_rounding(index, group, hyper)
+        grads = collect(group["params"])
+        prepared = self._prepared.get(index)
+        if prepared is None or not prepared.refresh(group["params"], grads):
+            prepared = PreparedGroup(self, group, grads)
+            self._prepared[index] = prepared
+        return prepared, hyper
+
+    def _set_rounding(self, index: int, group: Group, hyper: Hyper) -> None:
+        hyper.rounding = group["rounding"]
+        if hyper.rounding == "stochastic":
+            group["rounding_calls"] = group.get("rounding_calls", 0) + 1
+            hyper.seed = (group["seed"] + (index << 40) + group["rounding_calls"]) & (2**64 - 1)
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Add a group, checked as the constructor checks; see `torch.optim.Optimizer`."""
+        super().add_param_group(param_group)
+        try:
+            self._settle(self.param_groups[-1])
+        except (TypeError, ValueError):
+            self.param_groups.pop()
+            raise
+
+    def _settle(self, group: Group) -> None:
+        """Fill in what a group from elsewhere lacks and check it."""
+        for key, value in self.defaults.items():
+            group.setdefault(key, value)
+        check_policy(group)
+        self.hyper(group)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._prepared = {}
+        for group in self.param_groups:
+            self._settle(group)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state of this class or of the torch optimizer of that name.
+
+        States keep their own precision, whatever the parameter's: a bfloat16 parameter's float32
+        moments stay float32. The precision policy stays this optimizer's.
+        """
+        kept = [{key: group[key] for key in POLICY_KEYS} for group in self.param_groups]
+        final: list[dict[str, Any]] = []
+        hook = self.register_load_state_dict_pre_hook(lambda _, given: final.append(given))
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            hook.remove()
+        for group, policy in zip(self.param_groups, kept, strict=True):
+            group.update(policy)
+        for saved, param in _loaded(final[-1], self.param_groups):
+            state = self.state[param]
+            for key in self.states:
+                if key in saved and saved[key].dtype != state[key].dtype:
+                    state[key] = saved[key].to(param.device, copy=True)
+
+    def local(self, tensor: Tensor) -> Tensor:
+        """Return the part of a tensor that this process steps."""
+        return tensor
+
+
+def _loaded(
+    state_dict: Mapping[str, Any], groups: Sequence[Group]
+) -> Iterator[tuple[dict[str, Any], Tensor]]:
+    """Yield what was saved for each parameter, with the parameter."""
+    for saved_group, group in zip(state_dict["param_groups"], groups, strict=True):
+        for number, param in zip(saved_group["params"], group["params"], strict=True):
+            if number in state_dict["state"]:
+                yield state_dict["state"][number], param

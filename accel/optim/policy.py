@@ -1,0 +1,58 @@
+"""The precision policy: types of states and master copies, and how results become 16 bits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from accel.ops import abi
+
+Policy = Mapping[str, Any]
+PARAM = "param"
+POLICY_KEYS = ("state_dtype", "master_dtype", "rounding", "seed")
+
+
+def check_policy(policy: Policy) -> dict[str, Any]:
+    """Return the policy's entries; raises `TypeError` or `ValueError` naming the one that is wrong.
+
+    Args:
+        policy: ``state_dtype`` (`torch.dtype`, ``"param"``: the parameter's, or ``None``:
+            float32, float64 for float64 parameters), ``master_dtype`` (``torch.float32`` or
+            ``None``: no master copies), ``rounding`` (``"nearest"`` or ``"stochastic"``) and ``seed`` (int, or ``None``:
+            `torch.initial_seed`).
+    """
+    state_dtype, master_dtype = policy["state_dtype"], policy["master_dtype"]
+    if state_dtype not in (None, PARAM, *abi.DTYPES):
+        raise TypeError(
+            f"state_dtype is {state_dtype!r}; expected None, torch.float32, torch.bfloat16, "
+            f"torch.float16 or {PARAM!r}."
+        )
+    if master_dtype not in (None, torch.float32):
+        raise TypeError(f"master_dtype is {master_dtype!r}; expected None or torch.float32.")
+    if policy["rounding"] not in abi.ROUNDING:
+        raise ValueError(f"rounding is {policy['rounding']!r}; expected 'nearest' or 'stochastic'.")
+    seed = policy["seed"]
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+        raise TypeError(f"seed is {seed!r}; expected an int or None.")
+    entries = {key: policy[key] for key in POLICY_KEYS}
+    if policy["rounding"] == "stochastic" and seed is None:
+        entries["seed"] = torch.initial_seed()
+    return entries
+
+
+def state_dtype_for(param: Tensor, policy: Policy) -> torch.dtype:
+    """Return the element type of a parameter's states."""
+    if param.dtype == torch.float64:
+        return torch.float64
+    chosen: Any = policy["state_dtype"]
+    if chosen == PARAM:
+        return param.dtype
+    return torch.float32 if chosen is None else chosen
+
+
+def wants_master(param: Tensor, policy: Policy) -> bool:
+    """Return whether a parameter gets a float32 master copy: one of 16 bits, where asked for."""
+    return policy["master_dtype"] is not None and param.element_size() == 2

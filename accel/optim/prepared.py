@@ -1,0 +1,156 @@
+"""`PreparedGroup`: a parameter group's tensors as kernels take them, kept between steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from accel.ops import checks
+from accel.ops.kernel import Kernel, Plan
+from accel.ops.lists import Hyper, TensorLists
+from accel.optim.policy import state_dtype_for, wants_master
+
+if TYPE_CHECKING:
+    from accel.optim.base import KernelOptimizer
+
+Group = dict[str, Any]
+
+
+def collect(params: Sequence[Tensor]) -> list[Tensor | None]:
+    """Return the gradients of the parameters, ``None`` where there is none."""
+    return [param.grad for param in params]
+
+
+class PreparedGroup:
+    """What one group's next step works on.
+
+    Args:
+        optimizer: whose group it is; the group's states are made complete.
+        group: the parameter group.
+        grads: its gradients, from `collect`.
+
+    Raises:
+        TypeError, ValueError: a tensor cannot be stepped, named; no state has been added.
+    """
+
+    def __init__(
+        self, optimizer: KernelOptimizer, group: Group, grads: Sequence[Tensor | None]
+    ) -> None:
+        self._all = list(group["params"])
+        self._local = optimizer.local
+        self._at = [index for index, grad in enumerate(grads) if grad is not None]
+        params = [self._all[index] for index in self._at]
+        given = [optimizer.local(grad) for grad in grads if grad is not None]
+        own = [optimizer.local(param) for param in params]
+        checks.check_tensors({"params": own, "grads": given})
+        checks.check_gradients("grads", given)
+        fresh = [param for param in params if param not in optimizer.state]
+        self._keys = (*optimizer.state_keys(group), "step")
+        try:
+            self._states = [_complete(optimizer, group, param) for param in params]
+            self._parts = [
+                _Part(kernel, self._lists(optimizer, own, given, at), at)
+                for kernel, at in _by_kernel(optimizer, own, self._states)
+            ]
+        except BaseException:
+            for param in fresh:
+                optimizer.state.pop(param, None)
+            raise
+        self._kept = self._state_tensors()
+
+    def _lists(
+        self,
+        optimizer: KernelOptimizer,
+        params: Sequence[Tensor],
+        grads: Sequence[Tensor],
+        at: Sequence[int],
+    ) -> TensorLists:
+        local = optimizer.local
+        roles: dict[str, Sequence[Tensor]] = {
+            "params": [params[index] for index in at],
+            "grads": [grads[index] for index in at],
+        }
+        for key in self._keys[:-1]:
+            roles[optimizer.states[key]] = [local(self._states[index][key]) for index in at]
+        if at and "master" in self._states[at[0]]:
+            roles["masters"] = [local(self._states[index]["master"]) for index in at]
+        return TensorLists(roles, [self._states[index]["step"] for index in at])
+
+    def _state_tensors(self) -> list[Any]:
+        return [state.get(key) for key in self._keys for state in self._states]
+
+    def refresh(self, params: Sequence[Tensor], grads: Sequence[Tensor | None]) -> bool:
+        """Take this step's gradients; returns whether what was prepared still holds."""
+        present = [grad for grad in grads if grad is not None]
+        if len(present) != len(self._at) or not checks.same_objects(params, self._all):
+            return False
+        if len(present) != len(grads) and any(grads[index] is None for index in self._at):
+            return False
+        if not checks.same_objects(self._state_tensors(), self._kept):
+            return False
+        own = [self._local(grad) for grad in present]
+        return all(part.refresh(own) for part in self._parts)
+
+    def step(self, hyper: Hyper) -> None:
+        """Step every tensor of the group that has a gradient."""
+        for part in self._parts:
+            part.step(hyper)
+
+
+class _Part:
+    """The tensors of a group that one kernel steps."""
+
+    def __init__(self, kernel: Kernel, tensors: TensorLists, at: Sequence[int]) -> None:
+        self._kernel = kernel
+        self._tensors = tensors
+        self._at = at
+        kernel.check(tensors)
+        self._plan = None if torch.compiler.is_compiling() else Plan(kernel, tensors)
+
+    def refresh(self, grads: Sequence[Tensor]) -> bool:
+        if self._plan is None or self._plan.moved():
+            return False
+        whole = len(self._at) == len(grads)
+        return self._plan.refresh(grads if whole else [grads[index] for index in self._at])
+
+    def step(self, hyper: Hyper) -> None:
+        if self._plan is None:
+            self._kernel.family.dispatch(self._kernel.key, self._tensors, hyper)
+        else:
+            self._plan.step(hyper)
+
+
+def _by_kernel(
+    optimizer: KernelOptimizer, params: Sequence[Tensor], states: Sequence[Group]
+) -> list[tuple[Kernel, list[int]]]:
+    """Sort indices by device and by whether there is a master copy, with the kernel of each."""
+    sorted_out: dict[tuple[torch.device, bool], list[int]] = {}
+    for index, param in enumerate(params):
+        key = (param.device, "master" in states[index])
+        sorted_out.setdefault(key, []).append(index)
+    return [(optimizer.kernel(device), at) for (device, _), at in sorted_out.items()]
+
+
+def _complete(optimizer: KernelOptimizer, group: Group, param: Tensor) -> Group:
+    """Return the parameter's state with everything that its next step needs."""
+    state: Group = optimizer.state[param]
+    step = state.get("step", group.get("step", 0.0))
+    if not isinstance(step, Tensor) or step.dtype != torch.float32 or step.device != param.device:
+        state["step"] = torch.as_tensor(step).to(param.device, torch.float32, copy=True)
+    elif "step" not in state:
+        state["step"] = step.clone()
+    dtype = state_dtype_for(param, group)
+    for key in optimizer.state_keys(group):
+        if key not in state:
+            state[key] = torch.zeros_like(param, dtype=dtype, memory_format=torch.preserve_format)
+        elif state[key].dtype != dtype or state[key].device != param.device:
+            state[key] = state[key].to(param.device, dtype)
+    if wants_master(param, group):
+        if "master" not in state:
+            state["master"] = param.detach().to(torch.float32, copy=True)
+    else:
+        state.pop("master", None)
+    return state
