@@ -77,6 +77,17 @@ class Arch:
         """Major and minor compute capability."""
         return (self.major, self.minor)
 
+    def runs_on(self, capability: tuple[int, int]) -> bool:
+        """Whether a device of that compute capability runs this target's code or PTX.
+
+        Code runs within its major family from its minor on, PTX on everything newer; code with
+        suffix ``a`` on that very device only, with ``f`` within its family.
+        """
+        if self.suffix == "a":
+            return self.capability == capability
+        within = capability[0] == self.major and capability[1] >= self.minor
+        return within or (self.ptx and not self.suffix and capability >= self.capability)
+
     @property
     def flag(self) -> str:
         """The ``-gencode`` flag that makes nvcc emit this target."""

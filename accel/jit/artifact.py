@@ -92,6 +92,7 @@ def _right_types(data: Mapping[str, Any]) -> bool:
     tables = (data.get("ingredients"), data.get("headers"))
     return (
         isinstance(data.get("size"), int)
+        and isinstance(data.get("extension"), bool)
         and isinstance(data.get("targets"), list)
         and isinstance(data.get("user_flags"), list)
         and all(isinstance(text, str) for text in (*data["targets"], *data["user_flags"]))
@@ -141,7 +142,7 @@ def _changed_header(headers: Mapping[str, list[Any]]) -> str | None:
     """Return which recorded header is no longer what it was; contents decide, not times."""
     for path, mark in headers.items():
         try:
-            facts = Path(path).stat()
+            facts = os.stat(path)  # noqa: PTH116 - thousands of them for a torch extension
             if [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns] == mark[:3]:
                 continue
             if sha256(read_regular(Path(path))) != mark[3]:

@@ -177,8 +177,8 @@ def _compare(
 
 
 def _of_tools(name: str) -> bool:
-    tools = {"compiler", "host compiler", "flags", "libraries", "libc version", "processor"}
-    return name in tools or name.startswith("variable ")
+    tools = {"compiler", "host compiler", "flags", "host flags", "libraries", "libc version"}
+    return name in tools or name.startswith("machine ")
 
 
 def _text_of(probe: Probe) -> str:

@@ -12,7 +12,6 @@ from accel.probe import Rejected
 # Numbers must not depend on the compiler's mood: no contraction, no reordering of sums.
 _CXX = (
     "-O3",
-    "-std=c++17",
     "-fno-math-errno",
     "-ffp-contract=off",
     "-fPIC",
@@ -23,10 +22,12 @@ _CXX = (
 )
 _NVCC = (
     "-O3",
-    "-std=c++17",
     "--expt-relaxed-constexpr",
     "-Xcompiler=-fPIC,-fvisibility=hidden,-ffp-contract=off,-fno-math-errno",
 )
+# A user's extension keeps the meaning that torch.utils.cpp_extension gives it.
+_EXTENSION = ("-O3", "-fPIC")
+_NVCC_EXTENSION = ("-O3", "--expt-relaxed-constexpr", "-Xcompiler=-fPIC")
 # These change results, set a mode for the whole process, or tie the library to one processor.
 _HARMFUL = frozenset(
     {
@@ -84,26 +85,40 @@ def check_user_flags(flags: Sequence[str]) -> Rejected | None:
 
 def compile_flags(recipe: Recipe, compiler: Compiler) -> tuple[str, ...] | Rejected:
     """Return the flags for compiling, the engine's then the recipe's; no folders."""
-    if compiler.kind == "nvcc":
-        from accel.jit.arch import default_compute_capabilities, parse_archs
+    own = recipe.compile_flags
+    if compiler.kind != "nvcc":
+        # A rebuilt library must not share inline statics with the one that is already loaded.
+        unique = ("-fno-gnu-unique",) if compiler.kind == "gcc" and not recipe.extension else ()
+        openmp = ("-fopenmp",) if recipe.openmp else ()
+        host = _EXTENSION if recipe.extension else _CXX
+        return (*_standard(own), *host, *unique, *openmp, *own)
+    from accel.jit.arch import default_compute_capabilities, parse_archs
 
-        version = _release(compiler.version)
-        targets = ";".join(recipe.targets) or default_compute_capabilities(version)
-        try:
-            archs = parse_archs(targets)
-        except ValueError as error:
-            return Rejected(f"targets {targets!r}: {error}")
-        return (*_NVCC, *(arch.flag for arch in archs), *recipe.compile_flags)
-    # A rebuilt library must not share inline statics with the one that is already loaded.
-    unique = ("-fno-gnu-unique",) if compiler.kind == "gcc" else ()
-    openmp = ("-fopenmp",) if recipe.openmp else ()
-    return (*_CXX, *unique, *openmp, *recipe.compile_flags)
+    targets = ";".join(recipe.targets) or default_compute_capabilities(_release(compiler.version))
+    try:
+        archs = parse_archs(targets)
+    except ValueError as error:
+        return Rejected(f"targets {targets!r}: {error}")
+    base = _NVCC_EXTENSION if recipe.extension else _NVCC
+    return (*_standard(own), *base, *(arch.flag for arch in archs), *own)
+
+
+def host_compile_flags(recipe: Recipe) -> tuple[str, ...]:
+    """Return the flags for the C++ sources of a CUDA library."""
+    base = _EXTENSION if recipe.extension else _CXX
+    return (*_standard(recipe.host_flags), *base, *recipe.host_flags)
+
+
+def _standard(own: Sequence[str]) -> tuple[str, ...]:
+    """Return the engine's C++ standard unless the recipe names one; nvcc refuses two."""
+    return () if any(flag.startswith(("-std=", "--std=")) for flag in own) else ("-std=c++17",)
 
 
 def link_flags(recipe: Recipe, compiler: Compiler) -> tuple[str, ...]:
     """Return the flags for linking, the engine's then the recipe's."""
     if compiler.kind == "nvcc":
-        return ("-shared", "--cudart=static", *recipe.link_flags)
+        cudart = "shared" if recipe.extension else "static"
+        return ("-shared", f"--cudart={cudart}", *recipe.link_flags)
     # A missing symbol is better found here than by whoever loads the library.
     whole = () if recipe.extension else ("-Wl,--no-undefined",)
     openmp = ("-fopenmp",) if recipe.openmp else ()

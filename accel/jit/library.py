@@ -6,13 +6,18 @@ import ctypes
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.machinery import ExtensionFileLoader
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 from accel.jit.artifact import Artifact
 
 Rung = Literal["prebuilt", "jit"]
 _loaded: dict[str, Library] = {}
+_modules: dict[str, ModuleType] = {}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +38,23 @@ class Library:
     rung: Rung
     manifest: Mapping[str, Any]
 
+    def load_module(self) -> ModuleType:
+        """Return the library as a Python extension module; the same one at every call.
+
+        Raises `ImportError` where it is none.
+        """
+        known = _modules.get(self.digest)
+        if known is not None:
+            return known
+        name = self.manifest["name"]
+        loader = ExtensionFileLoader(name, str(self.path))
+        spec = spec_from_file_location(name, self.path, loader=loader)
+        if spec is None:
+            raise ImportError(f"{self.path} is no Python extension module.", name=name)
+        module = module_from_spec(spec)
+        loader.exec_module(module)
+        return _modules.setdefault(self.digest, module)
+
 
 def loaded(digest: str) -> Library | None:
     """Return the library of that digest if this process has it already."""
@@ -48,6 +70,9 @@ def load(artifact: Artifact, rung: Rung) -> Library:
     known = _loaded.get(artifact.digest)
     if known is not None:
         return known
+    if artifact.manifest["extension"]:
+        # Its symbols are found in torch's libraries, which only torch itself can load.
+        import_module("torch")
     handle = ctypes.CDLL(str(artifact.library), mode=os.RTLD_NOW | os.RTLD_LOCAL)
     library = Library(handle, artifact.library, artifact.digest, rung, artifact.manifest)
     return _loaded.setdefault(artifact.digest, library)

@@ -29,6 +29,7 @@ def manifest_of(plan: Plan, staging: Path, library: bytes, seconds: float) -> di
         "fit": plan.fit,
         "base": plan.fitted.base,
         "digest": plan.digest,
+        "extension": recipe.extension,
         "targets": list(recipe.targets),
         "user_flags": list(plan.user_flags),
         "compiler": plan.compiler.label,

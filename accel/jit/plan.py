@@ -8,9 +8,9 @@ from pathlib import Path
 
 from accel import environment
 from accel.jit.files import sha256
-from accel.jit.flags import check_user_flags, compile_flags, link_flags
+from accel.jit.flags import check_user_flags, compile_flags, host_compile_flags, link_flags
 from accel.jit.recipe import Fit, Recipe, digest_of, libc, take_fit
-from accel.jit.toolchain import Compiler, find_cxx, find_nvcc
+from accel.jit.toolchain import Compiler, find_cxx, find_nvcc, processor
 from accel.probe import Rejected
 
 
@@ -38,6 +38,7 @@ class Plan:
         compiler: what compiles and links.
         host: for CUDA, the host compiler that nvcc calls.
         flags: every flag for compiling, without folders.
+        host_flags: for CUDA, every flag for the C++ sources.
         libraries: every flag for linking.
         user_flags: those of `flags` that came from ``CFLAGS`` and ``CXXFLAGS``.
         fit: hex digest of sources, headers and declarations; needs no compiler.
@@ -48,6 +49,7 @@ class Plan:
     compiler: Compiler
     host: Compiler | None
     flags: tuple[str, ...]
+    host_flags: tuple[str, ...]
     libraries: tuple[str, ...]
     user_flags: tuple[str, ...]
     fitted: Fit = field(repr=False)
@@ -75,9 +77,10 @@ class Plan:
             if compiler is not None:
                 facts[role] = f"{compiler.label} {compiler.machine} {compiler.identity}"
         facts["flags"] = " ".join(self.flags)
+        facts["host flags"] = " ".join(self.host_flags)
         facts["libraries"] = " ".join(self.libraries)
         facts["libc version"] = libc()[1]
-        return facts | {f"variable {name}": text for name, text in self.variables}
+        return facts | {f"machine {name}": text for name, text in self.variables}
 
     @property
     def commands(self) -> tuple[Command, ...]:
@@ -91,21 +94,21 @@ class Plan:
         for number, source in enumerate(recipe.sources):
             output = f"{number}.o"
             path = source.absolute()
-            argv = (*self.compiler.command, *self._host_flags(), *self._flags_for(source), *folders)
-            argv = (*argv, report, "-MF", f"{number}.d", "-c", str(path), "-o", output)
-            steps.append(Command(output, argv, path))
+            ends = (report, "-MF", f"{number}.d", "-c", str(path), "-o", output)
+            steps.append(Command(output, (*self._compiler_for(source), *folders, *ends), path))
         library = f"{recipe.name}.so"
         objects = [step.output for step in steps]
-        link = (*self.compiler.command, *self._host_flags(), *objects, "-o", library)
+        link = (*self.compiler.command, *self._ccbin(), *objects, "-o", library)
+        link += tuple(f"-L{os.path.abspath(folder)}" for folder in recipe.library_dirs)  # noqa: PTH100
         return (*steps, Command(library, (*link, *self.libraries), None))
 
-    def _host_flags(self) -> tuple[str, ...]:
+    def _ccbin(self) -> tuple[str, ...]:
         return ("-ccbin", self.host.command[0]) if self.host is not None else ()
 
-    def _flags_for(self, source: Path) -> tuple[str, ...]:
-        if self.compiler.kind == "nvcc" or source.suffix != ".c":
-            return self.flags
-        return ("-x", "c++", *self.flags)
+    def _compiler_for(self, source: Path) -> tuple[str, ...]:
+        if self.host is not None and source.suffix != ".cu":
+            return (*self.host.command, *self.host_flags)
+        return (*self.compiler.command, *self._ccbin(), *self.flags)
 
 
 def make_plan(recipe: Recipe) -> Plan | Rejected:
@@ -145,13 +148,30 @@ def plan_of(recipe: Recipe, fitted: Fit) -> Plan | Rejected:
     flags = compile_flags(recipe, compiler)
     if isinstance(flags, Rejected):
         return flags
-    variables = tuple(
+    host_flags = host_compile_flags(recipe) if host is not None else ()
+    variables = [
         (name, sha256(text.encode("utf-8", "surrogateescape"))[:16])
         for name, text in sorted(environment.compiler_variables().items())
+    ]
+    if any(flag.endswith("=native") for flag in (*flags, *host_flags)):
+        variables.append(("processor", processor()))
+    return Plan(
+        recipe,
+        compiler,
+        host,
+        (*flags, *user),
+        host_flags,
+        link_flags(recipe, compiler),
+        user,
+        fitted,
+        tuple(variables),
     )
-    libraries = link_flags(recipe, compiler)
-    return Plan(recipe, compiler, host, (*flags, *user), libraries, user, fitted, variables)
 
 
 def _paths(recipe: Recipe) -> tuple[Path, ...]:
-    return (*recipe.sources, *recipe.include_dirs, *recipe.system_include_dirs)
+    return (
+        *recipe.sources,
+        *recipe.include_dirs,
+        *recipe.system_include_dirs,
+        *recipe.library_dirs,
+    )

@@ -35,6 +35,8 @@ class Recipe:
         openmp: whether the sources use OpenMP.
         system_include_dirs: folders of headers that others install (torch's, Python's); what is
             included from them is taken from the compiler's report instead.
+        library_dirs: folders of libraries to link with.
+        host_flags: flags for the C++ sources of a CUDA library beyond the engine's own.
         extension: whether the library is a Python extension or registers with torch; such a one
             leaves symbols to be found when loaded.
         identity: further facts that the binary depends on, as ``(name, value)`` pairs (torch's
@@ -52,6 +54,8 @@ class Recipe:
     language: Literal["c++", "cuda"] = "c++"
     openmp: bool = False
     system_include_dirs: tuple[Path, ...] = ()
+    library_dirs: tuple[Path, ...] = ()
+    host_flags: tuple[str, ...] = ()
     extension: bool = False
     identity: tuple[tuple[str, str], ...] = ()
 
@@ -116,6 +120,7 @@ def take_fit(recipe: Recipe) -> Fit:
         "openmp": str(recipe.openmp),
         "extension": str(recipe.extension),
         "declared compile flags": " ".join(recipe.compile_flags),
+        "declared host flags": " ".join(recipe.host_flags),
         "declared link flags": " ".join(recipe.link_flags),
         "platform": f"{sys.platform}-{os.uname().machine}",
         "libc": libc()[0],

@@ -82,6 +82,16 @@ def find_cxx() -> Compiler | Rejected:
     )
 
 
+def processor() -> str:
+    """Return a digest of what this processor can do, for flags that ask for ``native``."""
+    try:
+        text = read_regular(Path("/proc/cpuinfo")).decode("utf-8", "replace")
+    except OSError:
+        return "unknown"
+    wanted = r"^(?:model name|flags|Features|CPU part)\s*: .*$"
+    return sha256("\n".join(sorted(set(re.findall(wanted, text, re.MULTILINE)))).encode())[:16]
+
+
 def find_ninja() -> str | None:
     """Return the path of ninja: beside Python, in its wheel, or on PATH."""
     beside = Path(sys.executable or "/").parent / "ninja"

@@ -1,0 +1,98 @@
+"""What a CUDA build is for: its targets on this machine, and where its result runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from accel import environment
+from accel.jit import driver as nvidia
+from accel.jit.arch import ArchPlan, parse_archs, plan_archs
+from accel.jit.nvcc import fits_driver
+from accel.probe import Probe, Rejected
+from accel.torch_build import torch_build
+
+# Kernels take more parameters than 4 KiB from this release on, and the driver has to know that.
+_LARGE_PARAMETERS = (12, 1)
+_FIRST_LARGE = (7, 0)
+
+
+def plan_targets(
+    wanted: Sequence[str], toolkit: tuple[int, int], supported: Sequence[str] = ()
+) -> ArchPlan | Rejected:
+    """Return the targets of a build, or why nothing can be built.
+
+    Args:
+        wanted: what ``--arch`` or the recipe names; empty: ``TORCH_CUDA_ARCH_LIST``, else the
+            devices that this process sees, else the toolkit's defaults.
+        toolkit: release of nvcc.
+        supported: architectures that nvcc listed; empty asks the table.
+
+    A build that names no targets is for this machine, so its driver must run the result.
+    """
+    driver = nvidia.read_driver()
+    if not wanted:
+        verdict = runs_under(toolkit, driver)
+        if isinstance(verdict, Rejected):
+            return verdict
+    visible = () if isinstance(driver, Rejected) else nvidia.visible_capabilities(driver)
+    requested, origin = ";".join(wanted), "--arch"
+    if not requested:
+        requested, origin = environment.torch_cuda_arch_list(), "TORCH_CUDA_ARCH_LIST"
+    return plan_archs(
+        requested, origin=origin, visible=visible, toolkit=toolkit, supported=supported
+    )
+
+
+def runs_under(toolkit: tuple[int, int], driver: nvidia.Driver | Rejected) -> Probe:
+    """Judge whether the project's kernels from `toolkit` run under `driver`; see `fits_driver`."""
+    verdict = fits_driver(toolkit, driver)
+    if not verdict or isinstance(driver, Rejected):
+        return verdict
+    if driver.cuda < _LARGE_PARAMETERS <= toolkit:
+        have, need = "{}.{}".format(*driver.cuda), "{}.{}".format(*toolkit)
+        return Rejected(
+            f"kernels of nvcc {need} take more parameters than driver {driver.version} (CUDA "
+            f"{have}) passes.",
+            "Install a driver of CUDA 12.1 or newer, or use an older toolkit (CUDA_HOME).",
+        )
+    return verdict
+
+
+def defines(plan: ArchPlan) -> tuple[str, ...]:
+    """Return the macros that the targets ask of the sources."""
+    old = any(arch.capability < _FIRST_LARGE for arch in plan.targets)
+    return ("-DACCEL_SMALL_PARAMETERS",) if old else ()
+
+
+def missing_device(targets: Sequence[str]) -> str | None:
+    """Return why a library of these targets does not run here, ``None`` where it does.
+
+    Without a driver nothing is said: there is no device to miss.
+    """
+    driver = nvidia.read_driver()
+    if isinstance(driver, Rejected) or not targets:
+        return None
+    try:
+        archs = parse_archs(";".join(targets))
+    except ValueError as error:
+        return str(error)
+    for capability in nvidia.visible_capabilities(driver):
+        if not any(arch.runs_on(capability) for arch in archs):
+            return (
+                f"it is for {', '.join(targets)} and a device here is {'{}.{}'.format(*capability)}"
+            )
+    return None
+
+
+def torch_note(toolkit: tuple[int, int]) -> str:
+    """Return what to say of a toolkit that is not torch's, ``""`` where there is nothing.
+
+    No reason against a build: the runtime is linked statically and nothing of torch is linked.
+    """
+    build = torch_build()
+    need = "{}.{}".format(*toolkit)
+    if build is None or not build.cuda or build.cuda == need:
+        return ""
+    return (
+        f"torch is of CUDA {build.cuda} and nvcc of {need}: no matter, nothing of torch is linked"
+    )

@@ -1,0 +1,108 @@
+"""Loads one library in a process of its own and tells about it as JSON; imports no torch."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+EVENTS: list[str] = []
+OPENED: list[str] = []
+
+
+def main() -> None:
+    job = json.loads(sys.argv[1])
+    sys.path.insert(0, job["package"])
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    from accel import jit
+    from accel.errors import AccelError
+
+    recipe = jit.Recipe(
+        name=job.get("name", "op"),
+        backend="cpu",
+        sources=tuple(Path(source) for source in job["sources"]),
+        include_dirs=tuple(Path(folder) for folder in job.get("include_dirs", ())),
+        **job.get("more", {}),
+    )
+    if job.get("die_at"):
+        die_at(job["die_at"])
+    if job.get("wait_for"):
+        while not Path(job["wait_for"]).exists():
+            time.sleep(0.002)
+    if job.get("fork_first"):
+        fork_and_stay(job["fork_first"])
+    if job.get("watch"):
+        sys.addaudithook(watch)
+    told = {"pid": os.getpid()}
+    began = time.perf_counter()
+    try:
+        library = in_thread(jit.acquire, recipe) if job.get("thread") else jit.acquire(recipe)
+        told |= {
+            "milliseconds": (time.perf_counter() - began) * 1e3,
+            "value": library.handle.value(),
+            "rung": library.rung,
+            "path": str(library.path),
+            "digest": library.digest,
+        }
+    except AccelError as error:
+        told |= {"error": type(error).__name__, "message": str(error)}
+        told |= {key: str(value) for key, value in vars(error).items()}
+    if job.get("edit"):
+        told["again"] = edit_and_load(jit, recipe, job["edit"])
+    told |= {"events": EVENTS, "opened": OPENED, "torch": "torch" in sys.modules}
+    print(json.dumps(told), flush=True)
+
+
+def watch(event: str, arguments: tuple) -> None:
+    if event in {"subprocess.Popen", "os.system", "os.posix_spawn", "os.exec", "os.fork"}:
+        EVENTS.append(event)
+    elif event == "open":
+        OPENED.append(str(arguments[0]))
+
+
+def in_thread(function, *arguments):
+    results = []
+    thread = threading.Thread(target=lambda: results.append(function(*arguments)))
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+def fork_and_stay(pid_file: str) -> None:
+    """Fork a child during the build, as a data loader would; it keeps every descriptor."""
+
+    def fork_later() -> None:
+        while not Path(pid_file + ".go").exists():
+            time.sleep(0.005)
+        if not os.fork():
+            Path(pid_file).write_text(str(os.getpid()))
+            time.sleep(600)
+
+    threading.Thread(target=fork_later, daemon=True).start()
+
+
+def die_at(moment: str) -> None:
+    """Kill this process right before or after it publishes."""
+    from accel.jit import store
+
+    publish = store.publish
+
+    def dying(*arguments, **options):
+        if moment == "before publish":
+            os.kill(os.getpid(), 9)
+        publish(*arguments, **options)
+        os.kill(os.getpid(), 9)
+
+    store.publish = dying
+
+
+def edit_and_load(jit, recipe, edit: list[str]) -> int:
+    Path(edit[0]).write_text(edit[1])
+    return jit.acquire(recipe).handle.value()
+
+
+main()
