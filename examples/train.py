@@ -129,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("train.py: interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
+        print(f"train.py: interrupted; --resume goes on from {request.out}", file=sys.stderr)
         return 130
     return 0
 
