@@ -144,3 +144,19 @@ def test_a_plan_says_what_it_dropped():
     assert isinstance(plan, ArchPlan)
     assert plan.targets == (Arch(8, 0, ptx=True),)
     assert plan.dropped == (f"6.0: nvcc 13.0 compiles for {', '.join(CUDA_13)}.",)
+
+
+@pytest.mark.parametrize(
+    ("target", "runs", "runs_not"),
+    [
+        ("8.0", [(8, 0), (8, 6), (8, 9)], [(7, 5), (9, 0)]),
+        ("8.6", [(8, 6)], [(8, 0)]),
+        ("8.0+PTX", [(8, 0), (9, 0), (12, 0)], [(7, 5)]),
+        ("9.0a+PTX", [(9, 0)], [(9, 1), (10, 0)]),
+        ("10.0f", [(10, 0), (10, 3)], [(11, 0), (9, 0)]),
+    ],
+)
+def test_where_a_target_runs(target, runs, runs_not):
+    (arch,) = parse_archs(target)
+    assert all(arch.runs_on(capability) for capability in runs)
+    assert not any(arch.runs_on(capability) for capability in runs_not)
