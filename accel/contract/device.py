@@ -114,11 +114,16 @@ class DeviceMembers(Forwarding):
         return tensor.device.type == self.device_type
 
     def device_properties(self, device_index: int | None = None) -> DeviceProperties:
-        """Return what a device is; default the current one. May create a context."""
+        """Return what a device is; default the current one. May create a context.
+
+        Where torch has no properties of it, the name is `device_name` and the memory 0.
+        """
         index = self._index(device_index, "device_properties")
         if index is None:
             index = self.current_device()
-        found = self._forward("get_device_properties", index, member="device_properties")
+        found = None
+        if hasattr(self._torch_module("device_properties"), "get_device_properties"):
+            found = self._forward("get_device_properties", index, member="device_properties")
         return DeviceProperties(
             name=str(getattr(found, "name", self.device_name(index))),
             uuid=_text(getattr(found, "uuid", None)),

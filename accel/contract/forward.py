@@ -157,8 +157,11 @@ class Forwarding:
             self._seen = bool(self.is_available())
         return self._seen
 
-    def _require(self, member: str) -> None:
-        """Raise `BackendUnavailable` where the device cannot be used."""
+    def _require(self, member: str, capability: str = "") -> None:
+        """Raise `Unsupported` without the capability, `BackendUnavailable` without the device."""
+        if capability and not self.has(capability):
+            way_out = f"Ask has({capability!r}) first."
+            raise self._unsupported(member, f"the device lacks {capability!r}.", way_out)
         if not self._is_usable():
             raise self._unavailable(member, "the device is not available")
 

@@ -20,8 +20,12 @@ class MemoryMembers(Forwarding):
     """
 
     def empty_cache(self) -> None:
-        """Give memory that the allocator holds and no tensor uses back. May create a context."""
-        self._forward("empty_cache")
+        """Give memory that the allocator holds and no tensor uses back. May create a context.
+
+        Nothing where torch has no such function for the device.
+        """
+        if hasattr(self._torch_module("empty_cache"), "empty_cache"):
+            self._forward("empty_cache")
 
     def memory_allocated(self, device_index: int | None = None) -> int:
         """Return the bytes that tensors occupy."""

@@ -14,9 +14,16 @@ class RandomMembers(DeviceMembers):
     """Random-number members of the contract. They act on this device's generators only."""
 
     def random(self) -> Any:
-        """Return the module with torch's random-number functions for this device. No context."""
+        """Return the module with torch's random-number functions for this device. No context.
+
+        Default: ``torch.<device_type>.random``, the device's module itself where it has the
+        functions, else ``torch.random``.
+        """
+        import torch
+
         module = self._torch_module("random")
-        return getattr(module, "random", module)
+        own = getattr(module, "random", module)
+        return own if hasattr(own, "manual_seed") else torch.random
 
     def get_rng_state(self, device_index: int | None = None) -> torch.Tensor:
         """Return a copy of a generator's state, a byte tensor on the host. May create a context."""

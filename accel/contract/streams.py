@@ -23,14 +23,14 @@ class StreamMembers(DeviceMembers):
     @property
     def Stream(self) -> type[Any]:
         """Class of streams, ``Stream(device=None, priority=0)``. One may create a context."""
-        self._require("Stream")
+        self._require("Stream", "streams")
         found: type[Any] = self._attribute("Stream", "Stream", _NO_STREAMS)
         return found
 
     @property
     def Event(self) -> type[Any]:
         """Class of events: ``Event(enable_timing=False)``. Recording one may create a context."""
-        self._require("Event")
+        self._require("Event", "events")
         found: type[Any] = self._attribute("Event", "Event")
         return found
 
@@ -50,6 +50,7 @@ class StreamMembers(DeviceMembers):
 
     def default_stream(self, device_index: int | None = None) -> Any:
         """Return the stream that every thread starts with on a device. May create a context."""
+        self._index(device_index, "default_stream")
         if hasattr(self._torch_module("default_stream"), "default_stream"):
             return self._forward_at("default_stream", device_index)
         return self._stream_of_a_new_thread(device_index)
@@ -60,11 +61,9 @@ class StreamMembers(DeviceMembers):
 
     def create_graph(self) -> Any:
         """Return an empty graph for `capture_to_graph`. May create a context."""
+        self._require("create_graph", "graphs")
         own = f"{self.device_type.upper()}Graph"
-        if hasattr(self._torch_module("create_graph"), own):
-            self._require("create_graph")
-            return self._forward(own, member="create_graph")
-        return self._attribute("create_graph", own, _NO_GRAPHS)()
+        return self._forward(own, member="create_graph", way_out=_NO_GRAPHS)
 
     def capture_to_graph(
         self, graph: Any, pool: Any = None, stream: Any = None
@@ -76,7 +75,7 @@ class StreamMembers(DeviceMembers):
             pool: another graph's ``pool()`` to share memory with, or ``None``.
             stream: the stream to capture on, or ``None`` for one of its own.
         """
-        self._require("capture_to_graph")
+        self._require("capture_to_graph", "graphs")
         scope: AbstractContextManager[Any] = self._forward(
             "graph", graph, pool, stream, member="capture_to_graph", way_out=_NO_GRAPHS
         )

@@ -1,0 +1,30 @@
+"""Conformance suites that the author of a backend or an op inherits, and a pytest plugin.
+
+Importing this package is free: pytest does it in every session of whoever has accel installed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from accel.testing.accelerator import AcceleratorConformance as AcceleratorConformance
+    from accel.testing.runner import Outcome as Outcome
+    from accel.testing.runner import Report as Report
+    from accel.testing.runner import run as run
+
+_HOMES = {
+    "AcceleratorConformance": "accel.testing.accelerator",
+    "Outcome": "accel.testing.runner",
+    "Report": "accel.testing.runner",
+    "run": "accel.testing.runner",
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605 - computed from the one table above
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'accel.testing' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

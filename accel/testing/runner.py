@@ -1,0 +1,147 @@
+"""Runs the suites without pytest and returns what happened, for ``accel conformance``."""
+
+from __future__ import annotations
+
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from typing import Any, Literal
+from unittest import SkipTest
+
+from accel.base import Accelerator
+from accel.testing.accelerator import AcceleratorConformance
+from accel.testing.kit import Conformance, Undeclared
+
+Verdict = Literal["passed", "failed", "skipped", "undeclared"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one test ended.
+
+    Attributes:
+        test: its name.
+        verdict: ``"undeclared"`` is a skip that would have passed.
+        reason: why it failed or was skipped, ``""`` where it passed.
+        detail: the traceback of a failure that is not an expectation's, else ``""``.
+        seconds: how long it took.
+    """
+
+    test: str
+    verdict: Verdict
+    reason: str
+    detail: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the suites found about one accelerator.
+
+    Attributes:
+        target: the class, as ``"module:Class"``.
+        outcomes: one per test, in order.
+    """
+
+    target: str
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed and something passed."""
+        counts = self.counts
+        return counts["failed"] == 0 and counts["passed"] > 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many tests ended in each way."""
+        found = Counter(outcome.verdict for outcome in self.outcomes)
+        return {verdict: found[verdict] for verdict in Verdict.__args__}  # type: ignore[attr-defined]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain data."""
+        outcomes = [asdict(outcome) for outcome in self.outcomes]
+        return {"target": self.target, "ok": self.ok, "counts": self.counts, "outcomes": outcomes}
+
+
+def run(
+    accelerator: str | type[Accelerator],
+    *,
+    tests: Iterable[str] | None = None,
+    suites: Iterable[type[Conformance]] = (AcceleratorConformance,),
+) -> Report:
+    """Run the conformance tests on an accelerator.
+
+    Args:
+        accelerator: the class, or where it is: ``"module:Class"``.
+        tests: names of the tests to run; ``None`` for all.
+        suites: the suites whose tests are run.
+
+    Raises:
+        ValueError: the text is not of the form ``"module:Class"``, or a test has no such name.
+        ImportError, AttributeError: there is no such module or class.
+        TypeError: it is no subclass of `Accelerator`.
+    """
+    chosen = _resolve(accelerator)
+    wanted = None if tests is None else set(tests)
+    outcomes: list[Outcome] = []
+    for suite in suites:
+        bound = type(suite.__name__, (suite,), {"accelerator": chosen})
+        for name in _tests(bound):
+            if wanted is None or name in wanted:
+                outcomes.append(_run(bound, name))
+    missing = (wanted or set()) - {outcome.test for outcome in outcomes}
+    if missing:
+        raise ValueError(f"no test is called {', '.join(sorted(missing))}.")
+    return Report(f"{chosen.__module__}:{chosen.__qualname__}", tuple(outcomes))
+
+
+def _resolve(accelerator: str | type[Accelerator]) -> type[Accelerator]:
+    found: Any = accelerator
+    if isinstance(accelerator, str):
+        module, colon, qualname = accelerator.partition(":")
+        if not (module and colon and qualname):
+            raise ValueError(f"{accelerator!r} is not of the form 'module:Class'.")
+        found = import_module(module)
+        for part in qualname.split("."):
+            found = getattr(found, part)
+    if not (isinstance(found, type) and issubclass(found, Accelerator)):
+        raise TypeError(f"{accelerator!r} is not a subclass of accel.Accelerator.")
+    return found
+
+
+def _tests(suite: type[Conformance]) -> Iterator[str]:
+    """Yield the names of a suite's tests in the order of their definition, parents first."""
+    seen: set[str] = set()
+    for parent in reversed(suite.__mro__):
+        for name in vars(parent):
+            if name.startswith("test_") and name not in seen:
+                seen.add(name)
+                yield name
+
+
+def _run(suite: type[Conformance], name: str) -> Outcome:
+    start = time.perf_counter()
+
+    def end(verdict: Verdict, reason: str = "", detail: str = "") -> Outcome:
+        return Outcome(name, verdict, reason, detail, round(time.perf_counter() - start, 4))
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            case = suite()
+            case.setup_method()
+            getattr(case, name)()
+    except Undeclared as skip:
+        return end("undeclared", str(skip))
+    except SkipTest as skip:
+        return end("skipped", str(skip))
+    except AssertionError as failure:
+        return end("failed", str(failure))
+    except Exception as error:
+        return end("failed", f"{type(error).__name__}: {error}", traceback.format_exc())
+    return end("passed")

@@ -1,0 +1,1 @@
+"""The tests of `AcceleratorConformance`, by the topics of the contract."""

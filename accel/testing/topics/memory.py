@@ -1,0 +1,115 @@
+"""Tests of the memory members."""
+
+from __future__ import annotations
+
+import torch
+
+from accel.testing.kit import (
+    Conformance,
+    covers,
+    expect,
+    expect_equal,
+    expect_none,
+    expect_type,
+    on_device,
+)
+
+_BLOCK = 64 << 20
+_COUNTERS = ("memory_allocated", "memory_reserved", "memory_cached")
+_PEAKS = ("max_memory_allocated", "max_memory_reserved", "max_memory_cached")
+_RESETS = ("reset_peak_memory_stats", "reset_max_memory_allocated", "reset_max_memory_cached")
+
+
+class MemoryTests(Conformance):
+    """Counters, peaks, totals and pinned memory, in bytes."""
+
+    def _block(self) -> torch.Tensor:
+        """Return `_BLOCK` bytes on the device, every page of them touched."""
+        block = torch.ones(_BLOCK // 4, device=self.acc.device())
+        self.acc.synchronize()
+        return block
+
+    @covers("memory")
+    def test_memory_is_counted(self) -> None:
+        """A tensor's bytes are in every counter while it lives."""
+        before = {member: getattr(self.acc, member)() for member in _COUNTERS}
+        block = self._block()
+        for member, count in before.items():
+            expect_type(count, int, f"{member}()")
+            grown = getattr(self.acc, member)(self.acc.current_device()) - count
+            least = _BLOCK * 0.9 if member == "memory_allocated" else 0
+            expect(grown >= least - (8 << 20), f"{member} grew by {grown} for {_BLOCK} bytes.")
+        stats = self.acc.memory_stats()
+        expect_type(stats, dict, "memory_stats()")
+        counted = stats.get("allocated_bytes.all.current")
+        expect_type(counted, int, "memory_stats()['allocated_bytes.all.current']")
+        expect((counted or 0) >= block.nbytes * 0.9, f"memory_stats() counts {counted} bytes.")
+
+    @covers("memory")
+    def test_reserved_covers_allocated(self) -> None:
+        """The allocator holds at least what tensors occupy."""
+        block = self._block()
+        reserved, allocated = self.acc.memory_reserved(), self.acc.memory_allocated()
+        slack = 8 << 20
+        expect(reserved + slack >= allocated, f"reserved {reserved} < allocated {allocated}.")
+        expect(reserved >= block.nbytes * 0.9, f"reserved {reserved} for {block.nbytes} bytes.")
+
+    @covers("peaks")
+    def test_peaks_are_kept_and_reset(self) -> None:
+        """A peak outlives the tensor that made it, and each reset restarts it from what is used."""
+        for reset in _RESETS:
+            block = self._block()
+            del block
+            self.acc.empty_cache()
+            for member in _PEAKS:
+                now, peak = getattr(self.acc, _COUNTERS[0])(), getattr(self.acc, member)()
+                expect_type(peak, int, f"{member}()")
+                expect(peak >= now + _BLOCK // 2, f"{member} forgot {_BLOCK} bytes: {peak}.")
+            expect_none(f"{reset}()", getattr(self.acc, reset))
+            for member in _PEAKS:
+                peak, now = getattr(self.acc, member)(), self.acc.memory_reserved()
+                expect(peak <= now + _BLOCK // 2, f"{member} is {peak} after {reset}(), not {now}.")
+
+    @covers("memory")
+    def test_total_and_available(self) -> None:
+        """What is available is part of the total, for every device."""
+        for index in ((), *((one,) for one in self.each_device())):
+            total, free = self.acc.total_memory(*index), self.acc.available_memory(*index)
+            expect_type(total, int, f"total_memory{index}")
+            expect_type(free, int, f"available_memory{index}")
+            expect(total >= _BLOCK, f"total_memory{index} is {total}: is that in bytes?")
+            expect(0 < free <= total, f"available_memory{index} is {free} of {total}.")
+
+    @on_device
+    def test_emptying_the_cache_spares_tensors(self) -> None:
+        """`empty_cache` returns nothing and takes nothing that is in use."""
+        kept = torch.arange(1000, device=self.acc.device())
+        expect_none("empty_cache()", self.acc.empty_cache)
+        expect_equal(int(kept.sum()), 499500, "a sum after empty_cache()")
+
+    @on_device
+    def test_pinning_keeps_values(self) -> None:
+        """Pinned or not, memory from `pin_memory` has the values, or the shape, asked for."""
+        given = torch.arange(12.0).reshape(3, 4)
+        pinned = self.acc.pin_memory(given)
+        expect(torch.equal(pinned, given), "pin_memory() lost the values.")
+        flat = self.acc.pin_memory(given, match_shape=False)
+        expect_equal(tuple(flat.shape), (12,), "the shape of pin_memory(match_shape=False)")
+        bare = self.acc.pin_memory(given, make_copy=False)
+        expect_equal(tuple(bare.shape), (3, 4), "the shape of pin_memory(make_copy=False)")
+        expect_type(self.acc.is_pinned(given), bool, "is_pinned()")
+        free = self.acc.unpin_memory(pinned)
+        expect_type(free, torch.Tensor, "unpin_memory()")
+        expect(torch.equal(free, given), "unpin_memory() lost the values.")
+        expect(not self.acc.is_pinned(free), "unpin_memory() returns pinned memory.")
+
+    @covers("pinning")
+    def test_memory_is_pinned(self) -> None:
+        """`pin_memory` gives page-locked memory, and copies from it arrive."""
+        given = torch.arange(1000.0)
+        expect(not self.acc.is_pinned(given), "is_pinned() of ordinary memory is True.")
+        pinned = self.acc.pin_memory(given)
+        expect(self.acc.is_pinned(pinned), "is_pinned() of pinned memory is False.")
+        there = pinned.to(self.acc.device(), non_blocking=True)
+        self.acc.synchronize()
+        expect(torch.equal(there.cpu(), given), "a copy from pinned memory lost the values.")

@@ -1,0 +1,8 @@
+"""The CPU against the contract."""
+
+from accel.cpu import CPUAccelerator
+from accel.testing import AcceleratorConformance
+
+
+class TestCPU(AcceleratorConformance):
+    accelerator = CPUAccelerator
