@@ -54,7 +54,8 @@ def main() -> None:
     if job.get("edit"):
         told["again"] = edit_and_load(jit, recipe, job["edit"])
     told |= {"events": EVENTS, "opened": OPENED, "torch": "torch" in sys.modules}
-    print(json.dumps(told), flush=True)
+    sys.stdout.write(json.dumps(told))
+    sys.stdout.flush()
 
 
 def watch(event: str, arguments: tuple) -> None:

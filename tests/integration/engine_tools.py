@@ -18,7 +18,7 @@ LOADER = Path(__file__).with_name("engine_loader.py")
 SOURCE = """#include "value.h"
 extern "C" __attribute__((visibility("default"))) int value() { return VALUE; }
 """
-# Behaves like g++, counts what it compiles, and hangs in a step while a file tells it to.
+# Behaves like g++ and counts what it compiles; hangs or waits in a step while a file tells it to.
 COMPILER = """#!/bin/sh
 step=other
 case " $* " in
@@ -26,6 +26,7 @@ case " $* " in
   *".so "*) step=link ;;
 esac
 if [ -e '{state}/hang-'$step ]; then echo $$ >> '{state}/hanging'; exec sleep 600; fi
+while [ -e '{state}/wait-'$step ]; do sleep 0.02; done
 {extra}
 exec '{real}' "$@"
 """
@@ -40,6 +41,7 @@ class Workshop:
         self.state = folder / "state"
         self.include = folder / "include"
         self.source = folder / "op.cpp"
+        self.logs: list[Path] = []
         self.environment = {"ACCEL_CACHE_DIR": str(cache)}
         for part in (self.state, self.include / "deep"):
             part.mkdir(parents=True)
@@ -69,18 +71,31 @@ class Workshop:
         self, *, env: dict[str, str | None] | None = None, user: int | None = None, **options: Any
     ) -> subprocess.Popen[str]:
         variables: dict[str, str | None] = {**os.environ, **self.environment, **(env or {})}
+        log = self.state / f"log-{len(self.logs)}"
+        self.logs.append(log)
+        with log.open("w") as stderr:
+            return self._spawn(options, variables, stderr, user)
+
+    def _spawn(
+        self, options: dict[str, Any], variables: dict[str, str | None], log: Any, user: int | None
+    ) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, str(LOADER), json.dumps(self.job(**options))],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=log,
             text=True,
             env={name: text for name, text in variables.items() if text is not None},
             **({"user": user, "group": user, "extra_groups": []} if user else {}),
         )
 
     def load(self, **options: Any) -> dict[str, Any]:
-        return finish(self.start(**options))
+        told = finish(self.start(**options))
+        return told | {"log": self.logs[-1].read_text()}
+
+    def said(self, text: str) -> int:
+        """How many loaders have logged `text` so far."""
+        return sum(text in log.read_text() for log in self.logs)
 
     def compiles(self) -> int:
         try:
@@ -107,15 +122,14 @@ class Workshop:
 
 
 def finish(process: subprocess.Popen[str], seconds: float = 60) -> dict[str, Any]:
-    """Wait for a loader and return what it told, with its log under ``"log"``."""
+    """Wait for a loader and return what it told."""
     try:
-        out, log = process.communicate(timeout=seconds)
+        out, _ = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         process.kill()
-        raise AssertionError(f"a loader hangs: {process.communicate()[1]}") from None
-    if not out:
-        return {"code": process.returncode, "log": log}
-    return json.loads(out) | {"log": log, "code": process.returncode}
+        process.communicate()
+        raise AssertionError("a loader hangs") from None
+    return (json.loads(out) if out else {}) | {"code": process.returncode}
 
 
 def kill(process: subprocess.Popen[str]) -> None:

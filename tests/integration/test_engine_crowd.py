@@ -1,0 +1,109 @@
+"""Guarantees 2 and 3: many cold processes, one compile; a failure is everybody's at once."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from engine_tools import Workshop, finish, until
+
+from accel import jit
+from accel.errors import BuildFailed
+
+# A file system without locks, as processes see one.
+NO_LOCKS = """#include <errno.h>
+extern "C" int flock(int, int) { errno = ERRNO; return -1; }
+"""
+
+
+def crowd(workshop: Workshop, count: int = 8, **options: object) -> list[dict]:
+    """Start that many loaders, let them begin together, and return what they told."""
+    gun = workshop.state / "go"
+    loaders = [workshop.start(wait_for=str(gun), **options) for _ in range(count)]
+    gun.touch()
+    return [finish(loader) for loader in loaders]
+
+
+def test_cold_processes_share_one_compile(workshop: Workshop) -> None:
+    told = crowd(workshop)
+    assert {one["value"] for one in told} == {7}
+    assert workshop.compiles() == 1
+    assert workshop.litter() == []
+
+
+@pytest.mark.parametrize("errno", ["ENOLCK", "ENOSYS"])
+def test_without_locks_all_load_correctly(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, errno: str
+) -> None:
+    source = tmp_path / "no_locks.cpp"
+    source.write_text(NO_LOCKS.replace("ERRNO", errno))
+    library = jit.acquire(
+        jit.Recipe("no_locks", "cpu", (source,), compile_flags=("-fvisibility=default",))
+    )
+    told = crowd(workshop, env={"LD_PRELOAD": str(library.path)})
+    assert {one["value"] for one in told} == {7}
+    assert workshop.said("building without a lock") > 1
+    assert workshop.compiles() > 1, "the locks worked: this test did not test anything"
+    assert len(workshop.artifacts()) == 1
+    assert workshop.litter() == []
+
+
+def test_every_waiter_gets_the_failure(workshop: Workshop) -> None:
+    workshop.source.write_text('#include "value.h"\nint value() { return missing; }\n')
+    pause = workshop.state / "wait-compile"
+    pause.touch()
+    loaders = [workshop.start() for _ in range(6)]
+    until(lambda: workshop.said("another process is building it") == 5)
+    pause.unlink()
+    told = [finish(loader) for loader in loaders]
+    assert {one["error"] for one in told} == {"BuildFailed"}
+    assert len({one["message"] for one in told}) == 1
+    assert "op.cpp:2:22: error: 'missing' was not declared" in told[0]["first_error"]
+    assert "-c" in told[0]["command"]
+    assert "'missing' was not declared" in Path(told[0]["log_path"]).read_text()
+    assert workshop.compiles() == 1
+
+
+def test_a_failure_is_tried_again_by_who_comes_later(workshop: Workshop) -> None:
+    workshop.source.write_text('#include "value.h"\nint value() { return missing; }\n')
+    assert workshop.load()["error"] == "BuildFailed"
+    assert workshop.load()["error"] == "BuildFailed"
+    assert workshop.compiles() == 2
+
+
+def test_threads_share_one_compile(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in workshop.environment.items():
+        monkeypatch.setenv(name, text)
+    recipe = jit.Recipe("op", "cpu", (workshop.source,), (workshop.include,))
+    start = threading.Barrier(16)
+    libraries = []
+
+    def load() -> None:
+        start.wait()
+        libraries.append(jit.acquire(recipe))
+
+    threads = [threading.Thread(target=load) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(libraries) == 16
+    assert len({id(library) for library in libraries}) == 1
+    assert libraries[0].handle.value() == 7
+    assert workshop.compiles() == 1
+
+
+def test_a_failure_names_file_line_command_and_log(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in workshop.environment.items():
+        monkeypatch.setenv(name, text)
+    workshop.source.write_text("#error this is the reason\n")
+    with pytest.raises(BuildFailed, match=r"op\.cpp:1:2: error: #error this is the reason") as told:
+        jit.acquire(jit.Recipe("op", "cpu", (workshop.source,)))
+    assert str(told.value).startswith("op (cpu): g++ ")
+    assert "exited with 1" in str(told.value)
+    assert told.value.log_path is not None
+    assert told.value.log_path in str(told.value)
+    assert told.value.command in Path(told.value.log_path).read_text()
