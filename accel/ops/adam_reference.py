@@ -36,8 +36,7 @@ def adam_reference(tensors: TensorLists, hyper: AdamHyper) -> None:
     """Step every tensor of the lists. Arguments are checked by the caller.
 
     Computes in float32, or float64 for float64 parameters, one rounding for each operation: on
-    the CPU the moments have the bits of the native kernel, and the parameters differ in the last
-    bit at most, by torch's square root. Never waits for a device: where
+    the CPU the bits are those of the native kernel. Never waits for a device: where
     `hyper.found_inf` or `hyper.noop_flag` forbid the step, the old values are written back.
     """
     for index in range(len(tensors.params)):
@@ -134,6 +133,13 @@ def _factors(like: Tensor, hyper: AdamHyper, time: Scalar) -> tuple[Scalar, Scal
     )
 
 
+def _root(x: Tensor) -> Tensor:
+    """Return the correctly rounded root; torch's own is not, in float32 on the CPU."""
+    if x.device.type == "cpu" and x.dtype == torch.float32:
+        return x.double().sqrt().float()
+    return x.sqrt()
+
+
 def _decay_l2(hyper: AdamHyper) -> float:
     return 0.0 if hyper.flags & abi.ADAM_ADAMW else hyper.weight_decay
 
@@ -154,7 +160,7 @@ def _update(
     new = [m, v]
     if hyper.flags & abi.ADAM_AMSGRAD:
         new.append(torch.maximum(states[2], v))
-    denominator = new[-1].sqrt() * root_factor + hyper.eps
+    denominator = _root(new[-1]) * root_factor + hyper.eps
     return p * keep - m * step_size / denominator, new
 
 
@@ -163,7 +169,7 @@ def _undo(
 ) -> tuple[Tensor, list[Tensor]]:
     factor, keep, step_size, root_factor = _factors(p, hyper, time)
     m, v = states
-    before = (p + m * step_size / (v.sqrt() * root_factor + hyper.eps)) / keep
+    before = (p + m * step_size / (_root(v) * root_factor + hyper.eps)) / keep
     g = grad * factor
     if _decay_l2(hyper) != 0.0:
         g = g + before * _decay_l2(hyper)

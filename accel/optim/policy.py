@@ -21,8 +21,8 @@ def check_policy(policy: Policy) -> dict[str, Any]:
     Args:
         policy: ``state_dtype`` (`torch.dtype`, ``"param"``: the parameter's, or ``None``:
             float32, float64 for float64 parameters), ``master_dtype`` (``torch.float32`` or
-            ``None``: no master copies), ``rounding`` (``"nearest"`` or ``"stochastic"``) and ``seed`` (int, or ``None``:
-            `torch.initial_seed`).
+            ``None``: no master copies), ``rounding`` (``"nearest"`` or ``"stochastic"``) and
+            ``seed`` (int, or ``None``: `torch.initial_seed`).
     """
     state_dtype, master_dtype = policy["state_dtype"], policy["master_dtype"]
     if state_dtype not in (None, PARAM, *abi.DTYPES):

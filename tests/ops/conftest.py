@@ -1,0 +1,40 @@
+"""Fixtures of the numerics tests: native ops, and every SIMD level in turn."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+
+import pytest
+
+from accel.builders import cpu
+from accel.ops import abi
+from accel.ops.adam import CPUAdam, FusedAdam
+
+
+@pytest.fixture(scope="session")
+def fused_adam(session_cache: object) -> FusedAdam:
+    op: FusedAdam = cpu.FusedAdamBuilder().jit_load()
+    return op
+
+
+@pytest.fixture(scope="session")
+def cpu_adam(session_cache: object) -> CPUAdam:
+    op: CPUAdam = cpu.CPUAdamBuilder().jit_load()
+    return op
+
+
+LEVELS = ("baseline", "neon") if platform.machine() == "aarch64" else abi.SIMD_LEVELS[:3]
+
+
+@pytest.fixture(params=LEVELS)
+def simd_adam(request: pytest.FixtureRequest, fused_adam: FusedAdam) -> Iterator[FusedAdam]:
+    """`FusedAdam` with each SIMD level of this processor forced in turn."""
+    native = fused_adam.kernel.native
+    if request.param not in native.simd_levels():
+        pytest.skip(f"this processor or build has no {request.param}")
+    best = native.simd_level()
+    native.force_simd(request.param)
+    assert native.simd_level() == request.param
+    yield fused_adam
+    native.force_simd(best)

@@ -1,0 +1,83 @@
+"""The ctypes mirror and the C headers say the same."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from accel.jit import csrc_dir
+from accel.ops import abi
+
+INCLUDE = csrc_dir() / "include"
+STRUCTS = {"accel_adam_args": (abi.AdamArgs, "adam.h")}
+
+
+def compiled(tmp_path: Path, body: str) -> dict[str, int]:
+    """Compile a C program that prints ``name value`` lines, run it, return them."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    headers = "".join(
+        f'#include "{header.relative_to(INCLUDE)}"\n' for header in sorted(INCLUDE.rglob("*.h"))
+    )
+    source = tmp_path / "layout.c"
+    source.write_text(
+        f"#include <stddef.h>\n#include <stdio.h>\n{headers}\nint main(void) {{\n{body}\nreturn 0;}}"
+    )
+    program = tmp_path / "layout"
+    flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-pedantic", "-Wno-unused-function"]
+    subprocess.run([compiler, *flags, f"-I{INCLUDE}", source, "-o", program], check=True)
+    text = subprocess.run([program], check=True, capture_output=True, text=True).stdout
+    return {name: int(value) for name, value in (line.split() for line in text.splitlines())}
+
+
+@pytest.mark.parametrize("name", STRUCTS)
+def test_structs_have_equal_layout(name: str, tmp_path: Path) -> None:
+    mirror, header = STRUCTS[name]
+    fields = [field for field, _ in mirror._fields_]
+    declared = re.findall(r"(\w+);", _struct_body((INCLUDE / "accel" / header).read_text(), name))
+    assert declared == fields
+
+    lines = [f'printf("size %zu\\n", sizeof({name}));']
+    for field in fields:
+        lines.append(f'printf("{field}.at %zu\\n", offsetof({name}, {field}));')
+        lines.append(f'printf("{field}.size %zu\\n", sizeof((({name} *)0)->{field}));')
+    found = compiled(tmp_path, "\n".join(lines))
+    expected = {"size": ctypes.sizeof(mirror)}
+    for field in fields:
+        expected[f"{field}.at"] = getattr(mirror, field).offset
+        expected[f"{field}.size"] = getattr(mirror, field).size
+    assert found == expected
+
+
+def _struct_body(text: str, name: str) -> str:
+    body = re.search(rf"typedef struct {name} {{(.*?)}} {name};", text, re.DOTALL)
+    assert body is not None
+    return re.sub(r"/\*.*?\*/", "", body[1], flags=re.DOTALL)
+
+
+def test_constants_are_equal(tmp_path: Path) -> None:
+    text = "".join(header.read_text() for header in INCLUDE.rglob("*.h"))
+    names = sorted({name for body in re.findall(r"enum \w+ {(.*?)}", text, re.DOTALL)
+                    for name in re.findall(r"\b(ACCEL_\w+)\s*=", body)})  # fmt: skip
+    names.append("ACCEL_ABI_VERSION")
+    body = "\n".join(f'printf("{name} %d\\n", (int){name});' for name in names)
+    found = compiled(tmp_path, body)
+
+    expected = {
+        f"ACCEL_{name}": value
+        for name, value in vars(abi).items()
+        if name.isupper() and isinstance(value, int)
+    }
+    for dtype, code in abi.DTYPES.items():
+        expected[f"ACCEL_{str(dtype).removeprefix('torch.').upper()}"] = code
+    for rounding, code in abi.ROUNDING.items():
+        expected[f"ACCEL_ROUND_{rounding.upper()}"] = code
+    for code, level in enumerate(abi.SIMD_LEVELS):
+        expected[f"ACCEL_SIMD_{level.upper()}"] = code
+    assert found == expected
