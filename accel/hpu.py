@@ -99,6 +99,14 @@ class HPUAccelerator(Accelerator):
         }
         return found | {name: int(count) for name, count in named.items() if count is not None}
 
+    def memory_reserved(self, device_index: int | None = None) -> int:
+        """Return `memory_allocated`: the runtime does not tell what its pool holds beyond that."""
+        return self.memory_allocated(device_index)
+
+    def max_memory_reserved(self, device_index: int | None = None) -> int:
+        """Return `max_memory_allocated`, for the same reason."""
+        return self.max_memory_allocated(device_index)
+
     def total_memory(self, device_index: int | None = None) -> int:
         """Return the bytes of memory that the runtime may use: ``Limit``."""
         return int(self.memory_stats(device_index)["Limit"])

@@ -1,0 +1,9 @@
+"""The contract, on the simulated device."""
+
+from accel_sim import SimAccelerator
+
+from accel.testing import AcceleratorConformance
+
+
+class TestSim(AcceleratorConformance):
+    accelerator = SimAccelerator
