@@ -115,9 +115,9 @@ def _resolve(accelerator: str | type[Accelerator]) -> type[Accelerator]:
 
 
 def _tests(suite: type[Conformance]) -> Iterator[str]:
-    """Yield the names of a suite's tests in the order of their definition, parents first."""
+    """Yield the names of a suite's tests in the order of its topics."""
     seen: set[str] = set()
-    for parent in reversed(suite.__mro__):
+    for parent in suite.__mro__:
         for name in vars(parent):
             if name.startswith("test_") and name not in seen:
                 seen.add(name)

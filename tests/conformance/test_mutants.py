@@ -1,0 +1,99 @@
+"""The kit catches broken accelerators, and every test of it can fail."""
+
+import pytest
+import torch
+from mutants import MUTANTS
+from stranger import StrangerAccelerator
+
+from accel.testing import AcceleratorConformance, run
+
+KIT = sorted(name for name in dir(AcceleratorConformance) if name.startswith("test_"))
+
+
+@pytest.fixture(autouse=True)
+def leave_no_trace(monkeypatch):
+    """Undo what the mutants do to this process."""
+    monkeypatch.delenv("MUTANT_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("MUTANT_WAS_MADE", raising=False)
+    yield
+    torch.use_deterministic_algorithms(False)
+    from accel import host
+    from accel.contract import tools
+
+    host.set_stream(host.DEFAULT_STREAM)
+    tools._open.closers.clear()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_a_mutant_is_caught_by_the_tests_named_for_it(mutant):
+    report = run(mutant, tests=MUTANTS[mutant])
+    missed = [one.test for one in report.outcomes if one.verdict != "failed"]
+    assert not missed, report
+
+
+NOISY = {"noisy_mutant:NoisyImport": ("test_import_is_silent",)}
+
+
+def test_an_import_that_prints_is_caught(monkeypatch):
+    monkeypatch.setenv("NOISY", "0")
+    for mutant, tests in NOISY.items():
+        report = run(mutant, tests=tests)
+        assert [one.verdict for one in report.outcomes] == ["failed"], report
+        assert "loading the noisy backend" in report.outcomes[0].reason
+
+
+def test_every_test_of_the_kit_can_fail():
+    named = {test for tests in [*MUTANTS.values(), *NOISY.values()] for test in tests}
+    assert named == set(KIT)
+    assert len(MUTANTS) >= 30
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_the_whole_kit_against_a_mutant(mutant):
+    report = run(mutant)
+    failed = {one.test for one in report.outcomes if one.verdict == "failed"}
+    assert failed >= set(MUTANTS[mutant])
+    assert not report.ok
+
+
+def test_a_report_is_data():
+    report = run(StrangerAccelerator, tests=["test_identity", "test_graphs_replay"])
+    assert report.ok
+    assert report.counts == {"passed": 1, "failed": 0, "skipped": 1, "undeclared": 0}
+    data = report.to_json()
+    assert data["target"] == "stranger:StrangerAccelerator"
+    assert "lacks 'graphs'" in data["outcomes"][1]["reason"]
+
+
+def test_a_working_capability_that_is_not_declared_is_told():
+    report = run("stranger:StrangerAccelerator", tests=["test_no_stream_changes_nothing"])
+    assert report.outcomes[0].verdict == "undeclared"
+    assert "may be declared" in report.outcomes[0].reason
+
+
+@pytest.mark.parametrize(
+    ("target", "error"),
+    [
+        ("stranger", ValueError),
+        ("stranger:Nobody", AttributeError),
+        ("nowhere:Class", ImportError),
+        ("stranger:torch", TypeError),
+    ],
+)
+def test_what_cannot_be_run_is_an_error(target, error):
+    with pytest.raises(error, match=r"stranger|nowhere|Nobody"):
+        run(target)
+
+
+def test_a_test_that_does_not_exist_is_an_error():
+    with pytest.raises(ValueError, match="test_nothing"):
+        run(StrangerAccelerator, tests=["test_nothing"])
+
+
+def test_a_suite_without_an_accelerator_is_told():
+    class TestNobody(AcceleratorConformance):
+        pass
+
+    with pytest.raises(TypeError, match=r"TestNobody\.accelerator"):
+        TestNobody().setup_method()
