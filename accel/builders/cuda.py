@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from accel.builders.base import ReferenceOpBuilder
+from accel.builders.base import CUDAOpBuilder
 from accel.builders.cpu import CPUAdamBuilder as CPUAdamBuilder
 
 
-class FusedAdamBuilder(ReferenceOpBuilder):
+class FusedAdamBuilder(CUDAOpBuilder):
     """Adam and AdamW over lists of tensors, in one call."""
 
     NAME = "fused_adam"
     BUILD_VAR = "ACCEL_BUILD_FUSED_ADAM"
-    backend = "cuda"
     op = "accel.ops.adam:FusedAdam"
+    artifact = "adam"
+    native_sources = ("cuda/adam.cu",)

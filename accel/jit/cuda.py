@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from accel import environment
 from accel.jit import driver as nvidia
 from accel.jit.arch import ArchPlan, parse_archs, plan_archs
-from accel.jit.nvcc import fits_driver
+from accel.jit.nvcc import fits_driver, library_flags
 from accel.probe import Probe, Rejected
 from accel.torch_build import torch_build
 
@@ -56,6 +57,17 @@ def runs_under(toolkit: tuple[int, int], driver: nvidia.Driver | Rejected) -> Pr
             "Install a driver of CUDA 12.1 or newer, or use an older toolkit (CUDA_HOME).",
         )
     return verdict
+
+
+def release_of(version: str) -> tuple[int, int]:
+    """Return major and minor of a version such as ``"13.0.88"``."""
+    major, _, rest = version.partition(".")
+    return int(major), int(rest.partition(".")[0] or 0)
+
+
+def toolkit_folders(command: str) -> tuple[str, ...]:
+    """Return flags for the library folders of the toolkit that an nvcc belongs to."""
+    return library_flags(Path(command).parent.parent)
 
 
 def defines(plan: ArchPlan) -> tuple[str, ...]:

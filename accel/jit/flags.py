@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from accel.jit.recipe import Recipe
 from accel.jit.toolchain import Compiler
 from accel.probe import Rejected
+
+if TYPE_CHECKING:
+    from accel.jit.arch import ArchPlan
 
 # Numbers must not depend on the compiler's mood: no contraction, no reordering of sums.
 _CXX = (
@@ -22,7 +26,9 @@ _CXX = (
 )
 _NVCC = (
     "-O3",
+    "--fmad=false",
     "--expt-relaxed-constexpr",
+    "-Wno-deprecated-gpu-targets",
     "-Xcompiler=-fPIC,-fvisibility=hidden,-ffp-contract=off,-fno-math-errno",
 )
 # A user's extension keeps the meaning that torch.utils.cpp_extension gives it.
@@ -83,24 +89,24 @@ def check_user_flags(flags: Sequence[str]) -> Rejected | None:
     return None
 
 
-def compile_flags(recipe: Recipe, compiler: Compiler) -> tuple[str, ...] | Rejected:
-    """Return the flags for compiling, the engine's then the recipe's; no folders."""
+def compile_flags(
+    recipe: Recipe, compiler: Compiler, archs: ArchPlan | None = None
+) -> tuple[str, ...]:
+    """Return the flags for compiling, the engine's then the recipe's; no folders.
+
+    `archs` are the targets of a CUDA library.
+    """
     own = recipe.compile_flags
-    if compiler.kind != "nvcc":
+    if archs is None:
         # A rebuilt library must not share inline statics with the one that is already loaded.
         unique = ("-fno-gnu-unique",) if compiler.kind == "gcc" and not recipe.extension else ()
         openmp = ("-fopenmp",) if recipe.openmp else ()
         host = _EXTENSION if recipe.extension else _CXX
         return (*_standard(own), *host, *unique, *openmp, *own)
-    from accel.jit.arch import default_compute_capabilities, parse_archs
+    from accel.jit.cuda import defines
 
-    targets = ";".join(recipe.targets) or default_compute_capabilities(_release(compiler.version))
-    try:
-        archs = parse_archs(targets)
-    except ValueError as error:
-        return Rejected(f"targets {targets!r}: {error}")
-    base = _NVCC_EXTENSION if recipe.extension else _NVCC
-    return (*_standard(own), *base, *(arch.flag for arch in archs), *own)
+    base = _NVCC_EXTENSION if recipe.extension else (*_NVCC, *defines(archs))
+    return (*_standard(own), *base, *archs.flags, *own)
 
 
 def host_compile_flags(recipe: Recipe) -> tuple[str, ...]:
@@ -123,8 +129,3 @@ def link_flags(recipe: Recipe, compiler: Compiler) -> tuple[str, ...]:
     whole = () if recipe.extension else ("-Wl,--no-undefined",)
     openmp = ("-fopenmp",) if recipe.openmp else ()
     return ("-shared", *whole, *openmp, *recipe.link_flags)
-
-
-def _release(version: str) -> tuple[int, int]:
-    major, _, rest = version.partition(".")
-    return int(major), int(rest.partition(".")[0] or 0)

@@ -111,7 +111,18 @@ def _probe_jit(recipe: Recipe, fitted: Fit) -> Probe:
     cached = store.find(recipe.name, plan.digest)
     if isinstance(cached, Artifact):
         return Accepted("cached")
-    return Accepted(f"compiles with {plan.compiler.label}")
+    return Accepted(f"compiles with {plan.compiler.label}{_for_targets(plan)}")
+
+
+def _for_targets(plan: Plan) -> str:
+    """Return what to say of a CUDA build: targets, who chose them, a toolkit not torch's."""
+    if plan.archs is None:
+        return ""
+    from accel.jit.cuda import release_of, torch_note
+
+    notes = (*plan.archs.dropped, torch_note(release_of(plan.compiler.version)))
+    told = "".join(f"; {note.rstrip('.')}" for note in notes if note)
+    return f" for {plan.archs} ({plan.archs.origin}){told}"
 
 
 def _from_prebuilt(recipe: Recipe, fitted: Fit) -> Library | Rejected:

@@ -30,7 +30,7 @@ def manifest_of(plan: Plan, staging: Path, library: bytes, seconds: float) -> di
         "base": plan.fitted.base,
         "digest": plan.digest,
         "extension": recipe.extension,
-        "targets": list(recipe.targets),
+        "targets": list(plan.targets),
         "user_flags": list(plan.user_flags),
         "compiler": plan.compiler.label,
         "glibc": needed_glibc(library),
@@ -60,7 +60,7 @@ def _reported_headers(plan: Plan, staging: Path) -> dict[str, list[Any]]:
             continue
         for path in depfile_paths(rule):
             real = os.path.realpath(staging / path)
-            if real not in known and real not in found:
+            if real not in known and real not in found and os.path.exists(real):  # noqa: PTH110
                 found[real] = header_mark(Path(real))
     return found
 
@@ -68,9 +68,14 @@ def _reported_headers(plan: Plan, staging: Path) -> dict[str, list[Any]]:
 def depfile_paths(rule: str) -> list[str]:
     """Return the prerequisites of a rule that a compiler wrote with ``-MD``.
 
-    A blank or ``#`` in a name is written with a backslash, ``$`` doubled, lines end in a
-    backslash (GCC's manual, -M).
+    A blank in a name is written with a backslash and the backslashes before it doubled, ``#`` with
+    a backslash, ``$`` doubled; lines end in a backslash (munge in GCC's libcpp/mkdeps.cc).
     """
     _, _, rest = rule.replace("\\\n", " ").partition(": ")
-    words = re.findall(r"(?:\\[ #]|[^\s])+", rest)
-    return [re.sub(r"\\([ #])", r"\1", word).replace("$$", "$") for word in words]
+    words = re.findall(r"(?:\\[ \t#]|\S)+", rest)
+    return [_unquoted(word) for word in words]
+
+
+def _unquoted(word: str) -> str:
+    word = re.sub(r"(\\*)\\([ \t])", lambda found: found[1][::2] + found[2], word)
+    return word.replace("\\#", "#").replace("$$", "$")

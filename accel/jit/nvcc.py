@@ -6,7 +6,6 @@ import importlib.util
 import json
 import re
 import shutil
-import subprocess
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from accel import environment
 from accel.jit.arch import supported_by
 from accel.jit.driver import Driver
+from accel.jit.process import run_tool
 from accel.probe import Accepted, Probe, Rejected
 
 USUAL = Path("/usr/local/cuda")
@@ -27,7 +27,6 @@ _PACKAGED = (
     ("include/crt/host_config.h", "nvidia-cuda-crt"),
     ("nvvm/bin/cicc", "nvidia-nvvm"),
 )
-_TIMEOUT_S = 30
 _SCRIPT_BYTES = 4096
 
 
@@ -44,12 +43,6 @@ class Location:
     path: Path
     root: Path
     origin: str
-
-    @property
-    def library_flags(self) -> tuple[str, ...]:
-        """Folders of the toolkit's libraries that nvcc would not search of its own accord."""
-        lib = self.root / "lib"
-        return (f"-L{lib}",) if lib.is_dir() and not (self.root / "lib64").exists() else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +99,15 @@ def toolkit_version(location: Location) -> tuple[int, int] | None:
             number = int(match[1])
             return (number // 1000, number % 1000 // 10)
     return None
+
+
+def library_flags(root: Path) -> tuple[str, ...]:
+    """Return flags for the toolkit's library folder where nvcc does not search it by itself.
+
+    nvcc looks in ``lib64``; the folder of the packages has ``lib`` only.
+    """
+    lib = root / "lib"
+    return (f"-L{lib}",) if lib.is_dir() and not (root / "lib64").exists() else ()
 
 
 def find() -> Nvcc | Rejected:
@@ -196,23 +198,11 @@ def _ask(location: Location, _size: int, _mtime_ns: int) -> Nvcc | Rejected:
     return Nvcc(location, version, release[1], archs or supported_by(version))
 
 
-def _run(path: Path, *arguments: str) -> str | Rejected:
-    try:
-        done = subprocess.run(
-            [path, *arguments],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_TIMEOUT_S,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return Rejected(f"{path} cannot be run: {error}.", _FIX)
-    if done.returncode:
-        last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no output"]
-        return Rejected(f"{path} {arguments[0]} exits with {done.returncode}: {last[0]}", _FIX)
-    return done.stdout
+def _run(path: Path, argument: str) -> str | Rejected:
+    answer = run_tool([str(path), argument])
+    return (
+        Rejected(f"{path} {argument} {answer.trouble}.", _FIX) if answer.trouble else answer.output
+    )
 
 
 def _plain_archs(listed: str) -> tuple[str, ...]:

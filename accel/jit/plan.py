@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from accel import environment
 from accel.jit.files import sha256
@@ -12,6 +14,9 @@ from accel.jit.flags import check_user_flags, compile_flags, host_compile_flags,
 from accel.jit.recipe import Fit, Recipe, digest_of, libc, take_fit
 from accel.jit.toolchain import Compiler, find_cxx, find_nvcc, processor
 from accel.probe import Rejected
+
+if TYPE_CHECKING:
+    from accel.jit.arch import ArchPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,7 @@ class Plan:
         host_flags: for CUDA, every flag for the C++ sources.
         libraries: every flag for linking.
         user_flags: those of `flags` that came from ``CFLAGS`` and ``CXXFLAGS``.
+        archs: for CUDA, the architectures to compile for.
         fit: hex digest of sources, headers and declarations; needs no compiler.
         digest: hex digest of `ingredients`; names the artifact.
     """
@@ -54,6 +60,7 @@ class Plan:
     user_flags: tuple[str, ...]
     fitted: Fit = field(repr=False)
     variables: tuple[tuple[str, str], ...] = ()
+    archs: ArchPlan | None = None
 
     @property
     def fit(self) -> str:
@@ -64,6 +71,11 @@ class Plan:
     def digest(self) -> str:
         """Hex digest of `ingredients`."""
         return digest_of(self.ingredients())
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What the library is for: SIMD levels, or GPU architectures as they were resolved."""
+        return self.recipe.targets if self.archs is None else tuple(map(str, self.archs.targets))
 
     @property
     def stem(self) -> str:
@@ -100,6 +112,10 @@ class Plan:
         objects = [step.output for step in steps]
         link = (*self.compiler.command, *self._ccbin(), *objects, "-o", library)
         link += tuple(f"-L{os.path.abspath(folder)}" for folder in recipe.library_dirs)  # noqa: PTH100
+        if self.host is not None:
+            from accel.jit.cuda import toolkit_folders
+
+            link += toolkit_folders(self.compiler.command[0])
         return (*steps, Command(library, (*link, *self.libraries), None))
 
     def _ccbin(self) -> tuple[str, ...]:
@@ -136,18 +152,11 @@ def plan_of(recipe: Recipe, fitted: Fit) -> Plan | Rejected:
     refusal = check_user_flags(user)
     if refusal is not None:
         return refusal
-    cxx = find_cxx()
-    if isinstance(cxx, Rejected):
-        return cxx
-    compiler, host = cxx, None
-    if recipe.language == "cuda":
-        nvcc = find_nvcc()
-        if isinstance(nvcc, Rejected):
-            return nvcc
-        compiler, host = nvcc, cxx
-    flags = compile_flags(recipe, compiler)
-    if isinstance(flags, Rejected):
-        return flags
+    tools = _tools_for(recipe)
+    if isinstance(tools, Rejected):
+        return tools
+    compiler, host, archs = tools
+    flags = compile_flags(recipe, compiler, archs)
     host_flags = host_compile_flags(recipe) if host is not None else ()
     variables = [
         (name, sha256(text.encode("utf-8", "surrogateescape"))[:16])
@@ -165,7 +174,25 @@ def plan_of(recipe: Recipe, fitted: Fit) -> Plan | Rejected:
         user,
         fitted,
         tuple(variables),
+        archs,
     )
+
+
+def _tools_for(
+    recipe: Recipe,
+) -> tuple[Compiler, Compiler | None, ArchPlan | None] | Rejected:
+    """Return the compiler, and for CUDA the host compiler and the architectures."""
+    cxx = find_cxx()
+    if isinstance(cxx, Rejected) or recipe.language != "cuda":
+        return cxx if isinstance(cxx, Rejected) else (cxx, None, None)
+    nvcc = find_nvcc()
+    if isinstance(nvcc, Rejected):
+        return nvcc
+    from accel.jit.cuda import plan_targets, release_of
+
+    supported = re.findall(r"\d+\.\d+", nvcc.machine)
+    archs = plan_targets(recipe.targets, release_of(nvcc.version), supported)
+    return archs if isinstance(archs, Rejected) else (nvcc, cxx, archs)
 
 
 def _paths(recipe: Recipe) -> tuple[Path, ...]:

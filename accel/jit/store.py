@@ -44,12 +44,20 @@ def find_fitting(recipe: Recipe, fit: Fit, folder: Path, *, private: bool) -> Ar
             refusals.append(f"{candidate.name} does not fit: {_differing(manifest, fit)}.")
         elif any(flag.startswith("-m") for flag in manifest["user_flags"]):
             refusals.append(f"{candidate.name} was built for one processor's instructions.")
+        elif recipe.language == "cuda" and (lack := _missing_device(manifest["targets"])):
+            refusals.append(f"{candidate.name}: {lack}.")
         else:
             found = verify(candidate, recipe.name, private=private)
             if isinstance(found, Artifact):
                 return found
             refusals.append(found.reason)
     return Rejected(" ".join(refusals) or f"{folder} holds no {recipe.name} for {recipe.backend}.")
+
+
+def _missing_device(targets: list[str]) -> str | None:
+    from accel.jit.cuda import missing_device
+
+    return missing_device(targets)
 
 
 def folders_of(name: str, folder: Path) -> list[Path]:

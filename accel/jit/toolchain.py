@@ -30,7 +30,7 @@ class Compiler:
         kind: ``"gcc"``, ``"clang"`` or ``"nvcc"``.
         command: how to call it: an absolute path, then the arguments that ``CXX`` gave.
         version: such as ``"12.2.0"``.
-        machine: what it compiles for, such as ``"x86_64"``.
+        machine: what it compiles for, such as ``"x86_64"``; for nvcc ``"8.0 9.0 ..."``.
         identity: hex digest of its predefined macros and its own bytes; the same wherever it lies.
     """
 
@@ -250,6 +250,6 @@ def find_nvcc() -> Compiler | Rejected:
     if isinstance(found, Rejected):
         return found
     told = sha256(f"nvcc {found.release} {list(_contents(command))}".encode())[:32]
-    compiler = Compiler("nvcc", command, found.release, os.uname().machine, told)
+    compiler = Compiler("nvcc", command, found.release, " ".join(found.archs), told)
     remember(compiler)
     return compiler

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import accel.current  # noqa: F401 - the tests hide where it could be imported from
 from accel.jit import nvcc
 from accel.jit.driver import Driver
 from accel.probe import Accepted, Rejected
@@ -83,7 +84,7 @@ def test_the_packages_are_found_and_what_they_lack_is_named(tmp_path):
     (root / "lib").mkdir()
     found = nvcc.locate()
     assert found.root == root
-    assert found.library_flags == (f"-L{root}/lib",)
+    assert nvcc.library_flags(found.root) == (f"-L{root}/lib",)
 
 
 def test_the_version_is_read_from_files(tmp_path):
@@ -122,7 +123,7 @@ def test_answers_are_remembered_until_the_file_changes(tmp_path):
 
 @pytest.mark.parametrize(
     ("script", "words"),
-    [("exit 3", "exits with 3"), ("echo clang version 19", "not an nvcc")],
+    [("exit 3", "exited with 3"), ("echo clang version 19", "not an nvcc")],
 )
 def test_a_command_that_is_no_nvcc_is_rejected(tmp_path, script, words):
     root = toolkit(tmp_path / "usual")
