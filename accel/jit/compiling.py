@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -24,6 +25,7 @@ _OTHER_ERROR = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 _MOST_LOG = 64 << 20
+_LITTLE_SPACE = 64 << 10
 _MEGABYTES = {"cuda": 1500, "torch": 1500, "c++": 300}
 
 
@@ -127,12 +129,24 @@ def _why(code: int, seconds: int, endless: bool) -> str:
     return ""
 
 
+def _no_space(root: Path) -> str:
+    """Return that the disk is full where it is: compilers do not always live to say so."""
+    try:
+        facts = os.statvfs(root)
+    except OSError:
+        return ""
+    full = facts.f_blocks and facts.f_bavail * facts.f_frsize < _LITTLE_SPACE
+    return (
+        f"No space left on the device of {root}; make room, or set ACCEL_CACHE_DIR" if full else ""
+    )
+
+
 def _failure(plan: Plan, staging: Path, root: Path, log: bytes, why: str) -> BuildFailed:
     failed, code = _first_failed(plan, staging)
     output = _read(staging / f"{failed.output}.log").decode("utf-8", "replace")
     first = first_error(output) or _last_line(_read(staging / "ninja.log"))
     path = store.keep_log(root, plan.stem, log)
-    what = why or f"{plan.compiler.label} {_ending(code)}"
+    what = why or _no_space(root) or f"{plan.compiler.label} {_ending(code)}"
     where = f"Command and output: {path}" if path else "The log could not be kept."
     detail = f": {first}" if first else ""
     return BuildFailed(

@@ -68,19 +68,29 @@ class Workshop:
         } | options
 
     def start(
-        self, *, env: dict[str, str | None] | None = None, user: int | None = None, **options: Any
+        self,
+        *,
+        env: dict[str, str | None] | None = None,
+        user: int | None = None,
+        python: str = sys.executable,
+        **options: Any,
     ) -> subprocess.Popen[str]:
         variables: dict[str, str | None] = {**os.environ, **self.environment, **(env or {})}
         log = self.state / f"log-{len(self.logs)}"
         self.logs.append(log)
         with log.open("w") as stderr:
-            return self._spawn(options, variables, stderr, user)
+            command = [python, str(self._loader(user)), json.dumps(self.job(**options))]
+            return self._spawn(command, variables, stderr, user)
+
+    def _loader(self, user: int | None) -> Path:
+        """The loader's script, where that user can read it."""
+        return LOADER if user is None else Path(shutil.copy(LOADER, self.folder))
 
     def _spawn(
-        self, options: dict[str, Any], variables: dict[str, str | None], log: Any, user: int | None
+        self, command: list[str], variables: dict[str, str | None], log: Any, user: int | None
     ) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, str(LOADER), json.dumps(self.job(**options))],
+            command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
