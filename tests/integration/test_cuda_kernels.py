@@ -1,0 +1,120 @@
+"""CUDA libraries without a GPU: they compile without a warning, export their header, and load."""
+
+import ctypes
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from accel.builders.base import declared
+from accel.jit import csrc_dir, make_plan, nvcc
+from accel.jit.driver import read_driver
+from accel.jit.prebuilt import build_prebuilt
+from accel.ops import abi
+from accel.probe import Rejected
+
+ARCHS = ("8.0", "9.0", "10.0")
+MOST_REGISTERS = 80  # more than that and fewer than 768 threads run on a multiprocessor
+RECIPES = {
+    builder().recipe().name: builder().recipe()
+    for _, builder in declared("accel.builders.cuda")
+    if builder.language == "cuda"
+}
+
+pytestmark = [
+    pytest.mark.skipif(isinstance(nvcc.find(), Rejected), reason="needs nvcc"),
+    pytest.mark.timeout(600),
+]
+
+
+@pytest.fixture(scope="module", params=sorted(RECIPES))
+def built(request, tmp_path_factory):
+    """Name, library and ptxas' report of one library, compiled with warnings as errors."""
+    folder = tmp_path_factory.mktemp(request.param)
+    plan = make_plan(replace(RECIPES[request.param], targets=ARCHS))
+    assert not isinstance(plan, Rejected), plan
+    strict = ("-Werror", "all-warnings", "-Xcompiler=-Wall,-Wextra,-Werror", "-Xptxas=-v")
+    report = ""
+    for command in plan.commands:
+        argv = (*command.argv, *(strict if command.source else ()))
+        done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        report += done.stderr
+    return request.param, folder / f"{request.param}.so", report
+
+
+def test_its_exports_are_what_its_headers_declare(built):
+    name, library, _ = built
+    if shutil.which("nm") is None:
+        pytest.skip("needs nm")
+    declared_names = set()
+    for header in ("abi", name):
+        text = (csrc_dir() / f"include/accel/{header}.h").read_text()
+        declared_names |= set(re.findall(r"^ACCEL_EXPORT [^(]*?(\w+)\(", text, re.MULTILINE))
+    listed = subprocess.run(
+        ["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True
+    )
+    assert {line.split()[-1] for line in listed.stdout.splitlines()} == declared_names
+
+
+def test_no_kernel_spills_or_hoards_registers(built):
+    name, _, report = built
+    spills = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores", report)
+    registers = [int(used) for used in re.findall(r"Used (\d+) registers", report)]
+    print(f"{name}: {len(registers)} kernels, {min(registers)} to {max(registers)} registers")  # noqa: T201
+    assert len(registers) >= len(ARCHS)
+    assert {*spills} == {("0", "0")}
+    assert max(registers) <= MOST_REGISTERS
+
+
+def test_it_links_neither_torch_nor_a_cuda_runtime(built):
+    _, library, _ = built
+    needed = set(re.findall(rb"\0(lib[\w+-]+)\.so", Path(library).read_bytes()))
+    assert b"libc" in needed
+    assert not {name for name in needed if b"torch" in name or b"c10" in name or b"cudart" in name}
+
+
+def test_it_loads_and_says_which_error_the_runtime_had(built):
+    _, library, _ = built
+    handle = ctypes.CDLL(str(library))
+    handle.accel_status_text.restype = ctypes.c_char_p
+    assert handle.accel_abi_version() == abi.ABI_VERSION
+    assert handle.accel_status_text(abi.DEVICE_ERROR + 2) == b"cudaErrorMemoryAllocation"
+    assert handle.accel_status_text(abi.BAD_DTYPE).startswith(b"no kernel")
+    assert handle.accel_status_text(99) == b"unknown status"
+
+
+@pytest.mark.skipif(not isinstance(read_driver(), Rejected), reason="there is a driver")
+def test_a_launch_without_a_driver_is_an_error_with_a_name(built):
+    name, library, _ = built
+    if name != "adam":
+        pytest.skip("one library is enough")
+    handle = ctypes.CDLL(str(library))
+    handle.accel_status_text.restype = ctypes.c_char_p
+    handle.accel_adam_step.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
+    numel, at = (ctypes.c_int64 * 1)(4), (ctypes.c_void_p * 1)(16)
+    args = abi.AdamArgs(struct_size=ctypes.sizeof(abi.AdamArgs), count=1)
+    args.numels = ctypes.addressof(numel)
+    for role in ("params", "grads", "exp_avgs", "exp_avg_sqs"):
+        setattr(args, role, ctypes.addressof(at))
+    status = handle.accel_adam_step(ctypes.addressof(args), None)
+    assert status > abi.DEVICE_ERROR
+    assert handle.accel_status_text(status) in (
+        b"cudaErrorInsufficientDriver",
+        b"cudaErrorNoDevice",
+    )
+
+
+def test_a_prebuilt_folder_needs_no_device(cache_dir, tmp_path):
+    recipe = replace(RECIPES["adam"], targets=("9.0",))
+    folder = build_prebuilt(recipe, tmp_path / "out")
+    assert '"9.0+PTX"' in (folder / "manifest.json").read_text()
+
+
+def test_an_architecture_that_nvcc_dropped_is_an_answer():
+    plan = make_plan(replace(RECIPES["adam"], targets=("3.5",)))
+    assert isinstance(plan, Rejected)
+    assert "3.5" in plan.reason and "nvcc" in plan.reason
