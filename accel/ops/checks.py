@@ -135,20 +135,31 @@ def _spans(written: Roles, read: Roles, single: bool) -> Iterator[tuple[int, int
     for is_written, roles in ((True, written), (False, read)):
         for role, listed in roles.items():
             for index, tensor in enumerate(listed):
-                if tensor.numel() == 0:
-                    continue
                 name = label(role, None if single else index)
                 if is_written and not tensor.is_contiguous() and _folds(tensor):
                     raise ValueError(
                         f"{name} has elements that share memory (strides {tensor.stride()}); "
                         f"give it a clone."
                     )
-                start = tensor.data_ptr()
-                reach = sum(
-                    (size - 1) * stride
-                    for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
-                )
-                yield start, start + (reach + 1) * tensor.element_size(), is_written, name
+                start, stop = extent(tensor)
+                if start < stop:
+                    yield start, stop, is_written, name
+
+
+def extent(tensor: Tensor) -> tuple[int, int]:
+    """Return the addresses of a tensor's first byte and of the one after its last.
+
+    Both are 0 where it has no elements or no memory of its own.
+    """
+    start = tensor.data_ptr()
+    if start == 0 or tensor.numel() == 0:
+        return (0, 0)
+    if tensor.is_contiguous():
+        return (start, start + tensor.nbytes)
+    reach = sum(
+        (size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
+    )
+    return (start, start + (reach + 1) * tensor.element_size())
 
 
 def _folds(tensor: Tensor) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +16,14 @@ from torch.autograd.graph import increment_version
 from accel.ops import abi, checks
 from accel.ops.lists import Hyper, TensorLists
 from accel.ops.native import NativeLibrary
-from accel.ops.table import Partition, PointerTable, all_plain, partition
+from accel.ops.table import (
+    Occupied,
+    Partition,
+    PointerTable,
+    addresses,
+    all_plain,
+    partition,
+)
 from accel.ops.threads import cpu_threads
 
 if TYPE_CHECKING:
@@ -26,6 +35,8 @@ _SCALARS = {
     "found_inf": torch.float32,
     "noop_flag": torch.int32,
 }
+_requires_grad: Callable[[Tensor], bool] = Tensor.requires_grad.__get__  # type: ignore[attr-defined]
+_nbytes_of: Callable[[Tensor], int] = Tensor.nbytes.__get__  # type: ignore[attr-defined]
 _dtype_of: Callable[[Tensor], torch.dtype] = Tensor.dtype.__get__  # type: ignore[attr-defined]
 
 
@@ -122,6 +133,10 @@ class Plan:
         self._rest = tensors.select(parts.rest)
         self._grad_dtypes = [*map(_dtype_of, tensors.grads)]
         self._plain = all_plain(tensors.grads)
+        written = [listed for role, listed in tensors.roles.items() if role != "grads"]
+        self._occupied = Occupied(chain.from_iterable(written))
+        self._grads_at = addresses(tensors.grads)
+        self._grad_sizes = array("q", map(_nbytes_of, tensors.grads))
 
     def refresh(self, grads: Sequence[Tensor]) -> bool:
         """Put in other gradients; returns whether the plan still fits, and else changes nothing.
@@ -132,9 +147,18 @@ class Plan:
             return False
         if [*map(_dtype_of, grads)] != self._grad_dtypes:
             return False
-        whole = len(self._calls) == 1 and not self._rest_at
+        if array("q", map(_nbytes_of, grads)) != self._grad_sizes:
+            return False
+        pointers = addresses(grads)
+        if pointers != self._grads_at and self._occupied.meets(pointers, self._grad_sizes):
+            return False
+        self._grads_at = pointers
+        if len(self._calls) == 1 and not self._rest_at:
+            self._calls[0].refresh(grads, pointers)
+            return True
         for call in self._calls:
-            call.refresh(grads if whole else [grads[index] for index in call.indices])
+            own = array("q", [pointers[index] for index in call.indices])
+            call.refresh([grads[index] for index in call.indices], own)
         if self._rest_at:
             self._rest.roles["grads"] = [grads[index] for index in self._rest_at]
         return True
@@ -150,9 +174,6 @@ class Plan:
         if self._rest.params:
             self._family.reference(self._rest, hyper)
         increment_version(self.tensors.params)
-
-
-_requires_grad: Callable[[Tensor], bool] = Tensor.requires_grad.__get__  # type: ignore[attr-defined]
 
 
 class NativeCall:
@@ -179,9 +200,9 @@ class NativeCall:
         self._args.grad_dtype = abi.DTYPES[tensors.grads[0].dtype]
         self._args.state_dtype = abi.DTYPES[tensors.roles[family.states[0]][0].dtype]
 
-    def refresh(self, grads: Sequence[Tensor]) -> None:
-        """Put in other gradients of the same shapes and dtypes."""
-        self.table.replace("grads", grads)
+    def refresh(self, grads: Sequence[Tensor], pointers: array[int]) -> None:
+        """Put in other gradients of the same shapes and dtypes, with their addresses."""
+        self.table.replace("grads", grads, pointers)
         self.table.fill(self._args)
 
     def step(self, hyper: Hyper) -> None:

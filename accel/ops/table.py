@@ -7,15 +7,16 @@ from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from accel.ops import abi
-from accel.ops.checks import Roles, is_dense
+from accel.ops.checks import Roles, extent, is_dense
 
 
 def addresses(tensors: Iterable[Tensor]) -> array[int]:
     """Return the tensors' addresses as 64-bit integers."""
-    return array("Q", map(Tensor.data_ptr, tensors))
+    return array("q", map(Tensor.data_ptr, tensors))
 
 
 def all_plain(tensors: Sequence[Tensor]) -> bool:
@@ -61,6 +62,29 @@ def _flat(members: Sequence[Tensor]) -> bool:
     return is_dense(members[0]) and all(member.stride() == strides for member in members)
 
 
+class Occupied:
+    """The memory that a call writes, to find gradients that lie in it.
+
+    Args:
+        tensors: written tensors that share no memory with each other.
+    """
+
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
+        extents = sorted(extent(tensor) for tensor in tensors)
+        self._starts = torch.tensor([start for start, _ in extents])
+        self._stops = torch.tensor([0, *(stop for _, stop in extents)])
+
+    def meets(self, starts: array[int], nbytes: array[int]) -> bool:
+        """Return whether any block of memory overlaps what is written."""
+        if not starts or not len(self._starts):
+            return False
+        begin = torch.frombuffer(starts, dtype=torch.int64)
+        end = begin + torch.frombuffer(nbytes, dtype=torch.int64)
+        # The last written block that starts before a block's end is the one that may reach in.
+        before = torch.searchsorted(self._starts, end)
+        return bool((self._stops[before] > begin).any())
+
+
 class PointerTable:
     """The pointer arrays of one native call; keeps the tensors alive.
 
@@ -84,10 +108,10 @@ class PointerTable:
                     f"reach; give an ordinary tensor."
                 )
 
-    def replace(self, role: str, tensors: Sequence[Tensor]) -> None:
-        """Put other tensors of the same shapes into one role."""
+    def replace(self, role: str, tensors: Sequence[Tensor], pointers: array[int]) -> None:
+        """Put other tensors of the same shapes, with their addresses, into one role."""
         self.roles[role] = tuple(tensors)
-        self.pointers[role] = addresses(tensors)
+        self.pointers[role] = pointers
 
     def moved(self, unless: str = "grads") -> bool:
         """Return whether memory of a role other than `unless` is elsewhere than at the start."""

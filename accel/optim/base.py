@@ -11,7 +11,7 @@ from torch import Tensor
 from accel.current import accelerator_for
 from accel.ops.kernel import Kernel
 from accel.ops.lists import Hyper
-from accel.optim.policy import POLICY_KEYS, Policy, check_policy
+from accel.optim.policy import MASTER, POLICY_KEYS, Policy, check_policy
 from accel.optim.prepared import PreparedGroup, collect
 
 Group = dict[str, Any]
@@ -125,7 +125,7 @@ class KernelOptimizer(torch.optim.Optimizer):
             group.update(policy)
         for saved, param in _loaded(final[-1], self.param_groups):
             state = self.state[param]
-            for key in self.states:
+            for key in (*self.states, MASTER):
                 if key in saved and saved[key].dtype != state[key].dtype:
                     state[key] = saved[key].to(param.device, copy=True)
 

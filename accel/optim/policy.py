@@ -12,6 +12,7 @@ from accel.ops import abi
 
 Policy = Mapping[str, Any]
 PARAM = "param"
+MASTER = "master"
 POLICY_KEYS = ("state_dtype", "master_dtype", "rounding", "seed")
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from accel.ops import checks
 from accel.ops.kernel import Kernel, Plan
 from accel.ops.lists import Hyper, TensorLists
-from accel.optim.policy import state_dtype_for, wants_master
+from accel.optim.policy import MASTER, state_dtype_for, wants_master
 
 if TYPE_CHECKING:
     from accel.optim.base import KernelOptimizer
@@ -75,8 +75,8 @@ class PreparedGroup:
         }
         for key in self._keys[:-1]:
             roles[optimizer.states[key]] = [local(self._states[index][key]) for index in at]
-        if at and "master" in self._states[at[0]]:
-            roles["masters"] = [local(self._states[index]["master"]) for index in at]
+        if at and MASTER in self._states[at[0]]:
+            roles["masters"] = [local(self._states[index][MASTER]) for index in at]
         return TensorLists(roles, [self._states[index]["step"] for index in at])
 
     def _state_tensors(self) -> list[Any]:
@@ -129,7 +129,7 @@ def _by_kernel(
     """Sort indices by device and by whether there is a master copy, with the kernel of each."""
     sorted_out: dict[tuple[torch.device, bool], list[int]] = {}
     for index, param in enumerate(params):
-        key = (param.device, "master" in states[index])
+        key = (param.device, MASTER in states[index])
         sorted_out.setdefault(key, []).append(index)
     return [(optimizer.kernel(device), at) for (device, _), at in sorted_out.items()]
 
@@ -149,8 +149,8 @@ def _complete(optimizer: KernelOptimizer, group: Group, param: Tensor) -> Group:
         elif state[key].dtype != dtype or state[key].device != param.device:
             state[key] = state[key].to(param.device, dtype)
     if wants_master(param, group):
-        if "master" not in state:
-            state["master"] = param.detach().to(torch.float32, copy=True)
+        if MASTER not in state or state[MASTER].dtype != torch.float32:
+            state[MASTER] = param.detach().to(torch.float32, copy=True)
     else:
-        state.pop("master", None)
+        state.pop(MASTER, None)
     return state

@@ -26,9 +26,8 @@ def compiled(tmp_path: Path, body: str) -> dict[str, int]:
         f'#include "{header.relative_to(INCLUDE)}"\n' for header in sorted(INCLUDE.rglob("*.h"))
     )
     source = tmp_path / "layout.c"
-    source.write_text(
-        f"#include <stddef.h>\n#include <stdio.h>\n{headers}\nint main(void) {{\n{body}\nreturn 0;}}"
-    )
+    headers = f"#include <stddef.h>\n#include <stdio.h>\n{headers}"
+    source.write_text(f"{headers}\nint main(void) {{\n{body}\nreturn 0;}}")
     program = tmp_path / "layout"
     flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-pedantic", "-Wno-unused-function"]
     subprocess.run([compiler, *flags, f"-I{INCLUDE}", source, "-o", program], check=True)

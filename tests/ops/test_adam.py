@@ -118,8 +118,8 @@ def test_many_tensors_and_mixed_dtypes_in_one_call(fused_adam: FusedAdam) -> Non
         wide = torch.float64 if dtype == torch.float64 else torch.float32
         cases.append(Case.random((size,), dtype, wide, seed=size))
     alone = [case.clone() for case in cases]
-    step(fused_adam, [list(column) for column in zip(*(
-        (case.grad, case.param, case.exp_avg, case.exp_avg_sq) for case in cases), strict=True)])  # fmt: skip
+    rows = [(case.grad, case.param, case.exp_avg, case.exp_avg_sq) for case in cases]
+    step(fused_adam, [list(column) for column in zip(*rows, strict=True)])
     for together, single in zip(cases, alone, strict=True):
         step(fused_adam, single.lists())
         assert all(map(torch.equal, together.tensors(), single.tensors()))

@@ -1,0 +1,61 @@
+"""Adam in the dispatcher: `opcheck`, and ``torch.compile`` of what calls it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from adam_cases import Case
+
+from accel.ops.adam import FusedAdam
+
+NUMBERS = (1e-2, 0.9, 0.999, 1e-8, 3, 1, True, 0.1)
+
+
+def op_arguments(op: FusedAdam, **optional: object) -> tuple:
+    cases = [Case.random((30,)), Case.random((4, 5), torch.bfloat16)]
+    lists = [[getattr(case, field) for case in cases]
+             for field in ("param", "grad", "exp_avg", "exp_avg_sq")]  # fmt: skip
+    names = (
+        "max_exp_avg_sqs",
+        "masters",
+        "steps",
+        "lr_tensor",
+        "grad_scale",
+        "found_inf",
+        "noop_flag",
+    )
+    given = [optional.get(name) for name in names]
+    flags = 3 + 4 * ("max_exp_avg_sqs" in optional)
+    return (*lists, *given, 1e-2, 0.9, 0.999, 1e-8, 0.1, 3, flags, "nearest", 0, op.kernel.key)
+
+
+@pytest.mark.parametrize("name", ["native", "reference"])
+@pytest.mark.parametrize(
+    "optional",
+    [
+        {},
+        {"steps": [torch.tensor(2.0), torch.tensor(2.0)], "noop_flag": torch.tensor([0])},
+        {"max_exp_avg_sqs": [torch.rand(30), torch.rand(4, 5)], "found_inf": torch.tensor(0.0)},
+        {"masters": [torch.rand(30), torch.rand(4, 5)], "lr_tensor": torch.tensor(0.1)},
+    ],
+)
+def test_opcheck(name: str, optional: dict, fused_adam: FusedAdam) -> None:
+    op = fused_adam if name == "native" else FusedAdam()
+    torch.library.opcheck(torch.ops.accel.adam_step, op_arguments(op, **optional))
+
+
+@pytest.mark.parametrize("name", ["native", "reference"])
+def test_compiled_caller(name: str, fused_adam: FusedAdam) -> None:
+    op = fused_adam if name == "native" else FusedAdam()
+    case, eager = Case.random((3, 50)), Case.random((3, 50))
+
+    @torch.compile(fullgraph=True, backend="aot_eager")
+    def train(lists: list) -> torch.Tensor:
+        op.multi_tensor_adam(65536, None, lists, *NUMBERS)
+        return lists[1][0] + 1
+
+    after = train(case.lists())
+    op.multi_tensor_adam(65536, None, eager.lists(), *NUMBERS)
+    assert torch.equal(case.param, eager.param)
+    assert torch.equal(case.exp_avg_sq, eager.exp_avg_sq)
+    assert torch.equal(after, eager.param + 1)
