@@ -1,4 +1,4 @@
-"""The ``accel`` command: what can be used here, and why."""
+"""The ``accel`` command: what can be used here, and why; see `accel.cli_engine` for builds."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Any
 
 import click
 
+from accel.cli_engine import JSON, build, cache, explain, table
 from accel.errors import AccelError
-
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print machine-readable JSON.")
 
 
 class _Group(click.Group):
@@ -24,7 +23,7 @@ class _Group(click.Group):
 
 @click.group(cls=_Group, invoke_without_command=True)
 @click.version_option(package_name="accel-torch", prog_name="accel")
-@_JSON
+@JSON
 @click.pass_context
 def main(ctx: click.Context, as_json: bool) -> None:
     """Hardware abstraction for PyTorch. Without a command: the report."""
@@ -33,7 +32,7 @@ def main(ctx: click.Context, as_json: bool) -> None:
 
 
 @main.command()
-@_JSON
+@JSON
 def report(as_json: bool) -> None:
     """Show backends and ops, each with the reason for its verdict."""
     from accel.report import report as gather
@@ -46,8 +45,8 @@ def report(as_json: bool) -> None:
     click.echo(" · ".join(f"{name} {version}" for name, version in versions.items()))
     choice = facts["accelerator"]
     click.echo(f"accelerator: {choice['name'] or 'none'} ({choice['chosen']})\n")
-    _table("Backends", ("backend", "usable", "reason"), _backend_rows(facts["backends"]))
-    _table("Ops", ("op", "backend", "rung", "reason"), _op_rows(facts["ops"]))
+    table("Backends", ("backend", "usable", "reason"), _backend_rows(facts["backends"]))
+    table("Ops", ("op", "backend", "rung", "reason"), _op_rows(facts["ops"]))
 
 
 def _backend_rows(backends: list[dict[str, Any]]) -> list[tuple[str, ...]]:
@@ -65,14 +64,19 @@ def _op_rows(ops: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     ]
 
 
-def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+@main.command()
+@click.argument("target", metavar="MODULE:CLASS")
+@JSON
+@click.pass_context
+def conformance(ctx: click.Context, target: str, as_json: bool) -> None:
+    """Prove an accelerator class against the contract; exit 1 where it breaks it."""
+    from accel.testing.runner import run
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column not in {"reason"})
-    for row in rows:
-        table.add_row(*row)
-    Console(highlight=False, markup=False).print(table)
+    result = run(target)
+    click.echo(json.dumps(result.as_dict(), indent=2) if as_json else result.text())
+    ctx.exit(0 if result.passed else 1)
+
+
+main.add_command(build)
+main.add_command(cache)
+main.add_command(explain)

@@ -134,7 +134,7 @@ class OpBuilder:
         return (*self._native_rungs(), ("portable", self.portable()), ("reference", self._ref()))
 
     def _native_rungs(self) -> tuple[tuple[str, Probe], ...]:
-        if not self._is_native():
+        if not self.has_sources():
             none = Rejected(f"no native implementation for {self.backend}.")
             return (("prebuilt", none), ("jit", none))
         try:
@@ -143,7 +143,8 @@ class OpBuilder:
             broken = Rejected(str(error))
             return (("prebuilt", broken), ("jit", broken))
 
-    def _is_native(self) -> bool:
+    def has_sources(self) -> bool:
+        """Return whether the builder declares native sources."""
         return bool(self.native_sources) or type(self).sources is not OpBuilder.sources
 
     def portable(self) -> Probe:
@@ -191,7 +192,7 @@ class OpBuilder:
         except (BuildFailed, OpUnavailable) as error:
             if policy == "native" or not self.op:
                 raise
-            if self._is_native():
+            if self.has_sources():
                 self._warn_once(error)
         return self._keep(None)
 
@@ -271,9 +272,25 @@ class CUDAOpBuilder(OpBuilder):
 
 
 class SYCLOpBuilder(OpBuilder):
-    """A kind: SYCL kernels that are compiled at run time for the devices of ``xpu``."""
+    """A kind: SYCL kernels, kept as text in a small C++ library, for the devices of ``xpu``.
+
+    libsycl compiles them on first use; headers and libsycl are those that torch's XPU wheels bring.
+    """
 
     backend = "xpu"
+
+    def recipe(self) -> Recipe:
+        """Return what is to be built; raises `OpUnavailable` where there is no SYCL runtime."""
+        from accel.jit.sycl import with_sycl
+
+        return with_sycl(super().recipe())
+
+    def jit_load(self, verbose: bool = False) -> Any:
+        """Return the native op; raises what `load` raises under native."""
+        from accel.jit.sycl import load_sycl
+
+        load_sycl()
+        return super().jit_load(verbose)
 
 
 class ReferenceOpBuilder(OpBuilder):

@@ -20,7 +20,7 @@ LAYERS = (
     ("registry",),
     ("current",),
     ("optim", "report", "testing", "deepspeed"),
-    ("cli", "__main__"),
+    ("cli", "cli_engine", "__main__"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MODULE_LINES = 320

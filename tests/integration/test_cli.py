@@ -1,0 +1,116 @@
+"""The ``accel`` command as a person runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.usefixtures("on_cpu")
+
+
+@pytest.fixture
+def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATOR", "cpu")
+
+
+def accel(*arguments: str, code: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "accel", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "140"},
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def data(*arguments: str) -> Any:
+    return json.loads(accel(*arguments, "--json"))
+
+
+def test_without_a_command_it_reports() -> None:
+    said = accel()
+    assert "accelerator: cpu (ACCELERATOR=cpu)" in said
+    assert "FusedAdam" in said
+    assert "was built without" in said
+
+
+def test_the_report_as_json_holds_every_verdict_with_its_reason() -> None:
+    facts = data("report")
+    assert facts["accelerator"]["name"] == "cpu"
+    backends = {row["name"]: row for row in facts["backends"]}
+    assert backends["cpu"]["accepted"] and not backends["xpu"]["accepted"]
+    assert all(row["reason"] for row in backends.values())
+    for row in facts["ops"]:
+        assert {"cpu", "cuda", "xpu", "hpu"} <= row["backends"].keys()
+        for verdict in row["backends"].values():
+            assert verdict["rung"] in {"prebuilt", "jit", "portable", "reference", "none"}
+            assert verdict["reason"]
+
+
+def test_an_unusable_choice_is_reported_not_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATOR", "xpu")
+    said = accel()
+    assert "accelerator: none (ACCELERATOR=xpu, but" in said
+
+
+def test_explain_shows_rungs_plan_and_digest(cache_dir: Path) -> None:
+    said = accel("explain", "fused_adam")
+    for word in ("prebuilt", "jit", "portable", "reference", "Plan", "Digest", str(cache_dir)):
+        assert word in said
+    facts = data("explain", "FusedAdamBuilder")
+    assert [row["rung"] for row in facts["rungs"]] == ["prebuilt", "jit", "portable", "reference"]
+    assert facts["digest"] in accel("explain", "cpu_adam")
+
+
+def test_an_error_is_one_paragraph() -> None:
+    said = accel("explain", "fused_adma", code=1)
+    assert "Did you mean 'FusedAdamBuilder'?" in said
+    assert "Traceback" not in said
+    assert "Accepted: cpu" in accel("explain", "fused_adam", "--accelerator", "gpu", code=1)
+
+
+def test_built_ahead_it_is_found_without_a_compiler(
+    cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    assert "0 failed" in accel("build", "all", "--accelerator", "cpu", "--out", str(out))
+    moved = tmp_path / "moved here"
+    out.rename(moved)
+    monkeypatch.setenv("ACCEL_PREBUILT_DIR", str(moved))
+    monkeypatch.setenv("CXX", "/bin/false")
+    monkeypatch.setenv("ACCEL_CACHE_DIR", str(tmp_path / "empty"))
+    for row in data("report")["ops"]:
+        if row["backends"]["cpu"]["rung"] != "reference":
+            assert row["backends"]["cpu"]["rung"] == "prebuilt", row
+
+
+def test_a_build_that_fails_is_told_at_the_end_and_in_the_exit_code(
+    cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "/bin/false")
+    said = accel("build", "fused_adam", "--out", str(tmp_path / "out"), code=1)
+    assert "0 built, 1 failed" in said
+    assert "/bin/false" in said
+
+
+def test_the_cache_can_be_looked_after(cache_dir: Path, tmp_path: Path) -> None:
+    accel("build", "fused_adam", "--out", str(tmp_path / "out"))
+    assert accel("cache", "path").strip() == str(cache_dir)
+    (row,) = data("cache", "ls")
+    assert row["name"] == "adam" and row["size"] > 10_000 and row["trouble"] == ""
+    assert "in use" in accel("cache", "ls")
+    assert accel("cache", "verify").startswith("sound")
+    library = Path(row["folder"]) / "adam.so"
+    library.write_bytes(library.read_bytes()[:-1])
+    assert "broken" in accel("cache", "verify", code=1)
+    assert "would remove" in accel("cache", "prune", "--max-size", "0", "--dry-run")
+    assert library.exists()
+    accel("cache", "prune", "--max-size", "0")
+    assert data("cache", "ls") == []
