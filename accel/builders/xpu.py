@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from accel.builders.base import ReferenceOpBuilder
+from accel.builders.base import SYCLOpBuilder
 from accel.builders.cpu import CPUAdamBuilder as CPUAdamBuilder
 
 
-class FusedAdamBuilder(ReferenceOpBuilder):
+class FusedAdamBuilder(SYCLOpBuilder):
     """Adam and AdamW over lists of tensors, in one call."""
 
     NAME = "fused_adam"
     BUILD_VAR = "ACCEL_BUILD_FUSED_ADAM"
-    backend = "xpu"
     op = "accel.ops.adam:FusedAdam"
+    artifact = "adam"
+    native_sources = ("xpu/adam.cpp",)

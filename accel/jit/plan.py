@@ -99,7 +99,7 @@ class Plan:
         """The steps: one for each source, then the link."""
         recipe = self.recipe
         folders = [f"-I{os.path.abspath(folder)}" for folder in recipe.include_dirs]  # noqa: PTH100
-        for folder in recipe.system_include_dirs:
+        for folder in (*recipe.system_include_dirs, *recipe.release_include_dirs):
             folders += ["-isystem", os.path.abspath(folder)]  # noqa: PTH100
         report = "-MD" if recipe.system_include_dirs else "-MMD"
         steps = []
@@ -200,5 +200,6 @@ def _paths(recipe: Recipe) -> tuple[Path, ...]:
         *recipe.sources,
         *recipe.include_dirs,
         *recipe.system_include_dirs,
+        *recipe.release_include_dirs,
         *recipe.library_dirs,
     )

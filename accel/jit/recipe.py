@@ -35,6 +35,8 @@ class Recipe:
         openmp: whether the sources use OpenMP.
         system_include_dirs: folders of headers that others install (torch's, Python's); what is
             included from them is taken from the compiler's report instead.
+        release_include_dirs: folders of headers that a release named in `identity` fixes (SYCL's);
+            they are not looked at.
         library_dirs: folders of libraries to link with.
         host_flags: flags for the C++ sources of a CUDA library beyond the engine's own.
         extension: whether the library is a Python extension or registers with torch; such a one
@@ -54,6 +56,7 @@ class Recipe:
     language: Literal["c++", "cuda"] = "c++"
     openmp: bool = False
     system_include_dirs: tuple[Path, ...] = ()
+    release_include_dirs: tuple[Path, ...] = ()
     library_dirs: tuple[Path, ...] = ()
     host_flags: tuple[str, ...] = ()
     extension: bool = False

@@ -6,6 +6,8 @@ import platform
 from collections.abc import Iterator
 
 import pytest
+from sycl_device import SyclDevice
+from sycl_device import missing as sycl_device_missing
 
 from accel.builders import cpu
 from accel.ops import abi
@@ -22,6 +24,16 @@ def fused_adam(session_cache: object) -> FusedAdam:
 def cpu_adam(session_cache: object) -> CPUAdam:
     op: CPUAdam = cpu.CPUAdamBuilder().jit_load()
     return op
+
+
+@pytest.fixture(scope="session")
+def sycl_device(session_cache: object) -> Iterator[SyclDevice]:
+    """The SYCL CPU device; skips where the packages of the extra ``xpu-test`` are absent."""
+    reason = sycl_device_missing()
+    if reason:
+        pytest.skip(reason)
+    with pytest.MonkeyPatch.context() as patch:
+        yield SyclDevice(patch)
 
 
 LEVELS = ("baseline", "neon") if platform.machine() == "aarch64" else abi.SIMD_LEVELS[:3]

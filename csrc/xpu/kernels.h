@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+// Kernels kept as text: libsycl compiles them for a queue's device on first use, so that nobody
+// needs a SYCL compiler. Included once per library; also defines what every library exports.
+#pragma once
+
+#include <sycl/kernel_bundle.hpp>
+#include <sycl/queue.hpp>
+#include <sycl/version.hpp>
+
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "accel/abi.h"
+
+// Defines types on the host, and `name`, the same definitions as text for the kernels: what a launch
+// hands over has one layout on both sides. A kernel's parameters are 64-bit addresses and numbers.
+#define ACCEL_ON_BOTH(name, ...) \
+  __VA_ARGS__;                   \
+  static constexpr char name[] = #__VA_ARGS__ ";\n"
+
+namespace accel {
+
+static constexpr char kElements[] =
+#include "elements.sycl"
+    ;
+
+ACCEL_ON_BOTH(kGrid, enum Grid : int32_t {
+  kGroup = 256,   // work-items of a group
+  kVector = 4,    // elements of one access, where every tensor is aligned to 16 bytes
+  kChunk = 4096,  // elements of one group
+  kBatch = 8      // tensors of one launch
+});
+
+// Groups of one tensor: with kBatch tensors, work-items stay below the 2^31 that kernels can count.
+constexpr int64_t kMostGroups = 1 << 19;
+// What Intel's GPUs take as the parameters of a kernel.
+constexpr size_t kParameterBytes = 2048;
+
+inline uint64_t address(const void *pointer) { return reinterpret_cast<uintptr_t>(pointer); }
+
+inline bool is_dtype(int32_t dtype) { return dtype >= ACCEL_FLOAT32 && dtype <= ACCEL_FLOAT16; }
+
+// Why the last call of this thread ended in ACCEL_DEVICE_ERROR.
+inline std::string &last_error() {
+  thread_local std::string text;
+  return text;
+}
+
+// One source with its kernels, built once for each context and device. Never destroyed: libsycl may
+// be gone by then.
+class Program {
+ public:
+  Program(std::string source, std::vector<std::string> names)
+      : source_(std::move(source)), names_(std::move(names)) {}
+
+  // The kernels in the order of their names. Throws sycl::exception with the compiler's output.
+  const std::vector<sycl::kernel> &kernels_for(const sycl::queue &queue) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const sycl::context context = queue.get_context();
+    const sycl::device device = queue.get_device();
+    for (const auto &built : built_)
+      if (built->context == context && built->device == device) return built->kernels;
+    built_.push_back(std::make_unique<Built>(build(context, device)));
+    return built_.back()->kernels;
+  }
+
+ private:
+  struct Built {
+    sycl::context context;
+    sycl::device device;
+    std::vector<sycl::kernel> kernels;
+  };
+
+  Built build(const sycl::context &context, const sycl::device &device) const {
+    namespace syclex = sycl::ext::oneapi::experimental;
+    auto bundle =
+        syclex::create_kernel_bundle_from_source(context, syclex::source_language::sycl, source_);
+    std::vector<std::string> options = {"-fno-fast-math"};
+    // libsycl.so.8 links device libraries that its wheel does not have, and nothing here calls.
+    if (__LIBSYCL_MAJOR_VERSION < 9) options.push_back("-fno-sycl-device-lib=all");
+    auto executable = syclex::build(bundle, std::vector<sycl::device>{device},
+                                          syclex::properties{syclex::build_options{options}});
+    Built built{context, device, {}};
+    for (const std::string &name : names_) built.kernels.push_back(executable.ext_oneapi_get_kernel(name));
+    return built;
+  }
+
+  const std::string source_;
+  const std::vector<std::string> names_;
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Built>> built_;
+};
+
+template <class Table>
+void launch(sycl::queue &queue, const sycl::kernel &kernel, uint32_t groups, const Table &table) {
+  static_assert(sizeof(Table) <= kParameterBytes, "the table does not fit into a kernel's parameters");
+  queue.submit([&](sycl::handler &handler) {
+    handler.set_args(table);
+    handler.parallel_for(sycl::nd_range<1>(size_t{groups} * kGroup, kGroup), kernel);
+  });
+}
+
+// Fills launches of kBatch tensors with the non-empty ones among `count`: `place(slot, i)` fills in
+// where tensor i lies, and `flush(groups)` launches.
+template <class Table, class Place, class Flush>
+void for_launches(Table &table, const int64_t *numels, int64_t count, const Place &place,
+                  const Flush &flush) {
+  uint32_t groups = 0;
+  const auto empty = [&] {
+    groups = table.count = 0;
+    for (auto &slot : table.tensors) slot.first_group = UINT32_MAX;
+  };
+  empty();
+  for (int64_t i = 0; i < count; ++i) {
+    if (numels[i] == 0) continue;
+    auto &slot = table.tensors[table.count++];
+    slot.numel = numels[i];
+    slot.index = static_cast<uint32_t>(i);
+    slot.first_group = groups;
+    slot.chunk = kChunk;
+    while ((numels[i] - 1) / slot.chunk >= kMostGroups) slot.chunk *= 2;
+    groups += static_cast<uint32_t>((numels[i] - 1) / slot.chunk + 1);
+    place(slot, i);
+    if (table.count < kBatch) continue;
+    flush(groups);
+    empty();
+  }
+  if (table.count) flush(groups);
+}
+
+// Runs `body(queue)` on torch's queue and turns exceptions into an accel_status.
+template <class Body>
+int32_t guarded(void *stream, const Body &body) {
+  if (!stream) return ACCEL_BAD_ARGUMENT;
+  sycl::queue &queue = *static_cast<sycl::queue *>(stream);
+  try {
+    // Launches and what torch does before and after them are ordered by the queue alone.
+    if (!queue.is_in_order()) return ACCEL_UNSUPPORTED;
+    body(queue);
+    return ACCEL_OK;
+  } catch (const std::bad_alloc &) {
+    return ACCEL_NO_MEMORY;
+  } catch (const sycl::exception &error) {
+    last_error() = error.what();
+    return ACCEL_DEVICE_ERROR + error.code().value();
+  } catch (const std::exception &error) {
+    last_error() = error.what();
+    return ACCEL_DEVICE_ERROR;
+  }
+}
+
+}  // namespace accel
+
+int32_t accel_abi_version(void) { return ACCEL_ABI_VERSION; }
+
+const char *accel_status_text(int32_t status) {
+  switch (status) {
+    case ACCEL_OK: return "no error";
+    case ACCEL_BAD_STRUCT: return "the argument struct has another size than this library's";
+    case ACCEL_BAD_ARGUMENT: return "a null pointer, a negative count, or an unknown code or flag";
+    case ACCEL_BAD_DTYPE: return "no kernel for this combination of element types";
+    case ACCEL_UNSUPPORTED: return "not available in this library, or on a queue that is out of order";
+    case ACCEL_NO_MEMORY: return "out of host memory";
+    default: break;
+  }
+  return status >= ACCEL_DEVICE_ERROR ? accel::last_error().c_str() : "unknown status";
+}
