@@ -126,7 +126,8 @@ def _wrong_machine(manifest: Mapping[str, Any]) -> str | None:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isascii() and part.isdigit())
+    parts = version.split(".")[:4]
+    return tuple(int(part[:9]) for part in parts if part.isascii() and part.isdigit())
 
 
 def header_mark(path: Path) -> list[Any]:

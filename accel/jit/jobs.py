@@ -9,6 +9,10 @@ from pathlib import Path
 from accel import environment
 
 _PIDS_PER_JOB = 8
+_MEMORY = (
+    ("memory.max", "memory.current"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+)
 
 
 def job_count(steps: int, bytes_per_job: int, *, proc: Path = Path("/proc")) -> int:
@@ -27,8 +31,9 @@ def job_count(steps: int, bytes_per_job: int, *, proc: Path = Path("/proc")) -> 
     for cgroup in _cgroups(proc):
         limits += _cpu_limit(cgroup)
         limits += [left // _PIDS_PER_JOB for left in _left(cgroup, "pids.max", "pids.current")]
-        memory += _left(cgroup, "memory.max", "memory.current")
-        memory += _left(cgroup, "memory.limit_in_bytes", "memory.usage_in_bytes")
+        cached = _reclaimable(cgroup)
+        for names in _MEMORY:
+            memory += [left + cached for left in _left(cgroup, *names)]
     limits += [left // bytes_per_job for left in memory]
     return max(1, min(limits))
 
@@ -89,13 +94,20 @@ def _cpu_limit(cgroup: Path) -> list[int]:
 
 def _left(cgroup: Path, limit: str, used: str) -> list[int]:
     most, now = _text(cgroup / limit).strip(), _text(cgroup / used).strip()
-    return [max(0, int(most) - int(now))] if most.isdigit() and now.isdigit() else []
+    return [int(most) - int(now)] if most.isdigit() and now.isdigit() else []
+
+
+def _reclaimable(cgroup: Path) -> int:
+    """Return the bytes of cached files that the kernel gives back when asked for memory."""
+    facts = dict(line.split(" ", 1) for line in _text(cgroup / "memory.stat").splitlines() if line)
+    text = facts.get("inactive_file", facts.get("total_inactive_file", "0"))
+    return int(text) if text.isdigit() else 0
 
 
 def _available_memory(proc: Path) -> list[int]:
     for line in _text(proc / "meminfo").splitlines():
         name, _, rest = line.partition(":")
-        if name == "MemAvailable":
+        if name == "MemAvailable" and rest.split()[0].isdigit():
             return [int(rest.split()[0]) * 1024]
     return []
 

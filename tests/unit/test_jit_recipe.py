@@ -1,0 +1,156 @@
+"""Recipes, their fit, and manifests that anybody could have written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from accel import jit
+from accel.jit.artifact import Artifact, read_manifest, verify
+from accel.jit.files import sha256
+from accel.jit.recipe import take_fit
+from accel.probe import Rejected
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> jit.Recipe:
+    source = tmp_path / "op.cpp"
+    source.write_text('#include "op.h"\n')
+    (tmp_path / "op.h").write_text("int x;\n")
+    return jit.Recipe("op", "cpu", (source,), (tmp_path,))
+
+
+def test_public_names_match() -> None:
+    assert sorted(jit.__all__) == dir(jit)
+    for name in jit.__all__:
+        assert getattr(jit, name).__doc__
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = jit.nothing
+
+
+def test_a_recipe_is_a_value(recipe: jit.Recipe) -> None:
+    assert recipe == replace(recipe)
+    assert hash(recipe) == hash(replace(recipe))
+    with pytest.raises(AttributeError):
+        recipe.name = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../a", "a/b", "a\n", "ü", "x" * 65, "a-b", "a.b"])
+def test_names_stay_inside_the_cache(recipe: jit.Recipe, name: str) -> None:
+    with pytest.raises(ValueError, match="letters, digits and underscores"):
+        replace(recipe, name=name)
+    with pytest.raises(ValueError, match="letters, digits and underscores"):
+        replace(recipe, backend=name)
+
+
+def test_a_recipe_needs_a_source(recipe: jit.Recipe) -> None:
+    with pytest.raises(ValueError, match="no source"):
+        replace(recipe, sources=())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "other"},
+        {"backend": "cuda"},
+        {"language": "cuda"},
+        {"abi": 2},
+        {"openmp": True},
+        {"targets": ("avx2",)},
+        {"compile_flags": ("-DX",)},
+        {"link_flags": ("-lm",)},
+        {"identity": (("torch", "2.13"),)},
+        {"extension": True},
+    ],
+)
+def test_what_is_declared_is_part_of_the_fit(recipe: jit.Recipe, change: dict[str, object]) -> None:
+    assert replace(recipe, **change).fit != recipe.fit  # type: ignore[arg-type]
+
+
+def test_targets_are_no_part_of_the_base(recipe: jit.Recipe) -> None:
+    assert take_fit(replace(recipe, targets=("avx2",))).base == take_fit(recipe).base
+
+
+def test_the_fit_reads_no_cache(recipe: jit.Recipe, tmp_path: Path) -> None:
+    before = recipe.fit
+    (tmp_path / "op.h").write_text("int y;\n")
+    assert recipe.fit != before
+
+
+def test_a_missing_source_is_no_exception_where_none_is_allowed(
+    recipe: jit.Recipe, cache_dir: Path
+) -> None:
+    recipe.sources[0].unlink()
+    assert isinstance(jit.make_plan(recipe), Rejected)
+    for _, probe in jit.availability(recipe):
+        assert isinstance(probe, Rejected)
+        assert "op.cpp" in probe.reason
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+SOUND = {
+    "engine": "1",
+    "name": "op",
+    "backend": "cpu",
+    "fit": "f",
+    "base": "b",
+    "digest": "0" * 32,
+    "sha256": "s",
+    "glibc": "2.1",
+    "size": 3,
+    "extension": False,
+    "targets": [],
+    "user_flags": [],
+    "ingredients": {"x": "y"},
+    "headers": {},
+}
+
+
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    changes=st.dictionaries(st.sampled_from(sorted(SOUND)), json_values, max_size=3),
+    gone=st.sets(st.sampled_from(sorted(SOUND)), max_size=2),
+)
+def test_no_manifest_raises(tmp_path: Path, changes: dict[str, object], gone: set[str]) -> None:
+    folder = tmp_path / f"op-{'0' * 32}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    data = {key: value for key, value in (SOUND | changes).items() if key not in gone}
+    (folder / "manifest.json").write_text(json.dumps(data))
+    (folder / "op.so").write_bytes(b"abc")
+    assert isinstance(verify(folder, "op"), Artifact | Rejected)
+    manifest = read_manifest(folder)
+    assert isinstance(manifest, Rejected) or manifest["name"] == "op"
+
+
+@pytest.mark.parametrize("glibc", ["9" * 5000, "2." * 5000, "²", "", "2.x", "-1"])
+def test_no_version_raises(tmp_path: Path, glibc: str) -> None:
+    folder = tmp_path / f"op-{'0' * 32}"
+    folder.mkdir(mode=0o700)
+    (folder / "op.so").write_bytes(b"abc")
+    sound = SOUND | {"sha256": sha256(b"abc"), "glibc": glibc}
+    (folder / "manifest.json").write_text(json.dumps(sound))
+    assert isinstance(verify(folder, "op"), Rejected) == (glibc == "9" * 5000)
+
+
+@settings(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.binary(max_size=64))
+def test_no_bytes_raise(tmp_path: Path, data: bytes) -> None:
+    folder = tmp_path / f"op-{'0' * 32}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    (folder / "manifest.json").write_bytes(data)
+    assert isinstance(verify(folder, "op"), Rejected)
