@@ -10,14 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from accel.testing.accelerator import AcceleratorConformance as AcceleratorConformance
+    from accel.testing.ops import OpConformance as OpConformance
+    from accel.testing.ops import replay as replay
     from accel.testing.runner import Outcome as Outcome
     from accel.testing.runner import Report as Report
     from accel.testing.runner import run as run
+    from accel.testing.spec import BadCall as BadCall
+    from accel.testing.spec import OpSpec as OpSpec
 
 _HOMES = {
     "AcceleratorConformance": "accel.testing.accelerator",
+    "BadCall": "accel.testing.spec",
+    "OpConformance": "accel.testing.ops",
+    "OpSpec": "accel.testing.spec",
     "Outcome": "accel.testing.runner",
     "Report": "accel.testing.runner",
+    "replay": "accel.testing.ops",
     "run": "accel.testing.runner",
 }
 

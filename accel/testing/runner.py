@@ -15,6 +15,7 @@ from unittest import SkipTest
 from accel.base import Accelerator
 from accel.testing.accelerator import AcceleratorConformance
 from accel.testing.kit import Conformance, Undeclared
+from accel.testing.ops import OpConformance
 
 Verdict = Literal["passed", "failed", "skipped", "undeclared"]
 
@@ -72,7 +73,7 @@ def run(
     accelerator: str | type[Accelerator],
     *,
     tests: Iterable[str] | None = None,
-    suites: Iterable[type[Conformance]] = (AcceleratorConformance,),
+    suites: Iterable[type[Conformance]] = (AcceleratorConformance, OpConformance),
 ) -> Report:
     """Run the conformance tests on an accelerator.
 
@@ -86,7 +87,7 @@ def run(
         ImportError, AttributeError: there is no such module or class.
         TypeError: it is no subclass of `Accelerator`.
     """
-    chosen = _resolve(accelerator)
+    chosen = resolve(accelerator)
     wanted = None if tests is None else set(tests)
     outcomes: list[Outcome] = []
     for suite in suites:
@@ -100,7 +101,8 @@ def run(
     return Report(f"{chosen.__module__}:{chosen.__qualname__}", tuple(outcomes))
 
 
-def _resolve(accelerator: str | type[Accelerator]) -> type[Accelerator]:
+def resolve(accelerator: str | type[Accelerator]) -> type[Accelerator]:
+    """Return the class that is given or named; raises what `run` raises."""
     found: Any = accelerator
     if isinstance(accelerator, str):
         module, colon, qualname = accelerator.partition(":")

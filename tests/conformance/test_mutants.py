@@ -3,11 +3,16 @@
 import pytest
 import torch
 from mutants import MUTANTS
+from op_mutants import OP_MUTANTS
 from stranger import StrangerAccelerator
 
-from accel.testing import AcceleratorConformance, run
+from accel.testing import AcceleratorConformance, OpConformance, replay, run
 
+OP_KIT = {name for name in dir(OpConformance) if name.startswith("test_")}
 KIT = sorted(name for name in dir(AcceleratorConformance) if name.startswith("test_"))
+
+
+ALL = {**MUTANTS, **OP_MUTANTS}
 
 
 @pytest.fixture(autouse=True)
@@ -24,9 +29,9 @@ def leave_no_trace(monkeypatch):
     tools._open.closers.clear()
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
+@pytest.mark.parametrize("mutant", ALL, ids=lambda mutant: mutant.__name__)
 def test_a_mutant_is_caught_by_the_tests_named_for_it(mutant):
-    report = run(mutant, tests=MUTANTS[mutant])
+    report = run(mutant, tests=ALL[mutant])
     missed = [one.test for one in report.outcomes if one.verdict != "failed"]
     assert not missed, report
 
@@ -45,15 +50,16 @@ def test_an_import_that_prints_is_caught(monkeypatch):
 def test_every_test_of_the_kit_can_fail():
     named = {test for tests in [*MUTANTS.values(), *NOISY.values()] for test in tests}
     assert named == set(KIT)
-    assert len(MUTANTS) >= 30
+    assert {test for tests in OP_MUTANTS.values() for test in tests} == OP_KIT
+    assert len(ALL) >= 30
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
+@pytest.mark.parametrize("mutant", ALL, ids=lambda mutant: mutant.__name__)
 def test_the_whole_kit_against_a_mutant(mutant):
     report = run(mutant)
     failed = {one.test for one in report.outcomes if one.verdict == "failed"}
-    assert failed >= set(MUTANTS[mutant])
+    assert failed >= set(ALL[mutant])
     assert not report.ok
 
 
@@ -97,3 +103,14 @@ def test_a_suite_without_an_accelerator_is_told():
 
     with pytest.raises(TypeError, match=r"TestNobody\.accelerator"):
         TestNobody().setup_method()
+
+
+def test_a_failing_case_is_repeated_by_its_line():
+    wrong = next(one for one in OP_MUTANTS if one.__name__ == "AlwaysAdamW")
+    reason = run(wrong, tests=["test_results"]).outcomes[0].reason
+    line = next(one for one in reason.splitlines() if "replay(" in one)
+    case = eval(line.partition("'fused_adam', ")[2].rstrip().removesuffix(")"))
+    with pytest.raises(AssertionError, match="off by more than"):
+        replay(wrong, "fused_adam", case)
+    replay("accel.cpu:CPUAccelerator", "fused_adam", case)
+    replay("accel.cpu:CPUAccelerator", "fused_adam", case, reference=True)

@@ -1,0 +1,210 @@
+"""Adam and AdamW, by the formulas of Kingma and Ba (2015) and Loshchilov and Hutter (2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from accel.testing.spec import BadCall, Case, Lists, OpSpec
+
+_SHAPES: tuple[tuple[tuple[int, ...], ...], ...] = (
+    ((7, 5), (), (1,), (0,), (33,)),
+    ((1025,),),
+    ((0,),),
+    ((3, 1, 17), (64, 64)),
+)
+_NUMBERS: tuple[dict[str, float], ...] = (
+    {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.01, "step": 1},
+    {"lr": 0.5, "beta1": 0.0, "beta2": 0.0, "eps": 1e-3, "weight_decay": 0.3, "step": 7},
+    {"lr": 1e-2, "beta1": 0.95, "beta2": 0.98, "eps": 1e-6, "weight_decay": 0.0, "step": 4000},
+    {"lr": 0.0, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.1, "step": 2},
+)
+_DTYPES = ("float32", "bfloat16", "float16")
+
+
+def _adam_cases() -> Iterable[dict[str, Any]]:
+    """Every shape with every dtype and mode, the numbers taken in turn."""
+    combinations = product(_SHAPES, _DTYPES, (0, 1), (True, False))
+    for turn, (shapes, dtype, mode, corrected) in enumerate(combinations):
+        numbers = _NUMBERS[turn % len(_NUMBERS)]
+        states = "float32" if turn % 3 == 1 else dtype
+        yield {
+            "shapes": shapes,
+            "dtypes": {"params": dtype, "grads": dtype, "exp_avgs": states, "exp_avg_sqs": states},
+            "mode": mode,
+            "bias_correction": corrected,
+            "seed": turn,
+            **numbers,
+        }
+
+
+def _adam_given(case: Case, generator: torch.Generator) -> Lists:
+    def normal(shape: tuple[int, ...], size: float) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64) * size
+
+    shapes = case["shapes"]
+    return {
+        "params": [normal(shape, 1.0) for shape in shapes],
+        "grads": [normal(shape, 0.5) for shape in shapes],
+        "exp_avgs": [normal(shape, 0.1) for shape in shapes],
+        "exp_avg_sqs": [normal(shape, 0.1).square() + 1e-3 for shape in shapes],
+    }
+
+
+def _corrections(case: Case) -> tuple[float, float]:
+    """Return what the moments are divided by, for their start at zero."""
+    if not case["bias_correction"]:
+        return 1.0, 1.0
+    return 1 - case["beta1"] ** case["step"], 1 - case["beta2"] ** case["step"]
+
+
+def _adam_expected(case: Case, given: Lists) -> Lists:
+    beta1, beta2, lr = case["beta1"], case["beta2"], case["lr"]
+    first, second = _corrections(case)
+    found: Lists = {"params": [], "exp_avgs": [], "exp_avg_sqs": []}
+    for param, grad, old_mean, old_square in zip(*given.values(), strict=True):
+        gradient = grad + case["weight_decay"] * param if case["mode"] == 0 else grad
+        mean = beta1 * old_mean + (1 - beta1) * gradient
+        square = beta2 * old_square + (1 - beta2) * gradient.square()
+        update = (mean / first) / ((square / second).sqrt() + case["eps"])
+        if case["mode"] == 1:
+            update = update + case["weight_decay"] * param
+        found["params"].append(param - lr * update)
+        found["exp_avgs"].append(mean)
+        found["exp_avg_sqs"].append(square)
+    return found
+
+
+def _adam_scale(case: Case, given: Lists, expected: Lists, name: str, at: int) -> Tensor:
+    """Return the sum of what is added up, without its signs, so that cancelling costs no bits."""
+    beta1, beta2, decay = case["beta1"], case["beta2"], case["weight_decay"]
+    param, grad, mean, square = (given[one][at].abs() for one in given)
+    gradient = grad + decay * param if case["mode"] == 0 else grad
+    means = beta1 * mean + (1 - beta1) * gradient
+    squares = beta2 * square + (1 - beta2) * gradient.square()
+    if name != "params":
+        moments: dict[str, Tensor] = {"exp_avgs": means, "exp_avg_sqs": squares}
+        return moments[name]
+    first, second = _corrections(case)
+    exact = expected["exp_avg_sqs"][at]
+    root = (exact / second).sqrt() + case["eps"]
+    uncertain = 1 + squares / exact.clamp_min(torch.finfo(torch.float32).tiny)
+    step: Tensor = means / first / root * uncertain + decay * param
+    whole: Tensor = param + step * case["lr"]
+    return whole
+
+
+def _set(name: str, value: Any) -> Any:
+    def change(case: dict[str, Any], tensors: Lists) -> None:
+        case[name] = value
+
+    return change
+
+
+def _other_shape(case: dict[str, Any], tensors: Lists) -> None:
+    tensors["grads"][0] = tensors["grads"][0].reshape(-1)[:-1].clone()
+
+
+def _same_memory(case: dict[str, Any], tensors: Lists) -> None:
+    tensors["exp_avgs"][0] = tensors["exp_avg_sqs"][0]
+
+
+def _whole_numbers(case: dict[str, Any], tensors: Lists) -> None:
+    tensors["exp_avgs"][0] = tensors["exp_avgs"][0].long()
+
+
+_BAD = (
+    BadCall("a negative lr", "lr", _set("lr", -1.0)),
+    BadCall("beta1 = 1", "beta1", _set("beta1", 1.0)),
+    BadCall("a negative beta2", "beta2", _set("beta2", -0.1)),
+    BadCall("a negative eps", "eps", _set("eps", -1e-8)),
+    BadCall("a NaN weight decay", "weight_decay", _set("weight_decay", float("nan"))),
+    BadCall("step 0", "step", _set("step", 0)),
+    BadCall("a gradient of another shape", "grad", _other_shape),
+    BadCall("moments that share memory", "exp_avg", _same_memory),
+    BadCall("a moment of whole numbers", "exp_avg", _whole_numbers),
+)
+
+
+class _AdamSpec(OpSpec):
+    """What both surfaces share."""
+
+    written = ("params", "exp_avgs", "exp_avg_sqs")
+
+    def given(self, case: Case, generator: torch.Generator) -> Lists:
+        """Return parameters, gradients and moments of ordinary sizes."""
+        return _adam_given(case, generator)
+
+    def expected(self, case: Case, given: Lists) -> Lists:
+        """Return parameters and moments after the step."""
+        return _adam_expected(case, given)
+
+    def scale(self, case: Case, given: Lists, expected: Lists, name: str, at: int) -> Tensor:
+        """Count the rounding of moments that are kept in fewer bits than the parameter."""
+        size = _adam_scale(case, given, expected, name, at)
+        kept, states = (
+            torch.finfo(getattr(torch, case["dtypes"][one])).eps for one in (name, "exp_avgs")
+        )
+        return size * max(1.0, states / kept)
+
+    def bad(self) -> Iterable[BadCall]:
+        """Return wrong numbers, shapes, dtypes and memory."""
+        return _BAD
+
+
+class FusedAdamSpec(_AdamSpec):
+    """``multi_tensor_adam``."""
+
+    op = "fused_adam"
+
+    def cases(self) -> Iterable[Case]:
+        """Return lists of every kind of shape, in every dtype and mode."""
+        return _adam_cases()
+
+    def call(self, op: Any, case: Case, tensors: Lists) -> None:
+        """Step all tensors in one call."""
+        order = ("grads", "params", "exp_avgs", "exp_avg_sqs")
+        op.multi_tensor_adam(
+            1024,
+            None,
+            [tensors[name] for name in order],
+            case["lr"],
+            case["beta1"],
+            case["beta2"],
+            case["eps"],
+            int(case["step"]),
+            case["mode"],
+            case["bias_correction"],
+            case["weight_decay"],
+        )
+
+
+class CPUAdamSpec(_AdamSpec):
+    """``create_adam``, ``adam_update`` and ``destroy_adam``."""
+
+    op = "cpu_adam"
+    on_host = True
+
+    def cases(self) -> Iterable[Case]:
+        """Return the cases of one tensor."""
+        return [case for case in _adam_cases() if len(case["shapes"]) == 1]
+
+    def call(self, op: Any, case: Case, tensors: Lists) -> None:
+        """Step one tensor with an optimizer made for it."""
+        numbers = [case[name] for name in ("lr", "beta1", "beta2", "eps", "weight_decay")]
+        fixed = (1e-3, 0.9, 0.999, 1e-8, 0.0, case["mode"] == 1, False)
+        op.create_adam(4711, *fixed)
+        try:
+            op.adam_update(
+                4711,
+                int(case["step"]),
+                *numbers,
+                case["bias_correction"],
+                *(tensors[name][0] for name in ("params", "grads", "exp_avgs", "exp_avg_sqs")),
+            )
+        finally:
+            op.destroy_adam(4711)

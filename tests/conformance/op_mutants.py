@@ -1,0 +1,173 @@
+"""Ops with one defect each, as extensions really had them, and what catches them."""
+
+import torch
+
+from accel.builders.base import ReferenceOpBuilder
+from accel.cpu import CPUAccelerator
+from accel.ops.adam import FusedAdam
+
+OP_MUTANTS = {}
+_RESULTS = ("test_results", "test_results_of_the_reference")
+
+
+def caught_by(*tests):
+    """Note which tests of the kit must fail for the op; make an accelerator that has it."""
+
+    def note(op):
+        builder = type(
+            "FusedAdamBuilder",
+            (ReferenceOpBuilder,),
+            {"NAME": "fused_adam", "backend": "cpu", "op": f"op_mutants:{op.__name__}"},
+        )
+
+        def get_op_builder(self, class_name):
+            if class_name in {"FusedAdamBuilder", "fused_adam"}:
+                return builder
+            return CPUAccelerator.get_op_builder(self, class_name)
+
+        accelerator = type(op.__name__, (CPUAccelerator,), {"get_op_builder": get_op_builder})
+        OP_MUTANTS[accelerator] = tests
+        return op
+
+    return note
+
+
+class _Adam(FusedAdam):
+    """The right op, with its arguments in a dictionary for the mutants to change."""
+
+    names = ("lr", "beta1", "beta2", "epsilon", "step", "mode", "bias_correction", "weight_decay")
+
+    def multi_tensor_adam(self, chunk_size, noop_flag, tensor_lists, *numbers):
+        numbers = dict(zip(self.names, numbers, strict=False))
+        self.run(chunk_size, noop_flag, tensor_lists, numbers)
+
+    def run(self, chunk_size, noop_flag, tensor_lists, numbers):
+        super().multi_tensor_adam(chunk_size, noop_flag, tensor_lists, *numbers.values())
+
+
+@caught_by(*_RESULTS)
+class AlwaysAdamW(_Adam):
+    def run(self, chunk_size, noop_flag, tensor_lists, numbers):
+        super().run(chunk_size, noop_flag, tensor_lists, numbers | {"mode": 1})
+
+
+@caught_by(*_RESULTS)
+class NeverCorrectsBias(_Adam):
+    def run(self, chunk_size, noop_flag, tensor_lists, numbers):
+        super().run(chunk_size, noop_flag, tensor_lists, numbers | {"bias_correction": False})
+
+
+@caught_by(*_RESULTS)
+class ForgetsWeightDecay(_Adam):
+    def run(self, chunk_size, noop_flag, tensor_lists, numbers):
+        super().run(chunk_size, noop_flag, tensor_lists, numbers | {"weight_decay": 0.0})
+
+
+@caught_by(*_RESULTS)
+class SwapsTheBetas(_Adam):
+    def run(self, chunk_size, noop_flag, tensor_lists, numbers):
+        swapped = {"beta1": numbers["beta2"], "beta2": numbers["beta1"]}
+        super().run(chunk_size, noop_flag, tensor_lists, numbers | swapped)
+
+
+@caught_by(*_RESULTS)
+class ForgetsEpsilon(_Adam):
+    def run(self, chunk_size, noop_flag, tensor_lists, numbers):
+        super().run(chunk_size, noop_flag, tensor_lists, numbers | {"epsilon": 0.0})
+
+
+@caught_by(*_RESULTS)
+class CountsStepsFromZero(_Adam):
+    def run(self, chunk_size, noop_flag, tensor_lists, numbers):
+        super().run(chunk_size, noop_flag, tensor_lists, numbers | {"step": numbers["step"] + 1})
+
+
+@caught_by(*_RESULTS)
+class SkipsTheLastTensor(_Adam):
+    def run(self, chunk_size, noop_flag, tensor_lists, numbers):
+        fewer = [listed[:-1] if len(listed) > 1 else listed for listed in tensor_lists]
+        super().run(chunk_size, noop_flag, fewer, numbers)
+
+
+@caught_by(*_RESULTS)
+class LosesTheTail(_Adam):
+    """A vector loop without its remainder."""
+
+    def run(self, chunk_size, noop_flag, tensor_lists, numbers):
+        kept = [[one.detach().clone() for one in listed] for listed in tensor_lists]
+        super().run(chunk_size, noop_flag, tensor_lists, numbers)
+        for listed, before in zip(tensor_lists, kept, strict=True):
+            for one, old in zip(listed, before, strict=True):
+                if one.dim() == 1 and one.numel() % 8:
+                    whole = one.numel() - one.numel() % 8
+                    one[whole:] = old[whole:]
+
+
+@caught_by(*_RESULTS)
+class ComputesInTheDtypeOfStates(_Adam):
+    """Moments rounded to bfloat16 on their way."""
+
+    def run(self, chunk_size, noop_flag, tensor_lists, numbers):
+        super().run(chunk_size, noop_flag, tensor_lists, numbers)
+        for one in tensor_lists[2]:
+            one.copy_(one.bfloat16())
+
+
+@caught_by("test_inputs_are_left_alone")
+class DecaysTheGradient(_Adam):
+    def run(self, chunk_size, noop_flag, tensor_lists, numbers):
+        super().run(chunk_size, noop_flag, tensor_lists, numbers)
+        for grad, param in zip(tensor_lists[0], tensor_lists[1], strict=True):
+            grad.add_(param, alpha=0.25)
+
+
+@caught_by("test_results_repeat")
+class RoundsAtRandom(_Adam):
+    def run(self, chunk_size, noop_flag, tensor_lists, numbers):
+        super().run(chunk_size, noop_flag, tensor_lists, numbers)
+        for one in tensor_lists[1]:
+            one.mul_(1 + (torch.rand_like(one) - 0.5) * 2 * torch.finfo(one.dtype).eps)
+
+
+@caught_by("test_layouts_are_right_or_refused")
+class UpdatesACopy(_Adam):
+    """``contiguous()`` makes a copy of strided memory, and the step is lost with it."""
+
+    def run(self, chunk_size, noop_flag, tensor_lists, numbers):
+        copies = [[one.contiguous() for one in listed] for listed in tensor_lists]
+        super().run(chunk_size, noop_flag, copies, numbers)
+
+
+@caught_by("test_bad_calls_are_refused")
+class TakesAnyNumber(_Adam):
+    def run(self, chunk_size, noop_flag, tensor_lists, numbers):
+        super().run(chunk_size, noop_flag, tensor_lists, numbers | {"lr": abs(numbers["lr"])})
+
+
+@caught_by("test_bad_calls_are_refused")
+class WritesBeforeItChecks(_Adam):
+    def run(self, chunk_size, noop_flag, tensor_lists, numbers):
+        if numbers["lr"] < 0:
+            tensor_lists[1][0].zero_()
+        super().run(chunk_size, noop_flag, tensor_lists, numbers)
+
+
+@caught_by("test_bad_calls_are_refused")
+class RefusesWithoutAName(_Adam):
+    def run(self, chunk_size, noop_flag, tensor_lists, numbers):
+        try:
+            super().run(chunk_size, noop_flag, tensor_lists, numbers)
+        except (TypeError, ValueError):
+            raise ValueError("bad call") from None
+
+
+@caught_by("test_call_surface")
+class PromisesMore(_Adam):
+    functions = ("multi_tensor_adam", "multi_tensor_adam_capturable")
+
+
+@caught_by("test_call_surface")
+class UnknownRung(_Adam):
+    def __init__(self, library=None, *, backend="cpu"):
+        super().__init__(library, backend=backend)
+        self.implementation = "magic"
