@@ -55,7 +55,7 @@ def _advance(step: Tensor, skip: Tensor | None, hyper: AdamHyper) -> None:
 def _skip(hyper: AdamHyper, device: torch.device) -> Tensor | None:
     """Return a boolean tensor that says whether to leave everything as it is, or ``None``."""
     reasons = [
-        flag.to(device, non_blocking=True).reshape(()) != 0
+        flag.to(device, non_blocking=device.type != "cpu").reshape(()) != 0
         for flag in (hyper.found_inf, hyper.noop_flag)
         if flag is not None
     ]

@@ -221,7 +221,9 @@ class NativeCall:
     def _scalar(self, value: Tensor | None, dtype: torch.dtype) -> int | None:
         if value is None:
             return None
-        ready = value.detach().to(self.table.device, dtype, non_blocking=True)
+        # The CPU's kernel reads at once, and no stream orders that behind a copy from a device.
+        late = self.table.device.type != "cpu"
+        ready = value.detach().to(self.table.device, dtype, non_blocking=late)
         self._scalars.append(ready)
         return ready.data_ptr()
 

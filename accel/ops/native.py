@@ -90,4 +90,4 @@ def _stream(device: torch.device) -> int | None:
         return None
     module: Any = torch.get_device_module(device)
     stream = module.current_stream(device)
-    return int(getattr(stream, _STREAM_HANDLES[device.type]))
+    return int(getattr(stream, _STREAM_HANDLES.get(device.type, "native_handle")))

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import os
 
-import pytest
-import torch
-
-import accel
 from accel.hpu import HPUAccelerator
 from accel.testing import AcceleratorConformance
 

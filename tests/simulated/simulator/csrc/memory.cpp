@@ -15,7 +15,11 @@ struct Block {
   size_t size, requested;
   Stream *home;  // the stream whose work on the block is in order anyway; none for host memory
   std::vector<std::pair<Stream *, uint64_t>> uses;
+  uint64_t freed_at = 0;  // ticket of its home's last work then
 };
+
+// NaN, and -1 as an integer: whoever reads what nobody wrote sees it.
+void spoil(const Block &block) { std::memset(block.pointer, 0xff, block.size); }
 
 class Pool {
  public:
@@ -29,7 +33,7 @@ class Pool {
     if (block.pointer == nullptr) {
       reserve(size);
       block = {std::aligned_alloc(512, size), size, requested, home, {}};
-      std::memset(block.pointer, 0xff, size);  // NaN: whoever reads what nobody wrote sees it
+      spoil(block);
     }
     block.requested = requested;
     for (auto *stat : {&stats.allocation, &stats.active}) (*stat)[0].increase(1);
@@ -43,7 +47,8 @@ class Pool {
     if (pointer == nullptr || bad_fork()) return;
     std::lock_guard lock(mutex_);
     auto found = in_use_.find(pointer);
-    const Block &block = found->second;
+    Block &block = found->second;
+    if (block.home != nullptr) block.freed_at = block.home->last();
     for (auto *stat : {&stats.allocation, &stats.active}) (*stat)[0].decrease(1);
     for (auto *stat : {&stats.allocated_bytes, &stats.active_bytes}) (*stat)[0].decrease(block.size);
     stats.requested_bytes[0].decrease(block.requested);
@@ -83,14 +88,15 @@ class Pool {
 
  private:
   Block take_free(size_t size, Stream *home) {
-    for (auto block = free_.begin(); block != free_.end(); ++block) {
+    for (auto block = free_.rbegin(); block != free_.rend(); ++block) {  // the last freed first
       if (block->size != size || block->home != home) continue;
       bool ready = true;
       for (auto [stream, ticket] : block->uses) ready = ready && stream->done(ticket);
       if (!ready) continue;
       Block taken = *block;
       taken.uses.clear();
-      free_.erase(block);
+      free_.erase(std::next(block).base());
+      if (home == nullptr || home->done(taken.freed_at)) spoil(taken);
       return taken;
     }
     return {};

@@ -71,13 +71,17 @@ Tensor on_host(const Tensor &tensor) {
   return host;
 }
 
-void copy_later(Stream &stream, const Tensor &to, const Tensor &from, bool delayed = true) {
-  stream.launch(
-      [to, from] {
-        const at::NoGradGuard no_grad;
-        to.copy_(from);
-      },
-      delayed);
+void copy_later(Stream &stream, const Tensor &to, const Tensor &from) {
+  stream.launch([to, from] {
+    const at::NoGradGuard no_grad;
+    to.copy_(from);
+  });
+}
+
+void copy_now(Stream &stream, const Tensor &to, const Tensor &from) {
+  stream.synchronize();
+  const at::NoGradGuard no_grad;
+  to.copy_(from);
 }
 
 void copy_to_device(const Tensor &from, const Tensor &to, bool non_blocking) {
@@ -87,9 +91,11 @@ void copy_to_device(const Tensor &from, const Tensor &to, bool non_blocking) {
     record_use(from.const_data_ptr(), stream);
     return;
   }
-  const bool waited_for = !non_blocking && !late;
-  copy_later(stream, on_host(to), from.clone(), /*delayed=*/!waited_for);
-  if (waited_for) stream.synchronize();
+  if (non_blocking || late) {
+    copy_later(stream, on_host(to), from.clone());
+  } else {
+    copy_now(stream, on_host(to), from);
+  }
 }
 
 void copy_to_host(const Tensor &from, const Tensor &to, bool non_blocking) {
@@ -99,8 +105,7 @@ void copy_to_host(const Tensor &from, const Tensor &to, bool non_blocking) {
     record_use(to.const_data_ptr(), stream);
     return;
   }
-  copy_later(stream, on_host(to), on_host(from), /*delayed=*/false);
-  stream.synchronize();
+  copy_now(stream, on_host(to), on_host(from));
 }
 
 void copy_on_device(const Tensor &from, const Tensor &to) {

@@ -75,7 +75,5 @@ def get_amp_supported_dtype() -> list[torch.dtype]:
     return [torch.bfloat16]
 
 
-
-
 def _lazy_init() -> None:
     """What torch calls before it first uses a device; each stream starts itself."""

@@ -1,0 +1,229 @@
+"""A synchronisation that is taken out shows on late streams; run in a process of its own.
+
+Every case is run as it is, and again with one synchronisation removed: then it must fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import accel_sim.ops as stranger_ops
+import pytest
+import torch
+from late_backend import LateAccelerator
+from simulator.library import late
+from torch import Tensor
+
+import accel
+from accel.ops import adam_reference, kernel, native
+from accel.ops.lists import TensorLists
+
+LATE_S = 0.03
+Case = Callable[[], None]
+
+
+@pytest.fixture(autouse=True)
+def late_accelerator() -> Iterator[None]:
+    accel.set_accelerator(LateAccelerator())
+    yield
+    accel.set_accelerator(None)
+    torch.accelerator.synchronize()
+
+
+def close(found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(found.detach().cpu(), expected.detach().cpu())
+
+
+def stepped(device: str, gradient: Tensor, rate: float, **options: Any) -> Tensor:
+    """Return a parameter after one step of accel's optimizer, on whatever stream is current."""
+    parameter = torch.nn.Parameter(torch.ones(300, device=device))
+    optimizer = accel.optim.FusedAdam([parameter], lr=rate)
+    parameter.grad = gradient
+    for name, value in options.items():
+        setattr(optimizer, name, value)
+    optimizer.step()
+    return parameter.detach()
+
+
+def adam_runs_on_the_current_stream() -> None:
+    """The gradient is late on a stream of its own, and the step is enqueued behind it."""
+    stream = torch.sim.Stream()
+    with late(LATE_S, stream), torch.sim.stream(stream):
+        gradient = torch.full((300,), 2.0, device="sim") * 3
+        parameter = stepped("sim", gradient, 0.1)
+        result = parameter * 1
+    stream.synchronize()
+    close(result, stepped("cpu", torch.full((300,), 6.0), 0.1))
+
+
+def adam_waits_for_the_makers_event() -> None:
+    """Another stream made the gradient; the step's stream waits for its event."""
+    maker, user = torch.sim.Stream(), torch.sim.Stream()
+    with late(LATE_S, maker):
+        with torch.sim.stream(maker):
+            gradient = torch.full((300,), 2.0, device="sim") * 3
+        WAIT(user, maker)
+        with torch.sim.stream(user):
+            result = stepped("sim", gradient, 0.1) * 1
+        user.synchronize()
+        maker.synchronize()
+    close(result, stepped("cpu", torch.full((300,), 6.0), 0.1))
+
+
+def WAIT(user: torch.Stream, maker: torch.Stream) -> None:
+    user.wait_stream(maker)
+
+
+def device_flags_reach_the_host_kernel() -> None:
+    """Parameters on the host, and a scaler's ``found_inf`` on the device, made late."""
+    with late(LATE_S):
+        found = torch.ones(1, device="sim") - 1
+        parameter = stepped("cpu", torch.ones(300), 0.1, found_inf=found)
+    close(parameter, stepped("cpu", torch.ones(300), 0.1))
+
+
+def device_scales_reach_the_host_kernel() -> None:
+    """Parameters on the host, and a scaler's scale on the device, made late."""
+    gradient = torch.rand(300) + 0.5
+    with late(LATE_S):
+        scale = torch.full((1,), 2.0, device="sim") * 512
+        parameter = stepped("cpu", gradient * 1024, 0.1, grad_scale=scale)
+    close(parameter, stepped("cpu", gradient, 0.1))
+
+
+def device_flags_reach_the_reference() -> None:
+    """The reference on the host, and a flag on the device, made late."""
+    ones = [torch.ones(300) for _ in range(4)]
+    roles = ("params", "grads", "exp_avgs", "exp_avg_sqs")
+    tensors = TensorLists({role: [tensor] for role, tensor in zip(roles, ones, strict=True)})
+    with late(LATE_S):
+        found = torch.ones(1, device="sim") - 1
+        hyper = adam_reference.AdamHyper(
+            lr=0.1, beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=0.0, step=1, flags=1
+        )
+        hyper.found_inf = found
+        adam_reference.adam_reference(tensors, hyper)
+    close(ones[0], torch.full((300,), 1.0 - 0.1 * 1.0 / (1.0**0.5)))
+
+
+def moving_average_runs_on_the_current_stream() -> None:
+    stream = torch.sim.Stream()
+    op = stranger_ops.MovingAverage(LIBRARY(), backend="sim")
+    average = torch.ones(64, device="sim")
+    with late(LATE_S, stream), torch.sim.stream(stream):
+        value = torch.full((64,), 2.0, device="sim") * 2
+        op.step(average, value, 0.5)
+    stream.synchronize()
+    close(average, torch.full((64,), 2.5))
+
+
+def LIBRARY() -> Any:
+    from accel_sim.builders import MovingAverageBuilder
+
+    from accel.jit import acquire
+
+    return acquire(MovingAverageBuilder().recipe())
+
+
+def results_are_read_after_synchronize() -> None:
+    """A copy to pinned memory is there once the accelerator has been waited for."""
+    host = torch.zeros(64).pin_memory()
+    with late(LATE_S):
+        host.copy_(torch.full((64,), 3.0, device="sim"), non_blocking=True)
+        accel.get_accelerator().synchronize()
+        found = host.clone()
+    close(found, torch.full((64,), 3.0))
+
+
+def events_are_waited_for() -> None:
+    host = torch.zeros(64).pin_memory()
+    event = accel.get_accelerator().Event()
+    with late(LATE_S):
+        host.copy_(torch.full((64,), 3.0, device="sim"), non_blocking=True)
+        event.record()
+        EVENT_WAIT(event)
+        found = host.clone()
+    close(found, torch.full((64,), 3.0))
+
+
+def EVENT_WAIT(event: Any) -> None:
+    event.synchronize()
+
+
+def memory_in_use_elsewhere_is_recorded() -> None:
+    """Memory that another stream still reads is not handed out again."""
+    reader = torch.sim.Stream()
+    host = torch.zeros(4096).pin_memory()
+    given = torch.full((4096,), 5.0, device="sim")
+    torch.accelerator.synchronize()
+    with late(LATE_S, reader):
+        with torch.sim.stream(reader):
+            host.copy_(given, non_blocking=True)
+        RECORD(given, reader)
+        del given
+        taken = torch.full((4096,), 7.0, device="sim")
+        reader.synchronize()
+    close(host, torch.full((4096,), 5.0))
+    close(taken, torch.full((4096,), 7.0))
+
+
+def RECORD(tensor: Tensor, stream: torch.Stream) -> None:
+    tensor.record_stream(stream)
+
+
+def on_the_default_stream(device: torch.device) -> int:
+    return int(torch.sim.default_stream(device).native_handle)
+
+
+def without_waiting(self: Any, value: Tensor | None, dtype: torch.dtype) -> int | None:
+    if value is None:
+        return None
+    self._scalars.append(value.detach().to(self.table.device, dtype, non_blocking=True))
+    return int(self._scalars[-1].data_ptr())
+
+
+def skip_without_waiting(hyper: Any, device: torch.device) -> Tensor | None:
+    found: Tensor = hyper.found_inf.to(device, non_blocking=True).reshape(()) != 0
+    return found
+
+
+def nothing(*_: object, **__: object) -> None:
+    return None
+
+
+class NoModule:
+    """A device module whose current stream is always the default one."""
+
+    @staticmethod
+    def current_stream(device: torch.device) -> torch.Stream:
+        return torch.sim.default_stream(device)
+
+
+CASES: dict[Case, tuple[Any, str, Any]] = {
+    adam_runs_on_the_current_stream: (native, "_stream", on_the_default_stream),
+    adam_waits_for_the_makers_event: (__name__, "WAIT", nothing),
+    device_flags_reach_the_host_kernel: (kernel.NativeCall, "_scalar", without_waiting),
+    device_scales_reach_the_host_kernel: (kernel.NativeCall, "_scalar", without_waiting),
+    device_flags_reach_the_reference: (adam_reference, "_skip", skip_without_waiting),
+    moving_average_runs_on_the_current_stream: (torch, "get_device_module", lambda _: NoModule),
+    results_are_read_after_synchronize: (LateAccelerator, "synchronize", nothing),
+    events_are_waited_for: (__name__, "EVENT_WAIT", nothing),
+    memory_in_use_elsewhere_is_recorded: (__name__, "RECORD", nothing),
+}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_synchronised(case: Case) -> None:
+    case()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_a_removed_synchronisation_shows(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, name, removed = CASES[case]
+    if isinstance(owner, str):
+        monkeypatch.setitem(globals(), name, removed)
+    else:
+        monkeypatch.setattr(owner, name, removed)
+    with pytest.raises(AssertionError, match="Tensor-likes are not close"):
+        case()
