@@ -52,7 +52,7 @@ class Report:
     outcomes: tuple[Outcome, ...]
 
     @property
-    def ok(self) -> bool:
+    def passed(self) -> bool:
         """Whether nothing failed and something passed."""
         counts = self.counts
         return counts["failed"] == 0 and counts["passed"] > 0
@@ -63,10 +63,31 @@ class Report:
         found = Counter(outcome.verdict for outcome in self.outcomes)
         return {verdict: found[verdict] for verdict in Verdict.__args__}  # type: ignore[attr-defined]
 
-    def to_json(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """Return the report as plain data."""
         outcomes = [asdict(outcome) for outcome in self.outcomes]
-        return {"target": self.target, "ok": self.ok, "counts": self.counts, "outcomes": outcomes}
+        return {
+            "target": self.target,
+            "passed": self.passed,
+            "counts": self.counts,
+            "outcomes": outcomes,
+        }
+
+    def text(self) -> str:
+        """Return the report for people: what failed and was skipped with its reason, and counts."""
+        lines = [f"conformance of {self.target}"]
+        for verdict in ("failed", "undeclared", "skipped"):
+            by_reason: dict[str, list[str]] = {}
+            for one in self.outcomes:
+                if one.verdict == verdict:
+                    by_reason.setdefault(one.reason, []).append(one.test)
+            for reason, tests in by_reason.items():
+                lines.append(f"{verdict}: {', '.join(tests)}")
+                lines += [f"    {row}" for row in reason.splitlines()]
+        counts = ", ".join(f"{count} {verdict}" for verdict, count in self.counts.items() if count)
+        took = sum(one.seconds for one in self.outcomes)
+        lines.append(f"{'PASS' if self.passed else 'FAIL'}: {counts} in {took:.1f} s")
+        return "\n".join(lines)
 
 
 def run(

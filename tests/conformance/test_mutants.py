@@ -60,14 +60,16 @@ def test_the_whole_kit_against_a_mutant(mutant):
     report = run(mutant)
     failed = {one.test for one in report.outcomes if one.verdict == "failed"}
     assert failed >= set(ALL[mutant])
-    assert not report.ok
+    assert not report.passed
 
 
 def test_a_report_is_data():
     report = run(StrangerAccelerator, tests=["test_identity", "test_graphs_replay"])
-    assert report.ok
+    assert report.passed
     assert report.counts == {"passed": 1, "failed": 0, "skipped": 1, "undeclared": 0}
-    data = report.to_json()
+    data = report.as_dict()
+    assert "PASS: 1 passed, 1 skipped" in report.text()
+    assert "skipped: test_graphs_replay\n    stranger declares" in report.text()
     assert data["target"] == "stranger:StrangerAccelerator"
     assert "lacks 'graphs'" in data["outcomes"][1]["reason"]
 
