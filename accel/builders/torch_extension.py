@@ -2,8 +2,53 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, ClassVar
+
 from accel.builders.base import OpBuilder
+
+if TYPE_CHECKING:
+    from accel.jit import Library, Recipe
 
 
 class TorchOpBuilder(OpBuilder):
-    """A kind: sources that include torch's headers; `load` returns the Python extension module."""
+    """A kind: sources that include torch's headers; `load` returns the Python extension module.
+
+    Sources, include folders and flags are given as for every builder; ``.cu`` files are compiled
+    by nvcc with `nvcc_args`, all others with `cxx_args`. Torch's folders and libraries are added.
+
+    Attributes:
+        python_module: whether the sources define a Python module (``PYBIND11_MODULE``). Where it
+            is false they register with torch (``TORCH_LIBRARY``), and `load` returns the `Library`.
+    """
+
+    backend = "cpu"
+    python_module: ClassVar[bool] = True
+
+    def recipe(self) -> Recipe:
+        """Return what is to be built; torch is looked at and not imported.
+
+        Raises:
+            OpUnavailable: torch is not installed.
+            FileNotFoundError: a source does not exist.
+        """
+        from accel.jit.torch_extension import torch_recipe
+
+        return torch_recipe(
+            self.artifact or self.name,
+            self.backend,
+            [self._locate(source) for source in self.sources()],
+            include_dirs=[self._locate(folder) for folder in self.include_paths()],
+            cxx_flags=[flag for flag in self.cxx_args() if flag],
+            cuda_flags=[flag for flag in self.nvcc_args() if flag],
+            link_flags=[flag for flag in self.extra_ldflags() if flag],
+            targets=self.targets,
+        )
+
+    def include_paths(self) -> list[str]:
+        """Return the folders of the extension's own headers."""
+        return []
+
+    def _keep(self, library: Library | None) -> Any:
+        if library is None or self.op or not self.python_module:
+            return super()._keep(library)
+        return library.load_module()
