@@ -15,7 +15,7 @@ from accel.jit.recipe import Recipe
 from accel.probe import Rejected
 
 PACKAGE = "intel-sycl-rt"
-OLDEST = (2025, 1)
+OLDEST = (2025, 2)
 """The first release whose libsycl compiles SYCL sources by itself."""
 
 
