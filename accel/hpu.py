@@ -144,9 +144,16 @@ class HPUAccelerator(Accelerator):
         callback()
 
     def communication_backend_name(self) -> str:
-        """Return ``"hccl"``, and let its package register it with torch where that is installed."""
+        """Return ``"hccl"``, and let its package register it with torch where that is installed.
+
+        Raises:
+            BackendUnavailable: the package is installed and cannot be imported.
+        """
         if _is_installed():
-            import_module(f"{_PACKAGE}.distributed.hccl")
+            try:
+                import_module(f"{_PACKAGE}.distributed.hccl")
+            except (ImportError, OSError, RuntimeError) as error:
+                raise self._unavailable("communication_backend_name", str(error)) from error
         return self.communication_backend
 
     def _torch_module(self, member: str) -> Any:

@@ -80,6 +80,7 @@ class MemoryMembers(Forwarding):
 
         Where the driver cannot be asked: `total_memory` less `memory_reserved`.
         """
+        self._index(device_index, "available_memory")
         if hasattr(self._torch_module("available_memory"), "mem_get_info"):
             with suppress(RuntimeError):
                 free, _ = self._forward_at("mem_get_info", device_index, member="available_memory")
