@@ -13,8 +13,7 @@ from torch import Tensor
 
 from accel.base import Accelerator
 from accel.ops import abi
-from accel.ops.adam_reference import AdamHyper
-from accel.ops.adam_step import ADAM
+from accel.ops.adam_step import ADAM, AdamHyper
 from accel.ops.kernel import Kernel, kernel_for
 from accel.ops.lists import TensorLists
 

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+// What every element-wise optimizer op on CUDA devices shares: checks, the kernel, its launches.
+// Nothing here waits for the device, so that a step can be captured in a graph.
+//
+// An op is a class with
+//   Args                     its argument struct; the structs have the same field names
+//   Numbers                  what its scalars need beyond `Common`; numbers(args) makes them
+//   Scalars                  what one element's update needs, floats; scalars(numbers, at) makes
+//                            them on the device, in double
+//   kStates, kUsualStates    how many states there are, and how many where is_rare(args) is false;
+//                            state(args, which) is the pointer array of one, null where it is absent
+//   kFlags                   the sum of its flags
+//   maximize, backward       whether these arguments ask for it
+//   update(scalars, g, p, state)   one element
+#pragma once
+
+#include <cmath>
+
+#include "elements.h"
+#include "pieces.h"
+
+namespace accel {
+
+// What all ops' calls have in common for all tensors.
+struct Common {
+  double lr, weight_decay, step;
+  const float *grad_scale, *found_inf, *lr_tensor;
+  const int32_t *noop_flag;
+  uint64_t seed;
+  int32_t param_dtype, grad_dtype, state_dtype;
+  bool stochastic, maximize, backward;
+};
+
+// The numbers of a step as one tensor meets them.
+struct AtStep {
+  double lr, weight_decay, step;
+  float grad_factor;  // 1 / grad_scale, negative to maximize
+};
+
+template <class Args>
+Common common_of(const Args &a, bool maximize, bool backward) {
+  return {a.lr,         a.weight_decay, static_cast<double>(a.step),
+          a.grad_scale, a.found_inf,    a.lr_tensor,
+          a.noop_flag,  a.seed,         a.param_dtype,
+          a.grad_dtype, a.state_dtype,  a.rounding == ACCEL_ROUND_STOCHASTIC,
+          maximize,     backward};
+}
+
+ACCEL_DEVICE AtStep at_step(const Common &a, const float *step_tensor) {
+  const double scale = a.grad_scale ? 1.0 / static_cast<double>(*a.grad_scale) : 1.0;
+  return {a.lr_tensor ? static_cast<double>(*a.lr_tensor) : a.lr, a.weight_decay,
+          step_tensor ? *step_tensor + (a.backward ? 0.0 : 1.0) : a.step,
+          static_cast<float>(a.maximize ? -scale : scale)};
+}
+
+ACCEL_DEVICE bool is_skipped(const Common &a) {
+  return (a.noop_flag && *a.noop_flag != 0) || (a.found_inf && *a.found_inf != 0.0f);
+}
+
+// A kernel's element types, the elements that one access of 16 bytes (two for float32 beside a
+// 16-bit type) takes, and how many states it handles.
+template <class P, class G, class S, int N, int STATES>
+struct Types {
+  using Param = P;
+  using Grad = G;
+  using State = S;
+  static constexpr int kVector = N;
+  static constexpr int kStates = STATES;
+};
+
+template <class Op, int CAPACITY>
+struct Table {
+  static constexpr int kMaster = 2 + Op::kStates;
+  static constexpr int kStep = 3 + Op::kStates;
+  static constexpr int kRoles = 4 + Op::kStates;  // parameter, gradient, states, master, step
+  Common common;
+  typename Op::Numbers numbers;
+  Tensors<kRoles, CAPACITY> tensors;
+};
+
+template <class Op, class T, int CAPACITY>
+struct Body {
+  const Table<Op, CAPACITY> &table;
+  const typename Op::Scalars &scalars;
+  int32_t slot;
+
+  ACCEL_DEVICE void *place(int role) const { return table.tensors.at[role][slot]; }
+
+  ACCEL_DEVICE Rounding rounding(uint64_t stream) const {
+    const Common &a = table.common;
+    const uint64_t tensor = table.tensors.index[slot];
+    return {a.stochastic, a.stochastic ? accel_random_key(a.seed, tensor, stream) : 0};
+  }
+
+  template <int N>
+  ACCEL_DEVICE void at(int64_t i) const {
+    const typename T::Param P{};
+    const typename T::Grad G{};
+    const typename T::State S{};
+    const Common &a = table.common;
+    void *const master = place(Table<Op, CAPACITY>::kMaster);
+    float p[N], g[N], states[T::kStates][N] = {};
+    load(G, a.grad_dtype, place(1), i, g);
+    ACCEL_UNROLL
+    for (int r = 0; r < T::kStates; ++r)
+      if (place(2 + r)) load(S, a.state_dtype, place(2 + r), i, states[r]);
+    if (master) load(Float32(), ACCEL_FLOAT32, master, i, p);
+    else load(P, a.param_dtype, place(0), i, p);
+    ACCEL_UNROLL
+    for (int k = 0; k < N; ++k) {
+      float state[T::kStates];
+      ACCEL_UNROLL
+      for (int r = 0; r < T::kStates; ++r) state[r] = states[r][k];
+      Op::update(scalars, g[k], p[k], state);
+      ACCEL_UNROLL
+      for (int r = 0; r < T::kStates; ++r) states[r][k] = state[r];
+    }
+    if (master) store(Float32(), ACCEL_FLOAT32, master, i, p, rounding(0));
+    store(P, a.param_dtype, place(0), i, p, rounding(0));
+    ACCEL_UNROLL
+    for (int r = 0; r < T::kStates; ++r)
+      if (place(2 + r)) store(S, a.state_dtype, place(2 + r), i, states[r], rounding(1 + r));
+  }
+};
+
+template <class Op, class T, int CAPACITY>
+ACCEL_KERNEL step_kernel(const ACCEL_KERNEL_CONSTANT Table<Op, CAPACITY> table) {
+  using Here = Table<Op, CAPACITY>;
+  if (is_skipped(table.common)) return;
+  const Piece piece = piece_of(table.tensors, block_index());
+  ACCEL_SHARED typename Op::Scalars scalars;
+  if (thread_index() == 0) {
+    const float *const step = static_cast<const float *>(table.tensors.at[Here::kStep][piece.slot]);
+    scalars = Op::scalars(table.numbers, at_step(table.common, step));
+  }
+  block_barrier();
+  const Body<Op, T, CAPACITY> body{table, scalars, piece.slot};
+  const bool aligned = is_aligned(table.tensors, piece.slot, Here::kStep);
+  for_share<T::kVector>(piece.begin, piece.end, aligned, body);
+}
+
+template <class Op, class T, int CAPACITY>
+int32_t launch_steps(const typename Op::Args &a, const Common &common, Stream stream) {
+  using Here = Table<Op, CAPACITY>;
+  Here table;
+  table.common = common;
+  table.numbers = Op::numbers(a);
+  const auto place = [&a](int role, int64_t i) -> void * {
+    if (role == 0) return a.params[i];
+    if (role == 1) return const_cast<void *>(a.grads[i]);
+    if (role == Here::kMaster) return a.masters ? a.masters[i] : nullptr;
+    if (role == Here::kStep) return a.steps ? a.steps[i] : nullptr;
+    void *const *const state = Op::state(a, role - 2);
+    return state ? state[i] : nullptr;
+  };
+  const auto flush = [&](const Tensors<Here::kRoles, CAPACITY> &, int64_t blocks) {
+    return launch(step_kernel<Op, T, CAPACITY>, blocks, stream, table);
+  };
+  return for_launches(table.tensors, a.numels, a.count, place, flush);
+}
+
+// A launch copies all its parameters, so few tensors travel in a small table.
+template <class Op, class T>
+int32_t step_as(const typename Op::Args &a, const Common &common, Stream stream) {
+  constexpr int64_t kBeside = sizeof(Common) + sizeof(typename Op::Numbers) + 16;
+  constexpr int kRoles = Table<Op, 1>::kRoles;
+  constexpr int kFew = capacity_for(kRoles, kBeside, 1024);
+  constexpr int kMany = capacity_for(kRoles, kBeside);
+  return a.count <= kFew ? launch_steps<Op, T, kFew>(a, common, stream)
+                         : launch_steps<Op, T, kMany>(a, common, stream);
+}
+
+// The usual element types have kernels of their own; the others are told apart at run time.
+template <class Op>
+int32_t step_all(const typename Op::Args &a, const Common &common, Stream stream) {
+  constexpr int kUsual = Op::kUsualStates;
+  const auto are = [&a](int32_t param, int32_t grad, int32_t state) {
+    return a.param_dtype == param && a.grad_dtype == grad && a.state_dtype == state;
+  };
+  if (!Op::is_rare(a)) {
+    if (are(ACCEL_FLOAT32, ACCEL_FLOAT32, ACCEL_FLOAT32))
+      return step_as<Op, Types<Float32, Float32, Float32, 4, kUsual>>(a, common, stream);
+    if (are(ACCEL_BFLOAT16, ACCEL_BFLOAT16, ACCEL_FLOAT32))
+      return step_as<Op, Types<BFloat16, BFloat16, Float32, 8, kUsual>>(a, common, stream);
+    if (are(ACCEL_FLOAT16, ACCEL_FLOAT16, ACCEL_FLOAT32))
+      return step_as<Op, Types<Float16, Float16, Float32, 8, kUsual>>(a, common, stream);
+    if (are(ACCEL_BFLOAT16, ACCEL_BFLOAT16, ACCEL_BFLOAT16))
+      return step_as<Op, Types<BFloat16, BFloat16, BFloat16, 8, kUsual>>(a, common, stream);
+  }
+  return step_as<Op, Types<Any, Any, Any, 8, Op::kStates>>(a, common, stream);
+}
+
+// Step tensors are counted after the kernels that read them, on the same stream.
+template <int CAPACITY>
+struct StepTable {
+  Common common;
+  int32_t count;
+  float *steps[CAPACITY];
+};
+
+template <int CAPACITY>
+ACCEL_KERNEL count_kernel(const ACCEL_KERNEL_CONSTANT StepTable<CAPACITY> table) {
+  const uint32_t j = block_index() * static_cast<uint32_t>(kThreads) + thread_index();
+  if (j >= static_cast<uint32_t>(table.count) || is_skipped(table.common)) return;
+  *table.steps[j] += table.common.backward ? -1.0f : 1.0f;
+}
+
+template <class Args>
+int32_t count_steps(const Args &a, const Common &common, Stream stream) {
+  constexpr int kCapacity = static_cast<int>((kParameterBytes - sizeof(Common) - 16) / 8);
+  StepTable<kCapacity> table;
+  table.common = common;
+  for (int64_t first = 0; first < a.count; first += kCapacity) {
+    table.count = static_cast<int32_t>(a.count - first < kCapacity ? a.count - first : kCapacity);
+    for (int32_t j = 0; j < table.count; ++j) table.steps[j] = a.steps[first + j];
+    const int32_t blocks = (table.count + kThreads - 1) / kThreads;
+    const int32_t status = launch(count_kernel<kCapacity>, blocks, stream, table);
+    if (status != ACCEL_OK) return status;
+  }
+  return ACCEL_OK;
+}
+
+inline bool is_dtype(int32_t dtype) { return dtype >= ACCEL_FLOAT32 && dtype <= ACCEL_FLOAT16; }
+
+// Checks what all structs have; `known_flags` is the sum of the op's flags.
+template <class Args>
+int32_t check_common(const Args *a, uint32_t known_flags) {
+  if (!a) return ACCEL_BAD_ARGUMENT;
+  if (a->struct_size != sizeof *a) return ACCEL_BAD_STRUCT;
+  if (a->count < 0 || (a->flags & ~known_flags)) return ACCEL_BAD_ARGUMENT;
+  if (!is_dtype(a->param_dtype) || !is_dtype(a->grad_dtype) || !is_dtype(a->state_dtype))
+    return ACCEL_BAD_DTYPE;
+  if (a->rounding < ACCEL_ROUND_NEAREST || a->rounding > ACCEL_ROUND_STOCHASTIC)
+    return ACCEL_BAD_ARGUMENT;
+  if (a->count == 0) return ACCEL_OK;
+  if (!a->numels || !a->params || !a->grads) return ACCEL_BAD_ARGUMENT;
+  for (int64_t i = 0; i < a->count; ++i)
+    if (a->numels[i] < 0) return ACCEL_BAD_ARGUMENT;
+  return ACCEL_OK;
+}
+
+// The whole of an op's entry point once its own arguments are found right.
+template <class Op>
+int32_t step(const typename Op::Args &a, void *stream) {
+  if (a.count == 0) return ACCEL_OK;
+  const Common common = common_of(a, Op::maximize(a), Op::backward(a));
+  const Stream on = static_cast<Stream>(stream);
+  const int32_t status = step_all<Op>(a, common, on);
+  return status == ACCEL_OK && a.steps ? count_steps(a, common, on) : status;
+}
+
+}  // namespace accel
