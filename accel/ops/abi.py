@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -32,35 +33,26 @@ ADAM_AMSGRAD = 4
 ADAM_MAXIMIZE = 8
 ADAM_ROLLBACK = 16
 
+LION_MAXIMIZE = 1
+ADAGRAD_MAXIMIZE = 1
+
 _POINTER = ctypes.c_void_p
 _DOUBLE = ctypes.c_double
 _INT32 = ctypes.c_int32
 _INT64 = ctypes.c_int64
+_Fields = tuple[tuple[str, type[Any]], ...]
 
 
-class AdamArgs(ctypes.Structure):
-    """``accel_adam_args`` of ``accel/adam.h``; pointers are addresses as integers."""
-
-    _fields_ = (
+def _fields(roles: tuple[str, ...], numbers: tuple[str, ...], *, extra: _Fields = ()) -> _Fields:
+    """Return the fields of an optimizer's struct; all have the same frame."""
+    return (
         ("struct_size", ctypes.c_uint64),
         ("count", _INT64),
         ("numels", _POINTER),
-        ("params", _POINTER),
-        ("grads", _POINTER),
-        ("exp_avgs", _POINTER),
-        ("exp_avg_sqs", _POINTER),
-        ("max_exp_avg_sqs", _POINTER),
-        ("masters", _POINTER),
-        ("steps", _POINTER),
-        ("grad_scale", _POINTER),
-        ("found_inf", _POINTER),
-        ("noop_flag", _POINTER),
-        ("lr_tensor", _POINTER),
-        ("lr", _DOUBLE),
-        ("beta1", _DOUBLE),
-        ("beta2", _DOUBLE),
-        ("eps", _DOUBLE),
-        ("weight_decay", _DOUBLE),
+        *((role, _POINTER) for role in ("params", "grads", *roles, "masters", "steps")),
+        *((name, _POINTER) for name in ("grad_scale", "found_inf", "noop_flag", "lr_tensor")),
+        *extra,
+        *((name, _DOUBLE) for name in numbers),
         ("step", _INT64),
         ("seed", ctypes.c_uint64),
         ("param_dtype", _INT32),
@@ -70,3 +62,24 @@ class AdamArgs(ctypes.Structure):
         ("num_threads", _INT32),
         ("flags", ctypes.c_uint32),
     )
+
+
+class AdamArgs(ctypes.Structure):
+    """``accel_adam_args`` of ``accel/adam.h``; pointers are addresses as integers."""
+
+    _fields_ = _fields(
+        ("exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs"),
+        ("lr", "beta1", "beta2", "eps", "weight_decay"),
+    )
+
+
+class LionArgs(ctypes.Structure):
+    """``accel_lion_args`` of ``accel/lion.h``."""
+
+    _fields_ = _fields(("exp_avgs",), ("lr", "beta1", "beta2", "weight_decay"))
+
+
+class AdagradArgs(ctypes.Structure):
+    """``accel_adagrad_args`` of ``accel/adagrad.h``."""
+
+    _fields_ = _fields(("sums",), ("lr", "lr_decay", "eps", "weight_decay"))

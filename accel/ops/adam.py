@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
@@ -12,15 +11,16 @@ from torch import Tensor
 
 from accel.errors import Unsupported
 from accel.ops import abi, checks
-from accel.ops.adam_reference import AdamHyper
-from accel.ops.adam_step import ADAM
+from accel.ops.adam_step import ADAM, AdamHyper
 from accel.ops.base import Op
-from accel.ops.kernel import kernel_for
+from accel.ops.kernel import kernel_for, run_by_key
 from accel.ops.lists import TensorLists
+from accel.ops.optimizer_ids import OptimizerIds
 
 if TYPE_CHECKING:
     from accel.jit import Library
 
+ADAM.register(run_by_key)
 _log = logging.getLogger(__name__)
 
 
@@ -91,8 +91,7 @@ class _Created:
     adamw: bool
 
 
-_created: dict[int, _Created] = {}
-_created_lock = threading.Lock()
+_ids: OptimizerIds[_Created] = OptimizerIds("adam")
 
 
 class CPUAdam(_AdamOp):
@@ -122,10 +121,8 @@ class CPUAdam(_AdamOp):
         Only `adamw_mode` matters later: `adam_update` brings the other numbers itself. Raises
         `TypeError` or `ValueError` naming the argument.
         """
-        _check_id(optimizer_id)
         _hyper(1, alpha, betta1, betta2, eps, weight_decay, True, adamw=bool(adamw_mode))
-        with _created_lock:
-            _created[optimizer_id] = _Created(bool(adamw_mode))
+        _ids.create(optimizer_id, _Created(bool(adamw_mode)))
         if should_log:
             _log.info(
                 "Adam optimizer %d: alpha=%g, betas=(%g, %g), eps=%g, weight_decay=%g, adamw=%s, "
@@ -154,7 +151,7 @@ class CPUAdam(_AdamOp):
         Raises `ValueError` for an id that was not created or is destroyed, and like
         `FusedAdam.multi_tensor_adam`. Nothing has been written then.
         """
-        adamw = _find(optimizer_id).adamw
+        adamw = _ids.find(optimizer_id).adamw
         hyper = _hyper(step, lr, beta1, beta2, epsilon, weight_decay, bias_correction, adamw=adamw)
         self._run(params, grads, exp_avg, exp_avg_sq, hyper)
         return 0
@@ -179,7 +176,7 @@ class CPUAdam(_AdamOp):
         Raises like `adam_update`, and `ValueError` where `beta1` or `beta2` is 0, or decay keeps
         nothing of the parameter: such a step cannot be undone.
         """
-        adamw = _find(optimizer_id).adamw
+        adamw = _ids.find(optimizer_id).adamw
         hyper = _hyper(step, lr, beta1, beta2, epsilon, weight_decay, bias_correction, adamw=adamw)
         for name, value in (("beta1", beta1), ("beta2", beta2)):
             if value == 0.0:
@@ -194,10 +191,7 @@ class CPUAdam(_AdamOp):
 
     def destroy_adam(self, optimizer_id: int) -> int:
         """Forget `optimizer_id`; returns 0. Raises `ValueError` where it is not known."""
-        _check_id(optimizer_id)
-        with _created_lock:
-            if _created.pop(optimizer_id, None) is None:
-                raise ValueError(_unknown(optimizer_id))
+        _ids.destroy(optimizer_id)
         return 0
 
     def _run(
@@ -217,26 +211,6 @@ def _lists(
     return TensorLists(
         {"params": params, "grads": grads, "exp_avgs": exp_avgs, "exp_avg_sqs": exp_avg_sqs}
     )
-
-
-def _check_id(optimizer_id: Any) -> None:
-    if isinstance(optimizer_id, bool) or not isinstance(optimizer_id, int):
-        raise TypeError(f"optimizer_id is {optimizer_id!r}; expected an int.")
-
-
-def _unknown(optimizer_id: int) -> str:
-    return (
-        f"optimizer_id {optimizer_id} is unknown: create_adam was not called with it in this "
-        f"process, or destroy_adam was."
-    )
-
-
-def _find(optimizer_id: Any) -> _Created:
-    _check_id(optimizer_id)
-    found = _created.get(optimizer_id)
-    if found is None:
-        raise ValueError(_unknown(optimizer_id))
-    return found
 
 
 def _four_lists(tensor_lists: Any) -> list[list[Tensor]]:

@@ -1,119 +1,103 @@
-"""Adam as a family of kernels, and its op in the dispatcher: ``accel::adam_step``."""
+"""Adam's arithmetic in plain PyTorch, and Adam as a family of kernels: see ``accel/adam.h``."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import math
+from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+from torch import Tensor, maximum
 
 from accel.ops import abi
-from accel.ops.adam_reference import STATES, AdamHyper, adam_reference
-from accel.ops.kernel import Family, dispatched
-from accel.ops.lists import TensorLists
+from accel.ops.family import Family
+from accel.ops.lists import Hyper, TensorLists
+from accel.ops.reference import Scalar, grad_factor, learning_rate, narrow, root, step_each
+
+STATES = ("exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs")
 
 
-def _dispatch(key: str, tensors: TensorLists, hyper: AdamHyper) -> None:
-    roles = tensors.roles
-    torch.ops.accel.adam_step(
-        roles["params"],
-        roles["grads"],
-        roles["exp_avgs"],
-        roles["exp_avg_sqs"],
-        roles.get("max_exp_avg_sqs"),
-        roles.get("masters"),
-        tensors.steps,
-        hyper.lr_tensor,
-        hyper.grad_scale,
-        hyper.found_inf,
-        hyper.noop_flag,
-        hyper.lr,
-        hyper.beta1,
-        hyper.beta2,
-        hyper.eps,
-        hyper.weight_decay,
-        hyper.step,
-        hyper.flags,
-        hyper.rounding,
-        hyper.seed,
-        key,
+@dataclass(slots=True, kw_only=True)
+class AdamHyper(Hyper):
+    """The numbers of one step of Adam.
+
+    Attributes:
+        beta1: decay rate of the first moment, in [0, 1).
+        beta2: decay rate of the second moment, in [0, 1).
+        eps: added to the root of the second moment.
+    """
+
+    beta1: float
+    beta2: float
+    eps: float
+
+
+def adam_reference(tensors: TensorLists, hyper: AdamHyper) -> None:
+    """Step every tensor of checked lists; on the CPU the bits are those of the native kernel."""
+    back = bool(hyper.flags & abi.ADAM_ROLLBACK)
+    step_each(tensors, hyper, STATES, _undo if back else _update, back=back)
+
+
+def _sqrt(value: Scalar) -> Scalar:
+    return value.sqrt() if isinstance(value, Tensor) else math.sqrt(value)
+
+
+def _factors(like: Tensor, hyper: AdamHyper, time: Scalar) -> tuple[Scalar, Scalar, Scalar, Scalar]:
+    """Return gradient factor, what the decay keeps, step size and root factor."""
+    lr = learning_rate(hyper, like)
+    correct = bool(hyper.flags & abi.ADAM_BIAS_CORRECTION)
+    c1 = 1.0 - hyper.beta1**time if correct else 1.0
+    c2 = 1.0 - hyper.beta2**time if correct else 1.0
+    keep = 1.0 - lr * hyper.weight_decay if hyper.flags & abi.ADAM_ADAMW else 1.0
+    return (
+        grad_factor(hyper, like, maximize=bool(hyper.flags & abi.ADAM_MAXIMIZE)),
+        narrow(keep, like),
+        narrow(lr / c1, like),
+        narrow(1.0 / _sqrt(c2), like),
     )
 
 
-_SCHEMA = (
-    "(Tensor(a!)[] params, Tensor[] grads, Tensor(b!)[] exp_avgs, Tensor(c!)[] exp_avg_sqs, "
-    "Tensor(d!)[]? max_exp_avg_sqs, Tensor(e!)[]? masters, Tensor(f!)[]? steps, "
-    "Tensor? lr_tensor, Tensor? grad_scale, Tensor? found_inf, Tensor? noop_flag, "
-    "float lr, float beta1, float beta2, float eps, float weight_decay, "
-    "SymInt step, int flags, str rounding, SymInt seed, str kernel) -> ()"
-)
+def _l2(hyper: AdamHyper) -> float:
+    return 0.0 if hyper.flags & abi.ADAM_ADAMW else hyper.weight_decay
 
 
-def _adam_step(
-    params: Sequence[Tensor],
-    grads: Sequence[Tensor],
-    exp_avgs: Sequence[Tensor],
-    exp_avg_sqs: Sequence[Tensor],
-    max_exp_avg_sqs: Sequence[Tensor] | None,
-    masters: Sequence[Tensor] | None,
-    steps: Sequence[Tensor] | None,
-    lr_tensor: Tensor | None,
-    grad_scale: Tensor | None,
-    found_inf: Tensor | None,
-    noop_flag: Tensor | None,
-    lr: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
-    step: int,
-    flags: int,
-    rounding: str,
-    seed: int,
-    kernel: str,
-) -> None:
-    roles = {
-        "params": params,
-        "grads": grads,
-        "exp_avgs": exp_avgs,
-        "exp_avg_sqs": exp_avg_sqs,
-        "max_exp_avg_sqs": max_exp_avg_sqs,
-        "masters": masters,
-    }
-    present = {role: listed for role, listed in roles.items() if listed is not None}
-    hyper = AdamHyper(
-        lr=lr,
-        beta1=beta1,
-        beta2=beta2,
-        eps=eps,
-        weight_decay=weight_decay,
-        step=step,
-        flags=flags,
-        rounding=rounding,
-        seed=seed,
-        lr_tensor=lr_tensor,
-        grad_scale=grad_scale,
-        found_inf=found_inf,
-        noop_flag=noop_flag,
-    )
-    dispatched(kernel, TensorLists(present, steps), hyper)
+def _update(
+    p: Tensor, grad: Tensor, states: list[Tensor], hyper: AdamHyper, time: Scalar
+) -> tuple[Tensor, list[Tensor]]:
+    factor, keep, step_size, root_factor = _factors(p, hyper, time)
+    m, v = states[:2]
+    g = grad * factor
+    if _l2(hyper) != 0.0:
+        g = g + p * _l2(hyper)
+    if 1.0 - hyper.beta1 >= 0.5:
+        m = g + (g - m) * -hyper.beta1
+    else:
+        m = m + (g - m) * (1.0 - hyper.beta1)
+    v = v * hyper.beta2 + g * (1.0 - hyper.beta2) * g
+    new = [m, v]
+    if hyper.flags & abi.ADAM_AMSGRAD:
+        new.append(maximum(states[2], v))
+    denominator = root(new[-1]) * root_factor + hyper.eps
+    return p * keep - m * step_size / denominator, new
 
 
-def _fake(*_: Any) -> None:
-    """Shapes and types stay as they are; nothing is returned."""
-
-
-torch.library.define("accel::adam_step", _SCHEMA)
-torch.library.impl("accel::adam_step", "CompositeExplicitAutograd")(_adam_step)
-torch.library.register_fake("accel::adam_step")(_fake)
+def _undo(
+    p: Tensor, grad: Tensor, states: list[Tensor], hyper: AdamHyper, time: Scalar
+) -> tuple[Tensor, list[Tensor]]:
+    factor, keep, step_size, root_factor = _factors(p, hyper, time)
+    m, v = states
+    before = (p + m * step_size / (root(v) * root_factor + hyper.eps)) / keep
+    g = grad * factor
+    if _l2(hyper) != 0.0:
+        g = g + before * _l2(hyper)
+    m = (m - g * (1.0 - hyper.beta1)) / hyper.beta1
+    v = (v - g * (1.0 - hyper.beta2) * g) / hyper.beta2
+    return before, [m, v.clamp(min=0.0)]
 
 
 ADAM = Family(
-    symbol="accel_adam_step",
+    name="adam",
     args=abi.AdamArgs,
-    states=STATES,
-    numbers=("lr", "beta1", "beta2", "eps", "weight_decay", "step", "seed", "flags"),
+    states=STATES[:2],
+    extra_states=STATES[2:],
+    hyper=AdamHyper,
     reference=adam_reference,
-    dispatch=_dispatch,
 )

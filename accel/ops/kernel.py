@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +12,7 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from accel.ops import abi, checks
+from accel.ops.family import Family
 from accel.ops.lists import Hyper, TensorLists
 from accel.ops.native import NativeLibrary
 from accel.ops.table import (
@@ -40,27 +39,6 @@ _nbytes_of: Callable[[Tensor], int] = Tensor.nbytes.__get__  # type: ignore[attr
 _dtype_of: Callable[[Tensor], torch.dtype] = Tensor.dtype.__get__  # type: ignore[attr-defined]
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
-    """What distinguishes one optimizer op from another.
-
-    Attributes:
-        symbol: entry point of the native libraries.
-        args: its argument struct.
-        states: roles of the states, which have one dtype.
-        numbers: fields of the op's `Hyper` that the struct has under the same name.
-        reference: steps checked tensors in plain PyTorch.
-        dispatch: steps by the dispatcher's op, given the kernel's key.
-    """
-
-    symbol: str
-    args: type[ctypes.Structure]
-    states: tuple[str, ...]
-    numbers: tuple[str, ...]
-    reference: Callable[[TensorLists, Any], None]
-    dispatch: Callable[[str, TensorLists, Any], None]
-
-
 class Kernel:
     """One family on one backend, known to the dispatcher by its key."""
 
@@ -80,7 +58,7 @@ class Kernel:
         """
         roles = tensors.roles
         checks.check_tensors(roles, single=single)
-        states = [role for role in self.family.states if role in roles]
+        states = [*self.family.states, *(set(self.family.extra_states) & roles.keys())]
         checks.check_states(roles, states, single=single)
         checks.check_gradients("grads", tensors.grads, single=single)
         for index, master in enumerate(roles.get("masters", ())):
@@ -242,7 +220,7 @@ def kernel_for(family: Family, library: Library | None, backend: str) -> Kernel:
     return found
 
 
-def dispatched(key: str, tensors: TensorLists, hyper: Hyper) -> None:
+def run_by_key(key: str, tensors: TensorLists, hyper: Hyper) -> None:
     """Check and step for the dispatcher; raises `KeyError` for a kernel not loaded here."""
     kernel = _kernels[key]
     kernel.check(tensors)

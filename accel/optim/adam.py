@@ -10,7 +10,7 @@ from torch import Tensor
 
 from accel.errors import Unsupported
 from accel.ops import abi, checks
-from accel.ops.adam_reference import AdamHyper
+from accel.ops.adam_step import AdamHyper
 from accel.optim.base import KernelOptimizer
 from accel.optim.policy import PARAM
 

@@ -53,13 +53,9 @@ static const accel::AdamLevel adam_level = {adam_block, &convert};
 #else
 
 #include <cmath>
-#include <cstddef>
-#include <new>
-#include <vector>
 
 #include "accel/adam.h"
-#include "convert.h"
-#include "parallel.h"
+#include "optimizer.h"
 #include "simd.h"
 
 namespace accel {
@@ -109,14 +105,13 @@ void rollback_block(float *p, const float *grad, float *m, float *v, float *, in
 }
 
 AdamScalars scalars_at(const accel_adam_args &a, double step) {
-  const double lr = a.lr_tensor ? *a.lr_tensor : a.lr;
+  const double lr = learning_rate(a);
   const bool correct = a.flags & ACCEL_ADAM_BIAS_CORRECTION;
   const bool decoupled = a.flags & ACCEL_ADAM_ADAMW;
   const double c1 = correct ? 1.0 - std::pow(a.beta1, step) : 1.0;
   const double c2 = correct ? 1.0 - std::pow(a.beta2, step) : 1.0;
-  const double scale = a.grad_scale ? 1.0 / static_cast<double>(*a.grad_scale) : 1.0;
   AdamScalars s;
-  s.grad_factor = static_cast<float>(a.flags & ACCEL_ADAM_MAXIMIZE ? -scale : scale);
+  s.grad_factor = grad_factor(a, a.flags & ACCEL_ADAM_MAXIMIZE);
   s.l2 = decoupled ? 0.0f : static_cast<float>(a.weight_decay);
   s.keep = decoupled ? static_cast<float>(1.0 - lr * a.weight_decay) : 1.0f;
   s.from_grad = 1.0 - a.beta1 >= 0.5;
@@ -130,113 +125,46 @@ AdamScalars scalars_at(const accel_adam_args &a, double step) {
 }
 
 int32_t check(const accel_adam_args *a) {
-  if (!a) return ACCEL_BAD_ARGUMENT;
-  if (a->struct_size != sizeof *a) return ACCEL_BAD_STRUCT;
-  constexpr uint32_t kFlags = 2 * ACCEL_ADAM_ROLLBACK - 1;
-  if (a->count < 0 || a->num_threads < 1 || a->flags > kFlags) return ACCEL_BAD_ARGUMENT;
-  if (!is_dtype(a->param_dtype) || !is_dtype(a->grad_dtype) || !is_dtype(a->state_dtype))
-    return ACCEL_BAD_DTYPE;
-  if (a->rounding < ACCEL_ROUND_NEAREST || a->rounding > ACCEL_ROUND_STOCHASTIC)
-    return ACCEL_BAD_ARGUMENT;
-  if (a->count == 0) return ACCEL_OK;
-  if (!a->numels || !a->params || !a->grads || !a->exp_avgs || !a->exp_avg_sqs)
-    return ACCEL_BAD_ARGUMENT;
+  const int32_t status = check_common(a, 2 * ACCEL_ADAM_ROLLBACK - 1);
+  if (status != ACCEL_OK || a->count == 0) return status;
   const bool amsgrad = a->flags & ACCEL_ADAM_AMSGRAD;
-  if (amsgrad != (a->max_exp_avg_sqs != nullptr)) return ACCEL_BAD_ARGUMENT;
+  if (!a->exp_avgs || !a->exp_avg_sqs || amsgrad != (a->max_exp_avg_sqs != nullptr))
+    return ACCEL_BAD_ARGUMENT;
   if ((a->flags & ACCEL_ADAM_ROLLBACK) &&
       (amsgrad || a->rounding != ACCEL_ROUND_NEAREST || a->beta1 == 0.0 || a->beta2 == 0.0))
     return ACCEL_UNSUPPORTED;
-  for (int64_t i = 0; i < a->count; ++i)
-    if (a->numels[i] < 0) return ACCEL_BAD_ARGUMENT;
   return ACCEL_OK;
 }
 
-class AdamStep {
- public:
-  explicit AdamStep(const accel_adam_args &args)
-      : a_(args), level_(ACCEL_FOR_LEVEL(adam_level)),
-        block_(args.flags & ACCEL_ADAM_ROLLBACK ? rollback_block : level_.block) {}
-
-  // One set of scalars where all tensors are at the same step, else one per tensor. Throws
-  // std::bad_alloc before anything is written.
-  void prepare() {
-    if (!a_.steps) {
-      scalars_.assign(1, scalars_at(a_, static_cast<double>(a_.step)));
-      return;
-    }
-    const bool back = a_.flags & ACCEL_ADAM_ROLLBACK;
-    bool same = true;
-    for (int64_t i = 1; i < a_.count && same; ++i) {
-      if (i + 8 < a_.count) __builtin_prefetch(a_.steps[i + 8], 1);
-      same = *a_.steps[i] == *a_.steps[0];
-    }
-    const int64_t distinct = same ? 1 : a_.count;
-    scalars_.reserve(static_cast<size_t>(distinct));
-    for (int64_t i = 0; i < distinct; ++i)
-      scalars_.push_back(scalars_at(a_, static_cast<double>(*a_.steps[i]) + (back ? 0.0 : 1.0)));
-    for (int64_t i = 0; i < a_.count; ++i) *a_.steps[i] += back ? -1.0f : 1.0f;
-  }
-
-  void run() const {
-    for_pieces(a_.numels, a_.count, a_.num_threads,
-               [this](int64_t i, int64_t begin, int64_t end) { piece(i, begin, end); });
-  }
-
- private:
-  void piece(int64_t i, int64_t begin, int64_t end) const {
-    const AdamScalars &s = scalars_[scalars_.size() == 1 ? 0 : static_cast<size_t>(i)];
-    const bool whole = a_.grad_dtype == ACCEL_FLOAT32 && a_.state_dtype == ACCEL_FLOAT32 &&
-                       a_.param_dtype == ACCEL_FLOAT32 && !a_.masters;
-    const int64_t stride = whole ? end - begin : kBlock;
-    for (int64_t at = begin; at < end; at += stride) block(i, at, std::min(stride, end - at), s);
-  }
-
-  void block(int64_t i, int64_t at, int64_t n, const AdamScalars &s) const {
-    alignas(64) float buffers[5][kBlock];
-    const Convert &c = *level_.convert;
-    const uint64_t tensor = static_cast<uint64_t>(i);
-    const int32_t rounding = a_.rounding;
-    const auto key = [&](uint64_t stream) { return accel_random_key(a_.seed, tensor, stream); };
-    const Block g(c, a_.grad_dtype, const_cast<void *>(a_.grads[i]), at, n, buffers[0]);
-    const Block m(c, a_.state_dtype, a_.exp_avgs[i], at, n, buffers[1]);
-    const Block v(c, a_.state_dtype, a_.exp_avg_sqs[i], at, n, buffers[2]);
-    void *const max_tensor = a_.max_exp_avg_sqs ? a_.max_exp_avg_sqs[i] : nullptr;
-    const Block max_v(c, a_.state_dtype, max_tensor, at, n, buffers[3]);
-    const bool master = a_.masters != nullptr;
-    const Block p(c, master ? ACCEL_FLOAT32 : a_.param_dtype, master ? a_.masters[i] : a_.params[i], at,
-                  n, buffers[4]);
-    block_(p.values, g.values, m.values, v.values, max_v.values, n, s);
-    p.store(c, rounding, key(0));
-    m.store(c, rounding, key(1));
-    v.store(c, rounding, key(2));
-    max_v.store(c, rounding, key(3));
-    if (master)
-      c.store[rounding][a_.param_dtype](
-          static_cast<char *>(a_.params[i]) + at * element_size(a_.param_dtype), p.values, n, key(0), at);
-  }
-
-  const accel_adam_args &a_;
-  const AdamLevel &level_;
-  AdamBlock block_;
-  std::vector<AdamScalars> scalars_;
-};
+void adam_step(const accel_adam_args &a) {
+  const AdamLevel &level = ACCEL_FOR_LEVEL(adam_level);
+  const Convert &c = *level.convert;
+  const bool back = a.flags & ACCEL_ADAM_ROLLBACK;
+  const AdamBlock update = back ? rollback_block : level.block;
+  ScalarsByStep<AdamScalars> scalars;
+  scalars.prepare(a, [&](double step) { return scalars_at(a, step); }, back);
+  for_blocks(a, [&](int64_t i, int64_t at, int64_t n) {
+    alignas(64) float buffers[3][kBlock];
+    ParamBlock<accel_adam_args> block(a, c, i, at, n);
+    const Block m(c, a.state_dtype, a.exp_avgs[i], at, n, buffers[0]);
+    const Block v(c, a.state_dtype, a.exp_avg_sqs[i], at, n, buffers[1]);
+    void *const max_tensor = a.max_exp_avg_sqs ? a.max_exp_avg_sqs[i] : nullptr;
+    const Block max_v(c, a.state_dtype, max_tensor, at, n, buffers[2]);
+    update(block.param(), block.grad(), m.values, v.values, max_v.values, n, scalars[i]);
+    block.store();
+    m.store(c, a.rounding, block.key(1));
+    v.store(c, a.rounding, block.key(2));
+    max_v.store(c, a.rounding, block.key(3));
+  });
+}
 
 }  // namespace
 }  // namespace accel
 
 int32_t accel_adam_step(const accel_adam_args *args, void *) {
   const int32_t status = accel::check(args);
-  if (status != ACCEL_OK || args->count == 0) return status;
-  if (args->noop_flag && *args->noop_flag != 0) return ACCEL_OK;
-  if (args->found_inf && *args->found_inf != 0.0f) return ACCEL_OK;
-  try {
-    accel::AdamStep step(*args);
-    step.prepare();
-    step.run();
-  } catch (const std::bad_alloc &) {
-    return ACCEL_NO_MEMORY;
-  }
-  return ACCEL_OK;
+  if (status != ACCEL_OK || accel::skipped(*args)) return status;
+  return accel::guarded([&] { accel::adam_step(*args); });
 }
 
 #endif

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from accel.ops import abi
 from accel.ops.adam import FusedAdam
-from accel.ops.adam_reference import AdamHyper
+from accel.ops.adam_step import AdamHyper
 from accel.ops.lists import TensorLists
 
 HALVES = [torch.bfloat16, torch.float16]

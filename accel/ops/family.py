@@ -1,0 +1,98 @@
+"""`Family`: what distinguishes one optimizer op from another, and its op in the dispatcher."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import fields
+from string import ascii_lowercase
+from typing import Any
+
+import torch
+
+from accel.ops.lists import Hyper, TensorLists
+
+_SCALAR_TENSORS = ("lr_tensor", "grad_scale", "found_inf", "noop_flag")
+_COMMON = {field.name for field in fields(Hyper)} - {"lr", "weight_decay"}
+
+
+class Family:
+    """One optimizer op on every device.
+
+    Args:
+        name: ``"adam"``: libraries export ``accel_adam_step``, the dispatcher has
+            ``accel::adam_step``.
+        args: the argument struct of the native step.
+        states: roles of the states that every tensor has; all states have one dtype.
+        extra_states: roles of states that a call may leave out.
+        hyper: the numbers of a step, a dataclass.
+        reference: steps checked tensors in plain PyTorch.
+
+    Attributes:
+        symbol: the native entry point.
+        floats: names of the op's floating-point numbers.
+        numbers: names of all numbers that the struct has too.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        args: type[ctypes.Structure],
+        states: tuple[str, ...],
+        hyper: type[Any],
+        reference: Callable[[TensorLists, Any], None],
+        extra_states: tuple[str, ...] = (),
+    ) -> None:
+        self.name = name
+        self.args = args
+        self.states = states
+        self.extra_states = extra_states
+        self.hyper = hyper
+        self.reference = reference
+        self.symbol = f"accel_{name}_step"
+        self.floats = tuple(field.name for field in fields(hyper) if field.name not in _COMMON)
+        self.numbers = (*self.floats, "step", "seed", "flags")
+        self._roles = ("params", "grads", *states, *extra_states, "masters")
+        self._scalars = (*_SCALAR_TENSORS, *self.floats, "step", "flags", "rounding", "seed")
+
+    def schema(self) -> str:
+        """Return the dispatcher's schema: flat lists, everything but gradients written."""
+        letters = iter(ascii_lowercase)
+        required = [f"Tensor({next(letters)}!)[] params", "Tensor[] grads"]
+        required += [f"Tensor({next(letters)}!)[] {role}" for role in self.states]
+        optional = (*self.extra_states, "masters", "steps")
+        parts = (
+            *required,
+            *(f"Tensor({next(letters)}!)[]? {role}" for role in optional),
+            *(f"Tensor? {name}" for name in _SCALAR_TENSORS),
+            *(f"float {name}" for name in self.floats),
+            "SymInt step, int flags, str rounding, SymInt seed, str kernel",
+        )
+        return f"({', '.join(parts)}) -> ()"
+
+    def dispatch(self, key: str, tensors: TensorLists, hyper: Any) -> None:
+        """Step by the dispatcher's op, which ``torch.compile`` can trace."""
+        getattr(torch.ops.accel, f"{self.name}_step")(
+            *[tensors.roles.get(role) for role in self._roles],
+            tensors.steps,
+            *[getattr(hyper, name) for name in self._scalars],
+            key,
+        )
+
+    def register(self, run: Callable[[str, TensorLists, Any], None]) -> None:
+        """Put the op into the dispatcher; `run` steps by key. Once per process."""
+        names = (*self._roles, "steps", *self._scalars, "kernel")
+
+        def implementation(*values: Any) -> None:
+            given = dict(zip(names, values, strict=True))
+            roles = {role: given[role] for role in self._roles if given[role] is not None}
+            hyper = self.hyper(**{name: given[name] for name in self._scalars})
+            run(given["kernel"], TensorLists(roles, given["steps"]), hyper)
+
+        def fake(*_: Any) -> None:
+            """Shapes and types stay as they are; nothing is returned."""
+
+        qualified = f"accel::{self.name}_step"
+        torch.library.define(qualified, self.schema())
+        torch.library.impl(qualified, "CompositeExplicitAutograd")(implementation)
+        torch.library.register_fake(qualified)(fake)

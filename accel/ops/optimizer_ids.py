@@ -1,0 +1,51 @@
+"""Optimizers that callers name by an integer: known from create to destroy, in this process."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Generic, TypeVar
+
+Config = TypeVar("Config")
+
+
+class OptimizerIds(Generic[Config]):
+    """A thread-safe table of what was told at creation.
+
+    Args:
+        kind: the stem of the functions' names, for messages: ``"adam"``.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._known: dict[int, Config] = {}
+        self._lock = threading.Lock()
+
+    def create(self, optimizer_id: Any, config: Config) -> None:
+        """Make an id known, anew if it was; raises `TypeError` where it is no int."""
+        with self._lock:
+            self._known[_checked(optimizer_id)] = config
+
+    def find(self, optimizer_id: Any) -> Config:
+        """Return what was told; raises `ValueError` for an id that is not known."""
+        found = self._known.get(_checked(optimizer_id))
+        if found is None:
+            raise ValueError(self._unknown(optimizer_id))
+        return found
+
+    def destroy(self, optimizer_id: Any) -> None:
+        """Forget an id; raises `ValueError` where it is not known."""
+        with self._lock:
+            if self._known.pop(_checked(optimizer_id), None) is None:
+                raise ValueError(self._unknown(optimizer_id))
+
+    def _unknown(self, optimizer_id: int) -> str:
+        return (
+            f"optimizer_id {optimizer_id} is unknown: create_{self._kind} was not called with it "
+            f"in this process, or destroy_{self._kind} was."
+        )
+
+
+def _checked(optimizer_id: Any) -> int:
+    if isinstance(optimizer_id, bool) or not isinstance(optimizer_id, int):
+        raise TypeError(f"optimizer_id is {optimizer_id!r}; expected an int.")
+    return optimizer_id
