@@ -1,15 +1,17 @@
 """CUDA kernels built for the host: index, vector and element code has the CPU kernels' bits."""
 
 import ctypes
+from dataclasses import replace
 
 import pytest
 import torch
 
-from accel.builders.cpu import CPUAdamBuilder
 from accel.jit import Recipe, acquire, csrc_dir
 from accel.ops import abi
+from accel.ops.adagrad_step import ADAGRAD, AdagradHyper
 from accel.ops.adam_step import ADAM, AdamHyper
 from accel.ops.kernel import kernel_for
+from accel.ops.lion_step import LION, LionHyper
 from accel.ops.lists import TensorLists
 
 F32, BF16, F16 = torch.float32, torch.bfloat16, torch.float16
@@ -17,22 +19,24 @@ CHUNK = 8192
 SIZES = (1, 0, 3, 4, 5, 8, 1024, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 9, 0)
 
 
-def cpu_kernel():
-    """The CPU's own kernels, built once per session."""
-    return kernel_for(ADAM, acquire(CPUAdamBuilder().recipe()), "cpu")
+def library(name, *, host):
+    """The op's library, built once per session: the CPU's own, or the CUDA kernels as plain C++.
+
+    In the latter a launch is a loop over blocks and threads.
+    """
+    common = {"backend": "cpu", "include_dirs": (csrc_dir() / "include",)}
+    if not host:
+        sources = (csrc_dir() / f"cpu/{name}.cpp",)
+        return acquire(Recipe(name=name, sources=sources, openmp=True, **common))
+    flags = ("-xc++", "-DACCEL_HOST_BUILD", "-Werror")
+    sources = (csrc_dir() / f"cuda/{name}.cu",)
+    return acquire(Recipe(name=f"{name}_on_host", sources=sources, compile_flags=flags, **common))
 
 
 @pytest.fixture(scope="module")
 def host():
-    """The kernels as plain C++: a launch is a loop over blocks and threads."""
-    recipe = Recipe(
-        name="adam_on_host",
-        backend="cpu",
-        sources=(csrc_dir() / "cuda/adam.cu",),
-        include_dirs=(csrc_dir() / "include", csrc_dir() / "cuda"),
-        compile_flags=("-xc++", "-DACCEL_HOST_BUILD", "-Werror"),
-    )
-    return acquire(recipe)
+    """Adam's CUDA kernels on the host."""
+    return library("adam", host=True)
 
 
 def unaligned(tensor, offset):
@@ -73,11 +77,11 @@ def hyper(**numbers):
     return AdamHyper(**(base | numbers))
 
 
-def assert_same(host, tensors, numbers):
+def assert_same(host, tensors, numbers, family=ADAM):
     """Step the tensors both ways; every bit must agree."""
     expected = copied(tensors)
-    cpu_kernel().run(expected, numbers)
-    kernel_for(ADAM, host, "cpu").run(tensors, numbers)
+    kernel_for(family, library(family.name, host=False), "cpu").run(expected, numbers)
+    kernel_for(family, host, "cpu").run(tensors, numbers)
     for role, listed in tensors.roles.items():
         for index, (got, want) in enumerate(zip(listed, expected.roles[role], strict=True)):
             same = torch.equal(got.nan_to_num(7.0), want.nan_to_num(7.0))
@@ -191,3 +195,36 @@ def test_bad_arguments_are_refused_before_anything_is_written(host, field, value
     setattr(args, field, value)
     assert call(ctypes.addressof(args), None) == status
     assert list(memory) == [1, 2, 3, 4]
+
+
+OTHERS = [
+    (LION, ("exp_avgs",), LionHyper(lr=0.02, weight_decay=0.1, beta1=0.9, beta2=0.99, step=3)),
+    (ADAGRAD, ("sums",), AdagradHyper(lr=0.02, weight_decay=0.1, lr_decay=0.1, eps=1e-6, step=3)),
+]
+
+
+def made_for(roles, *arguments, **options):
+    """Return `make`'s tensors with the states of another op, one of them for each role."""
+    tensors = make(*arguments, **options)
+    second, first = tensors.roles.pop("exp_avg_sqs"), tensors.roles.pop("exp_avgs")
+    return TensorLists(
+        tensors.roles | dict(zip(roles, (second, first), strict=False)), tensors.steps
+    )
+
+
+@pytest.mark.parametrize(
+    ("family", "roles", "numbers"), OTHERS, ids=lambda x: getattr(x, "name", "")
+)
+@pytest.mark.parametrize("param", [F32, BF16, F16], ids=str)
+@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
+def test_the_other_ops(family, roles, numbers, param, rounding):
+    on_host = library(family.name, host=True)
+    given = replace(numbers, rounding=rounding, seed=11)
+    for grad, state in ((param, F32), (F32, param), (param, param)):
+        for offset in (0, 1):
+            tensors = made_for(roles, SIZES, param, grad, state, offset=offset)
+            assert_same(on_host, tensors, given, family)
+    tensors = made_for(roles, SIZES, param, param, F32, master=param != F32, steps=True)
+    assert_same(on_host, tensors, replace(given, flags=1, weight_decay=0.0), family)
+    skipped = replace(given, found_inf=torch.tensor(1.0), grad_scale=torch.tensor(64.0))
+    assert_same(on_host, tensors, skipped, family)
