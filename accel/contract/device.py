@@ -67,10 +67,18 @@ class DeviceMembers(Forwarding):
         return f"{self.device_type}:{self._index(device_index, 'device_name')}"
 
     def device(self, device_index: int | None = None) -> torch.device:
-        """Return the `torch.device` named by `device_name`. No device context."""
+        """Return the `torch.device` named by `device_name`. No device context.
+
+        Raises:
+            BackendUnavailable: this torch has no such type of device.
+        """
         import torch
 
-        return torch.device(self.device_name(device_index))
+        name = self.device_name(device_index)
+        try:
+            return torch.device(name)
+        except RuntimeError as error:
+            raise self._unavailable("device", str(error)) from error
 
     def set_device(self, device_index: int) -> None:
         """Make a device the current one of this thread. May create its context.
