@@ -65,7 +65,7 @@ class Run:
         windows = windows.to(self.acc.device_name(self.world.local_rank))
         with torch.autocast(self.acc.device_type, torch.bfloat16, enabled=self.settings.bf16):
             logits = network(windows[:, :-1])
-        return functional.cross_entropy(logits.float().flatten(0, 1), windows[:, 1:].flatten())
+            return functional.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten())
 
     def advance(self) -> Tensor:
         """Do one step and return this process's loss, in nats per byte."""

@@ -7,10 +7,12 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from accel.current import accelerator_for
 from accel.ops.kernel import Kernel
 from accel.ops.lists import Hyper
+from accel.optim.options import torch_options
 from accel.optim.policy import MASTER, POLICY_KEYS, Policy, check_policy
 from accel.optim.prepared import PreparedGroup, collect
 
@@ -30,8 +32,11 @@ class KernelOptimizer(torch.optim.Optimizer):
 
     _step_supports_amp_scaling = True
 
-    def __init__(self, params: Any, defaults: Group, policy: Policy) -> None:
+    def __init__(
+        self, params: Any, defaults: Group, policy: Policy, *, set_grad_none: bool = True
+    ) -> None:
         defaults.update(check_policy(policy))
+        self.set_grad_none = bool(set_grad_none)
         self._prepared: dict[int, PreparedGroup] = {}
         super().__init__(params, defaults)
 
@@ -42,6 +47,10 @@ class KernelOptimizer(torch.optim.Optimizer):
     def state_keys(self, group: Group) -> tuple[str, ...]:
         """Return the keys of the states that a group's tensors have."""
         return tuple(self.states)
+
+    def new_state(self, key: str, param: Tensor, group: Group, dtype: torch.dtype) -> Tensor:
+        """Return a state as it is before the first step."""
+        return torch.zeros_like(param, dtype=dtype, memory_format=torch.preserve_format)
 
     def kernel(self, device: torch.device) -> Kernel:
         """Return the kernel for a device, loaded by its accelerator; raises what `load` raises."""
@@ -67,6 +76,10 @@ class KernelOptimizer(torch.optim.Optimizer):
         for prepared, hyper in ready:
             prepared.step(hyper)
         return loss
+
+    def zero_grad(self, set_to_none: bool | None = None) -> None:
+        """Clear the gradients: to ``None``, or to zeros where told so here or at construction."""
+        super().zero_grad(self.set_grad_none if set_to_none is None else set_to_none)
 
     def _ready(self, index: int, group: Group) -> tuple[PreparedGroup, Hyper]:
         hyper = self.hyper(group)
@@ -99,10 +112,14 @@ class KernelOptimizer(torch.optim.Optimizer):
         """Fill in what a group from elsewhere lacks and check it."""
         for key, value in self.defaults.items():
             group.setdefault(key, value)
+        torch_options(
+            group["foreach"], group["capturable"], group["differentiable"], group["fused"]
+        )
         check_policy(group)
         self.hyper(group)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        self.set_grad_none = getattr(self, "set_grad_none", True)
         super().__setstate__(state)
         self._prepared = {}
         for group in self.param_groups:
@@ -130,8 +147,12 @@ class KernelOptimizer(torch.optim.Optimizer):
                     state[key] = saved[key].to(param.device, copy=True)
 
     def local(self, tensor: Tensor) -> Tensor:
-        """Return the part of a tensor that this process steps."""
-        return tensor
+        """Return the part of a tensor that this process steps: a DTensor's shard, or all."""
+        # Ordinary tensors are told by their type: asking for a missing attribute costs more.
+        if type(tensor) is Tensor or type(tensor) is Parameter:
+            return tensor
+        to_local: Callable[[], Tensor] | None = getattr(tensor, "to_local", None)
+        return tensor if to_local is None else to_local()
 
 
 def _loaded(
