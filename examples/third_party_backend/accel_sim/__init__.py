@@ -1,4 +1,4 @@
-"""The ``sim`` backend of accel: simulated devices, which their maker's `torch_sim` brings to torch."""
+"""The ``sim`` backend: simulated devices, which their maker's `torch_sim` brings to torch."""
 
 from __future__ import annotations
 

@@ -6,4 +6,6 @@ from accel.testing import AcceleratorConformance
 
 
 class TestSim(AcceleratorConformance):
+    """The kit's tests, all of them."""
+
     accelerator = SimAccelerator

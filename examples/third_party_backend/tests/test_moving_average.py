@@ -9,6 +9,7 @@ pytestmark = pytest.mark.skipif(not ACC.is_available(), reason=str(ACC.probe()))
 
 
 def test_native_matches_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both give the formula, for tensors that the kernel takes and for one that it does not."""
     average, value = torch.randn(2, 7, 5)
     expected = average + 0.1 * (value - average)
     for policy in ("native", "reference"):
@@ -21,6 +22,7 @@ def test_native_matches_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_runs_in_the_order_of_its_stream() -> None:
+    """The kernel reads what its stream makes before it, however late."""
     from simulator.library import late
 
     op = ACC.create_op_builder("MovingAverageBuilder").load()
@@ -34,6 +36,7 @@ def test_runs_in_the_order_of_its_stream() -> None:
 
 
 def test_compiles() -> None:
+    """``torch.compile`` sees one op without a graph break."""
     op = ACC.create_op_builder("MovingAverageBuilder").load()
 
     @torch.compile(backend=ACC.get_compile_backend(), fullgraph=True)
@@ -45,11 +48,13 @@ def test_compiles() -> None:
 
 
 def test_opcheck() -> None:
+    """Schema, fake and autograd registration hold together."""
     arguments = (torch.zeros(3, device="sim"), torch.ones(3, device="sim"), 0.5)
     torch.library.opcheck(torch.ops.accel_sim.moving_average_.default, arguments)
 
 
 def test_refuses_what_does_not_match() -> None:
+    """Wrong arguments are named."""
     op = ACC.create_op_builder("MovingAverageBuilder").load()
     one, two = torch.zeros(1, device="sim"), torch.zeros(2, device="sim")
     for arguments in (([one], [two], 0.5), ([one], [], 0.5), ([one], [one], 1.5)):

@@ -63,6 +63,10 @@ def is_available() -> bool:
     return device_count() > 0
 
 
+def is_initialized() -> bool:
+    return True
+
+
 def get_device_properties(device: Any = None) -> SimpleNamespace:
     index = current_device() if device is None else device
     return SimpleNamespace(name="simulated device", total_memory=mem_get_info(index)[1])

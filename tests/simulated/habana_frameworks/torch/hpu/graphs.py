@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from simulator.streams import current_stream
 from simulator.streams import stream as on_stream
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -44,6 +45,9 @@ class _Recorder(TorchDispatchMode):
 def graph(graph: HPUGraph, stream: torch.Stream | None = None) -> Iterator[None]:
     """Record the work of the block into `graph`, on `stream` or another one."""
     recorder = _Recorder()
-    with on_stream(stream if stream is not None else torch.Stream("hpu")), recorder:
+    outside, inside = current_stream(), stream if stream is not None else torch.Stream("hpu")
+    inside.wait_stream(outside)
+    with on_stream(inside), recorder:
         yield
+    outside.wait_stream(inside)
     graph.calls = recorder.calls

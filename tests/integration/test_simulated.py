@@ -1,0 +1,147 @@
+"""The simulated device, and on it: the HPU strategy, a stranger's package, training, late streams.
+
+A process has one accelerator for life, so every test here starts processes of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SIMULATED = ROOT / "tests/simulated"
+EXAMPLE = ROOT / "examples/third_party_backend"
+SHORT_RUN = "--steps 12 --batch 4 --context 32 --width 32 --depth 1 --heads 2 --eval-every 12"
+Process = Callable[..., str]
+
+
+def start(*command: str, python: Path | str = sys.executable, **variables: str) -> str:
+    """Run a Python process in the repository's root and return what it printed; 0 or fail."""
+    paths = [str(SIMULATED), str(ROOT)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | variables
+    done = subprocess.run(
+        [str(python), *command],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command} gave {done.returncode}:\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def simulator(session_cache: Path) -> str:
+    """The path of the simulated device's library, built once."""
+    return start("-m", "simulator").strip()
+
+
+@pytest.fixture
+def process(simulator: str, session_cache: Path) -> Process:
+    """`start` for processes that use the device."""
+
+    def run(*command: str, **options: str) -> str:
+        given = {"SIMULATOR_LIBRARY": simulator, "ACCEL_CACHE_DIR": str(session_cache)}
+        return start(*command, **(given | options))
+
+    return run
+
+
+def pytest_on(*paths: str | Path) -> tuple[str, ...]:
+    """The command that runs test files inside another process, in their own session."""
+    return ("-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, paths))
+
+
+@pytest.mark.parametrize("name", ["sim", "hpu"])
+def test_the_device(process: Process, name: str) -> None:
+    process(*pytest_on(SIMULATED / "check_device.py"), SIMULATED=name)
+
+
+@pytest.mark.parametrize("lazy", ["0", "1"], ids=["eager", "lazy"])
+def test_the_hpu_strategy(process: Process, lazy: str) -> None:
+    # In lazy mode, what differs there.
+    chosen = ("-k", "graph or capture or step or probe") if lazy == "1" else ()
+    told = process(*pytest_on(SIMULATED / "check_hpu.py", *chosen), PT_HPU_LAZY_MODE=lazy)
+    assert "HPUAccelerator" in told
+
+
+@pytest.fixture(scope="session")
+def stranger(simulator: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment's Python in which the third-party package is installed."""
+    folder = tmp_path_factory.mktemp("stranger")
+    venv.create(folder / "env", symlinks=True)
+    python = folder / "env/bin/python"
+    here = {path for path in map(sysconfig.get_path, ("purelib", "platlib"))}
+    site = subprocess.run(
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    # Torch and the rest come from this environment; only the package itself is installed.
+    lines = [f"import site; site.addsitedir({path!r})" for path in sorted(here)]
+    (Path(site) / "parent.pth").write_text("\n".join(lines) + "\n")
+    shutil.copytree(EXAMPLE, folder / "source")
+    options = ("--no-build-isolation", "--no-deps", "--no-index", "--quiet")
+    start("-m", "pip", "install", *options, str(folder / "source"), python=python)
+    return python
+
+
+def test_a_removed_synchronisation_shows(process: Process, stranger: Path) -> None:
+    process(*pytest_on(SIMULATED / "check_synchronisation.py"), python=stranger)
+
+
+def test_the_strangers_own_tests(process: Process, stranger: Path) -> None:
+    told = process(*pytest_on(EXAMPLE / "tests"), python=stranger)
+    assert "SimAccelerator" in told
+
+
+def test_the_stranger_is_found_by_name(process: Process, stranger: Path) -> None:
+    report = json.loads(process("-m", "accel", "report", "--json", python=stranger))
+    assert "sim" in json.dumps(report)
+    names = "import op_builder; print(op_builder.MovingAverageBuilder.__module__)"
+    assert process("-c", names, python=stranger, ACCELERATOR="sim").strip() == "accel_sim.builders"
+    assert "accel.builders" in process("-c", names, python=stranger, ACCELERATOR="cpu")
+
+
+def held_out(said: str) -> tuple[float, float]:
+    """The held-out losses after the first and the last step, in bits per byte."""
+    line = next(line for line in said.splitlines() if line.startswith("held out"))
+    return float(line.split()[2]), 8.0
+
+
+@pytest.mark.parametrize("name", ["hpu", "sim"])
+def test_trains(process: Process, stranger: Path, tmp_path: Path, name: str) -> None:
+    said = process(
+        "examples/train.py",
+        *SHORT_RUN.split(),
+        "--out",
+        str(tmp_path),
+        python=stranger,
+        ACCELERATOR=name,
+    )
+    assert f"ACCELERATOR={name}" in said
+    found, start_of_training = held_out(said)
+    assert found < start_of_training - 0.3
+
+
+@pytest.mark.parametrize("options", ["", pytest.param("--fsdp", marks=pytest.mark.soak)])
+def test_two_processes_train_together(
+    process: Process, stranger: Path, tmp_path: Path, options: str
+) -> None:
+    command = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    run = ("examples/train.py", *SHORT_RUN.split(), *options.split(), "--out", str(tmp_path))
+    said = process(*command, *run, python=stranger, ACCELERATOR="sim", OMP_NUM_THREADS="1")
+    assert "over simccl" in said
+    assert held_out(said)[0] < held_out(said)[1] - 0.3

@@ -1,1 +1,0 @@
-"""Extensions for training."""
