@@ -13,7 +13,7 @@ from accel.jit.jobs import job_count
 from accel.jit.ninja import ninja_file, shell_text
 from accel.jit.plan import Command, Plan
 from accel.jit.progress import Progress
-from accel.jit.runner import TIMED_OUT, run_supervised
+from accel.jit.runner import run_supervised
 from accel.jit.toolchain import find_ninja
 
 _ERROR = re.compile(
@@ -47,7 +47,7 @@ def compile_plan(plan: Plan, staging: Path, root: Path, progress: Progress) -> b
     kind = "torch" if plan.recipe.extension else plan.recipe.language
     jobs = job_count(len(plan.commands) - 1, _MEGABYTES[kind] << 20)
     seconds = environment.build_timeout()
-    code = run_supervised([ninja, "-v", "-j", str(jobs)], staging, seconds, watch)
+    in_time = run_supervised([ninja, "-v", "-j", str(jobs)], staging, seconds, watch)
     log = _log_of(plan, staging)
     if (
         not watch.endless
@@ -55,7 +55,7 @@ def compile_plan(plan: Plan, staging: Path, root: Path, progress: Progress) -> b
         and _all_done(plan, staging)
     ):
         return log
-    raise _failure(plan, staging, root, log, _why(code, seconds, watch.endless))
+    raise _failure(plan, staging, root, log, _why(in_time, seconds, watch.endless))
 
 
 class _Watch:
@@ -121,10 +121,10 @@ def _log_of(plan: Plan, staging: Path) -> bytes:
     return b"".join([*parts, b"\nninja:\n", _read(staging / "ninja.log")])
 
 
-def _why(code: int, seconds: int, endless: bool) -> str:
+def _why(in_time: bool, seconds: int, endless: bool) -> str:
     if endless:
         return f"the compiler printed more than {_MOST_LOG >> 20} MiB and was stopped"
-    if code == TIMED_OUT:
+    if not in_time:
         return f"it took longer than {seconds} s and was stopped (ACCEL_BUILD_TIMEOUT changes that)"
     return ""
 

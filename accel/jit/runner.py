@@ -14,15 +14,16 @@ from accel import environment
 from accel.jit import supervisor
 from accel.jit.toolchain import which
 
-TIMED_OUT = supervisor.TIMED_OUT
 _TICK_MS = 100
 _PATIENCE_S = 5.0
 
 
 def run_supervised(
     command: Sequence[str], folder: Path, seconds: float, tick: Callable[[], bool]
-) -> int:
-    """Run `command` in `folder` and return its exit status, `TIMED_OUT` after `seconds`.
+) -> bool:
+    """Run `command` in `folder` and return whether it ended by itself within `seconds`.
+
+    Its exit status is not told: a process that ignores SIGCHLD could not know it.
 
     Everything that it started is dead when this returns or raises, and soon after this process
     ends in any way.
@@ -41,7 +42,7 @@ def run_supervised(
     try:
         with (folder / "ninja.log").open("wb") as log:
             process = subprocess.Popen(
-                [*script, str(seconds), *command],
+                [*script, *command],
                 cwd=folder,
                 env=environment.for_compiler(folder),
                 stdin=subprocess.DEVNULL,
@@ -51,32 +52,36 @@ def run_supervised(
                 start_new_session=True,
             )
         try:
-            _wait(process.pid, tick)
+            in_time = _wait(process.pid, seconds, tick)
         finally:
             # The supervisor takes the closed pipe for the end of this process and cleans up.
             os.close(write_end)
             write_end = -1
             _end(process.pid)
-            code = process.wait()
+            process.wait()
     finally:
         os.close(read_end)
         if write_end >= 0:
             os.close(write_end)
-    return code
+    return in_time
 
 
-def _wait(pid: int, tick: Callable[[], bool]) -> None:
-    """Return when the process has ended or `tick` wants no more."""
+def _wait(pid: int, seconds: float, tick: Callable[[], bool]) -> bool:
+    """Return true when the process has ended, false when time is up or `tick` wants no more."""
+    deadline = time.monotonic() + seconds
     ended = _ending_of(pid)
     poll = select.poll()
     if ended is not None:
         poll.register(ended, select.POLLIN)
     try:
-        while not _has_ended(pid) and tick():
+        while not _has_ended(pid):
+            if time.monotonic() > deadline or not tick():
+                return False
             if ended is None:
                 time.sleep(_TICK_MS / 5000)
             else:
                 poll.poll(_TICK_MS)
+        return True
     finally:
         if ended is not None:
             os.close(ended)

@@ -1,6 +1,6 @@
 """Runs ninja and sees that nothing of the build outlives the process that asked for it.
 
-Run as a script: ``python -I -S supervisor.py LIFELINE PARENT SECONDS COMMAND...``. It imports as
+Run as a script: ``python -I -S supervisor.py LIFELINE PARENT COMMAND...``. It imports as
 little as can be, since every build waits for its start.
 """
 
@@ -10,21 +10,22 @@ import signal
 import sys
 import time
 
-TIMED_OUT = 124
-ORPHANED = 125
+STOPPED = 125
 _PR_SET_PDEATHSIG = 1
 
 
-def main(lifeline: int, parent: int, seconds: float, command: list[str]) -> int:
-    """Run `command` until it ends, `seconds` pass or the parent is gone; return its exit status.
+def main(lifeline: int, parent: int, command: list[str]) -> int:
+    """Run `command` until it ends or the parent lets go or is gone; return its exit status.
 
     Args:
         lifeline: a pipe whose other end only the parent holds.
         parent: the parent's process id.
-        seconds: the most that the build may take.
         command: the absolute path of ninja and its arguments.
     """
     os.set_inheritable(lifeline, False)
+    if os.getsid(0) != os.getpid():
+        # Everything of the session is killed at the end: it must hold nothing but this build.
+        os.setsid()
     # Whatever the parent blocks or ignores is inherited, and would deafen ninja too.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
@@ -32,15 +33,14 @@ def main(lifeline: int, parent: int, seconds: float, command: list[str]) -> int:
     child = os.fork()
     if not child:
         _become(command)
-    verdict = _watch(child, lifeline, parent, time.monotonic() + seconds)
-    if verdict is None:
+    if _ends(child, lifeline, parent):
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if status:
             # A killed ninja leaves its compilers behind.
             _sweep()
         return status if status >= 0 else 128 - status
     _stop(child)
-    return verdict
+    return STOPPED
 
 
 def _become(command: list[str]) -> None:
@@ -56,8 +56,8 @@ def _become(command: list[str]) -> None:
         os._exit(127)
 
 
-def _watch(child: int, lifeline: int, parent: int, deadline: float) -> "int | None":
-    """Wait; return ``None`` when the child ended, else why it has to."""
+def _ends(child: int, lifeline: int, parent: int) -> bool:
+    """Wait; return true when the child has ended, false when it has to."""
     poll = select.poll()
     poll.register(lifeline, select.POLLIN)
     tick = 0.25
@@ -69,11 +69,9 @@ def _watch(child: int, lifeline: int, parent: int, deadline: float) -> "int | No
         # The forked children of the parent may hold the pipe open, hence the second question.
         ready = [fd for fd, _ in poll.poll(tick * 1000)]
         if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            return None
+            return True
         if lifeline in ready or os.getppid() != parent:
-            return ORPHANED
-        if time.monotonic() > deadline:
-            return TIMED_OUT
+            return False
 
 
 def _stop(child: int) -> None:
@@ -114,4 +112,4 @@ def kill_session(session: int, spared: int = 0) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), sys.argv[4:]))
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -35,6 +36,10 @@ def main() -> None:
             time.sleep(0.002)
     if job.get("fork_first"):
         fork_and_stay(job["fork_first"])
+    if job.get("deaf"):
+        for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD})
     if job.get("watch"):
         sys.addaudithook(watch)
     told = {"pid": os.getpid()}

@@ -72,6 +72,20 @@ def test_a_killed_supervisor_leaves_no_compiler(workshop: Workshop) -> None:
     assert workshop.load()["value"] == 7
 
 
+def test_supervisor_and_ninja_killed_at_once_leave_no_compiler(workshop: Workshop) -> None:
+    workshop.hang("compile")
+    builder = workshop.start()
+    (compiler,) = until(workshop.hanging)
+    (supervisor,) = children(builder.pid)
+    (ninja,) = children(supervisor)
+    # A stopped supervisor cannot sweep up after ninja.
+    os.kill(supervisor, signal.SIGSTOP)
+    os.kill(ninja, signal.SIGKILL)
+    os.kill(supervisor, signal.SIGKILL)
+    assert finish(builder)["error"] == "BuildFailed"
+    assert not runs(compiler)
+
+
 def test_a_killed_ninja_leaves_no_compiler(workshop: Workshop) -> None:
     workshop.hang("compile")
     builder = workshop.start()
