@@ -65,6 +65,13 @@ _BUILT_IN = MappingProxyType(
         )
     }
 )
+# Strategies for devices of makers who may bring a better one: any other claim to the name wins.
+_GENERIC = MappingProxyType(
+    {
+        name: Entry(name, f"accel.vendors:{name.upper()}Accelerator", 50)
+        for name in ("mps", "npu", "mlu", "musa", "sdaa", "supa")
+    }
+)
 _registered: dict[str, Entry] = {}
 _instances: dict[Entry, Accelerator] = {}
 
@@ -83,7 +90,8 @@ def register_accelerator(
         name: what ``ACCELERATOR`` will take: lower-case letters, digits and ``_``.
         target: where the class is, as ``"module:Class"``.
         priority: place in detection. Built in are cuda 400, xpu 300, hpu 200 and cpu 0; the
-            default, 100, is asked after every built-in device and before the CPU.
+            default, 100, is asked after every built-in device and before the CPU; 50 are the
+            strategies of `accel.vendors`, which give way to any other of their name.
         hint: the sentence to print when the class cannot be imported, such as what to install.
         replace: whether another registration of that name may be replaced.
 
@@ -127,7 +135,7 @@ def _known() -> tuple[dict[str, Entry], list[Candidate]]:
             shadowed.append(
                 Candidate(plugin.name, False, reason, fix, None, plugin.priority, plugin.origin)
             )
-    return entries, shadowed
+    return {**_GENERIC, **entries}, shadowed
 
 
 def _load(entry: Entry) -> Accelerator:
@@ -261,7 +269,7 @@ def builder_names() -> tuple[str, ...]:
     """
     modules: list[str] = []
     for entry in _known()[0].values():
-        if entry.name in _BUILT_IN:
+        if entry in _BUILT_IN.values() or entry in _GENERIC.values():
             continue
         try:
             module = _load(entry).op_builder_dir()

@@ -43,7 +43,7 @@ class VendorAccelerator(Accelerator):
             return Rejected(f"{names} is not installed.", f"Install {self.maker}'s {names}.")
         try:
             import_module(package)
-            module = self._torch_module("probe") if self._is_registered() else None
+            module = getattr(import_module("torch"), self.device_type, None)
             count = int(module.device_count()) if module and module.is_available() else 0
         except Exception as error:
             reason = f"{package} failed: {type(error).__name__}: {error}."
@@ -51,9 +51,6 @@ class VendorAccelerator(Accelerator):
         if count == 0:
             return Rejected(f"{package} finds no device.", f"Check {self.maker}'s driver.")
         return Accepted(f"{count} device(s), {package}")
-
-    def _is_registered(self) -> bool:
-        return hasattr(import_module("torch"), self.device_type)
 
 
 class NPUAccelerator(VendorAccelerator):

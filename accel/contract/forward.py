@@ -44,6 +44,7 @@ class Forwarding:
 
     # True once the device was seen to be there, so that checks on hot paths cost nothing.
     _seen: bool = False
+    _explaining: bool = False
 
     def is_available(self) -> bool:
         """Whether this process can use a device of this kind. Required of every subclass.
@@ -166,8 +167,16 @@ class Forwarding:
             raise self._unavailable(member, "the device is not available")
 
     def _unavailable(self, member: str, found: str) -> BackendUnavailable:
-        verdict = self.probe()
-        why = verdict if isinstance(verdict, Rejected) else found.strip().partition("\n")[0]
+        """Return the error for a device that cannot be asked here, with the probe's reason."""
+        why: object = found.strip().partition("\n")[0]
+        if not self._explaining:
+            # A probe may itself come here; then it must not be asked again.
+            self._explaining = True
+            try:
+                verdict = self.probe()
+            finally:
+                self._explaining = False
+            why = verdict if isinstance(verdict, Rejected) else why
         return BackendUnavailable(f"{self.name}: {member} was asked for, but {why}")
 
     def _unsupported(self, member: str, found: str, way_out: str = "") -> Unsupported:

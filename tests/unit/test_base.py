@@ -207,6 +207,18 @@ def test_a_probe_that_raises_is_a_rejection():
     assert "OSError: no driver" in verdict.reason
 
 
+def test_a_probe_that_asks_torch_ends():
+    class Asking(Accelerator):
+        name = "asking"
+
+        def is_available(self) -> bool:
+            return bool(self._forward("is_available"))
+
+    assert "asking" in Asking().probe().reason
+    with pytest.raises(BackendUnavailable, match="synchronize was asked for"):
+        Asking().synchronize()
+
+
 def test_an_error_of_a_device_that_is_there_is_left_alone(monkeypatch):
     def fail() -> None:
         raise RuntimeError("out of cheese")

@@ -97,7 +97,7 @@ def test_a_name_that_is_none_says_what_is_accepted(
     monkeypatch.setenv("ACCELERATOR", text)
     with pytest.raises(UnknownBackend, match=says) as caught:
         accel.get_accelerator()
-    assert "Accepted: cpu, cuda, hpu, xpu" in str(caught.value)
+    assert "Accepted: cpu, cuda, hpu, mlu" in str(caught.value)
 
 
 def test_an_unusable_explicit_choice_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
