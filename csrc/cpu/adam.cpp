@@ -142,7 +142,8 @@ void adam_step(const accel_adam_args &a) {
   const bool back = a.flags & ACCEL_ADAM_ROLLBACK;
   const AdamBlock update = back ? rollback_block : level.block;
   ScalarsByStep<AdamScalars> scalars;
-  scalars.prepare(a, [&](double step) { return scalars_at(a, step); }, back);
+  scalars.prepare(a, [&](double step) { return scalars_at(a, step); },
+                  back ? Count::kBack : Count::kForward);
   for_blocks(a, [&](int64_t i, int64_t at, int64_t n) {
     alignas(64) float buffers[3][kBlock];
     ParamBlock<accel_adam_args> block(a, c, i, at, n);

@@ -34,7 +34,12 @@ class Block {
     if (!tensor) return;
     at_ = static_cast<char *>(tensor) + first * element_size(dtype);
     values = dtype == ACCEL_FLOAT32 ? reinterpret_cast<float *>(at_) : buffer;
-    if (values == buffer) convert.load[dtype](buffer, at_, n);
+    load(convert);
+  }
+
+  // Reads the tensor, again after a store: 16 bits have been rounded by it.
+  void load(const Convert &convert) {
+    if (dtype_ != ACCEL_FLOAT32) convert.load[dtype_](values, at_, n_);
   }
 
   void store(const Convert &convert, int32_t rounding, uint64_t key) const {

@@ -49,14 +49,17 @@ float grad_factor(const Args &a, bool maximize) {
   return static_cast<float>(maximize ? -scale : scale);
 }
 
+// How a call counts the steps that a tensor has done.
+enum class Count { kForward, kBack, kNot };
+
 // An op's scalars: one set where all tensors are at the same step, else one for each.
 template <class Scalars>
 class ScalarsByStep {
  public:
-  // Calls make(step) with the number of this step, and counts it in `steps` where they are given.
-  // Throws std::bad_alloc before anything is written.
+  // Calls make(step) with the number of this step (of the last one unless it counts forward), and
+  // counts it in `steps` where they are given. Throws std::bad_alloc before anything is written.
   template <class Args, class Make>
-  void prepare(const Args &a, const Make &make, bool back = false) {
+  void prepare(const Args &a, const Make &make, Count count = Count::kForward) {
     if (!a.steps) {
       sets_.assign(1, make(static_cast<double>(a.step)));
       return;
@@ -68,10 +71,13 @@ class ScalarsByStep {
       same = *a.steps[i] == *a.steps[0];
     }
     const int64_t distinct = same ? 1 : a.count;
+    const float ahead = count == Count::kForward ? 1.0f : 0.0f;
     sets_.reserve(static_cast<size_t>(distinct));
     for (int64_t i = 0; i < distinct; ++i)
-      sets_.push_back(make(static_cast<double>(*a.steps[i]) + (back ? 0.0 : 1.0)));
-    for (int64_t i = 0; i < a.count; ++i) *a.steps[i] += back ? -1.0f : 1.0f;
+      sets_.push_back(make(static_cast<double>(*a.steps[i] + ahead)));
+    const float by = count == Count::kBack ? -1.0f : ahead;
+    if (by != 0.0f)
+      for (int64_t i = 0; i < a.count; ++i) *a.steps[i] += by;
   }
 
   const Scalars &operator[](int64_t tensor) const {

@@ -43,8 +43,9 @@ __attribute__((constructor)) inline void watch_forks() {
 constexpr int64_t kGrain = 16;             // elements: a float32 cache line, so no two threads share one
 constexpr int64_t kWorthAThread = 1 << 14;  // elements: below it a second thread costs more than it saves
 
-// Calls body(tensor, begin, end) for pieces that cover every element of every tensor once.
-template <class Body>
+// Calls body(tensor, begin, end) for pieces that cover every element of every tensor once; pieces
+// begin at multiples of kUnit in their tensor.
+template <int64_t kUnit = kGrain, class Body>
 void for_pieces(const int64_t *numels, int64_t count, int32_t max_threads, const Body &body) {
   int64_t total = 0;
   for (int64_t i = 0; i < count; ++i) total += numels[i];
@@ -61,7 +62,7 @@ void for_pieces(const int64_t *numels, int64_t count, int32_t max_threads, const
       if (offset + numels[i] <= first) continue;
       const auto cut = [&](int64_t at) {
         const int64_t inside = std::clamp<int64_t>(at - offset, 0, numels[i]);
-        return inside == numels[i] ? inside : inside / kGrain * kGrain;
+        return inside == numels[i] ? inside : inside / kUnit * kUnit;
       };
       const int64_t begin = cut(first), end = cut(last);
       if (begin < end) body(i, begin, end);

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+// LAMB on the CPU: see accel/lamb.h for the arithmetic.
+
+#ifdef ACCEL_TARGET
+
+#include "convert-inl.h"
+
+namespace ACCEL_TARGET {
+
+static void lamb_moments(const float *__restrict grad, float *__restrict m, float *__restrict v,
+                         int64_t n, const accel::LambScalars &given) {
+  const accel::LambScalars s = given;
+  for (int64_t i = 0; i < n; ++i) {
+    const float g = grad[i] * s.grad_factor;
+    m[i] = m[i] * s.beta1 + g * s.m_weight;
+    v[i] = v[i] * s.beta2 + s.v_weight * g * g;
+  }
+}
+
+static inline float direction(float p, float m, float v, const accel::LambScalars &s) {
+  return m / (__builtin_sqrtf(v + s.eps_inside) + s.eps_outside) + s.decay * p;
+}
+
+// Sixteen sums side by side at every level, so that all levels add in the same order.
+static void lamb_norms(const float *__restrict p, const float *__restrict m,
+                       const float *__restrict v, int64_t n, const accel::LambScalars &given,
+                       double *norms) {
+  constexpr int64_t kLanes = 16;
+  const accel::LambScalars s = given;
+  float of_p[kLanes] = {}, of_u[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes)
+    for (int64_t k = 0; k < kLanes; ++k) {
+      const float u = direction(p[i + k], m[i + k], v[i + k], s);
+      of_p[k] += p[i + k] * p[i + k];
+      of_u[k] += u * u;
+    }
+  for (int64_t k = 0; i + k < n; ++k) {
+    const float u = direction(p[i + k], m[i + k], v[i + k], s);
+    of_p[k] += p[i + k] * p[i + k];
+    of_u[k] += u * u;
+  }
+  norms[0] = norms[1] = 0.0;
+  for (int64_t k = 0; k < kLanes; ++k) {
+    norms[0] += static_cast<double>(of_p[k]);
+    norms[1] += static_cast<double>(of_u[k]);
+  }
+}
+
+static void lamb_apply(float *__restrict p, const float *__restrict m, const float *__restrict v,
+                       int64_t n, const accel::LambScalars &given, float rate) {
+  const accel::LambScalars s = given;
+  for (int64_t i = 0; i < n; ++i) p[i] = p[i] - rate * direction(p[i], m[i], v[i], s);
+}
+
+static const accel::LambLevel lamb_level = {lamb_moments, lamb_norms, lamb_apply, &convert};
+
+}  // namespace ACCEL_TARGET
+
+#else
+
+#include <cmath>
+
+#include "accel/lamb.h"
+#include "optimizer.h"
+#include "simd.h"
+
+namespace accel {
+
+struct LambScalars {
+  float grad_factor;
+  float beta1, m_weight, beta2, v_weight;
+  float eps_inside, eps_outside;  // one of them is 0
+  float decay;
+  double rate;  // lr * sqrt(c2) / c1
+};
+
+struct LambLevel {
+  void (*moments)(const float *g, float *m, float *v, int64_t n, const LambScalars &s);
+  void (*norms)(const float *p, const float *m, const float *v, int64_t n, const LambScalars &s,
+                double *norms);
+  void (*apply)(float *p, const float *m, const float *v, int64_t n, const LambScalars &s, float rate);
+  const Convert *convert;
+};
+
+}  // namespace accel
+
+#define ACCEL_SOURCE "lamb.cpp"
+#include "foreach_target.h"
+
+namespace accel {
+namespace {
+
+// Elements whose parameters and moments are worked on twice while they lie in the shared cache.
+constexpr int64_t kBatch = 1 << 20;
+
+LambScalars scalars_at(const accel_lamb_args &a, double step) {
+  const bool correct = a.flags & ACCEL_LAMB_BIAS_CORRECTION;
+  const bool inside = a.flags & ACCEL_LAMB_EPS_INSIDE;
+  const double c1 = correct ? 1.0 - std::pow(a.beta1, step) : 1.0;
+  const double c2 = correct ? 1.0 - std::pow(a.beta2, step) : 1.0;
+  const float eps = static_cast<float>(a.eps);
+  return {grad_factor(a, a.flags & ACCEL_LAMB_MAXIMIZE),
+          static_cast<float>(a.beta1),
+          static_cast<float>(1.0 - a.beta1),
+          static_cast<float>(a.beta2),
+          static_cast<float>(1.0 - a.beta2),
+          inside ? eps : 0.0f,
+          inside ? 0.0f : eps,
+          static_cast<float>(a.weight_decay),
+          learning_rate(a) * std::sqrt(c2) / c1};
+}
+
+double coefficient(const accel_lamb_args &a, const double *norms) {
+  if (norms[0] == 0.0 || norms[1] == 0.0) return 1.0;
+  const double ratio = std::sqrt(norms[0]) / std::sqrt(norms[1]);
+  // In this order NaN stays NaN.
+  return ratio > a.max_coeff ? a.max_coeff : (ratio < a.min_coeff ? a.min_coeff : ratio);
+}
+
+class LambStep {
+ public:
+  explicit LambStep(const accel_lamb_args &args)
+      : a_(args), level_(ACCEL_FOR_LEVEL(lamb_level)), c_(*level_.convert) {}
+
+  void prepare() {
+    first_part_.reserve(static_cast<size_t>(a_.count) + 1);
+    int64_t parts = 0;
+    for (int64_t i = 0; i < a_.count; ++i) {
+      first_part_.push_back(parts);
+      parts += (a_.numels[i] + kBlock - 1) / kBlock;
+    }
+    first_part_.push_back(parts);
+    if (a_.flags & ACCEL_LAMB_MOMENTS) parts_.resize(static_cast<size_t>(2 * parts));
+    const auto make = [&](double step) { return scalars_at(a_, step); };
+    scalars_.prepare(a_, make, a_.flags & ACCEL_LAMB_MOMENTS ? Count::kForward : Count::kNot);
+  }
+
+  void run() {
+    for (int64_t begin = 0, end; begin < a_.count; begin = end) {
+      int64_t elements = 0;
+      for (end = begin; end < a_.count && (end == begin || elements < kBatch); ++end)
+        elements += a_.numels[end];
+      if (a_.flags & ACCEL_LAMB_MOMENTS) moments(begin, end);
+      if (a_.flags & ACCEL_LAMB_APPLY) apply(begin, end);
+    }
+  }
+
+ private:
+  template <class Body>
+  void blocks(int64_t begin, int64_t end, const Body &body) const {
+    for_pieces<kBlock>(a_.numels + begin, end - begin, a_.num_threads,
+                       [&](int64_t tensor, int64_t from, int64_t to) {
+                         for (int64_t at = from; at < to; at += kBlock)
+                           body(begin + tensor, at, std::min(kBlock, to - at));
+                       });
+  }
+
+  void moments(int64_t begin, int64_t end) {
+    blocks(begin, end, [&](int64_t i, int64_t at, int64_t n) {
+      alignas(64) float buffers[2][kBlock];
+      ParamBlock<accel_lamb_args> block(a_, c_, i, at, n);
+      Block m(c_, a_.state_dtype, a_.exp_avgs[i], at, n, buffers[0]);
+      Block v(c_, a_.state_dtype, a_.exp_avg_sqs[i], at, n, buffers[1]);
+      level_.moments(block.grad(), m.values, v.values, n, scalars_[i]);
+      m.store(c_, a_.rounding, block.key(1));
+      v.store(c_, a_.rounding, block.key(2));
+      m.load(c_);
+      v.load(c_);
+      const int64_t part = first_part_[static_cast<size_t>(i)] + at / kBlock;
+      level_.norms(block.param(), m.values, v.values, n, scalars_[i],
+                   &parts_[static_cast<size_t>(2 * part)]);
+    });
+    for (int64_t i = begin; i < end; ++i) {
+      double sums[2] = {0.0, 0.0};
+      for (int64_t k = first_part_[static_cast<size_t>(i)]; k < first_part_[static_cast<size_t>(i) + 1]; ++k) {
+        sums[0] += parts_[static_cast<size_t>(2 * k)];
+        sums[1] += parts_[static_cast<size_t>(2 * k + 1)];
+      }
+      a_.norms[i][0] = sums[0];
+      a_.norms[i][1] = sums[1];
+    }
+  }
+
+  void apply(int64_t begin, int64_t end) const {
+    if (a_.coeffs)
+      for (int64_t i = begin; i < end; ++i)
+        *a_.coeffs[i] = static_cast<float>(coefficient(a_, a_.norms[i]));
+    blocks(begin, end, [&](int64_t i, int64_t at, int64_t n) {
+      alignas(64) float buffers[2][kBlock];
+      ParamBlock<accel_lamb_args> block(a_, c_, i, at, n);
+      const Block m(c_, a_.state_dtype, a_.exp_avgs[i], at, n, buffers[0]);
+      const Block v(c_, a_.state_dtype, a_.exp_avg_sqs[i], at, n, buffers[1]);
+      const double rate = scalars_[i].rate * coefficient(a_, a_.norms[i]);
+      level_.apply(block.param(), m.values, v.values, n, scalars_[i], static_cast<float>(rate));
+      block.store();
+    });
+  }
+
+  const accel_lamb_args &a_;
+  const LambLevel &level_;
+  const Convert &c_;
+  ScalarsByStep<LambScalars> scalars_;
+  std::vector<int64_t> first_part_;
+  std::vector<double> parts_;
+};
+
+int32_t check(const accel_lamb_args *a) {
+  constexpr uint32_t kPhases = ACCEL_LAMB_MOMENTS | ACCEL_LAMB_APPLY;
+  const int32_t status = check_common(a, 2 * ACCEL_LAMB_APPLY - 1);
+  if (status != ACCEL_OK) return status;
+  if (!(a->flags & kPhases)) return ACCEL_BAD_ARGUMENT;
+  if (a->count && (!a->exp_avgs || !a->exp_avg_sqs || !a->norms)) return ACCEL_BAD_ARGUMENT;
+  return ACCEL_OK;
+}
+
+}  // namespace
+}  // namespace accel
+
+int32_t accel_lamb_step(const accel_lamb_args *args, void *) {
+  const int32_t status = accel::check(args);
+  if (status != ACCEL_OK || accel::skipped(*args)) return status;
+  return accel::guarded([&] {
+    accel::LambStep step(*args);
+    step.prepare();
+    step.run();
+  });
+}
+
+#endif
