@@ -6,6 +6,7 @@ Every case is run as it is, and again with one synchronisation removed: then it 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import accel_sim.ops as stranger_ops
@@ -16,10 +17,10 @@ from simulator.library import late
 from torch import Tensor
 
 import accel
-from accel.ops import adam_reference, kernel, native
-from accel.ops.lists import TensorLists
+from accel.ops import native
 
 LATE_S = 0.03
+HOST_OPTIMIZERS = ("FusedAdam", "CPUAdam", "FusedLion", "CPULion", "CPUAdagrad")
 Case = Callable[[], None]
 
 
@@ -75,36 +76,24 @@ def WAIT(user: torch.Stream, maker: torch.Stream) -> None:
     user.wait_stream(maker)
 
 
-def device_flags_reach_the_host_kernel() -> None:
-    """Parameters on the host, and a scaler's ``found_inf`` on the device, made late."""
-    with late(LATE_S):
-        found = torch.ones(1, device="sim") - 1
-        parameter = stepped("cpu", torch.ones(300), 0.1, found_inf=found)
-    close(parameter, stepped("cpu", torch.ones(300), 0.1))
-
-
-def device_scales_reach_the_host_kernel() -> None:
-    """Parameters on the host, and a scaler's scale on the device, made late."""
+def host_step(name: str, policy: str) -> None:
+    """Parameters on the host, a scaler's ``found_inf`` and scale on the device, made late."""
     gradient = torch.rand(300) + 0.5
-    with late(LATE_S):
-        scale = torch.full((1,), 2.0, device="sim") * 512
-        parameter = stepped("cpu", gradient * 1024, 0.1, grad_scale=scale)
-    close(parameter, stepped("cpu", gradient, 0.1))
-
-
-def device_flags_reach_the_reference() -> None:
-    """The reference on the host, and a flag on the device, made late."""
-    ones = [torch.ones(300) for _ in range(4)]
-    roles = ("params", "grads", "exp_avgs", "exp_avg_sqs")
-    tensors = TensorLists({role: [tensor] for role, tensor in zip(roles, ones, strict=True)})
-    with late(LATE_S):
-        found = torch.ones(1, device="sim") - 1
-        hyper = adam_reference.AdamHyper(
-            lr=0.1, beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=0.0, step=1, flags=1
-        )
-        hyper.found_inf = found
-        adam_reference.adam_reference(tensors, hyper)
-    close(ones[0], torch.full((300,), 1.0 - 0.1 * 1.0 / (1.0**0.5)))
+    kind = getattr(accel.optim, name)
+    results = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACCEL_OPS", policy)
+        for scaled in (False, True):
+            parameter = torch.nn.Parameter(torch.ones(300))
+            optimizer = kind([parameter], lr=0.1)
+            parameter.grad = gradient * (1024 if scaled else 1)
+            with late(LATE_S):
+                if scaled:
+                    optimizer.grad_scale = torch.full((1,), 2.0, device="sim") * 512
+                    optimizer.found_inf = torch.ones(1, device="sim") - 1
+                optimizer.step()
+            results.append(parameter.detach())
+    close(*reversed(results))
 
 
 def moving_average_runs_on_the_current_stream() -> None:
@@ -176,16 +165,11 @@ def on_the_default_stream(device: torch.device) -> int:
     return int(torch.sim.default_stream(device).native_handle)
 
 
-def without_waiting(self: Any, value: Tensor | None, dtype: torch.dtype) -> int | None:
-    if value is None:
-        return None
-    self._scalars.append(value.detach().to(self.table.device, dtype, non_blocking=True))
-    return int(self._scalars[-1].data_ptr())
+_to = Tensor.to
 
 
-def skip_without_waiting(hyper: Any, device: torch.device) -> Tensor | None:
-    found: Tensor = hyper.found_inf.to(device, non_blocking=True).reshape(()) != 0
-    return found
+def to_without_waiting(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    return _to(self, *args, **{**kwargs, "non_blocking": True})
 
 
 def nothing(*_: object, **__: object) -> None:
@@ -200,16 +184,27 @@ class NoModule:
         return torch.sim.default_stream(device)
 
 
+def named(name: str, case: Callable[[], None]) -> Case:
+    case.__name__ = name  # type: ignore[attr-defined]
+    return case
+
+
 CASES: dict[Case, tuple[Any, str, Any]] = {
     adam_runs_on_the_current_stream: (native, "_stream", on_the_default_stream),
     adam_waits_for_the_makers_event: (__name__, "WAIT", nothing),
-    device_flags_reach_the_host_kernel: (kernel.NativeCall, "_scalar", without_waiting),
-    device_scales_reach_the_host_kernel: (kernel.NativeCall, "_scalar", without_waiting),
-    device_flags_reach_the_reference: (adam_reference, "_skip", skip_without_waiting),
     moving_average_runs_on_the_current_stream: (torch, "get_device_module", lambda _: NoModule),
     results_are_read_after_synchronize: (LateAccelerator, "synchronize", nothing),
     events_are_waited_for: (__name__, "EVENT_WAIT", nothing),
     memory_in_use_elsewhere_is_recorded: (__name__, "RECORD", nothing),
+    **{
+        named(f"{name}-{policy}", partial(host_step, name, policy)): (
+            Tensor,
+            "to",
+            to_without_waiting,
+        )
+        for name in HOST_OPTIMIZERS
+        for policy in ("native", "reference")
+    },
 }
 
 

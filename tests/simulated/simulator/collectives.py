@@ -17,12 +17,12 @@ class HostGroup(dist.ProcessGroup):
     def __init__(self, store: Any, rank: int, size: int, timeout: timedelta) -> None:
         super().__init__(rank, size)
         self.gloo = dist.ProcessGroupGloo(store, rank, size, timeout)
+        # Torch keeps the group's name with a backend, and asks a backend what it can.
+        kind = torch.accelerator.current_accelerator()
+        self._register_backend(kind, dist.ProcessGroup.BackendType.CUSTOM, self.gloo)
 
     def getBackendName(self) -> str:
         return "host"
-
-    def _get_backend(self, device: torch.device) -> Any:
-        return self.gloo
 
     def _through_host(self, call: Any, read: Any, written: Any, *args: Any) -> Any:
         """Call gloo with host copies of `read`; copy what it wrote back into `written`."""

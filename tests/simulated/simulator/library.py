@@ -47,8 +47,10 @@ def bind(device_type: str, visible: str | None) -> None:
         visible: the variable that says which devices it sees, as written; ``None``: both.
 
     Raises:
-        ImportError: the library is not built; nothing is compiled here.
+        ImportError: the library is not built (nothing is compiled here), or bound already.
     """
+    if _kept:
+        raise ImportError("The simulated devices have another name in this process already.")
     if device_type == "sim":
         torch.utils.rename_privateuse1_backend("sim")
     library = _load()
