@@ -12,7 +12,7 @@ from accel.jit import location, paths, store
 from accel.jit.artifact import Artifact, read_manifest, verify
 from accel.jit.loading import availability
 from accel.jit.ninja import shell_text
-from accel.jit.plan import Plan, plan_of
+from accel.jit.plan import Plan, make_plan
 from accel.jit.recipe import Recipe, take_fit
 from accel.probe import Probe, Rejected
 
@@ -107,14 +107,13 @@ def explain(recipe: Recipe) -> Explanation:
     """Explain `recipe`; compiles nothing, loads nothing, raises nothing."""
     rungs = availability(recipe)
     cache, note, readable = _cache()
+    plan = make_plan(recipe)
     try:
         fitted = take_fit(recipe)
-    except OSError as error:
-        plan: Plan | Rejected = Rejected(f"{error.filename} cannot be read: {error.strerror}.")
+    except (OSError, AttributeError):
         return Explanation(
             recipe.name, recipe.backend, rungs, plan, "", "", {}, (), cache, note, ()
         )
-    plan = plan_of(recipe, fitted)
     ready = isinstance(plan, Plan)
     ingredients = plan.ingredients() if isinstance(plan, Plan) else fitted.ingredients
     commands = tuple(shell_text(c.argv) for c in plan.commands) if isinstance(plan, Plan) else ()

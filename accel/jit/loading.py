@@ -11,7 +11,7 @@ from accel.jit.artifact import Artifact
 from accel.jit.library import Library
 from accel.jit.lock import gate
 from accel.jit.plan import Plan, plan_of
-from accel.jit.recipe import Fit, Recipe, take_fit
+from accel.jit.recipe import Fit, Recipe, platform_refusal, take_fit
 from accel.probe import Accepted, Probe, Rejected
 
 _log = logging.getLogger(__name__)
@@ -89,6 +89,9 @@ def find_in_cache(recipe: Recipe, fitted: Fit) -> Artifact | Rejected:
 
 
 def _fit_of(recipe: Recipe) -> Fit:
+    refusal = platform_refusal()
+    if refusal is not None:
+        raise OpUnavailable(f"{recipe.name} ({recipe.backend}): {refusal}")
     try:
         return take_fit(recipe)
     except OSError as error:

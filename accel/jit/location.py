@@ -91,11 +91,11 @@ def check_trusted(path: Path) -> None:
         )
     for parent in path.parents:
         facts = parent.stat()
-        open_to_all = facts.st_mode & stat.S_IWOTH and not facts.st_mode & stat.S_ISVTX
-        if open_to_all or facts.st_uid not in {os.geteuid(), 0}:
+        # Whoever owns a parent could only put a folder there that is not ours, which is refused.
+        if facts.st_mode & stat.S_IWOTH and not facts.st_mode & stat.S_ISVTX:
             raise CacheUntrusted(
-                f"Others may replace the cache {path}: {parent} has owner {facts.st_uid} and mode "
-                f"{stat.S_IMODE(facts.st_mode):04o}. Set ACCEL_CACHE_DIR to another place."
+                f"Others may replace the cache {path}: everybody may write {parent} (mode "
+                f"{stat.S_IMODE(facts.st_mode):04o}). Set ACCEL_CACHE_DIR to another place."
             )
 
 

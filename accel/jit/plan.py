@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from accel import environment
 from accel.jit.files import sha256
 from accel.jit.flags import check_user_flags, compile_flags, host_compile_flags, link_flags
-from accel.jit.recipe import Fit, Recipe, digest_of, libc, take_fit
+from accel.jit.recipe import Fit, Recipe, digest_of, libc, platform_refusal, take_fit
 from accel.jit.toolchain import Compiler, find_cxx, find_nvcc, processor
 from accel.probe import Rejected
 
@@ -133,6 +133,9 @@ def make_plan(recipe: Recipe) -> Plan | Rejected:
     Reads the sources and asks the compiler who it is, unless that is remembered; compiles nothing
     and raises nothing.
     """
+    refusal = platform_refusal()
+    if refusal is not None:
+        return refusal
     try:
         fitted = take_fit(recipe)
     except OSError as error:

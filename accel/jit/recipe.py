@@ -13,6 +13,7 @@ from typing import Literal
 from accel.jit.files import sha256
 from accel.jit.headers import scan
 from accel.jit.paths import csrc_dir
+from accel.probe import Rejected
 
 ENGINE = "1"
 _NAME = re.compile(r"[A-Za-z0-9_]{1,64}")
@@ -100,6 +101,16 @@ class Fit:
 def digest_of(ingredients: dict[str, str]) -> str:
     """Return the hex digest (32 digits) of named facts, whatever their order."""
     return sha256(json.dumps(ingredients, sort_keys=True).encode())[:32]
+
+
+def platform_refusal() -> Rejected | None:
+    """Return why nothing native can be built or loaded on this system, ``None`` on Linux."""
+    if sys.platform == "linux":
+        return None
+    return Rejected(
+        f"native ops are built and loaded on Linux only; this is {sys.platform}.",
+        "Use the reference (ACCEL_OPS=auto), or Linux.",
+    )
 
 
 def libc() -> tuple[str, str]:

@@ -32,8 +32,9 @@ def main() -> None:
     if job.get("die_at"):
         die_at(job["die_at"])
     if job.get("wait_for"):
-        while not Path(job["wait_for"]).exists():
-            time.sleep(0.002)
+        await_file(job["wait_for"])
+    if job.get("dawdle"):
+        dawdle_before_locking(job["dawdle"])
     if job.get("fork_first"):
         fork_and_stay(job["fork_first"])
     if job.get("deaf"):
@@ -89,6 +90,25 @@ def fork_and_stay(pid_file: str) -> None:
             time.sleep(600)
 
     threading.Thread(target=fork_later, daemon=True).start()
+
+
+def await_file(path: str) -> None:
+    while not Path(path).exists():
+        time.sleep(0.002)
+
+
+def dawdle_before_locking(path: str) -> None:
+    """Stop between missing the artifact and asking for the lock, until the file is there."""
+    from accel.jit.lock import BuildLock
+
+    acquire = BuildLock.acquire
+
+    def late(lock):
+        Path(path + ".reached").touch()
+        await_file(path)
+        return acquire(lock)
+
+    BuildLock.acquire = late
 
 
 def die_at(moment: str) -> None:

@@ -32,6 +32,16 @@ def test_cold_processes_share_one_compile(workshop: Workshop) -> None:
     assert workshop.litter() == []
 
 
+def test_who_comes_to_the_lock_late_looks_again(workshop: Workshop) -> None:
+    gate = workshop.state / "gate"
+    late = workshop.start(dawdle=str(gate))
+    until((workshop.state / "gate.reached").exists)
+    assert workshop.load()["value"] == 7
+    gate.touch()
+    assert finish(late)["value"] == 7
+    assert workshop.compiles() == 1
+
+
 @pytest.mark.parametrize("errno", ["ENOLCK", "ENOSYS"])
 def test_without_locks_all_load_correctly(
     workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, errno: str

@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accel import jit
+from accel.errors import OpUnavailable
 from accel.jit.artifact import Artifact, read_manifest, verify
+from accel.jit.explain import explain
 from accel.jit.files import sha256
 from accel.jit.recipe import take_fit
 from accel.probe import Rejected
@@ -80,6 +82,20 @@ def test_the_fit_reads_no_cache(recipe: jit.Recipe, tmp_path: Path) -> None:
     before = recipe.fit
     (tmp_path / "op.h").write_text("int y;\n")
     assert recipe.fit != before
+
+
+def test_elsewhere_than_on_linux_native_says_why_not(
+    recipe: jit.Recipe, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.platform", "win32")
+    monkeypatch.delattr("os.uname")
+    plan = jit.make_plan(recipe)
+    assert isinstance(plan, Rejected)
+    assert "Linux only; this is win32" in plan.reason
+    assert [rung for rung, probe in jit.availability(recipe) if probe] == []
+    with pytest.raises(OpUnavailable, match="this is win32"):
+        jit.acquire(recipe)
+    assert explain(recipe).plan == plan
 
 
 def test_a_missing_source_is_no_exception_where_none_is_allowed(
