@@ -73,7 +73,7 @@ def _wrap(kind: type, backend: str) -> None:
     @functools.wraps(original)
     def get_op_builder(self: Any, class_name: str) -> Any:
         theirs = original(self, class_name)
-        return _bridged(class_name, backend, theirs) if class_name in BRIDGED_BUILDERS else theirs
+        return _bridged(class_name, backend, theirs) if class_name in _ours() else theirs
 
     def create_op_builder(self: Any, class_name: str) -> Any:
         builder = self.get_op_builder(class_name)
@@ -82,6 +82,11 @@ def _wrap(kind: type, backend: str) -> None:
     get_op_builder.__accel_bridge__ = True  # type: ignore[attr-defined]
     kind.get_op_builder = get_op_builder  # type: ignore[attr-defined]
     kind.create_op_builder = functools.wraps(kind.create_op_builder)(create_op_builder)  # type: ignore[attr-defined]
+
+
+@functools.cache
+def _ours() -> frozenset[str]:
+    return frozenset(BRIDGED_BUILDERS).intersection(registry.builder_names())
 
 
 @functools.cache

@@ -1,0 +1,162 @@
+"""DeepSpeed, unmodified, in processes of its own: on our ops where asked, untouched otherwise."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "deepspeed_offload.py"
+pytestmark = [
+    pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed"),
+    pytest.mark.timeout(600),
+]
+OURS = {
+    "cpu": {"CPUAdagradBuilder", "CPUAdamBuilder", "CPULionBuilder", "FusedAdamBuilder"},
+    "cuda": {"CPUAdagradBuilder", "CPUAdamBuilder", "CPULionBuilder", "FusedAdamBuilder"},
+}
+THEIRS = {
+    "cpu": {"AsyncIOBuilder", "CCLCommBuilder", "ShareMemCommBuilder", "PinMemoryBuilder"},
+    "cuda": {"AsyncIOBuilder", "FusedLambBuilder", "FusedLionBuilder", "QuantizerBuilder"},
+}
+CLASSES = """
+import json, sys
+import deepspeed
+import deepspeed.ops.op_builder as reflected
+from deepspeed.accelerator import get_accelerator
+import op_builder
+homes = {}
+for name in json.loads(sys.argv[1]):
+    kind = get_accelerator().get_op_builder(name)
+    made = get_accelerator().create_op_builder(name)
+    assert type(made) is kind, (type(made), kind)
+    assert getattr(reflected, name) is kind, (getattr(reflected, name), kind)
+    ours = kind.__module__ == "accel.deepspeed"
+    homes[name] = (kind.__mro__[1] if ours else kind).__module__
+print("RESULT", json.dumps([get_accelerator()._name, homes, hasattr(op_builder, "__deepspeed__"),
+                            "accel.deepspeed" in sys.modules]))
+"""
+# DeepSpeed compiles a library for collectives on every cpu run, which takes a minute and is not
+# what these tests are about.
+QUICK = """
+import runpy, sys
+import deepspeed
+deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def run(*command: str, **variables: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", *command],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
+    return done.stdout
+
+
+def classes(backend: str, **variables: str) -> tuple[str, dict[str, str], bool, bool]:
+    names = json.dumps(sorted(OURS[backend] | THEIRS[backend]))
+    said = run("-c", CLASSES, names, DS_ACCELERATOR=backend, **variables)
+    line = next(line for line in said.splitlines() if line.startswith("RESULT "))
+    name, homes, flagged, bridged = json.loads(line.removeprefix("RESULT "))
+    return name, homes, flagged, bridged
+
+
+@pytest.mark.parametrize("backend", ["cpu", "cuda"])
+def test_in_the_mode_every_builder_is_whose_it_should_be(backend: str) -> None:
+    name, homes, flagged, bridged = classes(backend, ACCEL_DEEPSPEED="1")
+    assert name == backend and not flagged and bridged
+    for builder in OURS[backend]:
+        assert homes[builder].startswith("accel.builders."), (builder, homes[builder])
+    for builder in THEIRS[backend]:
+        assert homes[builder].startswith("deepspeed."), (builder, homes[builder])
+
+
+def test_without_the_variable_deepspeed_is_untouched() -> None:
+    _, homes, flagged, bridged = classes("cpu")
+    assert not flagged and not bridged
+    assert all(home.startswith("deepspeed.") for home in homes.values()), homes
+
+
+def test_its_report_runs_in_the_mode() -> None:
+    said = run(
+        "-c", "from deepspeed.env_report import cli_main; cli_main()",
+        DS_ACCELERATOR="cpu", ACCEL_DEEPSPEED="1",
+    )  # fmt: skip
+    row = next(line for line in said.splitlines() if line.startswith("cpu_adam"))
+    assert "OKAY" in row
+
+
+def test_another_accelerator_keeps_its_ops_and_is_told_once() -> None:
+    said = run(
+        "-c",
+        "import types, sys, warnings\n"
+        "real = types.ModuleType('deepspeed.accelerator.real_accelerator')\n"
+        "class Meta:\n"
+        "    _name = 'npu'\n"
+        "    def get_op_builder(self, name): return name\n"
+        "real.ds_accelerator = Meta()\n"
+        "sys.modules[real.__name__] = real\n"
+        "import op_builder\n"
+        "with warnings.catch_warnings(record=True) as seen:\n"
+        "    warnings.simplefilter('always')\n"
+        "    for _ in range(3): hasattr(op_builder, '__deepspeed__')\n"
+        "print(len(seen), seen[0].message, real.ds_accelerator.get_op_builder('CPUAdamBuilder'))\n",
+        ACCEL_DEEPSPEED="1",
+    )
+    assert said.startswith("1 ACCEL_DEEPSPEED=1: DeepSpeed's accelerator is 'npu'")
+    assert said.strip().endswith("CPUAdamBuilder")
+
+
+def test_what_ours_lacks_comes_from_theirs() -> None:
+    said = run(
+        "-c",
+        "import deepspeed\n"
+        "from accel.deepspeed import ForwardingOp\n"
+        "class Op:\n"
+        "    functions = ('adam_update',)\n"
+        "    implementation = 'jit'\n"
+        "    adam_update = 'ours'\n"
+        "    zenflow_adam_create = 'ours, wrongly'\n"
+        "class Theirs:\n"
+        "    adam_update = zenflow_adam_create = 'theirs'\n"
+        "op = ForwardingOp(Op(), Theirs)\n"
+        "print(op.adam_update, op.zenflow_adam_create, op.implementation)\n",
+    )
+    assert said.splitlines()[-1] == "ours theirs jit"
+
+
+def losses(said: str) -> list[float]:
+    return [float(found) for found in re.findall(r"loss (\d+\.\d+)", said)]
+
+
+def test_zero_2_with_offload_trains_on_our_adam(tmp_path: Path) -> None:
+    quick = tmp_path / "quick.py"
+    quick.write_text(QUICK)
+    said = run(
+        str(quick), str(EXAMPLE), "--steps", "40",
+        DS_ACCELERATOR="cpu", ACCEL_DEEPSPEED="1", MASTER_PORT="29513",
+    )  # fmt: skip
+    assert "op from jit" in said
+    found = losses(said)
+    assert len(found) == 40
+    assert sum(found[-5:]) < 0.9 * sum(found[:5])
+
+
+@pytest.mark.soak
+def test_the_losses_are_those_of_deepspeeds_own_ops() -> None:
+    ours = run(str(EXAMPLE), "--steps", "40", DS_ACCELERATOR="cpu", ACCEL_DEEPSPEED="1")
+    theirs = run(str(EXAMPLE), "--steps", "40", DS_ACCELERATOR="cpu")
+    assert "op from jit" in ours and "op from DeepSpeed" in theirs
+    assert losses(ours) == pytest.approx(losses(theirs), rel=1e-4)
