@@ -60,9 +60,13 @@ def availability(recipe: Recipe) -> tuple[tuple[str, Probe], ...]:
     """
     try:
         fitted = _fit_of(recipe)
-        return ("prebuilt", _probe_prebuilt(recipe, fitted)), ("jit", _probe_jit(recipe, fitted))
-    except (AccelError, OSError, ValueError) as error:
+    except AccelError as error:
         return ("prebuilt", Rejected(str(error))), ("jit", Rejected(str(error)))
+    try:
+        jit = _probe_jit(recipe, fitted)
+    except (AccelError, OSError, ValueError) as error:
+        jit = Rejected(str(error))
+    return ("prebuilt", _probe_prebuilt(recipe, fitted)), ("jit", jit)
 
 
 def find_prebuilt(recipe: Recipe, fitted: Fit) -> Artifact | Rejected:

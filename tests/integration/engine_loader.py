@@ -46,7 +46,9 @@ def main() -> None:
     told = {"pid": os.getpid()}
     began = time.perf_counter()
     try:
-        library = in_thread(jit.acquire, recipe) if job.get("thread") else jit.acquire(recipe)
+        libraries = in_threads(job.get("threads", 0), jit.acquire, recipe)
+        library = libraries[0]
+        assert all(other is library for other in libraries)
         told |= {
             "milliseconds": (time.perf_counter() - began) * 1e3,
             "value": library.handle.value(),
@@ -71,12 +73,24 @@ def watch(event: str, arguments: tuple) -> None:
         OPENED.append(str(arguments[0]))
 
 
-def in_thread(function, *arguments):
+def in_threads(count: int, function, *arguments) -> list:
+    """Call a function at once in that many threads, or in this one, and return every result."""
+    if not count:
+        return [function(*arguments)]
     results = []
-    thread = threading.Thread(target=lambda: results.append(function(*arguments)))
-    thread.start()
-    thread.join()
-    return results[0]
+    start = threading.Barrier(count)
+
+    def call() -> None:
+        start.wait()
+        results.append(function(*arguments))
+
+    threads = [threading.Thread(target=call) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == count
+    return results
 
 
 def fork_and_stay(pid_file: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 from engine_tools import Workshop
 
 from accel import jit
+from accel.jit import store
 from accel.jit.prebuilt import build_prebuilt
 
 
@@ -80,6 +81,16 @@ def test_a_damaged_artifact_is_rebuilt_never_loaded(workshop: Workshop, damage: 
     assert workshop.litter() == []
 
 
+def test_the_second_to_publish_uses_the_first(workshop: Workshop) -> None:
+    folder = Path(workshop.load()["path"]).parent
+    ready = workshop.cache / ".staging" / "second" / folder.name
+    shutil.copytree(folder, ready)
+    before = (folder / "op.so").stat().st_ino
+    assert store.publish(ready, folder, "op") == folder
+    assert (folder / "op.so").stat().st_ino == before
+    assert (ready / "op.so").exists()
+
+
 @pytest.fixture
 def prebuilt(workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A prebuilt folder for the op, moved after it was made; the cache is empty again."""
@@ -99,6 +110,19 @@ def test_a_prebuilt_is_used_without_compiler_and_cache(workshop: Workshop, prebu
     assert (told["value"], told["rung"]) == (7, "prebuilt")
     assert told["path"] == str(prebuilt / "op.so")
     assert not workshop.cache.exists()
+
+
+def test_a_prebuilt_is_available_though_the_cache_is_not_trusted(
+    workshop: Workshop, prebuilt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCEL_PREBUILT_DIR", str(prebuilt.parent))
+    workshop.cache.mkdir()
+    workshop.cache.chmod(0o777)
+    recipe = jit.Recipe("op", "cpu", (workshop.source,), (workshop.include,))
+    probes = dict(jit.availability(recipe))
+    assert probes["prebuilt"]
+    assert "Others may write" in str(probes["jit"])
+    assert workshop.load()["rung"] == "prebuilt"
 
 
 def test_a_prebuilt_names_nothing_of_the_machine(workshop: Workshop, prebuilt: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import pytest
@@ -42,16 +41,17 @@ def test_who_comes_to_the_lock_late_looks_again(workshop: Workshop) -> None:
     assert workshop.compiles() == 1
 
 
-@pytest.mark.parametrize("errno", ["ENOLCK", "ENOSYS"])
-def test_without_locks_all_load_correctly(
-    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, errno: str
-) -> None:
-    source = tmp_path / "no_locks.cpp"
+def no_locks(folder: Path, errno: str) -> str:
+    """Return a library that makes locking fail in whoever preloads it."""
+    source = folder / "no_locks.cpp"
     source.write_text(NO_LOCKS.replace("ERRNO", errno))
-    library = jit.acquire(
-        jit.Recipe("no_locks", "cpu", (source,), compile_flags=("-fvisibility=default",))
-    )
-    told = crowd(workshop, env={"LD_PRELOAD": str(library.path)})
+    visible = ("-fvisibility=default",)
+    return str(jit.acquire(jit.Recipe("no_locks", "cpu", (source,), compile_flags=visible)).path)
+
+
+@pytest.mark.parametrize("errno", ["ENOLCK", "ENOSYS"])
+def test_without_locks_all_load_correctly(workshop: Workshop, tmp_path: Path, errno: str) -> None:
+    told = crowd(workshop, env={"LD_PRELOAD": no_locks(tmp_path, errno)})
     assert {one["value"] for one in told} == {7}
     assert workshop.said("building without a lock") > 1
     assert workshop.compiles() > 1, "the locks worked: this test did not test anything"
@@ -82,25 +82,14 @@ def test_a_failure_is_tried_again_by_who_comes_later(workshop: Workshop) -> None
     assert workshop.compiles() == 2
 
 
-def test_threads_share_one_compile(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, text in workshop.environment.items():
-        monkeypatch.setenv(name, text)
-    recipe = jit.Recipe("op", "cpu", (workshop.source,), (workshop.include,))
-    start = threading.Barrier(16)
-    libraries = []
+def test_threads_share_one_compile(workshop: Workshop) -> None:
+    assert workshop.load(threads=16)["value"] == 7
+    assert workshop.compiles() == 1
 
-    def load() -> None:
-        start.wait()
-        libraries.append(jit.acquire(recipe))
 
-    threads = [threading.Thread(target=load) for _ in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(libraries) == 16
-    assert len({id(library) for library in libraries}) == 1
-    assert libraries[0].handle.value() == 7
+def test_threads_share_one_compile_without_locks(workshop: Workshop, tmp_path: Path) -> None:
+    assert workshop.load(threads=16, env={"LD_PRELOAD": no_locks(tmp_path, "ENOLCK")})["value"] == 7
+    assert workshop.said("building without a lock") == 1
     assert workshop.compiles() == 1
 
 

@@ -36,7 +36,7 @@ def test_killed_around_publishing(workshop: Workshop, moment: str) -> None:
 
 def test_children_die_with_a_parent_that_builds_in_a_thread(workshop: Workshop) -> None:
     workshop.hang("compile")
-    builder = workshop.start(thread=True)
+    builder = workshop.start(threads=1)
     (compiler,) = until(workshop.hanging)
     kill(builder)
     until(lambda: not runs(compiler), 5)
@@ -45,7 +45,7 @@ def test_children_die_with_a_parent_that_builds_in_a_thread(workshop: Workshop) 
 def test_children_die_though_a_forked_worker_keeps_every_pipe_open(workshop: Workshop) -> None:
     flag = workshop.hang("compile")
     worker_file = workshop.state / "worker"
-    builder = workshop.start(thread=True, fork_first=str(worker_file))
+    builder = workshop.start(threads=1, fork_first=str(worker_file))
     (compiler,) = until(workshop.hanging)
     (workshop.state / "worker.go").touch()
     worker = int(until(lambda: worker_file.exists() and worker_file.read_text()))
