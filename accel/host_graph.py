@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ _UNINITIALISED = frozenset(
     {"aten::empty", "aten::empty_like", "aten::empty_strided", "aten::new_empty"}
     | {"aten::new_empty_strided"}
 )
+
+
+_PAST = "What native code does to memory is seen only where it is called through torch.ops."
 
 
 class _Capturing(threading.local):
@@ -48,7 +52,7 @@ class HostGraph:
 
     Everything that goes through PyTorch's dispatcher in the capturing thread is recorded and also
     run. A replay reads its inputs where they were at capture, and writes its results there. Random
-    operations draw anew. Python code, and memory written past the dispatcher, are not recorded.
+    operations draw anew. Python code is not recorded.
     """
 
     def __init__(self) -> None:
@@ -93,7 +97,8 @@ def capture(graph: HostGraph, stream: HostStream) -> Iterator[HostGraph]:
     Raises:
         RuntimeError: this thread records a graph already, or `graph` holds one.
         Unsupported: inside the block, for an operation whose result Python reads or whose shapes
-            depend on values, since a replay would repeat a stale decision.
+            depend on values, since a replay would repeat a stale decision; at its end, where
+            nothing was recorded, or a tensor was written past the dispatcher.
     """
     if _capturing.graph is not None:
         raise RuntimeError("cpu: a capture is open in this thread; graphs do not nest.")
@@ -101,14 +106,54 @@ def capture(graph: HostGraph, stream: HostStream) -> Iterator[HostGraph]:
         raise RuntimeError("cpu: this graph holds a capture; reset() it first.")
     _capturing.graph = graph
     try:
-        with stream, _recorder()(graph):
+        recorder = _recorder()(graph)
+        with stream, recorder:
             yield graph
+        recorder.writes.check()
+        if not graph._calls:
+            raise Unsupported(f"cpu: the captured block has no operation to repeat. {_PAST}")
         graph._captured = True
     except BaseException:
         graph.reset()
         raise
     finally:
         _capturing.graph = None
+
+
+class _Writes:
+    """Holds each tensor's version against the writes that were recorded."""
+
+    def __init__(self) -> None:
+        self._first: dict[int, tuple[Any, int, int]] = {}
+        self._recorded: Counter[int] = Counter()
+
+    def note(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Take notice of the arguments of one call, before it is run."""
+        import torch
+        from torch.utils import _pytree
+
+        declared = function._schema.arguments
+        named = [(declared[at], value) for at, value in enumerate(args)]
+        named += [(one, kwargs[one.name]) for one in declared if one.name in kwargs]
+        for argument, value in named:
+            for tensor in _pytree.tree_leaves(value):
+                if not isinstance(tensor, torch.Tensor) or tensor.is_inference():
+                    continue
+                memory = tensor.untyped_storage()._cdata
+                first = (tensor, tensor._version, self._recorded[memory])
+                self._first.setdefault(id(tensor), first)
+                if argument.alias_info is not None and argument.alias_info.is_write:
+                    self._recorded[memory] += 1
+
+    def check(self) -> None:
+        """Raise `Unsupported` where a tensor was written more often than was recorded."""
+        for tensor, version, recorded in self._first.values():
+            memory = tensor.untyped_storage()._cdata
+            if tensor._version - version > self._recorded[memory] - recorded:
+                raise Unsupported(
+                    f"cpu: a tensor of shape {tuple(tensor.shape)} was written past PyTorch's "
+                    f"dispatcher while it was captured, which a replay would leave out. {_PAST}"
+                )
 
 
 def _results_made(function: Any, result: Any) -> tuple[tuple[int, Any], ...]:
@@ -151,6 +196,7 @@ def _recorder() -> type[Any]:
         def __init__(self, graph: HostGraph) -> None:
             super().__init__()  # type: ignore[no-untyped-call]
             self.graph = graph
+            self.writes = _Writes()
 
         def __torch_dispatch__(
             self,
@@ -160,6 +206,7 @@ def _recorder() -> type[Any]:
             kwargs: dict[str, Any] | None = None,
         ) -> Any:
             _check_repeatable(func)
+            self.writes.note(func, args, kwargs or {})
             result = func(*args, **(kwargs or {}))
             made = _results_made(func, result)
             if (made or func._schema.is_mutable) and func._schema.name not in _UNINITIALISED:

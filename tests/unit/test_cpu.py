@@ -123,6 +123,44 @@ def test_what_depends_on_values_is_not_captured(cpu):
     assert not capturing()
 
 
+def test_writes_past_the_dispatcher_are_not_lost_silently(cpu, cache_dir, monkeypatch):
+    from accel.optim import FusedAdam
+
+    def step(policy):
+        monkeypatch.setenv("ACCEL_OPS", policy)
+        parameter = torch.nn.Parameter(torch.ones(8))
+        parameter.grad = torch.ones(8)
+        optimizer = FusedAdam([parameter], lr=0.1)
+        graph, _ = capture(cpu, lambda: (parameter * 2, optimizer.step(), optimizer.step()))
+        before = parameter.detach().clone()
+        graph.replay()
+        return bool((parameter < before).all())
+
+    # Either what the op does is recorded, or the capture says that it cannot be.
+    for policy in ("native", "reference"):
+        try:
+            assert step(policy)
+        except Unsupported as error:
+            assert "a replay would" in str(error)
+
+
+def test_a_written_parameter_is_noticed(cpu):
+    parameter = torch.ones(4)
+
+    def write_natively():
+        made = parameter * 2
+        torch.autograd.graph.increment_version(parameter)
+        return made
+
+    with pytest.raises(Unsupported, match="past PyTorch's dispatcher"):
+        capture(cpu, write_natively)
+
+
+def test_an_empty_capture_is_refused(cpu):
+    with pytest.raises(Unsupported, match="no operation to repeat"):
+        capture(cpu, lambda: None)
+
+
 def test_graphs_do_not_nest_and_reset(cpu):
     graph, made = capture(cpu, lambda: torch.ones(3) * 2)
     with pytest.raises(RuntimeError, match="reset"), cpu.capture_to_graph(graph):
