@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from accel.cpu import CPUAccelerator
 
 import accel
 import op_builder
 from accel.builders import lookup
 from accel.builders.base import KINDS, OpBuilder
+from accel.cpu import CPUAccelerator
 from accel.errors import OpUnavailable, UnknownOp
 
 ROOT = Path(__file__).parents[2]
