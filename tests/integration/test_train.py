@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import signal
 import subprocess
@@ -15,6 +16,8 @@ from typing import Any
 
 import pytest
 import torch
+
+import accel
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TINY = [
@@ -65,6 +68,23 @@ def torchrun(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         timeout=120,
         check=False,
     )
+
+
+def first_loss_of_two(settings: dict[str, Any]) -> float:
+    """Compute in one process what two processes should report of their first step."""
+    fresh = importlib.import_module("run").make_run(
+        accel.get_accelerator(),
+        importlib.import_module("processes").World(),
+        importlib.import_module("settings").Settings(**settings),
+        shard=False,
+    )
+    draw = importlib.import_module("data").training_batch
+    sizes = settings["batch"], settings["context"], settings["seed"]
+    losses = [
+        fresh.loss(fresh.model, draw(fresh.text.train, *sizes[:2], seed=sizes[2], draw=number))
+        for number in (0, 1)
+    ]
+    return torch.stack(losses).mean().item() / math.log(2)
 
 
 def assert_equal_runs(one: dict[str, Any], other: dict[str, Any]) -> None:
@@ -165,7 +185,7 @@ def test_optimizer_can_be_exchanged_in_mid_run(train: ModuleType, tmp_path: Path
     )
 
 
-def test_two_processes_train_as_one(tmp_path: Path) -> None:
+def test_two_processes_train_as_one(train: ModuleType, tmp_path: Path) -> None:
     copied = torchrun(tmp_path / "ddp", "--steps", "8")
     assert copied.returncode == 0, copied.stderr
     assert copied.stdout.count("accelerator") == 1
@@ -178,6 +198,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     one, other = saved(tmp_path / "ddp"), saved(tmp_path / "fsdp")
     assert one["processes"] == 2
     assert len(one["random"]) == 2
+    assert one["train"][0] == pytest.approx(first_loss_of_two(one["settings"]), abs=1e-5)
     torch.testing.assert_close(torch.tensor(one["train"]), torch.tensor(other["train"]))
 
 
