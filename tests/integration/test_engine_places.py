@@ -188,14 +188,25 @@ def test_without_a_home_it_says_where_it_goes(open_to_all: Workshop, home: str |
 
 
 @needs_root
-def test_a_squatted_temporary_folder_is_not_used(open_to_all: Workshop) -> None:
+@pytest.mark.parametrize("how", ["writable by all", "of somebody else", "a link", "a file"])
+def test_a_squatted_temporary_folder_is_not_used(open_to_all: Workshop, how: str) -> None:
     squatted = open_to_all.folder.parent / "tmp" / f"accel-{NOBODY}"
-    squatted.mkdir(mode=0o777)
-    squatted.chmod(0o777)
+    elsewhere = open_to_all.folder.parent / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    os.chown(elsewhere, NOBODY, NOBODY)
+    if how == "a link":
+        squatted.symlink_to(elsewhere)
+    elif how == "a file":
+        squatted.touch()
+    else:
+        squatted.mkdir(mode=0o755)
+        if how == "writable by all":
+            os.chown(squatted, NOBODY, NOBODY)
+            squatted.chmod(0o777)
     told = as_nobody(open_to_all, env=usual(None))
     assert told["value"] == 7, told
-    assert not told["path"].startswith(f"{squatted}/")
-    assert list(squatted.iterdir()) == []
+    assert not told["path"].startswith((f"{squatted}/", f"{elsewhere}/"))
+    assert list(elsewhere.iterdir()) == []
 
 
 @needs_root

@@ -74,6 +74,19 @@ def test_what_is_declared_is_part_of_the_fit(recipe: jit.Recipe, change: dict[st
     assert replace(recipe, **change).fit != recipe.fit  # type: ignore[arg-type]
 
 
+def test_which_of_two_headers_is_meant_is_part_of_the_fit(tmp_path: Path) -> None:
+    source = tmp_path / "op.cpp"
+    source.write_text("#include <one/h.h>\n#include <two/h.h>\n#include <h.h>\n")
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "h.h").write_text(f"// {name}\n")
+    one, two = (
+        jit.Recipe("op", "cpu", (source,), (tmp_path, tmp_path / first, tmp_path / second))
+        for first, second in (("one", "two"), ("two", "one"))
+    )
+    assert one.fit != two.fit
+
+
 def test_targets_are_no_part_of_the_base(recipe: jit.Recipe) -> None:
     assert take_fit(replace(recipe, targets=("avx2",))).base == take_fit(recipe).base
 
