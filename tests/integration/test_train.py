@@ -118,6 +118,18 @@ def test_draws_a_curve(train: ModuleType, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.pt", "loss.png"]
 
 
+def test_trains_without_matplotlib(
+    train: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    run(train, tmp_path, *TINY, "--steps", "4")
+    assert "none: matplotlib is not installed" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
 def test_fused_optimizer_equals_torchs(train: ModuleType, tmp_path: Path) -> None:
     arguments = [*TINY, "--steps", "60", "--eval-every", "20"]
     fused = run(train, tmp_path / "fused", *arguments)
