@@ -20,7 +20,7 @@ static inline __attribute__((always_inline)) void adam_loop(
     if (L2) g = g + s.l2 * p[i];
     const float decayed = p[i] * s.keep;
     // torch's lerp: measured from the nearer end, so that a weight of 1 gives g exactly.
-    const float base = s.from_grad ? g : m[i];
+    const float base = s.from_grad > 0.0f ? g : m[i];
     const float new_m = base + s.m_weight * (g - m[i]);
     const float new_v = s.beta2 * v[i] + s.v_weight * g * g;
     float second = new_v;
@@ -69,7 +69,7 @@ struct AdamScalars {
   float root_factor;  // 1 / sqrt(c2)
   float eps;
   float step_size;    // lr / c1
-  bool from_grad;     // beta1 <= 0.5
+  float from_grad;    // 1 where beta1 <= 0.5, else 0; no bool: a select by one is not vectorised
 };
 
 using AdamBlock = void (*)(float *p, const float *g, float *m, float *v, float *max_v, int64_t n,
@@ -91,7 +91,7 @@ namespace {
 // Undoes a step in the order in which it was done backwards; slow and plain, it is rarely called.
 void rollback_block(float *p, const float *grad, float *m, float *v, float *, int64_t n,
                     const AdamScalars &s) {
-  const float beta1 = s.from_grad ? -s.m_weight : 1.0f - s.m_weight;
+  const float beta1 = s.from_grad > 0.0f ? -s.m_weight : 1.0f - s.m_weight;
   for (int64_t i = 0; i < n; ++i) {
     const float denominator = __builtin_sqrtf(v[i]) * s.root_factor + s.eps;
     const float before = (p[i] + s.step_size * m[i] / denominator) / s.keep;
@@ -114,8 +114,8 @@ AdamScalars scalars_at(const accel_adam_args &a, double step) {
   s.grad_factor = grad_factor(a, a.flags & ACCEL_ADAM_MAXIMIZE);
   s.l2 = decoupled ? 0.0f : static_cast<float>(a.weight_decay);
   s.keep = decoupled ? static_cast<float>(1.0 - lr * a.weight_decay) : 1.0f;
-  s.from_grad = 1.0 - a.beta1 >= 0.5;
-  s.m_weight = static_cast<float>(s.from_grad ? -a.beta1 : 1.0 - a.beta1);
+  s.from_grad = 1.0 - a.beta1 >= 0.5 ? 1.0f : 0.0f;
+  s.m_weight = static_cast<float>(s.from_grad > 0.0f ? -a.beta1 : 1.0 - a.beta1);
   s.v_weight = static_cast<float>(1.0 - a.beta2);
   s.beta2 = static_cast<float>(a.beta2);
   s.root_factor = static_cast<float>(1.0 / std::sqrt(c2));

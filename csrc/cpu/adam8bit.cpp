@@ -84,7 +84,7 @@ static inline __attribute__((always_inline)) void update(float *__restrict p,
   for (int64_t i = 0; i < n; ++i) {
     float g = grad[i] * s.grad_factor;
     if (L2) g = g + s.l2 * p[i];
-    const float base = s.from_grad ? g : m[i];
+    const float base = s.from_grad > 0.0f ? g : m[i];
     const float new_m = base + s.m_weight * (g - m[i]);
     const float new_v = s.beta2 * v[i] + s.v_weight * g * g;
     const float denominator = __builtin_sqrtf(new_v) * s.root_factor + s.eps;
@@ -128,7 +128,7 @@ struct Adam8bitScalars {
   float grad_factor, l2, keep;
   float m_weight, v_weight, beta2;
   float root_factor, eps, step_size;
-  bool from_grad;
+  float from_grad;  // 1 where beta1 <= 0.5, else 0
 };
 
 // One block of a moment.
@@ -167,7 +167,7 @@ Adam8bitScalars scalars_at(const accel_adam8bit_args &a, double step) {
           static_cast<float>(1.0 / std::sqrt(c2)),
           static_cast<float>(a.eps),
           static_cast<float>(lr / c1),
-          from_grad};
+          from_grad ? 1.0f : 0.0f};
 }
 
 void adam8bit_step(const accel_adam8bit_args &a) {
