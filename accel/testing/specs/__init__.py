@@ -7,7 +7,10 @@ from types import MappingProxyType
 
 SPECS: Mapping[str, str] = MappingProxyType(
     {
+        "cpu_adagrad": "accel.testing.specs.adagrad:CPUAdagradSpec",
         "cpu_adam": "accel.testing.specs.adam:CPUAdamSpec",
+        "cpu_lion": "accel.testing.specs.lion:CPULionSpec",
         "fused_adam": "accel.testing.specs.adam:FusedAdamSpec",
+        "fused_lion": "accel.testing.specs.lion:FusedLionSpec",
     }
 )

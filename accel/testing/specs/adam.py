@@ -10,48 +10,39 @@ import torch
 from torch import Tensor
 
 from accel.testing.spec import BadCall, Case, Lists, OpSpec
-
-_SHAPES: tuple[tuple[tuple[int, ...], ...], ...] = (
-    ((7, 5), (), (1,), (0,), (33,)),
-    ((1025,),),
-    ((0,),),
-    ((3, 1, 17), (64, 64)),
+from accel.testing.specs.steps import (
+    BAD_STEPS,
+    normal,
+    same_memory,
+    set_number,
+    state_factor,
+    step_cases,
+    step_tensors,
+    whole_numbers,
 )
+
 _NUMBERS: tuple[dict[str, float], ...] = (
     {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.01, "step": 1},
     {"lr": 0.5, "beta1": 0.0, "beta2": 0.0, "eps": 1e-3, "weight_decay": 0.3, "step": 7},
     {"lr": 1e-2, "beta1": 0.95, "beta2": 0.98, "eps": 1e-6, "weight_decay": 0.0, "step": 4000},
     {"lr": 0.0, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.1, "step": 2},
 )
-_DTYPES = ("float32", "bfloat16", "float16")
 
 
 def _adam_cases() -> Iterable[dict[str, Any]]:
     """Every shape with every dtype and mode, the numbers taken in turn."""
-    combinations = product(_SHAPES, _DTYPES, (0, 1), (True, False))
-    for turn, (shapes, dtype, mode, corrected) in enumerate(combinations):
-        numbers = _NUMBERS[turn % len(_NUMBERS)]
-        states = "float32" if turn % 3 == 1 else dtype
-        yield {
-            "shapes": shapes,
-            "dtypes": {"params": dtype, "grads": dtype, "exp_avgs": states, "exp_avg_sqs": states},
-            "mode": mode,
-            "bias_correction": corrected,
-            "seed": turn,
-            **numbers,
-        }
+    modes = [
+        {"mode": mode, "bias_correction": corrected}
+        for mode, corrected in product((0, 1), (True, False))
+    ]
+    return step_cases(modes, _NUMBERS, ("exp_avgs", "exp_avg_sqs"))
 
 
 def _adam_given(case: Case, generator: torch.Generator) -> Lists:
-    def normal(shape: tuple[int, ...], size: float) -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=torch.float64) * size
-
-    shapes = case["shapes"]
-    return {
-        "params": [normal(shape, 1.0) for shape in shapes],
-        "grads": [normal(shape, 0.5) for shape in shapes],
-        "exp_avgs": [normal(shape, 0.1) for shape in shapes],
-        "exp_avg_sqs": [normal(shape, 0.1).square() + 1e-3 for shape in shapes],
+    given = step_tensors(case, generator)
+    return given | {
+        "exp_avgs": [normal(shape, 0.1, generator) for shape in case["shapes"]],
+        "exp_avg_sqs": [normal(shape, 0.1, generator).square() + 1e-3 for shape in case["shapes"]],
     }
 
 
@@ -98,35 +89,13 @@ def _adam_scale(case: Case, given: Lists, expected: Lists, name: str, at: int) -
     return whole
 
 
-def _set(name: str, value: Any) -> Any:
-    def change(case: dict[str, Any], tensors: Lists) -> None:
-        case[name] = value
-
-    return change
-
-
-def _other_shape(case: dict[str, Any], tensors: Lists) -> None:
-    tensors["grads"][0] = tensors["grads"][0].reshape(-1)[:-1].clone()
-
-
-def _same_memory(case: dict[str, Any], tensors: Lists) -> None:
-    tensors["exp_avgs"][0] = tensors["exp_avg_sqs"][0]
-
-
-def _whole_numbers(case: dict[str, Any], tensors: Lists) -> None:
-    tensors["exp_avgs"][0] = tensors["exp_avgs"][0].long()
-
-
 _BAD = (
-    BadCall("a negative lr", "lr", _set("lr", -1.0)),
-    BadCall("beta1 = 1", "beta1", _set("beta1", 1.0)),
-    BadCall("a negative beta2", "beta2", _set("beta2", -0.1)),
-    BadCall("a negative eps", "eps", _set("eps", -1e-8)),
-    BadCall("a NaN weight decay", "weight_decay", _set("weight_decay", float("nan"))),
-    BadCall("step 0", "step", _set("step", 0)),
-    BadCall("a gradient of another shape", "grad", _other_shape),
-    BadCall("moments that share memory", "exp_avg", _same_memory),
-    BadCall("a moment of whole numbers", "exp_avg", _whole_numbers),
+    *BAD_STEPS,
+    BadCall("beta1 = 1", "beta1", set_number("beta1", 1.0)),
+    BadCall("a negative beta2", "beta2", set_number("beta2", -0.1)),
+    BadCall("a negative eps", "eps", set_number("eps", -1e-8)),
+    BadCall("moments that share memory", "exp_avg", same_memory("exp_avgs", "exp_avg_sqs")),
+    BadCall("a moment of whole numbers", "exp_avg", whole_numbers("exp_avgs")),
 )
 
 
@@ -146,10 +115,7 @@ class _AdamSpec(OpSpec):
     def scale(self, case: Case, given: Lists, expected: Lists, name: str, at: int) -> Tensor:
         """Count the rounding of moments that are kept in fewer bits than the parameter."""
         size = _adam_scale(case, given, expected, name, at)
-        kept, states = (
-            torch.finfo(getattr(torch, case["dtypes"][one])).eps for one in (name, "exp_avgs")
-        )
-        return size * max(1.0, states / kept)
+        return size * state_factor(case, name, "exp_avgs")
 
     def bad(self) -> Iterable[BadCall]:
         """Return wrong numbers, shapes, dtypes and memory."""
