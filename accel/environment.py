@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from accel.errors import InvalidSetting
+
 OpsPolicy = Literal["auto", "native", "reference"]
 _POLICIES: Mapping[str, OpsPolicy] = {
     "": "auto",
@@ -50,7 +52,7 @@ def _positive_int(name: str) -> int | None:
     if not text:
         return None
     if not text.isascii() or not text.isdigit() or int(text) == 0:
-        raise ValueError(f"{name}={text!r}: expected a positive whole number.")
+        raise InvalidSetting(f"{name}={text!r}: expected a positive whole number.")
     return int(text)
 
 
@@ -64,10 +66,10 @@ def accelerator() -> str:
 
 
 def ops_policy() -> OpsPolicy:
-    """``ACCEL_OPS``: which rungs may be used; default ``auto``. Raises `ValueError` on others."""
+    """``ACCEL_OPS``: the rungs that may be used; default ``auto``. Raises `InvalidSetting`."""
     text = _text("ACCEL_OPS")
     if text not in _POLICIES:
-        raise ValueError(f"ACCEL_OPS={text!r}: expected auto, native or reference.")
+        raise InvalidSetting(f"ACCEL_OPS={text!r}: expected auto, native or reference.")
     return _POLICIES[text]
 
 
@@ -111,7 +113,7 @@ def cpu_target() -> str:
 
 
 def num_threads() -> int | None:
-    """``ACCEL_NUM_THREADS``: threads for CPU kernels, or ``None``. Raises `ValueError` below 1."""
+    """``ACCEL_NUM_THREADS``: threads for CPU kernels, or ``None``. Raises `InvalidSetting`."""
     return _positive_int("ACCEL_NUM_THREADS")
 
 
@@ -127,7 +129,7 @@ def deepspeed_mode() -> bool:
 
 
 def max_jobs() -> int | None:
-    """``MAX_JOBS``: the most compilers at a time, or ``None``. Raises `ValueError` below 1."""
+    """``MAX_JOBS``: the most compilers at a time, or ``None``. Raises `InvalidSetting` below 1."""
     return _positive_int("MAX_JOBS")
 
 

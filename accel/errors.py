@@ -6,6 +6,7 @@ AccelError
 ├── UnknownOp             no op has that name (also an AttributeError)
 ├── OpUnavailable         a known op has no implementation that may be used here
 ├── BuildFailed           a compiler was run and did not produce the library
+├── InvalidSetting        a variable has a value that is not accepted (also a ValueError)
 ├── CacheUntrusted        the cache could have been written by somebody else
 └── Unsupported           a backend lacks a member of the contract (also a NotImplementedError)
 
@@ -36,6 +37,10 @@ class UnknownOp(AccelError, AttributeError):
 
 class OpUnavailable(AccelError):
     """The op is known, and the policy in force leaves no implementation of it here."""
+
+
+class InvalidSetting(AccelError, ValueError):
+    """An environment variable that accel reads has a value that it does not accept."""
 
 
 class CacheUntrusted(AccelError):

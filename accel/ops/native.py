@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from accel import environment
-from accel.errors import AccelError, OpUnavailable
+from accel.errors import AccelError, InvalidSetting, OpUnavailable
 from accel.ops import abi
+from accel.ops.portable import Portable
 
 if TYPE_CHECKING:
     from accel.jit import Library
+    from accel.ops.portable import Call
 
 _STREAM_HANDLES = {"cuda": "cuda_stream", "xpu": "sycl_queue"}
 
@@ -26,8 +28,9 @@ class NativeLibrary:
         symbol: the op's entry point, ``int32_t symbol(const args *, void *stream)``.
 
     Raises:
-        OpUnavailable: the library has another ABI version, or ``ACCEL_CPU_TARGET`` names a level
-            that this processor or library does not have.
+        OpUnavailable: the library has another ABI version.
+        InvalidSetting: ``ACCEL_CPU_TARGET`` names a level that this processor or library does not
+            have.
     """
 
     def __init__(self, library: Library, symbol: str) -> None:
@@ -51,7 +54,7 @@ class NativeLibrary:
 
     def __call__(self, args: ctypes.Structure, device: torch.device) -> None:
         """Run the op on the device's current stream; raises `AccelError` on a refusal."""
-        with _current(device):
+        with current_device(device):
             status = self._call(ctypes.addressof(args), _stream(device))
         if status != abi.OK:
             text = self._handle.accel_status_text(status).decode()
@@ -68,17 +71,24 @@ class NativeLibrary:
         return abi.SIMD_LEVELS[code]
 
     def force_simd(self, level: str) -> None:
-        """Use this SIMD level from now on; raises `OpUnavailable` where it is not to be had."""
+        """Use this SIMD level from now on; raises `InvalidSetting` where it is not to be had."""
         levels = self.simd_levels()
         if level not in levels:
-            raise OpUnavailable(
+            raise InvalidSetting(
                 f"ACCEL_CPU_TARGET={level!r}: this processor and library have {', '.join(levels)}."
             )
         self._handle.accel_simd_force(abi.SIMD_LEVELS.index(level))
 
 
-def _current(device: torch.device) -> AbstractContextManager[Any]:
-    """Make the device current: native launches go to the current one."""
+def bind(library: Library | Portable, symbol: str) -> NativeLibrary | Call:
+    """Return an entry point of a library, or what stands in for it; raises `OpUnavailable`."""
+    if isinstance(library, Portable):
+        return library.bind(symbol)
+    return NativeLibrary(library, symbol)
+
+
+def current_device(device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context in which the device is current: launches go to the current one."""
     if device.type == "cpu":
         return nullcontext()
     module: Any = torch.get_device_module(device)

@@ -12,7 +12,7 @@ import accel
 from accel.builders import base
 from accel.builders.base import CPUOpBuilder, OpBuilder
 from accel.builders.cpu import CPUAdamBuilder, FusedAdamBuilder
-from accel.errors import BuildFailed, OpUnavailable
+from accel.errors import BuildFailed, InvalidSetting, OpUnavailable
 
 
 @pytest.fixture(autouse=True)
@@ -148,7 +148,14 @@ def test_a_source_that_is_missing_is_named() -> None:
         Plain().is_compatible(verbose=True)
 
 
+def test_a_simd_level_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCEL_CPU_TARGET", "avx1024")
+    with pytest.raises(InvalidSetting, match="'avx1024': this processor and library have baseline"):
+        FusedAdamBuilder().load()
+
+
 def test_an_unknown_policy_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCEL_OPS", "fastest")
-    with pytest.raises(ValueError, match="ACCEL_OPS='fastest'"):
+    with pytest.raises(InvalidSetting, match="ACCEL_OPS='fastest'") as caught:
         FusedAdamBuilder().load()
+    assert isinstance(caught.value, ValueError)
