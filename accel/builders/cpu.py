@@ -31,3 +31,53 @@ class CPUAdamBuilder(_KernelBuilder):
     op = "accel.ops.adam:CPUAdam"
     artifact = "adam"
     native_sources = ("cpu/adam.cpp",)
+
+
+class FusedLionBuilder(_KernelBuilder):
+    """Lion over lists of tensors, in one call."""
+
+    NAME = "fused_lion"
+    BUILD_VAR = "ACCEL_BUILD_FUSED_LION"
+    op = "accel.ops.lion:FusedLion"
+    artifact = "lion"
+    native_sources = ("cpu/lion.cpp",)
+
+
+class CPULionBuilder(_KernelBuilder):
+    """Lion for one host tensor at a time, as offloading uses it."""
+
+    NAME = "cpu_lion"
+    BUILD_VAR = "ACCEL_BUILD_CPU_LION"
+    op = "accel.ops.lion:CPULion"
+    artifact = "lion"
+    native_sources = ("cpu/lion.cpp",)
+
+
+class CPUAdagradBuilder(_KernelBuilder):
+    """Adagrad for one host tensor at a time, as offloading uses it."""
+
+    NAME = "cpu_adagrad"
+    BUILD_VAR = "ACCEL_BUILD_CPU_ADAGRAD"
+    op = "accel.ops.adagrad:CPUAdagrad"
+    artifact = "adagrad"
+    native_sources = ("cpu/adagrad.cpp",)
+
+
+class FusedLambBuilder(_KernelBuilder):
+    """LAMB, with the ratio of norms of each tensor."""
+
+    NAME = "fused_lamb"
+    BUILD_VAR = "ACCEL_BUILD_FUSED_LAMB"
+    op = "accel.ops.lamb:FusedLamb"
+    artifact = "lamb"
+    native_sources = ("cpu/lamb.cpp",)
+
+
+class Adam8bitBuilder(_KernelBuilder):
+    """Adam and AdamW with moments of 8 bits."""
+
+    NAME = "adam8bit"
+    BUILD_VAR = "ACCEL_BUILD_ADAM8BIT"
+    op = "accel.ops.adam8bit:Adam8bit"
+    artifact = "adam8bit"
+    native_sources = ("cpu/adam8bit.cpp",)

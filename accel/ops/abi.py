@@ -35,6 +35,15 @@ ADAM_ROLLBACK = 16
 
 LION_MAXIMIZE = 1
 ADAGRAD_MAXIMIZE = 1
+LAMB_BIAS_CORRECTION = 1
+LAMB_EPS_INSIDE = 2
+LAMB_MAXIMIZE = 4
+LAMB_MOMENTS = 8
+LAMB_APPLY = 16
+ADAM8BIT_BLOCK = 256
+ADAM8BIT_ADAMW = 1
+ADAM8BIT_BIAS_CORRECTION = 2
+ADAM8BIT_MAXIMIZE = 4
 
 _POINTER = ctypes.c_void_p
 _DOUBLE = ctypes.c_double
@@ -43,15 +52,16 @@ _INT64 = ctypes.c_int64
 _Fields = tuple[tuple[str, type[Any]], ...]
 
 
-def _fields(roles: tuple[str, ...], numbers: tuple[str, ...], *, extra: _Fields = ()) -> _Fields:
+def _fields(
+    roles: tuple[str, ...], numbers: tuple[str, ...], extras: tuple[str, ...] = ()
+) -> _Fields:
     """Return the fields of an optimizer's struct; all have the same frame."""
     return (
         ("struct_size", ctypes.c_uint64),
         ("count", _INT64),
         ("numels", _POINTER),
-        *((role, _POINTER) for role in ("params", "grads", *roles, "masters", "steps")),
+        *((role, _POINTER) for role in ("params", "grads", *roles, "masters", "steps", *extras)),
         *((name, _POINTER) for name in ("grad_scale", "found_inf", "noop_flag", "lr_tensor")),
-        *extra,
         *((name, _DOUBLE) for name in numbers),
         ("step", _INT64),
         ("seed", ctypes.c_uint64),
@@ -83,3 +93,23 @@ class AdagradArgs(ctypes.Structure):
     """``accel_adagrad_args`` of ``accel/adagrad.h``."""
 
     _fields_ = _fields(("sums",), ("lr", "lr_decay", "eps", "weight_decay"))
+
+
+class LambArgs(ctypes.Structure):
+    """``accel_lamb_args`` of ``accel/lamb.h``."""
+
+    _fields_ = _fields(
+        ("exp_avgs", "exp_avg_sqs"),
+        ("lr", "beta1", "beta2", "eps", "weight_decay", "max_coeff", "min_coeff"),
+        ("norms", "coeffs"),
+    )
+
+
+class Adam8bitArgs(ctypes.Structure):
+    """``accel_adam8bit_args`` of ``accel/adam8bit.h``."""
+
+    _fields_ = _fields(
+        ("exp_avgs", "exp_avg_sqs"),
+        ("lr", "beta1", "beta2", "eps", "weight_decay"),
+        ("exp_avg_scales", "exp_avg_sq_scales"),
+    )

@@ -5,37 +5,28 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from torch import Tensor
 
 from accel.errors import Unsupported
 from accel.ops import abi, checks
 from accel.ops.adam_step import ADAM, AdamHyper
-from accel.ops.base import Op
-from accel.ops.kernel import kernel_for, run_by_key
+from accel.ops.family import Family
+from accel.ops.kernel import run_by_key
 from accel.ops.lists import TensorLists
 from accel.ops.optimizer_ids import OptimizerIds
-
-if TYPE_CHECKING:
-    from accel.jit import Library
+from accel.ops.surface import OptimizerOp, check_noop, check_step, unpack
 
 ADAM.register(run_by_key)
 _log = logging.getLogger(__name__)
 
 
-class _AdamOp(Op):
-    """What both surfaces share: the kernel of the loaded library."""
-
-    def __init__(self, library: Library | None = None, *, backend: str = "cpu") -> None:
-        super().__init__(library, backend=backend)
-        self.kernel = kernel_for(ADAM, library, backend)
-
-
-class FusedAdam(_AdamOp):
+class FusedAdam(OptimizerOp):
     """Adam and AdamW over lists of tensors, in one call."""
 
     name: ClassVar[str] = "fused_adam"
+    family: ClassVar[Family] = ADAM
     functions: ClassVar[tuple[str, ...]] = ("multi_tensor_adam",)
 
     def multi_tensor_adam(
@@ -76,11 +67,13 @@ class FusedAdam(_AdamOp):
             ValueError: an argument out of range, lists, shapes or devices that do not match, or
                 tensors that share memory, named. Nothing has been written.
         """
-        grads, params, exp_avgs, exp_avg_sqs = _four_lists(tensor_lists)
+        grads, params, exp_avgs, exp_avg_sqs = unpack(
+            tensor_lists, "gradients", "parameters", "exp_avg", "exp_avg_sq"
+        )
         hyper = _hyper(
             step, lr, beta1, beta2, epsilon, weight_decay, bias_correction, adamw=_mode(mode) == 1
         )
-        hyper.noop_flag = _noop(noop_flag)
+        hyper.noop_flag = check_noop(noop_flag)
         self.kernel.run(_lists(params, grads, exp_avgs, exp_avg_sqs), hyper)
 
 
@@ -94,10 +87,11 @@ class _Created:
 _ids: OptimizerIds[_Created] = OptimizerIds("adam")
 
 
-class CPUAdam(_AdamOp):
+class CPUAdam(OptimizerOp):
     """Adam and AdamW for one host tensor at a time; optimizers are named by an integer."""
 
     name: ClassVar[str] = "cpu_adam"
+    family: ClassVar[Family] = ADAM
     functions: ClassVar[tuple[str, ...]] = (
         "create_adam",
         "adam_update",
@@ -213,28 +207,10 @@ def _lists(
     )
 
 
-def _four_lists(tensor_lists: Any) -> list[list[Tensor]]:
-    if not isinstance(tensor_lists, Sequence) or len(tensor_lists) != 4:
-        raise ValueError(
-            "tensor_lists must be four lists: gradients, parameters, exp_avg, exp_avg_sq."
-        )
-    return [list(tensors) for tensors in tensor_lists]
-
-
 def _mode(mode: Any) -> int:
     if mode not in (0, 1):
         raise ValueError(f"mode is {mode!r}; expected 0 (L2) or 1 (AdamW).")
     return int(mode)
-
-
-def _noop(noop_flag: Any) -> Tensor | None:
-    if noop_flag is None:
-        return None
-    if not isinstance(noop_flag, Tensor) or noop_flag.is_floating_point():
-        raise TypeError(f"noop_flag is {noop_flag!r}; expected an integer tensor or None.")
-    if noop_flag.numel() != 1:
-        raise ValueError(f"noop_flag has {noop_flag.numel()} elements; expected 1.")
-    return noop_flag
 
 
 def _hyper(
@@ -248,16 +224,12 @@ def _hyper(
     *,
     adamw: bool,
 ) -> AdamHyper:
-    if isinstance(step, bool) or not isinstance(step, int):
-        raise TypeError(f"step is {step!r}; expected an int.")
-    if step < 1:
-        raise ValueError(f"step is {step!r}; the first step is 1.")
     return AdamHyper(
         lr=checks.check_not_negative("lr", lr),
         beta1=checks.check_beta("beta1", beta1),
         beta2=checks.check_beta("beta2", beta2),
         eps=checks.check_not_negative("epsilon", epsilon),
         weight_decay=checks.check_not_negative("weight_decay", weight_decay),
-        step=step,
+        step=check_step(step),
         flags=abi.ADAM_ADAMW * adamw + abi.ADAM_BIAS_CORRECTION * bool(bias_correction),
     )

@@ -40,40 +40,50 @@ def _sqrt(value: Scalar) -> Scalar:
     return value.sqrt() if isinstance(value, Tensor) else math.sqrt(value)
 
 
-def _factors(like: Tensor, hyper: AdamHyper, time: Scalar) -> tuple[Scalar, Scalar, Scalar, Scalar]:
+def _factors(
+    like: Tensor, hyper: AdamHyper, time: Scalar, flags: int
+) -> tuple[Scalar, Scalar, Scalar, Scalar]:
     """Return gradient factor, what the decay keeps, step size and root factor."""
     lr = learning_rate(hyper, like)
-    correct = bool(hyper.flags & abi.ADAM_BIAS_CORRECTION)
+    correct = bool(flags & abi.ADAM_BIAS_CORRECTION)
     c1 = 1.0 - hyper.beta1**time if correct else 1.0
     c2 = 1.0 - hyper.beta2**time if correct else 1.0
-    keep = 1.0 - lr * hyper.weight_decay if hyper.flags & abi.ADAM_ADAMW else 1.0
+    keep = 1.0 - lr * hyper.weight_decay if flags & abi.ADAM_ADAMW else 1.0
     return (
-        grad_factor(hyper, like, maximize=bool(hyper.flags & abi.ADAM_MAXIMIZE)),
+        grad_factor(hyper, like, maximize=bool(flags & abi.ADAM_MAXIMIZE)),
         narrow(keep, like),
         narrow(lr / c1, like),
         narrow(1.0 / _sqrt(c2), like),
     )
 
 
-def _l2(hyper: AdamHyper) -> float:
-    return 0.0 if hyper.flags & abi.ADAM_ADAMW else hyper.weight_decay
+def _gradient(p: Tensor, grad: Tensor, factor: Scalar, hyper: AdamHyper, flags: int) -> Tensor:
+    g = grad * factor
+    if hyper.weight_decay != 0.0 and not flags & abi.ADAM_ADAMW:
+        g = g + p * hyper.weight_decay
+    return g
 
 
 def _update(
     p: Tensor, grad: Tensor, states: list[Tensor], hyper: AdamHyper, time: Scalar
 ) -> tuple[Tensor, list[Tensor]]:
-    factor, keep, step_size, root_factor = _factors(p, hyper, time)
+    return adam_update(p, grad, states, hyper, time, hyper.flags)
+
+
+def adam_update(
+    p: Tensor, grad: Tensor, states: list[Tensor], hyper: AdamHyper, time: Scalar, flags: int
+) -> tuple[Tensor, list[Tensor]]:
+    """Return parameter and states after step number `time`; `flags` is a sum of ``abi.ADAM_*``."""
+    factor, keep, step_size, root_factor = _factors(p, hyper, time, flags)
     m, v = states[:2]
-    g = grad * factor
-    if _l2(hyper) != 0.0:
-        g = g + p * _l2(hyper)
+    g = _gradient(p, grad, factor, hyper, flags)
     if 1.0 - hyper.beta1 >= 0.5:
         m = g + (g - m) * -hyper.beta1
     else:
         m = m + (g - m) * (1.0 - hyper.beta1)
     v = v * hyper.beta2 + g * (1.0 - hyper.beta2) * g
     new = [m, v]
-    if hyper.flags & abi.ADAM_AMSGRAD:
+    if flags & abi.ADAM_AMSGRAD:
         new.append(maximum(states[2], v))
     denominator = root(new[-1]) * root_factor + hyper.eps
     return p * keep - m * step_size / denominator, new
@@ -82,12 +92,10 @@ def _update(
 def _undo(
     p: Tensor, grad: Tensor, states: list[Tensor], hyper: AdamHyper, time: Scalar
 ) -> tuple[Tensor, list[Tensor]]:
-    factor, keep, step_size, root_factor = _factors(p, hyper, time)
+    factor, keep, step_size, root_factor = _factors(p, hyper, time, hyper.flags)
     m, v = states
     before = (p + m * step_size / (root(v) * root_factor + hyper.eps)) / keep
-    g = grad * factor
-    if _l2(hyper) != 0.0:
-        g = g + before * _l2(hyper)
+    g = _gradient(before, grad, factor, hyper, hyper.flags)
     m = (m - g * (1.0 - hyper.beta1)) / hyper.beta1
     v = (v - g * (1.0 - hyper.beta2) * g) / hyper.beta2
     return before, [m, v.clamp(min=0.0)]

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from accel.jit import Library
+    from accel.ops.portable import Portable
 
 
 class Op:
     """A loaded op: a call surface, and where its implementation came from.
 
     Args:
-        library: the native library, or ``None`` for the PyTorch reference.
+        library: the native library, what stands in for it, or ``None`` for the PyTorch reference.
         backend: name of the backend that it was loaded for.
 
     Attributes:
@@ -27,7 +28,7 @@ class Op:
     name: ClassVar[str] = ""
     functions: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, library: Library | None = None, *, backend: str = "cpu") -> None:
+    def __init__(self, library: Library | Portable | None = None, *, backend: str = "cpu") -> None:
         self.backend = backend
         self.implementation: str = "reference" if library is None else library.rung
         self.digest: str | None = None if library is None else library.digest

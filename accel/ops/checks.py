@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from numbers import Real
 from operator import is_
 from typing import Any
@@ -15,6 +15,7 @@ Roles = Mapping[str, Sequence[Tensor]]
 """Lists of tensors by argument name, all of one length; the first one gives shapes and devices."""
 
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+_BYTES = (torch.uint8,)
 
 
 def label(role: str, index: int | None) -> str:
@@ -34,10 +35,11 @@ def check_lengths(roles: Roles) -> int:
     return len(tensors)
 
 
-def check_tensors(roles: Roles, *, single: bool = False) -> None:
+def check_tensors(roles: Roles, *, single: bool = False, codes: Collection[str] = ()) -> None:
     """Check kind, layout, device and shape of every tensor.
 
-    `single` says that each list holds one tensor that the caller gave by itself.
+    `single` says that each list holds one tensor that the caller gave by itself; the roles in
+    `codes` hold bytes instead of floats.
     Raises `TypeError` for what is no dense tensor of real floats, `ValueError` for a shape or
     device other than the first list's.
     """
@@ -49,7 +51,7 @@ def check_tensors(roles: Roles, *, single: bool = False) -> None:
         for role, listed in roles.items():
             tensor = listed[index]
             name = label(role, place)
-            _check_kind(tensor, name)
+            _check_kind(tensor, name, _BYTES if role in codes else _FLOATS)
             if tensor.device != leader.device:
                 raise ValueError(
                     f"{name} is on {tensor.device}, but {label(first, place)} is on "
@@ -62,15 +64,14 @@ def check_tensors(roles: Roles, *, single: bool = False) -> None:
                 )
 
 
-def _check_kind(tensor: Any, name: str) -> None:
+def _check_kind(tensor: Any, name: str, dtypes: Sequence[torch.dtype]) -> None:
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name} is a {type(tensor).__name__}; expected a torch.Tensor.")
     if tensor.layout is not torch.strided:
         raise TypeError(f"{name} has layout {tensor.layout}; only dense tensors are supported.")
-    if tensor.dtype not in _FLOATS:
-        raise TypeError(
-            f"{name} has dtype {tensor.dtype}; expected float32, bfloat16, float16 or float64."
-        )
+    if tensor.dtype not in dtypes:
+        known = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+        raise TypeError(f"{name} has dtype {tensor.dtype}; expected one of {known}.")
 
 
 def check_states(roles: Roles, states: Sequence[str], *, single: bool = False) -> None:

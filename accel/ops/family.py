@@ -27,6 +27,8 @@ class Family:
         extra_states: roles of states that a call may leave out.
         hyper: the numbers of a step, a dataclass.
         reference: steps checked tensors in plain PyTorch.
+        extras: roles of written tensors that have shapes of their own.
+        coded: whether states are 8-bit codes, not floats.
 
     Attributes:
         symbol: the native entry point.
@@ -42,11 +44,15 @@ class Family:
         hyper: type[Any],
         reference: Callable[[TensorLists, Any], None],
         extra_states: tuple[str, ...] = (),
+        extras: tuple[str, ...] = (),
+        coded: bool = False,
     ) -> None:
         self.name = name
         self.args = args
         self.states = states
         self.extra_states = extra_states
+        self.extras = extras
+        self.coded = coded
         self.hyper = hyper
         self.reference = reference
         self.symbol = f"accel_{name}_step"
@@ -60,7 +66,7 @@ class Family:
         letters = iter(ascii_lowercase)
         required = [f"Tensor({next(letters)}!)[] params", "Tensor[] grads"]
         required += [f"Tensor({next(letters)}!)[] {role}" for role in self.states]
-        optional = (*self.extra_states, "masters", "steps")
+        optional = (*self.extra_states, "masters", "steps", *self.extras)
         parts = (
             *required,
             *(f"Tensor({next(letters)}!)[]? {role}" for role in optional),
@@ -75,19 +81,21 @@ class Family:
         getattr(torch.ops.accel, f"{self.name}_step")(
             *[tensors.roles.get(role) for role in self._roles],
             tensors.steps,
+            *[tensors.extras.get(role) for role in self.extras],
             *[getattr(hyper, name) for name in self._scalars],
             key,
         )
 
     def register(self, run: Callable[[str, TensorLists, Any], None]) -> None:
         """Put the op into the dispatcher; `run` steps by key. Once per process."""
-        names = (*self._roles, "steps", *self._scalars, "kernel")
+        names = (*self._roles, "steps", *self.extras, *self._scalars, "kernel")
 
         def implementation(*values: Any) -> None:
             given = dict(zip(names, values, strict=True))
             roles = {role: given[role] for role in self._roles if given[role] is not None}
             hyper = self.hyper(**{name: given[name] for name in self._scalars})
-            run(given["kernel"], TensorLists(roles, given["steps"]), hyper)
+            extras = {role: given[role] for role in self.extras if given[role] is not None}
+            run(given["kernel"], TensorLists(roles, given["steps"], extras), hyper)
 
         def fake(*_: Any) -> None:
             """Shapes and types stay as they are; nothing is returned."""

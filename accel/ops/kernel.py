@@ -14,7 +14,7 @@ from torch.autograd.graph import increment_version
 from accel.ops import abi, checks
 from accel.ops.family import Family
 from accel.ops.lists import Hyper, TensorLists
-from accel.ops.native import NativeLibrary
+from accel.ops.native import NativeLibrary, bind
 from accel.ops.table import (
     Occupied,
     Partition,
@@ -27,6 +27,7 @@ from accel.ops.threads import cpu_threads
 
 if TYPE_CHECKING:
     from accel.jit import Library
+    from accel.ops.portable import Call, Portable
 
 _SCALARS = {
     "lr_tensor": torch.float32,
@@ -43,7 +44,7 @@ class Kernel:
     """One family on one backend, known to the dispatcher by its key."""
 
     def __init__(
-        self, family: Family, native: NativeLibrary | None, backend: str, key: str
+        self, family: Family, native: NativeLibrary | Call | None, backend: str, key: str
     ) -> None:
         self.family = family
         self.native = native
@@ -57,9 +58,16 @@ class Kernel:
         devices, shapes, gradients that require grad, and written tensors that share memory.
         """
         roles = tensors.roles
-        checks.check_tensors(roles, single=single)
-        states = [*self.family.states, *(set(self.family.extra_states) & roles.keys())]
-        checks.check_states(roles, states, single=single)
+        family = self.family
+        checks.check_tensors(roles, single=single, codes=family.states if family.coded else ())
+        if family.coded:
+            # Codes have one type and no float64 form: what is left are parameters and gradients.
+            states = ["params"]
+            floats = {role: listed for role, listed in roles.items() if role not in family.states}
+        else:
+            states = [*family.states, *(set(family.extra_states) & roles.keys())]
+            floats = roles
+        checks.check_states(floats, states, single=single)
         checks.check_gradients("grads", tensors.grads, single=single)
         for index, master in enumerate(roles.get("masters", ())):
             if master.dtype not in (torch.float32, torch.float64):
@@ -67,8 +75,7 @@ class Kernel:
         if self.native is not None:
             self._check_device(tensors.params, single)
         if not torch.compiler.is_compiling():
-            written = {role: listed for role, listed in roles.items() if role != "grads"}
-            checks.check_no_overlap(written, {"grads": tensors.grads}, single=single)
+            checks.check_no_overlap(tensors.written(), {"grads": tensors.grads}, single=single)
 
     def _check_device(self, params: Sequence[Tensor], single: bool) -> None:
         for index, param in enumerate(params):
@@ -111,8 +118,7 @@ class Plan:
         self._rest = tensors.select(parts.rest)
         self._grad_dtypes = [*map(_dtype_of, tensors.grads)]
         self._plain = all_plain(tensors.grads)
-        written = [listed for role, listed in tensors.roles.items() if role != "grads"]
-        self._occupied = Occupied(chain.from_iterable(written))
+        self._occupied = Occupied(chain.from_iterable(tensors.written().values()))
         self._grads_at = addresses(tensors.grads)
         self._grad_sizes = array("q", map(_nbytes_of, tensors.grads))
 
@@ -160,13 +166,14 @@ class NativeCall:
     def __init__(
         self,
         family: Family,
-        native: NativeLibrary,
+        native: NativeLibrary | Call,
         tensors: TensorLists,
         indices: tuple[int, ...],
     ) -> None:
         roles = dict(tensors.roles)
         if tensors.steps is not None:
             roles["steps"] = tensors.steps
+        roles |= tensors.extras
         self.indices = indices
         self.table = PointerTable(roles)
         self._native = native
@@ -176,7 +183,8 @@ class NativeCall:
         self.table.fill(self._args)
         self._args.param_dtype = abi.DTYPES[tensors.params[0].dtype]
         self._args.grad_dtype = abi.DTYPES[tensors.grads[0].dtype]
-        self._args.state_dtype = abi.DTYPES[tensors.roles[family.states[0]][0].dtype]
+        if not family.coded:
+            self._args.state_dtype = abi.DTYPES[tensors.roles[family.states[0]][0].dtype]
 
     def refresh(self, grads: Sequence[Tensor], pointers: array[int]) -> None:
         """Put in other gradients of the same shapes and dtypes, with their addresses."""
@@ -209,13 +217,13 @@ class NativeCall:
 _kernels: dict[str, Kernel] = {}
 
 
-def kernel_for(family: Family, library: Library | None, backend: str) -> Kernel:
+def kernel_for(family: Family, library: Library | Portable | None, backend: str) -> Kernel:
     """Return the one kernel of a library on a backend; ``None`` is the reference."""
     digest = "reference" if library is None else library.digest
     key = f"{family.symbol}:{backend}:{digest}"
     found = _kernels.get(key)
     if found is None:
-        native = None if library is None else NativeLibrary(library, family.symbol)
+        native = None if library is None else bind(library, family.symbol)
         found = _kernels.setdefault(key, Kernel(family, native, backend, key))
     return found
 

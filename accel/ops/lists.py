@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -18,10 +18,12 @@ class TensorLists:
             from) where there are any.
         steps: float32 scalars, the steps done before, updated; ``None`` where the step's number is
             given with the other numbers.
+        extras: further tensors that are written, each of a shape of its own, by role.
     """
 
     roles: dict[str, Sequence[Tensor]]
     steps: Sequence[Tensor] | None = None
+    extras: dict[str, Sequence[Tensor]] = field(default_factory=dict)
 
     @property
     def params(self) -> Sequence[Tensor]:
@@ -36,11 +38,21 @@ class TensorLists:
     def select(self, indices: Iterable[int]) -> TensorLists:
         """Return the same lists with only these entries."""
         chosen = tuple(indices)
-        roles: dict[str, Sequence[Tensor]] = {
-            role: tuple([listed[index] for index in chosen]) for role, listed in self.roles.items()
-        }
-        steps = None if self.steps is None else tuple([self.steps[index] for index in chosen])
-        return TensorLists(roles, steps)
+
+        def pick(listed: Sequence[Tensor]) -> Sequence[Tensor]:
+            return tuple([listed[index] for index in chosen])
+
+        return TensorLists(
+            {role: pick(listed) for role, listed in self.roles.items()},
+            None if self.steps is None else pick(self.steps),
+            {role: pick(listed) for role, listed in self.extras.items()},
+        )
+
+    def written(self) -> dict[str, Sequence[Tensor]]:
+        """Return the lists of tensors that a step writes, steps left out."""
+        return {role: listed for role, listed in self.roles.items() if role != "grads"} | (
+            self.extras
+        )
 
 
 @dataclass(slots=True, kw_only=True)

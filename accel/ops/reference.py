@@ -41,11 +41,7 @@ def step_each(
     for index in range(len(tensors.params)):
         if tensors.params[index].numel():
             _step_one(tensors, index, hyper, present, update, back)
-    if tensors.steps is not None:
-        for index, step in enumerate(tensors.steps):
-            by = -1.0 if back else 1.0
-            skip = skip_flag(hyper, tensors.params[index].device)
-            step.add_(by if skip is None else torch.where(skip.to(step.device), 0.0, by))
+    count_steps(tensors, hyper, -1.0 if back else 1.0)
 
 
 def _step_one(
@@ -75,6 +71,13 @@ def _step_one(
         if skip is not None:
             new_p = torch.where(skip, param.to(wide), new_p)
     store(param, new_p, hyper.rounding, random_key(hyper.seed, index, 0))
+
+
+def count_steps(tensors: TensorLists, hyper: Hyper, by: float) -> None:
+    """Count the step of every tensor, unless it is skipped."""
+    for step, param in zip(tensors.steps or (), tensors.params, strict=False):
+        skip = skip_flag(hyper, param.device)
+        step.add_(by if skip is None else torch.where(skip.to(step.device), 0.0, by))
 
 
 def skip_flag(hyper: Hyper, device: torch.device) -> Tensor | None:

@@ -45,7 +45,7 @@ def partition(roles: Roles) -> Partition:
     lists = tuple(roles.values())
     for index, members in enumerate(zip(*lists, strict=True)):
         dtypes = tuple([member.dtype for member in members])
-        known = all(dtype in abi.DTYPES for dtype in dtypes)
+        known = all(dtype in abi.DTYPES or dtype is torch.uint8 for dtype in dtypes)
         if known and members[0].numel() and _flat(members):
             calls.setdefault((members[0].device, *dtypes), []).append(index)
         else:

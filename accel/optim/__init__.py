@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from accel.optim.adagrad import CPUAdagrad
 from accel.optim.adam import CPUAdam, FusedAdam
+from accel.optim.lion import CPULion, FusedLion
 
-__all__ = ["CPUAdam", "FusedAdam"]
+__all__ = ["CPUAdagrad", "CPUAdam", "CPULion", "FusedAdam", "FusedLion"]

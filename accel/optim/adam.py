@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from accel.errors import Unsupported
 from accel.ops import abi, checks
 from accel.ops.adam_step import AdamHyper
 from accel.optim.base import KernelOptimizer
+from accel.optim.options import rate, torch_options
 from accel.optim.policy import PARAM
 
 Group = dict[str, Any]
@@ -88,10 +88,7 @@ class FusedAdam(KernelOptimizer):
             "weight_decay": weight_decay,
             "amsgrad": bool(amsgrad),
             "maximize": bool(maximize),
-            "foreach": foreach,
-            "capturable": bool(capturable),
-            "differentiable": bool(differentiable),
-            "fused": fused,
+            **torch_options(foreach, capturable, differentiable, fused),
             "decoupled_weight_decay": bool(adam_w_mode),
         }
         policy = {
@@ -100,18 +97,12 @@ class FusedAdam(KernelOptimizer):
             "rounding": rounding,
             "seed": seed,
         }
-        super().__init__(params, defaults, policy)
+        super().__init__(params, defaults, policy, set_grad_none=set_grad_none)
         self.adam_w_mode = int(bool(adam_w_mode))
-        self.set_grad_none = bool(set_grad_none)
 
     def hyper(self, group: Group) -> AdamHyper:
         """Return the numbers of a group's next step, checked; raises naming the argument."""
-        if group["differentiable"]:
-            raise Unsupported(
-                f"differentiable: {type(self).__name__} cannot be differentiated through; use "
-                f"torch.optim.AdamW(differentiable=True)."
-            )
-        lr, lr_tensor = _rate(group["lr"])
+        lr, lr_tensor = rate(group["lr"])
         beta1, beta2 = (float(beta) for beta in group["betas"])
         return AdamHyper(
             lr=checks.check_not_negative("lr", lr),
@@ -131,12 +122,8 @@ class FusedAdam(KernelOptimizer):
         keys = tuple(self.states)
         return keys if group["amsgrad"] else keys[:2]
 
-    def zero_grad(self, set_to_none: bool | None = None) -> None:
-        """Clear the gradients: to ``None``, or to zeros where told so here or at construction."""
-        super().zero_grad(self.set_grad_none if set_to_none is None else set_to_none)
-
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.set_grad_none = getattr(self, "set_grad_none", True)
+        """Restore a pickled or loaded state, and what is derived from it."""
         super().__setstate__(state)
         self.adam_w_mode = int(self.defaults["decoupled_weight_decay"])
 
@@ -185,12 +172,3 @@ class CPUAdam(FusedAdam):
             amsgrad,
             **options,
         )
-
-
-def _rate(lr: Any) -> tuple[float, Tensor | None]:
-    """Return a learning rate as a number, and as a tensor where only its device knows it."""
-    if not isinstance(lr, Tensor):
-        return lr, None
-    if lr.numel() != 1:
-        raise ValueError(f"lr has {lr.numel()} elements; expected 1.")
-    return (float(lr), None) if lr.device.type == "cpu" else (0.0, lr)

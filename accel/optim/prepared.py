@@ -145,7 +145,7 @@ def _complete(optimizer: KernelOptimizer, group: Group, param: Tensor) -> Group:
     dtype = state_dtype_for(param, group)
     for key in optimizer.state_keys(group):
         if key not in state:
-            state[key] = torch.zeros_like(param, dtype=dtype, memory_format=torch.preserve_format)
+            state[key] = optimizer.new_state(key, param.detach(), group, dtype)
         elif state[key].dtype != dtype or state[key].device != param.device:
             state[key] = state[key].to(param.device, dtype)
     if wants_master(param, group):

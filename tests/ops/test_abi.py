@@ -14,7 +14,13 @@ from accel.jit import csrc_dir
 from accel.ops import abi
 
 INCLUDE = csrc_dir() / "include"
-STRUCTS = {"accel_adam_args": (abi.AdamArgs, "adam.h")}
+STRUCTS = {
+    "accel_adam_args": (abi.AdamArgs, "adam.h"),
+    "accel_lion_args": (abi.LionArgs, "lion.h"),
+    "accel_adagrad_args": (abi.AdagradArgs, "adagrad.h"),
+    "accel_lamb_args": (abi.LambArgs, "lamb.h"),
+    "accel_adam8bit_args": (abi.Adam8bitArgs, "adam8bit.h"),
+}
 
 
 def compiled(tmp_path: Path, body: str) -> dict[str, int]:

@@ -118,7 +118,7 @@ def test_lists_of_other_lengths(adam: FusedAdam) -> None:
     lists[2] = []
     with pytest.raises(ValueError, match="exp_avgs has 0 tensors, but params has 1"):
         adam.multi_tensor_adam(65536, None, lists, **NUMBERS)
-    with pytest.raises(ValueError, match="tensor_lists must be four lists"):
+    with pytest.raises(ValueError, match="tensor_lists must be 4 lists"):
         adam.multi_tensor_adam(65536, None, lists[:3], **NUMBERS)
 
 
