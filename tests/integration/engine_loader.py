@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -35,6 +36,8 @@ def main() -> None:
         await_file(job["wait_for"])
     if job.get("dawdle"):
         dawdle_before_locking(job["dawdle"])
+    if job.get("vanish"):
+        remove_before_loading()
     if job.get("fork_first"):
         fork_and_stay(job["fork_first"])
     if job.get("deaf"):
@@ -123,6 +126,20 @@ def dawdle_before_locking(path: str) -> None:
         return acquire(lock)
 
     BuildLock.acquire = late
+
+
+def remove_before_loading() -> None:
+    """Remove the first artifact between its build and its loading, as pruning may."""
+    from accel.jit import library
+
+    load = library.load
+
+    def late(artifact, rung):
+        library.load = load
+        shutil.rmtree(artifact.folder)
+        return load(artifact, rung)
+
+    library.load = late
 
 
 def die_at(moment: str) -> None:

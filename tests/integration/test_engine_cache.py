@@ -194,6 +194,13 @@ def test_prune_follows_no_link_out_of_the_cache(
     assert (outside / "file").exists()
 
 
+def test_an_artifact_removed_before_it_is_loaded_is_built_again(workshop: Workshop) -> None:
+    assert workshop.load(vanish=True)["value"] == 7
+    assert workshop.compiles() == 2
+    assert workshop.load(vanish=True)["value"] == 7
+    assert workshop.compiles() == 3
+
+
 def test_loaders_are_not_hurt_by_pruning(workshop: Workshop, recipe: jit.Recipe) -> None:
     """Loaders run while everything is pruned as fast as can be."""
     workshop.load()
