@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from accel import environment, jit
 from accel.errors import AccelError, BuildFailed, OpUnavailable
+from accel.ops.portable import Portable, probe_portable
 from accel.probe import Accepted, Probe, Rejected
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class OpBuilder:
             that has no call surface here: `load` then returns the `Library`.
         artifact: stem of the built library; ops that share sources share it. Default: `NAME`.
         native_sources: paths of the native sources, relative to ``csrc/``.
+        entry_point: the native library's function that a portable kernel may stand in for.
         targets: levels or architectures to compile for, all in one library.
         openmp: whether the sources use OpenMP.
         language: ``"c++"`` or ``"cuda"``.
@@ -46,6 +48,7 @@ class OpBuilder:
     op: ClassVar[str] = ""
     artifact: ClassVar[str] = ""
     native_sources: ClassVar[tuple[str, ...]] = ()
+    entry_point: ClassVar[str] = ""
     targets: ClassVar[tuple[str, ...]] = ()
     openmp: ClassVar[bool] = False
     language: ClassVar[Any] = "c++"
@@ -149,7 +152,7 @@ class OpBuilder:
 
     def portable(self) -> Probe:
         """Return whether a kernel that is compiled for any device at run time can be used."""
-        return Rejected("no portable kernel.")
+        return probe_portable(self.backend, self.entry_point)
 
     def _ref(self) -> Probe:
         if self.op:
@@ -176,8 +179,9 @@ class OpBuilder:
         """Return the op: from the best rung that the policy (``ACCEL_OPS``) allows.
 
         The object has the op's call surface and `implementation`, `digest` and `path`. The same
-        digest gives the same object. Under ``auto`` a native build that cannot be had is warned
-        about once, and the next rung is taken.
+        digest gives the same object. Under ``auto`` the next rung is taken where a native build
+        cannot be had; one that failed, or that only the reference can replace, is warned about
+        once.
 
         Raises:
             BuildFailed: ``ACCEL_OPS=native`` and the compiler failed.
@@ -192,26 +196,29 @@ class OpBuilder:
         except (BuildFailed, OpUnavailable) as error:
             if policy == "native" or not self.op:
                 raise
-            if self.has_sources():
-                self._warn_once(error)
-        return self._keep(None)
+            instead = Portable() if self.portable() else None
+            # Without nvcc, or on ROCm, a portable kernel is what is meant to be used.
+            if isinstance(error, BuildFailed) or (instead is None and self.has_sources()):
+                self._warn_once(error, instead)
+        return self._keep(instead)
 
     def jit_load(self, verbose: bool = False) -> Any:
         """Return the native op, prebuilt or compiled; raises what `load` raises under native."""
         return self._keep(jit.acquire(self.recipe(), verbose=verbose))
 
-    def _warn_once(self, error: AccelError) -> None:
+    def _warn_once(self, error: AccelError, instead: Portable | None) -> None:
         key = (self.name, str(error))
         if key in _warned:
             return
         _warned.add(key)
+        found = "a portable kernel" if instead else "the PyTorch reference, which is slower"
         warnings.warn(
-            f"{self.name}: using the PyTorch reference, which is slower: {error}",
+            f"{self.name}: using {found}: {error}",
             RuntimeWarning,
             stacklevel=3,
         )
 
-    def _keep(self, library: Library | None) -> Any:
+    def _keep(self, library: Library | Portable | None) -> Any:
         """Return the one object for this op, backend and digest."""
         if not self.op:
             return library

@@ -14,3 +14,4 @@ class FusedAdamBuilder(CUDAOpBuilder):
     op = "accel.ops.adam:FusedAdam"
     artifact = "adam"
     native_sources = ("cuda/adam.cu",)
+    entry_point = "accel_adam_step"

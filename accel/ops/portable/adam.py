@@ -1,0 +1,163 @@
+"""Adam, AdamW and AMSGrad in Triton: see ``accel/adam.h`` for the arithmetic."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from triton.language import tensor as Value
+
+from accel.ops import abi
+from accel.ops.portable.optimizer import (
+    factor_at,
+    load_grad,
+    load_param,
+    load_state,
+    own_elements,
+    own_tensor,
+    rate_at,
+    row_of,
+    run,
+    steps_done,
+    store_param,
+    store_state,
+)
+
+
+@triton.jit
+def _update(
+    p: Value, g: Value, m: Value, v: Value, max_v: Value, m_weight: Value, v_weight: Value,
+    beta2: Value, eps: Value, keep: Value, step_size: Value, root_factor: Value,
+    FROM_GRAD: tl.constexpr, AMSGRAD: tl.constexpr,
+) -> Value:  # fmt: skip
+    # torch's lerp: measured from the nearer end, so that a weight of 1 gives g exactly.
+    base = g if FROM_GRAD else m
+    m = base + m_weight * (g - m)
+    v = beta2 * v + v_weight * g * g
+    second = v
+    if AMSGRAD:
+        second = tl.where((max_v > v) | (max_v != max_v), max_v, v)  # noqa: PLR0124 - NaN wins
+    denominator = tl.sqrt_rn(second) * root_factor + eps
+    return p * keep - tl.div_rn(step_size * m, denominator), m, v, second
+
+
+@triton.jit
+def _undo(
+    p: Value, grad: Value, m: Value, v: Value, l2: Value, m_weight: Value, v_weight: Value,
+    beta1: Value, beta2: Value, eps: Value, keep: Value, step_size: Value, root_factor: Value,
+    L2: tl.constexpr,
+) -> Value:  # fmt: skip
+    denominator = tl.sqrt_rn(v) * root_factor + eps
+    p = tl.div_rn(p + tl.div_rn(step_size * m, denominator), keep)
+    g = grad
+    if L2:
+        g = g + l2 * p
+    m = tl.div_rn(m - (1.0 - beta1) * g, beta1)
+    v = tl.div_rn(v - v_weight * g * g, beta2)
+    return p, m, tl.where(v < 0.0, 0.0, v)
+
+
+@triton.jit
+def adam_kernel(
+    rows: Value, owners: Value,
+    l2: tl.float32, decay: tl.float32, keep: tl.float32, m_weight: tl.float32,
+    v_weight: tl.float32, beta1: tl.float32, beta2: tl.float32, eps: tl.float32, c1: tl.float32,
+    c2: tl.float32, log_beta1: tl.float32, log_beta2: tl.float32, step_size: tl.float32,
+    root_factor: tl.float32, lr: tl.float32, seed: tl.int64, grad_factor: tl.float32,
+    L2: tl.constexpr, FROM_GRAD: tl.constexpr, AMSGRAD: tl.constexpr, ROLLBACK: tl.constexpr,
+    STEPS: tl.constexpr, ON_DEVICE: tl.constexpr,
+    PARAM: tl.constexpr, GRAD: tl.constexpr, STATE: tl.constexpr, MASTER: tl.constexpr,
+    STOCHASTIC: tl.constexpr, ALIGNED: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
+) -> None:  # fmt: skip
+    """Step `SIZE` elements of one tensor of the table."""
+    tensor = own_tensor(owners)
+    row = row_of(rows, tensor, WIDTH)
+    at, mask = own_elements(rows, row, SIZE, ALIGNED)
+    if ON_DEVICE:
+        # In float64, where 1 - beta^t does not cancel.
+        one = tl.full((), 1.0, tl.float64)
+        rate = rate_at(rows, lr)
+        d1, d2 = one * c1, one * c2
+        if STEPS:
+            t = steps_done(row) if ROLLBACK else steps_done(row) + 1.0
+            d1, d2 = one - tl.exp(t * log_beta1), one - tl.exp(t * log_beta2)
+        grad_factor = factor_at(rows, grad_factor)
+        keep = (one - rate * decay).to(tl.float32)
+        step_size = (rate / d1).to(tl.float32)
+        root_factor = (one / tl.sqrt(d2)).to(tl.float32)
+    g = load_grad(row, at, mask, GRAD, ALIGNED) * grad_factor
+    m = load_state(row, at, mask, 0, STATE, ALIGNED)
+    v = load_state(row, at, mask, 1, STATE, ALIGNED)
+    p = load_param(row, at, mask, PARAM, MASTER, ALIGNED)
+    max_v = v
+    if AMSGRAD:
+        max_v = load_state(row, at, mask, 2, STATE, ALIGNED)
+    if ROLLBACK:
+        p, m, v = _undo(p, g, m, v, l2, m_weight, v_weight, beta1, beta2, eps, keep, step_size,
+                        root_factor, L2)  # fmt: skip
+    else:
+        if L2:
+            g = g + l2 * p
+        p, m, v, max_v = _update(p, g, m, v, max_v, m_weight, v_weight, beta2, eps, keep,
+                                 step_size, root_factor, FROM_GRAD, AMSGRAD)  # fmt: skip
+    store_param(row, at, mask, p, seed, tensor, PARAM, MASTER, STOCHASTIC, ALIGNED)
+    store_state(row, at, mask, m, seed, tensor, 0, STATE, STOCHASTIC, ALIGNED)
+    store_state(row, at, mask, v, seed, tensor, 1, STATE, STOCHASTIC, ALIGNED)
+    if AMSGRAD:
+        store_state(row, at, mask, max_v, seed, tensor, 2, STATE, STOCHASTIC, ALIGNED)
+
+
+def adam_step(args: Any, device: torch.device) -> None:
+    """Do what ``accel_adam_step`` does, on the device's current stream.
+
+    Args:
+        args: an `accel.ops.abi.AdamArgs`.
+        device: where the tensors are.
+    """
+    flags = args.flags
+    constants = {
+        "L2": not flags & abi.ADAM_ADAMW and args.weight_decay != 0.0,
+        "FROM_GRAD": 1.0 - args.beta1 >= 0.5,
+        "AMSGRAD": bool(flags & abi.ADAM_AMSGRAD),
+        "ROLLBACK": bool(flags & abi.ADAM_ROLLBACK),
+        "STEPS": bool(args.steps),
+        "ON_DEVICE": bool(args.steps or args.lr_tensor or args.grad_scale),
+    }
+    run(
+        adam_kernel,
+        args,
+        device,
+        ("exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs"),
+        _numbers(args, constants["FROM_GRAD"]),
+        constants,
+        maximize=bool(flags & abi.ADAM_MAXIMIZE),
+        by=-1.0 if flags & abi.ADAM_ROLLBACK else 1.0,
+    )
+
+
+def _numbers(args: Any, from_grad: bool) -> dict[str, float]:
+    correct = bool(args.flags & abi.ADAM_BIAS_CORRECTION)
+    counted = correct and not args.steps
+    c1 = 1.0 - args.beta1**args.step if counted else 1.0
+    c2 = 1.0 - args.beta2**args.step if counted else 1.0
+    decay = args.weight_decay if args.flags & abi.ADAM_ADAMW else 0.0
+    return {
+        "l2": args.weight_decay,
+        "decay": decay,
+        "keep": 1.0 - args.lr * decay,
+        "m_weight": -args.beta1 if from_grad else 1.0 - args.beta1,
+        "v_weight": 1.0 - args.beta2,
+        "beta1": args.beta1,
+        "beta2": args.beta2,
+        "eps": args.eps,
+        "c1": c1,
+        "c2": c2,
+        # Minus infinity makes a correction 1.
+        "log_beta1": math.log(args.beta1) if correct and args.beta1 else -math.inf,
+        "log_beta2": math.log(args.beta2) if correct and args.beta2 else -math.inf,
+        "step_size": args.lr / c1,
+        "root_factor": 1.0 / math.sqrt(c2),
+    }

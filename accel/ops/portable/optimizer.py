@@ -1,0 +1,189 @@
+"""What every element-wise optimizer kernel in Triton shares: where it works, and its launch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from triton.language import tensor as Value
+
+from accel.ops import abi
+from accel.ops.native import current_device
+from accel.ops.portable.elements import load, random_bits, scalar_at, store
+from accel.ops.portable.table import BLOCK, FIRST_BLOCK, NUMEL, device_table
+
+_NUMEL = tl.constexpr(NUMEL)
+_FIRST_BLOCK = tl.constexpr(FIRST_BLOCK)
+_PARAM = tl.constexpr(2)
+_GRAD = tl.constexpr(3)
+_MASTER = tl.constexpr(4)
+_STEP = tl.constexpr(5)
+_STATE = tl.constexpr(6)
+_LR_TENSOR = tl.constexpr(2)
+_GRAD_SCALE = tl.constexpr(3)
+
+
+@triton.jit
+def _is_wanted(rows: Value) -> Value:
+    found_inf = scalar_at(tl.load(rows), tl.float32, 0.0)
+    noop_flag = scalar_at(tl.load(rows + 1), tl.int32, 0)
+    return (found_inf == 0.0) & (noop_flag == 0)
+
+
+@triton.jit
+def own_tensor(owners: Value) -> Value:
+    """Return the index of the tensor that this program works on."""
+    return tl.load(owners + tl.program_id(0))
+
+
+@triton.jit
+def row_of(rows: Value, tensor: Value, WIDTH: tl.constexpr) -> Value:
+    """Return where a tensor's row begins."""
+    return rows + (tensor + 1) * WIDTH
+
+
+@triton.jit
+def own_elements(rows: Value, row: Value, SIZE: tl.constexpr, ALIGNED: tl.constexpr) -> Value:
+    """Return this program's elements, and which of them are there and to be stepped."""
+    block = (tl.program_id(0) - tl.load(row + _FIRST_BLOCK)).to(tl.int64)
+    offsets = block * SIZE + tl.arange(0, SIZE)
+    end = tl.where(_is_wanted(rows), tl.load(row + _NUMEL), 0)
+    if ALIGNED:
+        end = tl.multiple_of(end, 16)
+    return offsets, offsets < end
+
+
+@triton.jit
+def rate_at(rows: Value, lr: Value) -> Value:
+    """Return the learning rate in float64: the tensor's where there is one, else `lr`."""
+    return scalar_at(tl.load(rows + _LR_TENSOR), tl.float32, lr).to(tl.float64)
+
+
+@triton.jit
+def factor_at(rows: Value, grad_factor: Value) -> Value:
+    """Return `grad_factor` divided by the gradients' scale on the device."""
+    scale = scalar_at(tl.load(rows + _GRAD_SCALE), tl.float32, 1.0).to(tl.float64)
+    return (grad_factor / scale).to(tl.float32)
+
+
+@triton.jit
+def steps_done(row: Value) -> Value:
+    """Return in float64 how many steps the row's tensor has done."""
+    return tl.load(tl.load(row + _STEP).to(tl.pointer_type(tl.float32))).to(tl.float64)
+
+
+@triton.jit
+def load_grad(
+    row: Value, at: Value, mask: Value, GRAD: tl.constexpr, ALIGNED: tl.constexpr
+) -> Value:
+    """Return the gradient's elements."""
+    return load(tl.load(row + _GRAD), at, mask, GRAD, ALIGNED)
+
+
+@triton.jit
+def load_state(
+    row: Value, at: Value, mask: Value, WHICH: tl.constexpr, STATE: tl.constexpr,
+    ALIGNED: tl.constexpr,
+) -> Value:  # fmt: skip
+    """Return the elements of one state."""
+    return load(tl.load(row + _STATE + WHICH), at, mask, STATE, ALIGNED)
+
+
+@triton.jit
+def load_param(
+    row: Value, at: Value, mask: Value, PARAM: tl.constexpr, MASTER: tl.constexpr,
+    ALIGNED: tl.constexpr,
+) -> Value:  # fmt: skip
+    """Return the elements of the master copy where there is one, else of the parameter."""
+    if MASTER:
+        return load(tl.load(row + _MASTER), at, mask, 0, ALIGNED)
+    else:
+        return load(tl.load(row + _PARAM), at, mask, PARAM, ALIGNED)
+
+
+@triton.jit
+def _store_rounded(
+    address: Value, at: Value, mask: Value, x: Value, seed: Value, tensor: Value,
+    STREAM: tl.constexpr, DTYPE: tl.constexpr, STOCHASTIC: tl.constexpr, ALIGNED: tl.constexpr,
+) -> None:  # fmt: skip
+    noise = at
+    if STOCHASTIC:
+        noise = random_bits(seed, tensor, STREAM, at)
+    store(address, at, mask, x, noise, DTYPE, STOCHASTIC, ALIGNED)
+
+
+@triton.jit
+def store_param(
+    row: Value, at: Value, mask: Value, x: Value, seed: Value, tensor: Value, PARAM: tl.constexpr,
+    MASTER: tl.constexpr, STOCHASTIC: tl.constexpr, ALIGNED: tl.constexpr,
+) -> None:  # fmt: skip
+    """Write the parameter, and its master copy where there is one."""
+    if MASTER:
+        store(tl.load(row + _MASTER), at, mask, x, at, 0, False, ALIGNED)
+    _store_rounded(tl.load(row + _PARAM), at, mask, x, seed, tensor, 0, PARAM, STOCHASTIC, ALIGNED)
+
+
+@triton.jit
+def store_state(
+    row: Value, at: Value, mask: Value, x: Value, seed: Value, tensor: Value, WHICH: tl.constexpr,
+    STATE: tl.constexpr, STOCHASTIC: tl.constexpr, ALIGNED: tl.constexpr,
+) -> None:  # fmt: skip
+    """Write one state."""
+    address = tl.load(row + _STATE + WHICH)
+    _store_rounded(address, at, mask, x, seed, tensor, WHICH + 1, STATE, STOCHASTIC, ALIGNED)
+
+
+@triton.jit
+def count_kernel(
+    rows: Value, by: tl.float32, count: tl.int32, WIDTH: tl.constexpr, SIZE: tl.constexpr
+) -> None:
+    """Add `by` to the steps of `SIZE` tensors of the table."""
+    slots = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
+    mask = slots < tl.where(_is_wanted(rows), count, 0)
+    steps = tl.load(rows + (slots + 1) * WIDTH + _STEP, mask, other=0)
+    pointers = steps.to(tl.pointer_type(tl.float32))
+    tl.store(pointers, tl.load(pointers, mask, other=0.0) + by, mask)
+
+
+def run(
+    kernel: Any,
+    args: Any,
+    device: torch.device,
+    states: tuple[str, ...],
+    numbers: Mapping[str, float],
+    constants: Mapping[str, bool],
+    *,
+    maximize: bool,
+    by: float = 1.0,
+) -> None:
+    """Launch a kernel over every tensor of a call, then count their steps.
+
+    Args:
+        kernel: takes the table's rows and owners, `numbers`, and as constants `constants` and those
+            that all ops have.
+        args: the op's argument struct.
+        device: where the tensors are: one that Triton compiles for, or the CPU in its interpreter.
+        states: the struct's pointer arrays of states.
+        numbers: floats of this op; `grad_factor`, `lr` and `seed` are added.
+        constants: facts of this call that the kernel is compiled for.
+        maximize: whether gradients are negated.
+        by: what the steps are increased by.
+    """
+    table = device_table(args, states, device)
+    width = table.rows.shape[1]
+    seed = args.seed - (1 << 64) if args.seed >> 63 else args.seed
+    with current_device(device):
+        for owners, aligned in table.launches:
+            kernel[(len(owners),)](
+                table.rows, owners, **numbers, lr=args.lr, seed=seed,
+                grad_factor=-1.0 if maximize else 1.0, **constants, PARAM=args.param_dtype,
+                GRAD=args.grad_dtype, STATE=args.state_dtype, MASTER=bool(args.masters),
+                STOCHASTIC=args.rounding == abi.ROUNDING["stochastic"], ALIGNED=aligned,
+                WIDTH=width, SIZE=BLOCK, num_warps=4, enable_fp_fusion=False,
+            )  # fmt: skip
+        if args.steps:
+            programs = triton.cdiv(args.count, 128)
+            count_kernel[(programs,)](table.rows, by, args.count, WIDTH=width, SIZE=128)

@@ -1,0 +1,90 @@
+"""The pointer arrays of a native call, moved to the device for a portable kernel."""
+
+from __future__ import annotations
+
+import ctypes
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BLOCK = 1024
+"""Elements of one program."""
+
+SCALARS = ("found_inf", "noop_flag", "lr_tensor", "grad_scale")
+"""Scalars on the device, in the order of the table's first row."""
+
+NUMEL = 0
+FIRST_BLOCK = 1
+"""Columns of a tensor's row: its elements and its first program; then come addresses."""
+
+ROLES = ("params", "grads", "masters", "steps")
+"""Pointer arrays of every op, in the order of their columns; those of its states follow."""
+
+_ADDRESSES = 2
+
+_KEPT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceTable:
+    """One call's tensors on the device.
+
+    Attributes:
+        rows: int64, one row for the addresses of `SCALARS` and then one for each tensor; 0 stands
+            for what is not there.
+        launches: int32, for each program the index of its tensor; and whether the addresses and
+            sizes of all its tensors are multiples of 16. One launch for those that are, one for the
+            rest.
+    """
+
+    rows: Tensor
+    launches: tuple[tuple[Tensor, bool], ...]
+
+
+_kept: OrderedDict[tuple[object, ...], DeviceTable] = OrderedDict()
+
+
+def device_table(args: Any, states: tuple[str, ...], device: torch.device) -> DeviceTable:
+    """Return the table of a call's arguments, the same one for the same addresses.
+
+    Args:
+        args: the op's argument struct.
+        states: its pointer arrays beside `ROLES`, in the order of the further columns.
+        device: where the tensors are.
+    """
+    count = args.count
+    scalars = tuple(getattr(args, name) or 0 for name in SCALARS)
+    columns = tuple(
+        ctypes.string_at(at, 8 * count) if (at := getattr(args, role)) else b""
+        for role in ("numels", *ROLES, *states)
+    )
+    key = (device, scalars, *columns)
+    table = _kept.pop(key, None) or _make(count, scalars, columns, device)
+    _kept[key] = table
+    while len(_kept) > _KEPT:
+        _kept.popitem(last=False)
+    return table
+
+
+def _make(
+    count: int, scalars: tuple[int, ...], columns: tuple[bytes, ...], device: torch.device
+) -> DeviceTable:
+    rows = torch.zeros(count + 1, _ADDRESSES + len(columns) - 1, dtype=torch.int64)
+    rows[0, : len(scalars)] = torch.tensor(scalars)
+    for column, data in enumerate(columns):
+        if data:
+            place = NUMEL if column == 0 else _ADDRESSES + column - 1
+            rows[1:, place] = torch.frombuffer(bytearray(data), dtype=torch.int64)
+    aligned = ((rows[1:, _ADDRESSES:] | rows[1:, NUMEL:FIRST_BLOCK]) & 15 == 0).all(1)
+    launches = []
+    for wanted in (True, False):
+        chosen = aligned == wanted
+        programs = torch.where(chosen, (rows[1:, NUMEL] + BLOCK - 1) // BLOCK, 0)
+        rows[1:, FIRST_BLOCK] += torch.where(chosen, programs.cumsum(0) - programs, 0)
+        owners = torch.arange(count, dtype=torch.int32).repeat_interleave(programs)
+        if len(owners):
+            launches.append((owners.to(device), wanted))
+    return DeviceTable(rows.to(device), tuple(launches))
