@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sys
 import time
 from types import TracebackType
@@ -25,20 +27,20 @@ class Progress:
         self._steps = steps
         self._compiler = compiler
         self._verbose = verbose
-        self._terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._columns = _terminal_columns()
         self._width = 0
         self._began = 0.0
 
     def __enter__(self) -> Progress:
         """Say that the build begins."""
         self._began = time.monotonic()
-        if not self._terminal:
+        if not self._columns:
             self._say(f"building {self._who} with {self._compiler}: {self._steps} steps")
         return self
 
     def update(self, done: int, current: str) -> None:
         """Show how many steps are done and the file that is being compiled."""
-        if self._terminal:
+        if self._columns:
             elapsed = time.monotonic() - self._began
             self._draw(f"{self._who} {done}/{self._steps} {elapsed:.1f} s {current}")
 
@@ -51,7 +53,7 @@ class Progress:
         """Say that the build has ended, and how."""
         elapsed = time.monotonic() - self._began
         text = f"{'built' if kind is None else 'failed to build'} {self._who} in {elapsed:.1f} s"
-        if self._terminal:
+        if self._columns:
             self._draw("")
             _log.info("%s", text)
         else:
@@ -60,11 +62,25 @@ class Progress:
     def _say(self, text: str) -> None:
         _log.info("%s", text)
         if self._verbose:
-            sys.stderr.write(f"accel: {text}\n")
+            _write(f"accel: {text}\n")
 
     def _draw(self, text: str) -> None:
-        sys.stderr.write("\r" + text.ljust(self._width))
-        if not text:
-            sys.stderr.write("\r")
+        shown = "".join(letter if letter.isprintable() else "?" for letter in text)
+        shown = shown[: self._columns - 1]
+        _write("\r" + shown.ljust(self._width) + ("" if shown else "\r"))
+        self._width = len(shown)
+
+
+def _terminal_columns() -> int:
+    """Return how wide the terminal behind stderr is, 0 where there is none."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except (OSError, ValueError, AttributeError):
+        return 0
+
+
+def _write(text: str) -> None:
+    # A closed or hung-up stderr is no reason to fail a build.
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(text)
         sys.stderr.flush()
-        self._width = len(text)

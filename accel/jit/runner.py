@@ -37,7 +37,7 @@ def run_supervised(
     import subprocess
 
     python = sys.executable or which("python3") or "python3"
-    read_end, write_end = os.pipe()
+    read_end, write_end = _pipe()
     script = [python, "-I", "-S", supervisor.__file__, str(read_end), str(os.getpid())]
     try:
         with (folder / "ninja.log").open("wb") as log:
@@ -64,6 +64,17 @@ def run_supervised(
         if write_end >= 0:
             os.close(write_end)
     return in_time
+
+
+def _pipe() -> tuple[int, int]:
+    """Return a pipe whose ends are no standard streams, should those be closed."""
+    import fcntl
+
+    ends = os.pipe()
+    moved = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in ends]
+    for end in ends:
+        os.close(end)
+    return moved[0], moved[1]
 
 
 def _wait(pid: int, seconds: float, tick: Callable[[], bool]) -> bool:

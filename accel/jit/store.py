@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from accel.errors import BuildFailed
 from accel.jit import location
@@ -80,8 +81,8 @@ def _entries(folder: Path, start: str) -> Iterator[os.DirEntry[str]]:
         )
 
 
-def _differing(manifest: object, fit: Fit) -> str:
-    old = manifest["ingredients"]  # type: ignore[index]
+def _differing(manifest: Mapping[str, Any], fit: Fit) -> str:
+    old = manifest["ingredients"]
     names = [name for name, value in fit.ingredients.items() if old.get(name) != value]
     gone = [name for name in old if name.startswith("file ") and name not in fit.ingredients]
     return "differs in " + ", ".join(names + gone) if names or gone else "recorded otherwise"

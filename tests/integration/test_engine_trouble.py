@@ -179,6 +179,21 @@ def test_a_moving_line_on_a_terminal(workshop: Workshop) -> None:
     assert shown.rstrip(b" ").endswith(b"\r"), "the line is to be gone at the end"
 
 
+@pytest.mark.parametrize(
+    "state", ["sys.stderr.close()", "sys.stderr = None", "os.close(2)", "os.closerange(0, 3)"]
+)
+def test_without_a_usable_stderr_it_builds(workshop: Workshop, state: str) -> None:
+    load = f"import os, sys; {state}\n{ONE_LOAD}".replace("))\n", "), verbose=True)\n")
+    done = subprocess.run(
+        [sys.executable, "-c", load, str(workshop.source), str(workshop.include)],
+        env={**os.environ, **workshop.environment},
+        cwd=Path(__file__).parents[2],
+        check=False,
+    )
+    assert done.returncode == 0
+    assert workshop.compiles() == 1
+
+
 ONE_LOAD = """
 import sys
 from pathlib import Path
