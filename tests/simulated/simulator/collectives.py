@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch import distributed as dist
+from torch._C._distributed_c10d import AllgatherOptions
 
 
 class HostGroup(dist.ProcessGroup):
@@ -48,7 +49,7 @@ class HostGroup(dist.ProcessGroup):
         )
 
     def allgather(self, output: Any, inputs: Any, opts: Any = None) -> Any:
-        opts = opts or dist.AllgatherOptions()
+        opts = opts or AllgatherOptions()
         return self._through_host(self.gloo.allgather, inputs, output, opts)
 
     def _allgather_base(self, output: Tensor, inputs: Tensor, opts: Any = None) -> Any:
@@ -65,6 +66,10 @@ class HostGroup(dist.ProcessGroup):
         if average:
             output.div_(self.size())
         return _Done([output])
+
+    # Since torch 2.13 these are asked for by other names.
+    all_gather_single = _allgather_base
+    reduce_scatter_single = _reduce_scatter_base
 
     def reduce(self, tensors: Any, opts: Any) -> Any:
         return self._through_host(self.gloo.reduce, tensors, tensors, opts)

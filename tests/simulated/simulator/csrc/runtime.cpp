@@ -6,6 +6,8 @@
 #include <ATen/detail/PrivateUse1HooksInterface.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 
+#include <algorithm>
+#include <cstring>
 #include <map>
 
 #include "memory.h"
@@ -134,7 +136,18 @@ struct Hooks : Base {
   }
 };
 
-struct PrivateUse1Hooks final : Hooks<at::PrivateUse1HooksInterface> {};
+struct PrivateUse1Hooks final : Hooks<at::PrivateUse1HooksInterface> {
+  void resizePrivateUse1Bytes(const c10::Storage &storage, size_t size) const override {
+    const int device = storage.device().index(), before = exchange_device(device);
+    synchronize_device(device);
+    c10::DataPtr resized = device_allocator(bound_type)->allocate(size);
+    exchange_device(before);
+    const size_t kept = std::min(size, storage.nbytes());
+    if (kept > 0) std::memcpy(resized.get(), storage.data(), kept);
+    storage.unsafeGetStorageImpl()->set_data_ptr_noswap(std::move(resized));
+    storage.unsafeGetStorageImpl()->set_nbytes(size);
+  }
+};
 
 struct HPUHooks final : Hooks<at::HPUHooksInterface> {
   explicit HPUHooks(at::HPUHooksArgs) {}
