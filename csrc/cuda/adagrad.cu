@@ -11,7 +11,10 @@ namespace {
 struct Adagrad {
   using Args = accel_adagrad_args;
   static constexpr uint32_t kFlags = ACCEL_ADAGRAD_MAXIMIZE;
-  static constexpr int kStates = 1, kUsualStates = 1;
+  static constexpr int kStates = 1, kUsualStates = 1, kExtra = 0;
+
+  template <class T, class Here>
+  using Body = Elements<Adagrad, T, Here>;
 
   struct Numbers {
     double lr_decay, eps;
@@ -23,11 +26,11 @@ struct Adagrad {
 
   static Numbers numbers(const Args &a) { return {a.lr_decay, a.eps}; }
   static void *const *state(const Args &a, int) { return a.sums; }
+  static void *const *extra(const Args &, int) { return nullptr; }
   static bool maximize(const Args &a) { return a.flags & ACCEL_ADAGRAD_MAXIMIZE; }
-  static bool backward(const Args &) { return false; }
   static bool is_rare(const Args &) { return false; }
 
-  static ACCEL_DEVICE Scalars scalars(const Numbers &n, const AtStep &at) {
+  static ACCEL_DEVICE Scalars scalars(const Numbers &n, const AtStep &at, void *) {
     const double rate = at.lr / (1.0 + (at.step - 1.0) * n.lr_decay);
     return {at.grad_factor, static_cast<float>(at.weight_decay), static_cast<float>(n.eps),
             static_cast<float>(rate)};

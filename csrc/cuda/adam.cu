@@ -11,7 +11,10 @@ namespace {
 struct Adam {
   using Args = accel_adam_args;
   static constexpr uint32_t kFlags = 2 * ACCEL_ADAM_ROLLBACK - 1;
-  static constexpr int kStates = 3, kUsualStates = 2;
+  static constexpr int kStates = 3, kUsualStates = 2, kExtra = 0;
+
+  template <class T, class Here>
+  using Body = Elements<Adam, T, Here>;
 
   struct Numbers {
     double beta1, beta2, eps;
@@ -36,13 +39,13 @@ struct Adam {
     return which == 0 ? a.exp_avgs : which == 1 ? a.exp_avg_sqs : a.max_exp_avg_sqs;
   }
 
+  static void *const *extra(const Args &, int) { return nullptr; }
   static bool maximize(const Args &a) { return a.flags & ACCEL_ADAM_MAXIMIZE; }
-  static bool backward(const Args &a) { return a.flags & ACCEL_ADAM_ROLLBACK; }
   static bool is_rare(const Args &a) {
     return a.flags & (ACCEL_ADAM_AMSGRAD | ACCEL_ADAM_ROLLBACK);
   }
 
-  static ACCEL_DEVICE Scalars scalars(const Numbers &n, const AtStep &at) {
+  static ACCEL_DEVICE Scalars scalars(const Numbers &n, const AtStep &at, void *) {
     const bool decoupled = n.flags & ACCEL_ADAM_ADAMW;
     const bool correct = n.flags & ACCEL_ADAM_BIAS_CORRECTION;
     const double c1 = correct ? 1.0 - pow(n.beta1, at.step) : 1.0;
@@ -114,5 +117,6 @@ int32_t check(const accel_adam_args *a) {
 
 int32_t accel_adam_step(const accel_adam_args *args, void *stream) {
   const int32_t status = accel::check(args);
-  return status == ACCEL_OK ? accel::step<accel::Adam>(*args, stream) : status;
+  if (status != ACCEL_OK) return status;
+  return accel::step<accel::Adam>(*args, stream, args->flags & ACCEL_ADAM_ROLLBACK);
 }

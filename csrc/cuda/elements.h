@@ -163,10 +163,10 @@ ACCEL_DEVICE void store(Any, int32_t dtype, void *base, int64_t i, const float (
   else store(Float16(), dtype, base, i, x, how);
 }
 
-// Calls body(i, width) for the share of one thread in [begin, end): whole vectors of N adjacent
+// Calls body.at<width>(i) for the share of one thread in [begin, end): whole vectors of N adjacent
 // elements where `aligned`, and single elements for the rest.
 template <int N, class Body>
-ACCEL_DEVICE void for_share(int64_t begin, int64_t end, bool aligned, const Body &body) {
+ACCEL_DEVICE void for_share(int64_t begin, int64_t end, bool aligned, Body &body) {
   const int64_t thread = thread_index();
   int64_t rest = begin;
   if (aligned) {

@@ -11,7 +11,10 @@ namespace {
 struct Lion {
   using Args = accel_lion_args;
   static constexpr uint32_t kFlags = ACCEL_LION_MAXIMIZE;
-  static constexpr int kStates = 1, kUsualStates = 1;
+  static constexpr int kStates = 1, kUsualStates = 1, kExtra = 0;
+
+  template <class T, class Here>
+  using Body = Elements<Lion, T, Here>;
 
   struct Numbers {
     double beta1, beta2;
@@ -25,11 +28,11 @@ struct Lion {
 
   static Numbers numbers(const Args &a) { return {a.beta1, a.beta2}; }
   static void *const *state(const Args &a, int) { return a.exp_avgs; }
+  static void *const *extra(const Args &, int) { return nullptr; }
   static bool maximize(const Args &a) { return a.flags & ACCEL_LION_MAXIMIZE; }
-  static bool backward(const Args &) { return false; }
   static bool is_rare(const Args &) { return false; }
 
-  static ACCEL_DEVICE Scalars scalars(const Numbers &n, const AtStep &at) {
+  static ACCEL_DEVICE Scalars scalars(const Numbers &n, const AtStep &at, void *) {
     return {at.grad_factor,
             static_cast<float>(1.0 - at.lr * at.weight_decay),
             static_cast<float>(at.lr),

@@ -5,16 +5,18 @@
 // An op is a class with
 //   Args                     its argument struct; the structs have the same field names
 //   Numbers                  what its scalars need beyond `Common`; numbers(args) makes them
-//   Scalars                  what one element's update needs, floats; scalars(numbers, at) makes
-//                            them on the device, in double
+//   Scalars                  what one element's update needs; scalars(numbers, at, extra) makes them
+//                            on the device, in double
 //   kStates, kUsualStates    how many states there are, and how many where is_rare(args) is false;
 //                            state(args, which) is the pointer array of one, null where it is absent
-//   kFlags                   the sum of its flags
-//   maximize, backward       whether these arguments ask for it
-//   update(scalars, g, p, state)   one element
+//   kExtra, extra(args, which)     further pointer arrays; the first entry's is handed to scalars
+//   maximize(args)           whether these arguments ask for it
+//   Body<T, Table>           the work of one thread on one piece; `Elements` below where
+//                            update(scalars, grad, p, state) does one element
 #pragma once
 
 #include <cmath>
+#include <type_traits>
 
 #include "elements.h"
 #include "pieces.h"
@@ -28,7 +30,9 @@ struct Common {
   const int32_t *noop_flag;
   uint64_t seed;
   int32_t param_dtype, grad_dtype, state_dtype;
-  bool stochastic, maximize, backward;
+  bool stochastic, maximize;
+  int8_t ahead;     // of the steps done before: 1, or 0 where a step is undone or half done
+  int8_t count_by;  // what the kernels of this call add to the steps
 };
 
 // The numbers of a step as one tensor meets them.
@@ -38,18 +42,19 @@ struct AtStep {
 };
 
 template <class Args>
-Common common_of(const Args &a, bool maximize, bool backward) {
+Common common_of(const Args &a, bool maximize, int ahead, int count_by) {
   return {a.lr,         a.weight_decay, static_cast<double>(a.step),
           a.grad_scale, a.found_inf,    a.lr_tensor,
           a.noop_flag,  a.seed,         a.param_dtype,
           a.grad_dtype, a.state_dtype,  a.rounding == ACCEL_ROUND_STOCHASTIC,
-          maximize,     backward};
+          maximize,     static_cast<int8_t>(ahead),
+          static_cast<int8_t>(count_by)};
 }
 
 ACCEL_DEVICE AtStep at_step(const Common &a, const float *step_tensor) {
   const double scale = a.grad_scale ? 1.0 / static_cast<double>(*a.grad_scale) : 1.0;
   return {a.lr_tensor ? static_cast<double>(*a.lr_tensor) : a.lr, a.weight_decay,
-          step_tensor ? *step_tensor + (a.backward ? 0.0 : 1.0) : a.step,
+          step_tensor ? static_cast<double>(*step_tensor + static_cast<float>(a.ahead)) : a.step,
           static_cast<float>(a.maximize ? -scale : scale)};
 }
 
@@ -72,54 +77,91 @@ template <class Op, int CAPACITY>
 struct Table {
   static constexpr int kMaster = 2 + Op::kStates;
   static constexpr int kStep = 3 + Op::kStates;
-  static constexpr int kRoles = 4 + Op::kStates;  // parameter, gradient, states, master, step
+  static constexpr int kExtra = 4 + Op::kStates;
+  // Parameter, gradient, states, master, step, extra.
+  static constexpr int kRoles = kExtra + Op::kExtra;
   Common common;
   typename Op::Numbers numbers;
   Tensors<kRoles, CAPACITY> tensors;
 };
 
-template <class Op, class T, int CAPACITY>
-struct Body {
-  const Table<Op, CAPACITY> &table;
+// What every body needs to find its tensors.
+template <class Op, class T, class Here>
+struct OnTensor {
+  const Here &table;
   const typename Op::Scalars &scalars;
   int32_t slot;
+  bool aligned;
 
   ACCEL_DEVICE void *place(int role) const { return table.tensors.at[role][slot]; }
+  ACCEL_DEVICE void *master() const { return place(Here::kMaster); }
 
   ACCEL_DEVICE Rounding rounding(uint64_t stream) const {
     const Common &a = table.common;
-    const uint64_t tensor = table.tensors.index[slot];
-    return {a.stochastic, a.stochastic ? accel_random_key(a.seed, tensor, stream) : 0};
+    return {a.stochastic, a.stochastic ? key(stream) : 0};
+  }
+
+  ACCEL_DEVICE uint64_t key(uint64_t stream) const {
+    return accel_random_key(table.common.seed, table.tensors.index[slot], stream);
   }
 
   template <int N>
-  ACCEL_DEVICE void at(int64_t i) const {
-    const typename T::Param P{};
-    const typename T::Grad G{};
-    const typename T::State S{};
-    const Common &a = table.common;
-    void *const master = place(Table<Op, CAPACITY>::kMaster);
+  ACCEL_DEVICE void load_param(int64_t i, float (&p)[N]) const {
+    if (master()) load(Float32(), ACCEL_FLOAT32, master(), i, p);
+    else load(typename T::Param(), table.common.param_dtype, place(0), i, p);
+  }
+
+  template <int N>
+  ACCEL_DEVICE void store_param(int64_t i, const float (&p)[N]) const {
+    if (master()) store(Float32(), ACCEL_FLOAT32, master(), i, p, rounding(0));
+    store(typename T::Param(), table.common.param_dtype, place(0), i, p, rounding(0));
+  }
+
+  template <int N>
+  ACCEL_DEVICE void load_grad(int64_t i, float (&g)[N]) const {
+    load(typename T::Grad(), table.common.grad_dtype, place(1), i, g);
+  }
+
+  template <int N>
+  ACCEL_DEVICE void load_state(int which, int64_t i, float (&x)[N]) const {
+    load(typename T::State(), table.common.state_dtype, place(2 + which), i, x);
+  }
+
+  template <int N>
+  ACCEL_DEVICE void store_state(int which, int64_t i, const float (&x)[N]) const {
+    const uint64_t stream = static_cast<uint64_t>(1 + which);
+    store(typename T::State(), table.common.state_dtype, place(2 + which), i, x, rounding(stream));
+  }
+};
+
+// The body of an op that updates every element by itself.
+template <class Op, class T, class Here>
+struct Elements : OnTensor<Op, T, Here> {
+  ACCEL_DEVICE void run(const Piece &piece) {
+    for_share<T::kVector>(piece.begin, piece.end, this->aligned, *this);
+  }
+
+  template <int N>
+  ACCEL_DEVICE void at(int64_t i) {
     float p[N], g[N], states[T::kStates][N] = {};
-    load(G, a.grad_dtype, place(1), i, g);
+    this->load_grad(i, g);
     ACCEL_UNROLL
     for (int r = 0; r < T::kStates; ++r)
-      if (place(2 + r)) load(S, a.state_dtype, place(2 + r), i, states[r]);
-    if (master) load(Float32(), ACCEL_FLOAT32, master, i, p);
-    else load(P, a.param_dtype, place(0), i, p);
+      if (this->place(2 + r)) this->load_state(r, i, states[r]);
+    this->load_param(i, p);
     ACCEL_UNROLL
     for (int k = 0; k < N; ++k) {
       float state[T::kStates];
       ACCEL_UNROLL
       for (int r = 0; r < T::kStates; ++r) state[r] = states[r][k];
-      Op::update(scalars, g[k], p[k], state);
+      Op::update(this->scalars, g[k], p[k], state);
       ACCEL_UNROLL
       for (int r = 0; r < T::kStates; ++r) states[r][k] = state[r];
     }
-    if (master) store(Float32(), ACCEL_FLOAT32, master, i, p, rounding(0));
-    store(P, a.param_dtype, place(0), i, p, rounding(0));
+    this->store_param(i, p);
     ACCEL_UNROLL
     for (int r = 0; r < T::kStates; ++r)
-      if (place(2 + r)) store(S, a.state_dtype, place(2 + r), i, states[r], rounding(1 + r));
+      if (this->place(2 + r)) this->store_state(r, i, states[r]);
   }
 };
 
@@ -131,12 +173,13 @@ ACCEL_KERNEL step_kernel(const ACCEL_KERNEL_CONSTANT Table<Op, CAPACITY> table) 
   ACCEL_SHARED typename Op::Scalars scalars;
   if (thread_index() == 0) {
     const float *const step = static_cast<const float *>(table.tensors.at[Here::kStep][piece.slot]);
-    scalars = Op::scalars(table.numbers, at_step(table.common, step));
+    void *const extra = Op::kExtra ? table.tensors.at[Here::kRoles - Op::kExtra][piece.slot] : nullptr;
+    scalars = Op::scalars(table.numbers, at_step(table.common, step), extra);
   }
   block_barrier();
-  const Body<Op, T, CAPACITY> body{table, scalars, piece.slot};
   const bool aligned = is_aligned(table.tensors, piece.slot, Here::kStep);
-  for_share<T::kVector>(piece.begin, piece.end, aligned, body);
+  typename Op::template Body<T, Here> body{{table, scalars, piece.slot, aligned}};
+  body.run(piece);
 }
 
 template <class Op, class T, int CAPACITY>
@@ -150,8 +193,9 @@ int32_t launch_steps(const typename Op::Args &a, const Common &common, Stream st
     if (role == 1) return const_cast<void *>(a.grads[i]);
     if (role == Here::kMaster) return a.masters ? a.masters[i] : nullptr;
     if (role == Here::kStep) return a.steps ? a.steps[i] : nullptr;
-    void *const *const state = Op::state(a, role - 2);
-    return state ? state[i] : nullptr;
+    void *const *const listed =
+        role < Here::kMaster ? Op::state(a, role - 2) : Op::extra(a, role - Here::kExtra);
+    return listed ? listed[i] : nullptr;
   };
   const auto flush = [&](const Tensors<Here::kRoles, CAPACITY> &, int64_t blocks) {
     return launch(step_kernel<Op, T, CAPACITY>, blocks, stream, table);
@@ -202,7 +246,7 @@ template <int CAPACITY>
 ACCEL_KERNEL count_kernel(const ACCEL_KERNEL_CONSTANT StepTable<CAPACITY> table) {
   const uint32_t j = block_index() * static_cast<uint32_t>(kThreads) + thread_index();
   if (j >= static_cast<uint32_t>(table.count) || is_skipped(table.common)) return;
-  *table.steps[j] += table.common.backward ? -1.0f : 1.0f;
+  *table.steps[j] += static_cast<float>(table.common.count_by);
 }
 
 template <class Args>
@@ -239,11 +283,12 @@ int32_t check_common(const Args *a, uint32_t known_flags) {
   return ACCEL_OK;
 }
 
-// The whole of an op's entry point once its own arguments are found right.
+// The whole of a one-kernel op's entry point once its own arguments are found right. A step that is
+// undone counts backwards.
 template <class Op>
-int32_t step(const typename Op::Args &a, void *stream) {
+int32_t step(const typename Op::Args &a, void *stream, bool undone = false) {
   if (a.count == 0) return ACCEL_OK;
-  const Common common = common_of(a, Op::maximize(a), Op::backward(a));
+  const Common common = common_of(a, Op::maximize(a), undone ? 0 : 1, undone ? -1 : 1);
   const Stream on = static_cast<Stream>(stream);
   const int32_t status = step_all<Op>(a, common, on);
   return status == ACCEL_OK && a.steps ? count_steps(a, common, on) : status;
