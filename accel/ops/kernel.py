@@ -62,6 +62,7 @@ class Kernel:
         checks.check_tensors(roles, single=single, codes=family.states if family.coded else ())
         if family.coded:
             # Codes have one type and no float64 form: what is left are parameters and gradients.
+            self._check_coded(roles, single)
             states = ["params"]
             floats = {role: listed for role, listed in roles.items() if role not in family.states}
         else:
@@ -76,6 +77,16 @@ class Kernel:
             self._check_device(tensors.params, single)
         if not torch.compiler.is_compiling():
             checks.check_no_overlap(tensors.written(), {"grads": tensors.grads}, single=single)
+
+    def _check_coded(self, roles: checks.Roles, single: bool) -> None:
+        for role in ("params", "grads"):
+            for index, tensor in enumerate(roles[role]):
+                if tensor.dtype not in abi.DTYPES:
+                    name = checks.label(role, None if single else index)
+                    raise TypeError(
+                        f"{name} is {tensor.dtype}; 8-bit moments go with float32, bfloat16 and "
+                        f"float16."
+                    )
 
     def _check_device(self, params: Sequence[Tensor], single: bool) -> None:
         for index, param in enumerate(params):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from accel.optim.adagrad import CPUAdagrad
 from accel.optim.adam import CPUAdam, FusedAdam
+from accel.optim.adam8bit import Adam8bit
+from accel.optim.lamb import FusedLamb
 from accel.optim.lion import CPULion, FusedLion
 
-__all__ = ["CPUAdagrad", "CPUAdam", "CPULion", "FusedAdam", "FusedLion"]
+__all__ = ["Adam8bit", "CPUAdagrad", "CPUAdam", "CPULion", "FusedAdam", "FusedLamb", "FusedLion"]

@@ -14,7 +14,7 @@ from accel.ops.kernel import Kernel
 from accel.ops.lists import Hyper
 from accel.optim.options import torch_options
 from accel.optim.policy import MASTER, POLICY_KEYS, Policy, check_policy
-from accel.optim.prepared import PreparedGroup, collect
+from accel.optim.prepared import PreparedGroup, collect, complete_state
 
 Group = dict[str, Any]
 
@@ -29,6 +29,12 @@ class KernelOptimizer(torch.optim.Optimizer):
     builder: ClassVar[str]
     states: ClassVar[Mapping[str, str]]
     """The op's roles by the key under which torch keeps them in an optimizer's state."""
+
+    extra_keys: ClassVar[tuple[str, ...]] = ()
+    """Keys of further tensors in an optimizer's state."""
+
+    always_seeded: ClassVar[bool] = False
+    """Whether every step needs random bits, whatever the rounding."""
 
     _step_supports_amp_scaling = True
 
@@ -52,6 +58,23 @@ class KernelOptimizer(torch.optim.Optimizer):
         """Return a state as it is before the first step."""
         return torch.zeros_like(param, dtype=dtype, memory_format=torch.preserve_format)
 
+    def extras(
+        self, group: Group, params: Sequence[Tensor], states: Sequence[Group]
+    ) -> dict[str, Sequence[Tensor]]:
+        """Return further tensors that the op writes, by role, one for each parameter."""
+        return {}
+
+    def complete(self, group: Group, param: Tensor) -> Group:
+        """Return a parameter's state with everything that its next step needs."""
+        return complete_state(self, group, param)
+
+    def adjust(self, group: Group, prepared: PreparedGroup, hyper: Hyper) -> None:
+        """Change a step's numbers by what the group's gradients are."""
+
+    def run(self, prepared: PreparedGroup, hyper: Hyper) -> None:
+        """Step a prepared group."""
+        prepared.step(hyper)
+
     def kernel(self, device: torch.device) -> Kernel:
         """Return the kernel for a device, loaded by its accelerator; raises what `load` raises."""
         found: Kernel = accelerator_for(device).create_op_builder(self.builder).load().kernel
@@ -74,7 +97,7 @@ class KernelOptimizer(torch.optim.Optimizer):
                 loss = closure()
         ready = [self._ready(index, group) for index, group in enumerate(self.param_groups)]
         for prepared, hyper in ready:
-            prepared.step(hyper)
+            self.run(prepared, hyper)
         return loss
 
     def zero_grad(self, set_to_none: bool | None = None) -> None:
@@ -91,13 +114,15 @@ class KernelOptimizer(torch.optim.Optimizer):
         if prepared is None or not prepared.refresh(group["params"], grads):
             prepared = PreparedGroup(self, group, grads)
             self._prepared[index] = prepared
+        self.adjust(group, prepared, hyper)
         return prepared, hyper
 
     def _set_rounding(self, index: int, group: Group, hyper: Hyper) -> None:
         hyper.rounding = group["rounding"]
-        if hyper.rounding == "stochastic":
+        if hyper.rounding == "stochastic" or self.always_seeded:
             group["rounding_calls"] = group.get("rounding_calls", 0) + 1
-            hyper.seed = (group["seed"] + (index << 40) + group["rounding_calls"]) & (2**64 - 1)
+            seed = torch.initial_seed() if group["seed"] is None else group["seed"]
+            hyper.seed = (seed + (index << 40) + group["rounding_calls"]) & (2**64 - 1)
 
     def add_param_group(self, param_group: Group) -> None:
         """Add a group, checked as the constructor checks; see `torch.optim.Optimizer`."""
@@ -142,7 +167,7 @@ class KernelOptimizer(torch.optim.Optimizer):
             group.update(policy)
         for saved, param in _loaded(final[-1], self.param_groups):
             state = self.state[param]
-            for key in (*self.states, MASTER):
+            for key in (*self.states, *self.extra_keys, MASTER):
                 if key in saved and saved[key].dtype != state[key].dtype:
                     state[key] = saved[key].to(param.device, copy=True)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import is_not
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,6 +28,10 @@ def collect(params: Sequence[Tensor]) -> list[Tensor | None]:
 class PreparedGroup:
     """What one group's next step works on.
 
+    Attributes:
+        parts: what each kernel steps.
+        sharded: whether a parameter is distributed, and this process steps its shard.
+
     Args:
         optimizer: whose group it is; the group's states are made complete.
         group: the parameter group.
@@ -40,6 +45,7 @@ class PreparedGroup:
         self, optimizer: KernelOptimizer, group: Group, grads: Sequence[Tensor | None]
     ) -> None:
         self._all = list(group["params"])
+        self._group = group
         self._local = optimizer.local
         self._at = [index for index, grad in enumerate(grads) if grad is not None]
         params = [self._all[index] for index in self._at]
@@ -49,10 +55,18 @@ class PreparedGroup:
         checks.check_gradients("grads", given)
         fresh = [param for param in params if param not in optimizer.state]
         self._keys = (*optimizer.state_keys(group), "step")
+        self.sharded = any(map(is_not, own, params))
         try:
-            self._states = [_complete(optimizer, group, param) for param in params]
-            self._parts = [
-                _Part(kernel, self._lists(optimizer, own, given, at), at)
+            self._states = [optimizer.complete(group, param) for param in params]
+            masters = (MASTER,) if any(MASTER in state for state in self._states) else ()
+            self._watched = (*self._keys, *optimizer.extra_keys, *masters)
+            self.parts = [
+                Part(
+                    kernel,
+                    self._lists(optimizer, own, given, at),
+                    at,
+                    [params[index] for index in at],
+                )
                 for kernel, at in _by_kernel(optimizer, own, self._states)
             ]
         except BaseException:
@@ -77,10 +91,12 @@ class PreparedGroup:
             roles[optimizer.states[key]] = [local(self._states[index][key]) for index in at]
         if at and MASTER in self._states[at[0]]:
             roles["masters"] = [local(self._states[index][MASTER]) for index in at]
-        return TensorLists(roles, [self._states[index]["step"] for index in at])
+        chosen = [self._states[index] for index in at]
+        extras = optimizer.extras(self._group, roles["params"], chosen)
+        return TensorLists(roles, [state["step"] for state in chosen], extras)
 
     def _state_tensors(self) -> list[Any]:
-        return [state.get(key) for key in self._keys for state in self._states]
+        return [state.get(key) for key in self._watched for state in self._states]
 
     def refresh(self, params: Sequence[Tensor], grads: Sequence[Tensor | None]) -> bool:
         """Take this step's gradients; returns whether what was prepared still holds."""
@@ -91,34 +107,53 @@ class PreparedGroup:
             return False
         if not checks.same_objects(self._state_tensors(), self._kept):
             return False
+        if self.sharded and any(part.shards_moved(self._local) for part in self.parts):
+            return False
         own = [self._local(grad) for grad in present]
-        return all(part.refresh(own) for part in self._parts)
+        return all(part.refresh(own) for part in self.parts)
 
     def step(self, hyper: Hyper) -> None:
         """Step every tensor of the group that has a gradient."""
-        for part in self._parts:
+        for part in self.parts:
             part.step(hyper)
 
 
-class _Part:
-    """The tensors of a group that one kernel steps."""
+class Part:
+    """The tensors of a group that one kernel steps.
 
-    def __init__(self, kernel: Kernel, tensors: TensorLists, at: Sequence[int]) -> None:
+    Attributes:
+        params: the parameters as the optimizer has them, which may be distributed.
+        tensors: what this process steps of them.
+    """
+
+    def __init__(
+        self, kernel: Kernel, tensors: TensorLists, at: Sequence[int], params: Sequence[Tensor]
+    ) -> None:
+        self.params = params
+        self.tensors = tensors
         self._kernel = kernel
-        self._tensors = tensors
         self._at = at
         kernel.check(tensors)
         self._plan = None if torch.compiler.is_compiling() else Plan(kernel, tensors)
 
+    def shards_moved(self, local: Callable[[Tensor], Tensor]) -> bool:
+        """Return whether a distributed parameter's shard is another one than at the start."""
+        return any(
+            local(param).data_ptr() != own.data_ptr()
+            for param, own in zip(self.params, self.tensors.params, strict=True)
+        )
+
     def refresh(self, grads: Sequence[Tensor]) -> bool:
+        """Take this step's gradients; returns whether the plan still holds."""
         if self._plan is None or self._plan.moved():
             return False
         whole = len(self._at) == len(grads)
         return self._plan.refresh(grads if whole else [grads[index] for index in self._at])
 
     def step(self, hyper: Hyper) -> None:
+        """Step the tensors."""
         if self._plan is None:
-            self._kernel.family.dispatch(self._kernel.key, self._tensors, hyper)
+            self._kernel.family.dispatch(self._kernel.key, self.tensors, hyper)
         else:
             self._plan.step(hyper)
 
@@ -134,23 +169,27 @@ def _by_kernel(
     return [(optimizer.kernel(device), at) for (device, _), at in sorted_out.items()]
 
 
-def _complete(optimizer: KernelOptimizer, group: Group, param: Tensor) -> Group:
-    """Return the parameter's state with everything that its next step needs."""
+def complete_state(optimizer: KernelOptimizer, group: Group, param: Tensor) -> Group:
+    """Return the parameter's state with step, float states and master copy as its step needs."""
     state: Group = optimizer.state[param]
-    step = state.get("step", group.get("step", 0.0))
-    if not isinstance(step, Tensor) or step.dtype != torch.float32 or step.device != param.device:
-        state["step"] = torch.as_tensor(step).to(param.device, torch.float32, copy=True)
-    elif "step" not in state:
-        state["step"] = step.clone()
+    complete_frame(state, group, param)
     dtype = state_dtype_for(param, group)
     for key in optimizer.state_keys(group):
         if key not in state:
             state[key] = optimizer.new_state(key, param.detach(), group, dtype)
         elif state[key].dtype != dtype or state[key].device != param.device:
             state[key] = state[key].to(param.device, dtype)
-    if wants_master(param, group):
-        if MASTER not in state or state[MASTER].dtype != torch.float32:
-            state[MASTER] = param.detach().to(torch.float32, copy=True)
-    else:
-        state.pop(MASTER, None)
     return state
+
+
+def complete_frame(state: Group, group: Group, param: Tensor) -> None:
+    """Put a step counter and, where it is wanted, a master copy into a parameter's state."""
+    step = state.get("step", group.get("step", 0.0))
+    if not isinstance(step, Tensor) or step.dtype != torch.float32 or step.device != param.device:
+        state["step"] = torch.as_tensor(step).to(param.device, torch.float32, copy=True)
+    elif "step" not in state:
+        state["step"] = step.clone()
+    if not wants_master(param, group):
+        state.pop(MASTER, None)
+    elif MASTER not in state or state[MASTER].dtype != torch.float32:
+        state[MASTER] = param.detach().to(torch.float32, copy=True)

@@ -1,0 +1,99 @@
+"""`CPUAdagrad`: Adagrad, state interchangeable with ``torch.optim.Adagrad``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from accel.ops import abi, checks
+from accel.ops.adagrad_step import AdagradHyper
+from accel.optim.base import KernelOptimizer
+from accel.optim.options import rate, refuse, torch_options
+from accel.optim.policy import PARAM
+
+Group = dict[str, Any]
+
+
+class CPUAdagrad(KernelOptimizer):
+    """Adagrad (Duchi, Hazan and Singer 2011) in one call for each group.
+
+    Args:
+        model_params: parameters or groups, as every torch optimizer takes.
+        lr: learning rate; a tensor of one element is read on its device, without a wait.
+        eps: added to the root of the sum of squares.
+        weight_decay: L2 coefficient.
+        amsgrad: must be false; DeepSpeed's class has the argument and no use for it.
+        fp32_optimizer_states: float32 sums; without it they have the parameter's type.
+        lr_decay: the rate is ``lr / (1 + (step - 1) * lr_decay)``, from 0 on.
+        initial_accumulator_value: what the sums start from, from 0 on.
+        maximize: go up instead of down.
+        foreach, fused, capturable, differentiable: as in `FusedAdam`.
+        state_dtype, master_dtype, rounding, seed: as in `FusedAdam`.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong kind or out of range, named.
+        Unsupported: ``differentiable=True`` or ``amsgrad=True``.
+    """
+
+    builder: ClassVar[str] = "CPUAdagradBuilder"
+    states: ClassVar[Mapping[str, str]] = {"sum": "sums"}
+
+    def __init__(
+        self,
+        model_params: Any,
+        lr: float | Tensor = 1e-2,
+        eps: float = 1e-10,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,
+        fp32_optimizer_states: bool = True,
+        *,
+        lr_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        state_dtype: torch.dtype | str | None = None,
+        master_dtype: torch.dtype | None = None,
+        rounding: str = "nearest",
+        seed: int | None = None,
+    ) -> None:
+        refuse("Adagrad", amsgrad=amsgrad)
+        defaults: Group = {
+            "lr": lr,
+            "lr_decay": lr_decay,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "initial_accumulator_value": initial_accumulator_value,
+            "maximize": bool(maximize),
+            **torch_options(foreach, capturable, differentiable, fused),
+        }
+        policy = {
+            "state_dtype": state_dtype if fp32_optimizer_states else (state_dtype or PARAM),
+            "master_dtype": master_dtype,
+            "rounding": rounding,
+            "seed": seed,
+        }
+        super().__init__(model_params, defaults, policy)
+
+    def hyper(self, group: Group) -> AdagradHyper:
+        """Return the numbers of a group's next step, checked; raises naming the argument."""
+        lr, lr_tensor = rate(group["lr"])
+        checks.check_not_negative("initial_accumulator_value", group["initial_accumulator_value"])
+        return AdagradHyper(
+            lr=checks.check_not_negative("lr", lr),
+            lr_tensor=lr_tensor,
+            lr_decay=checks.check_not_negative("lr_decay", group["lr_decay"]),
+            eps=checks.check_not_negative("eps", group["eps"]),
+            weight_decay=checks.check_not_negative("weight_decay", group["weight_decay"]),
+            flags=abi.ADAGRAD_MAXIMIZE * group["maximize"],
+        )
+
+    def new_state(self, key: str, param: Tensor, group: Group, dtype: torch.dtype) -> Tensor:
+        """Return a state as it is before the first step."""
+        start = group["initial_accumulator_value"]
+        return torch.full_like(param, start, dtype=dtype, memory_format=torch.preserve_format)

@@ -1,0 +1,153 @@
+"""`Adam8bit`: Adam with moments of 8 bits, convertible to and from float moments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from accel.errors import Unsupported
+from accel.ops import abi
+from accel.ops.adam8bit_step import Adam8bitHyper
+from accel.ops.checks import is_dense
+from accel.ops.codes8bit import blocks, decode, encode, memory_order
+from accel.optim.adam import FusedAdam
+from accel.optim.options import refuse
+from accel.optim.prepared import complete_frame
+
+Group = dict[str, Any]
+_MOMENTS = (("exp_avg", "exp_avg_scale", True), ("exp_avg_sq", "exp_avg_sq_scale", False))
+
+
+class Adam8bit(FusedAdam):
+    """Adam and AdamW with moments of 8 bits and a scale for each block of 256 elements.
+
+    Two bytes and 1/32 for each element instead of eight. Codes, their range and error bound are
+    described in `accel.ops.codes8bit`; moments are rounded stochastically, so that small changes
+    of a moment add up. `load_state_dict` also takes the float moments of `FusedAdam` and
+    ``torch.optim.AdamW``; `float_state_dict` gives such a state.
+
+    Args:
+        params: parameters or groups: float32, bfloat16 or float16.
+        lr, bias_correction, betas, eps, adam_w_mode, weight_decay, amsgrad, set_grad_none: as in
+            `FusedAdam`; `amsgrad` must be false.
+        options: the keyword arguments of `FusedAdam` from `maximize` on, except `state_dtype`.
+            `seed` is that of the moments' rounding.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong kind or out of range, named.
+        Unsupported: ``amsgrad``, ``state_dtype``, ``differentiable``; at a step, parameters that
+            are distributed.
+    """
+
+    builder: ClassVar[str] = "Adam8bitBuilder"
+    states: ClassVar[Mapping[str, str]] = {"exp_avg": "exp_avgs", "exp_avg_sq": "exp_avg_sqs"}
+    extra_keys: ClassVar[tuple[str, ...]] = ("exp_avg_scale", "exp_avg_sq_scale")
+    always_seeded: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        bias_correction: bool = True,
+        betas: tuple[float | Tensor, float | Tensor] = (0.9, 0.999),
+        eps: float = 1e-8,
+        adam_w_mode: bool = True,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,
+        set_grad_none: bool = True,
+        **options: Any,
+    ) -> None:
+        refuse("Adam8bit", amsgrad=amsgrad, state_dtype=options.get("state_dtype"))
+        super().__init__(
+            params,
+            lr,
+            bias_correction,
+            betas,
+            eps,
+            adam_w_mode,
+            weight_decay,
+            False,
+            set_grad_none,
+            **options,
+        )
+
+    def hyper(self, group: Group) -> Adam8bitHyper:
+        """Return the numbers of a group's next step, checked; raises naming the argument."""
+        plain = super().hyper(group)
+        return Adam8bitHyper(
+            lr=plain.lr,
+            lr_tensor=plain.lr_tensor,
+            beta1=plain.beta1,
+            beta2=plain.beta2,
+            eps=plain.eps,
+            weight_decay=plain.weight_decay,
+            flags=abi.ADAM8BIT_ADAMW * group["decoupled_weight_decay"]
+            + abi.ADAM8BIT_BIAS_CORRECTION * group["bias_correction"]
+            + abi.ADAM8BIT_MAXIMIZE * group["maximize"],
+        )
+
+    def state_keys(self, group: Group) -> tuple[str, ...]:
+        """Return the keys of the states that a group's tensors have."""
+        refuse("Adam8bit", amsgrad=group["amsgrad"])
+        return tuple(self.states)
+
+    def extras(
+        self, group: Group, params: Sequence[Tensor], states: Sequence[Group]
+    ) -> dict[str, Sequence[Tensor]]:
+        """Return the moments' scales."""
+        return {f"{key}s": [state[key] for state in states] for key in self.extra_keys}
+
+    def complete(self, group: Group, param: Tensor) -> Group:
+        """Return a parameter's state, float moments encoded and codes laid out as it is."""
+        if hasattr(param, "to_local"):
+            raise Unsupported(
+                "Adam8bit cannot step distributed parameters: blocks end where shards do not. "
+                "Use FusedAdam with state_dtype=torch.bfloat16."
+            )
+        state: Group = self.state[param]
+        complete_frame(state, group, param)
+        for key, scale_key, signed in _MOMENTS:
+            codes = _blank(param)
+            moment = state.get(key)
+            if moment is None:
+                state[key] = codes.zero_()
+                state[scale_key] = torch.zeros(blocks(param.numel()), device=param.device)
+            elif moment.dtype != torch.uint8 or moment.stride() != codes.stride():
+                values = _floats(moment, state.get(scale_key), signed)
+                flat = memory_order(torch.empty_like(codes, dtype=torch.float32).copy_(values))
+                fresh, state[scale_key] = encode(flat, signed=signed)
+                memory_order(codes).copy_(fresh)
+                state[key] = codes
+        return state
+
+    def float_state_dict(self) -> dict[str, Any]:
+        """Return a `state_dict` with float32 moments, as `FusedAdam` and torch's AdamW load it."""
+        state_dict = self.state_dict()
+        converted = {}
+        for number, saved in state_dict["state"].items():
+            entry = {key: value for key, value in saved.items() if key not in self.extra_keys}
+            for key, scale_key, signed in _MOMENTS:
+                entry[key] = _floats(saved[key], saved.get(scale_key), signed)
+            converted[number] = entry
+        return {**state_dict, "state": converted}
+
+
+def _blank(param: Tensor) -> Tensor:
+    """Return a dense uint8 tensor of the parameter's shape, and strides where it is dense."""
+    if is_dense(param):
+        return torch.empty_strided(
+            param.shape, param.stride(), dtype=torch.uint8, device=param.device
+        )
+    return torch.empty(param.shape, dtype=torch.uint8, device=param.device)
+
+
+def _floats(moment: Tensor, scales: Tensor | None, signed: bool) -> Tensor:
+    """Return a moment's float32 values, whichever way it is kept."""
+    if moment.dtype != torch.uint8 or scales is None:
+        return moment.float()
+    values = torch.empty_like(moment, dtype=torch.float32)
+    memory_order(values).copy_(decode(memory_order(moment), scales, signed=signed))
+    return values

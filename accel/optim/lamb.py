@@ -1,0 +1,173 @@
+"""`FusedLamb`: LAMB, with norms over whole tensors wherever their parts are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from accel.errors import Unsupported
+from accel.ops import abi, checks
+from accel.ops.lamb_step import PHASES, LambHyper
+from accel.ops.lists import Hyper
+from accel.optim.base import KernelOptimizer
+from accel.optim.options import rate, refuse, torch_options
+from accel.optim.prepared import Part, PreparedGroup
+
+Group = dict[str, Any]
+
+
+class FusedLamb(KernelOptimizer):
+    """LAMB (You et al. 2020) in one call for each group, with DeepSpeed's arguments.
+
+    Args:
+        params: parameters or groups, as every torch optimizer takes.
+        lr: learning rate; a tensor of one element is read on its device, without a wait.
+        bias_correction: whether to correct the moments for their start at zero.
+        betas: decay rates of the moments, each in [0, 1).
+        eps: added to the root of the second moment.
+        eps_inside_sqrt: add `eps` under the root instead.
+        weight_decay: coefficient of the decay, part of the update.
+        max_grad_norm: a group's gradients of a larger norm are scaled down to it; 0: none are.
+        max_coeff: upper bound of the ratio of the norms.
+        min_coeff: lower bound of the ratio of the norms, from 0 on.
+        amsgrad: must be false.
+        maximize: go up instead of down.
+        foreach, fused, capturable, differentiable: as in `FusedAdam`.
+        state_dtype, master_dtype, rounding, seed: as in `FusedAdam`.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong kind or out of range, named.
+        Unsupported: ``amsgrad=True`` or ``differentiable=True``.
+    """
+
+    builder: ClassVar[str] = "FusedLambBuilder"
+    states: ClassVar[Mapping[str, str]] = {"exp_avg": "exp_avgs", "exp_avg_sq": "exp_avg_sqs"}
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        bias_correction: bool = True,
+        betas: tuple[float | Tensor, float | Tensor] = (0.9, 0.999),
+        eps: float = 1e-8,
+        eps_inside_sqrt: bool = False,
+        weight_decay: float = 0.0,
+        max_grad_norm: float = 0.0,
+        max_coeff: float = 10.0,
+        min_coeff: float = 0.01,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        state_dtype: torch.dtype | str | None = None,
+        master_dtype: torch.dtype | None = None,
+        rounding: str = "nearest",
+        seed: int | None = None,
+    ) -> None:
+        refuse("LAMB", amsgrad=amsgrad)
+        defaults: Group = {
+            "lr": lr,
+            "bias_correction": bool(bias_correction),
+            "betas": betas,
+            "eps": eps,
+            "eps_inside_sqrt": bool(eps_inside_sqrt),
+            "weight_decay": weight_decay,
+            "max_grad_norm": max_grad_norm,
+            "max_coeff": max_coeff,
+            "min_coeff": min_coeff,
+            "maximize": bool(maximize),
+            **torch_options(foreach, capturable, differentiable, fused),
+        }
+        policy = {
+            "state_dtype": state_dtype,
+            "master_dtype": master_dtype,
+            "rounding": rounding,
+            "seed": seed,
+        }
+        super().__init__(params, defaults, policy)
+
+    def hyper(self, group: Group) -> LambHyper:
+        """Return the numbers of a group's next step, checked; raises naming the argument."""
+        lr, lr_tensor = rate(group["lr"])
+        beta1, beta2 = (float(beta) for beta in group["betas"])
+        lowest = checks.check_not_negative("min_coeff", group["min_coeff"])
+        checks.check_not_negative("max_grad_norm", group["max_grad_norm"])
+        return LambHyper(
+            lr=checks.check_not_negative("lr", lr),
+            lr_tensor=lr_tensor,
+            beta1=checks.check_beta("betas[0]", beta1),
+            beta2=checks.check_beta("betas[1]", beta2),
+            eps=checks.check_not_negative("eps", group["eps"]),
+            weight_decay=checks.check_not_negative("weight_decay", group["weight_decay"]),
+            min_coeff=lowest,
+            max_coeff=checks.check_number(
+                "max_coeff", group["max_coeff"], lambda x: x >= lowest, "min_coeff or more"
+            ),
+            flags=PHASES
+            + abi.LAMB_BIAS_CORRECTION * group["bias_correction"]
+            + abi.LAMB_EPS_INSIDE * group["eps_inside_sqrt"]
+            + abi.LAMB_MAXIMIZE * group["maximize"],
+        )
+
+    def extras(
+        self, group: Group, params: Sequence[Tensor], states: Sequence[Group]
+    ) -> dict[str, Sequence[Tensor]]:
+        """Return memory for each tensor's norms and ratio."""
+        if not params:
+            return {"norms": [], "coeffs": []}
+        device = params[0].device
+        norms = torch.zeros(len(params), 2, dtype=torch.float64, device=device)
+        coeffs = torch.ones(len(params), dtype=torch.float32, device=device)
+        return {"norms": norms.unbind(), "coeffs": coeffs.unbind()}
+
+    def adjust(self, group: Group, prepared: PreparedGroup, hyper: Hyper) -> None:
+        """Scale a group's gradients down to `max_grad_norm`, by way of the gradient scale."""
+        if not group["max_grad_norm"] or not prepared.parts:
+            return
+        grads = [param.grad for param in group["params"] if param.grad is not None]
+        norm = torch.nn.utils.get_total_norm(grads)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        scale = torch.ones_like(norm) if hyper.grad_scale is None else hyper.grad_scale.to(norm)
+        excess = (norm / scale + 1e-6) / group["max_grad_norm"]
+        hyper.grad_scale = (scale * excess.clamp(min=1.0)).float()
+
+    def run(self, prepared: PreparedGroup, hyper: Hyper) -> None:
+        """Step a prepared group; of distributed tensors the norms are added up between phases."""
+        if not prepared.sharded:
+            prepared.step(hyper)
+            return
+        prepared.step(replace(hyper, flags=hyper.flags & ~abi.LAMB_APPLY))
+        for part in prepared.parts:
+            _sum_norms(part)
+        prepared.step(replace(hyper, flags=hyper.flags & ~abi.LAMB_MOMENTS))
+
+    def get_lamb_coeffs(self) -> list[float]:
+        """Return the ratios of the last step's tensors, group by group; waits for the device."""
+        parts = [part for index in sorted(self._prepared) for part in self._prepared[index].parts]
+        return [float(coeff) for part in parts for coeff in part.tensors.extras["coeffs"]]
+
+
+def _sum_norms(part: Part) -> None:
+    """Add up the norms of tensors that are sharded over a dimension of a mesh, in one call each."""
+    by_group: dict[Any, list[Tensor]] = {}
+    for param, norms in zip(part.params, part.tensors.extras["norms"], strict=True):
+        for dimension, placement in enumerate(getattr(param, "placements", ())):
+            if placement.is_partial():
+                raise Unsupported(
+                    f"A parameter with placement {placement} cannot be stepped; redistribute it."
+                )
+            if not placement.is_replicate():
+                group = param.device_mesh.get_group(dimension)  # type: ignore[attr-defined]
+                by_group.setdefault(group, []).append(norms)
+    for group, members in by_group.items():
+        together = torch.stack(members)
+        torch.distributed.all_reduce(together, group=group)
+        for norms, total in zip(members, together.unbind(), strict=True):
+            norms.copy_(total)
