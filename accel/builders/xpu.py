@@ -14,3 +14,13 @@ class FusedAdamBuilder(SYCLOpBuilder):
     op = "accel.ops.adam:FusedAdam"
     artifact = "adam"
     native_sources = ("xpu/adam.cpp",)
+
+
+class FusedLionBuilder(SYCLOpBuilder):
+    """Lion over lists of tensors, in one call."""
+
+    NAME = "fused_lion"
+    BUILD_VAR = "ACCEL_BUILD_FUSED_LION"
+    op = "accel.ops.lion:FusedLion"
+    artifact = "lion"
+    native_sources = ("xpu/lion.cpp",)

@@ -29,21 +29,12 @@ static constexpr char kElements[] =
 #include "elements.sycl"
     ;
 
-ACCEL_ON_BOTH(kGrid, enum Grid : int32_t {
-  kGroup = 256,   // work-items of a group
-  kVector = 4,    // elements of one access, where every tensor is aligned to 16 bytes
-  kChunk = 4096,  // elements of one group
-  kBatch = 8      // tensors of one launch
-});
+ACCEL_ON_BOTH(kGroupText, enum Group : int32_t { kGroup = 256 });  // work-items of a group
 
-// Groups of one tensor: with kBatch tensors, work-items stay below the 2^31 that kernels can count.
-constexpr int64_t kMostGroups = 1 << 19;
 // What Intel's GPUs take as the parameters of a kernel.
 constexpr size_t kParameterBytes = 2048;
 
 inline uint64_t address(const void *pointer) { return reinterpret_cast<uintptr_t>(pointer); }
-
-inline bool is_dtype(int32_t dtype) { return dtype >= ACCEL_FLOAT32 && dtype <= ACCEL_FLOAT16; }
 
 // Why the last call of this thread ended in ACCEL_DEVICE_ERROR.
 inline std::string &last_error() {
@@ -103,34 +94,6 @@ void launch(sycl::queue &queue, const sycl::kernel &kernel, uint32_t groups, con
     handler.set_args(table);
     handler.parallel_for(sycl::nd_range<1>(size_t{groups} * kGroup, kGroup), kernel);
   });
-}
-
-// Fills launches of kBatch tensors with the non-empty ones among `count`: `place(slot, i)` fills in
-// where tensor i lies, and `flush(groups)` launches.
-template <class Table, class Place, class Flush>
-void for_launches(Table &table, const int64_t *numels, int64_t count, const Place &place,
-                  const Flush &flush) {
-  uint32_t groups = 0;
-  const auto empty = [&] {
-    groups = table.count = 0;
-    for (auto &slot : table.tensors) slot.first_group = UINT32_MAX;
-  };
-  empty();
-  for (int64_t i = 0; i < count; ++i) {
-    if (numels[i] == 0) continue;
-    auto &slot = table.tensors[table.count++];
-    slot.numel = numels[i];
-    slot.index = static_cast<uint32_t>(i);
-    slot.first_group = groups;
-    slot.chunk = kChunk;
-    while ((numels[i] - 1) / slot.chunk >= kMostGroups) slot.chunk *= 2;
-    groups += static_cast<uint32_t>((numels[i] - 1) / slot.chunk + 1);
-    place(slot, i);
-    if (table.count < kBatch) continue;
-    flush(groups);
-    empty();
-  }
-  if (table.count) flush(groups);
 }
 
 // Runs `body(queue)` on torch's queue and turns exceptions into an accel_status.

@@ -8,13 +8,11 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
-from torch import Tensor
 
-from accel.builders.base import OpBuilder
-from accel.jit import Recipe, acquire
+from accel.builders.base import SYCLOpBuilder
+from accel.jit import Library, Recipe, acquire
 from accel.jit.sycl import find_sycl, load_sycl, with_sycl
 from accel.ops import native
-from accel.ops.base import Op
 from accel.probe import Rejected
 
 
@@ -56,13 +54,12 @@ class SyclDevice:
         """Wait for everything that was launched."""
         self._wait(self.queue)
 
-    def load(self, builder: type[OpBuilder]) -> Op:
-        """Return the builder's op, taking host tensors for tensors of the device."""
-        op = builder().jit_load()
-        library = acquire(builder().recipe())
-        return type(op)(library, backend="cpu")
+    def library(self, name: str) -> Library:
+        """Return the library of an optimizer, by the stem of its source."""
 
-    def results(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """Wait, then return the tensors."""
-        self.wait()
-        return tensors
+        class Builder(SYCLOpBuilder):
+            NAME = artifact = name
+            native_sources = (f"xpu/{name}.cpp",)
+
+        library: Library = Builder().jit_load()
+        return library

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// Adagrad on SYCL devices: see accel/adagrad.h for the arithmetic.
+
+#include "accel/adagrad.h"
+#include "optimizer.h"
+
+namespace accel {
+namespace {
+
+// `slowdown` divides the learning rate at the step that the call names.
+ACCEL_ON_BOTH(kNumbers, struct AdagradNumbers { float l2, eps, lr_decay, slowdown; });
+
+struct Adagrad {
+  using Args = accel_adagrad_args;
+  using Numbers = AdagradNumbers;
+  static constexpr uint32_t kFlags = ACCEL_ADAGRAD_MAXIMIZE;
+  static constexpr const char *kernel = "adagrad";
+  static const std::string source;
+
+  static bool maximize(const Args &a) { return a.flags & ACCEL_ADAGRAD_MAXIMIZE; }
+  static bool backward(const Args &) { return false; }
+  static void *const *state(const Args &a, int which) { return which == 0 ? a.sums : nullptr; }
+
+  static Numbers numbers(const Args &a) {
+    return {static_cast<float>(a.weight_decay), static_cast<float>(a.eps),
+            static_cast<float>(a.lr_decay),
+            static_cast<float>(1.0 + static_cast<double>(a.step - 1) * a.lr_decay)};
+  }
+};
+
+const std::string Adagrad::source = std::string(kNumbers) +
+#include "adagrad.sycl"
+    ;
+
+}  // namespace
+}  // namespace accel
+
+int32_t accel_adagrad_step(const accel_adagrad_args *args, void *stream) {
+  const int32_t status = accel::check_common(args, accel::Adagrad::kFlags);
+  if (status != ACCEL_OK) return status;
+  if (args->count && !args->sums) return ACCEL_BAD_ARGUMENT;
+  return accel::step<accel::Adagrad>(*args, stream);
+}

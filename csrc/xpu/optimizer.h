@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// What every element-wise optimizer op on SYCL devices shares: checks, tables of tensors, launches.
+// The kernels' half is optimizer.sycl. Nothing here waits for the device.
+//
+// An op is a struct on both sides. Here it has
+//   Args, Numbers              its argument struct; what its kernel needs beyond `Common`
+//   numbers(args)              makes them
+//   state(args, which)         the pointer array of a state, null where it is absent
+//   maximize, backward(args)   whether these arguments ask for it
+//   source, kernel             the kernels as text, and the name of the one that steps
+#pragma once
+
+#include <algorithm>
+#include <iterator>
+
+#include "kernels.h"
+
+namespace accel {
+
+static constexpr char kOptimizerSource[] =
+#include "optimizer.sycl"
+    ;
+
+ACCEL_ON_BOTH(
+    kTables, enum Limits : int32_t {
+      kVector = 4,    // elements of one access, where every tensor is aligned to 16 bytes
+      kChunk = 4096,  // elements of one group
+      kBatch = 8,     // tensors of one launch
+      kStates = 3     // of one tensor, at most
+    };
+    // What a call has in common for all its tensors; scalars on the device are addresses, or 0.
+    struct Common {
+      uint64_t grad_scale, found_inf, noop_flag, lr_tensor, seed;
+      float grad_sign, lr, step;
+      int32_t param_dtype, grad_dtype, state_dtype, stochastic, backward;
+    };
+    // Where one tensor lies; 0 stands for what is not there.
+    struct Slot {
+      uint64_t param, grad, master, step, states[kStates];
+      int64_t numel, chunk;
+      uint32_t first_group, index;
+    };
+    template <class Numbers> struct Table {
+      Common common;
+      Numbers numbers;
+      uint32_t count;
+      Slot tensors[kBatch];
+    };
+    struct Steps {
+      Common common;
+      uint32_t count;
+      uint64_t steps[kGroup / 2];
+    });
+
+// Groups of one tensor: with kBatch tensors, work-items stay below the 2^31 that kernels can count.
+constexpr int64_t kMostGroups = 1 << 19;
+
+inline bool is_dtype(int32_t dtype) { return dtype >= ACCEL_FLOAT32 && dtype <= ACCEL_FLOAT16; }
+
+// Checks what all structs have; `known_flags` is the sum of the op's flags.
+template <class Args>
+int32_t check_common(const Args *a, uint32_t known_flags) {
+  if (!a) return ACCEL_BAD_ARGUMENT;
+  if (a->struct_size != sizeof *a) return ACCEL_BAD_STRUCT;
+  if (a->count < 0 || (a->flags & ~known_flags)) return ACCEL_BAD_ARGUMENT;
+  if (!is_dtype(a->param_dtype) || !is_dtype(a->grad_dtype) || !is_dtype(a->state_dtype))
+    return ACCEL_BAD_DTYPE;
+  if (a->rounding < ACCEL_ROUND_NEAREST || a->rounding > ACCEL_ROUND_STOCHASTIC)
+    return ACCEL_BAD_ARGUMENT;
+  if (a->count == 0) return ACCEL_OK;
+  if (!a->numels || !a->params || !a->grads) return ACCEL_BAD_ARGUMENT;
+  for (int64_t i = 0; i < a->count; ++i)
+    if (a->numels[i] < 0) return ACCEL_BAD_ARGUMENT;
+  return ACCEL_OK;
+}
+
+template <class Args>
+Common common_of(const Args &a, bool maximize, bool backward) {
+  Common c{};
+  c.grad_scale = address(a.grad_scale);
+  c.found_inf = address(a.found_inf);
+  c.noop_flag = address(a.noop_flag);
+  c.lr_tensor = address(a.lr_tensor);
+  c.seed = a.seed;
+  c.grad_sign = maximize ? -1.0f : 1.0f;
+  c.lr = static_cast<float>(a.lr);
+  c.step = static_cast<float>(a.step);
+  c.param_dtype = a.param_dtype;
+  c.grad_dtype = a.grad_dtype;
+  c.state_dtype = a.state_dtype;
+  c.stochastic = a.rounding == ACCEL_ROUND_STOCHASTIC;
+  c.backward = backward;
+  return c;
+}
+
+template <class Op>
+void place(Slot &slot, const typename Op::Args &a, int64_t i) {
+  slot.index = static_cast<uint32_t>(i);
+  slot.numel = a.numels[i];
+  slot.param = address(a.params[i]);
+  slot.grad = address(a.grads[i]);
+  slot.master = a.masters ? address(a.masters[i]) : 0;
+  slot.step = a.steps ? address(a.steps[i]) : 0;
+  for (int which = 0; which < kStates; ++which) {
+    void *const *const state = Op::state(a, which);
+    slot.states[which] = state ? address(state[i]) : 0;
+  }
+}
+
+template <class Op>
+void launch_steps(sycl::queue &queue, const sycl::kernel &kernel, const typename Op::Args &a,
+                  const Common &common) {
+  Table<typename Op::Numbers> table{common, Op::numbers(a), 0, {}};
+  uint32_t groups = 0;
+  const auto flush = [&] {
+    // Slots that are not in use begin after every group.
+    for (uint32_t j = table.count; j < kBatch; ++j) table.tensors[j].first_group = UINT32_MAX;
+    if (table.count) launch(queue, kernel, groups, table);
+    groups = table.count = 0;
+  };
+  for (int64_t i = 0; i < a.count; ++i) {
+    if (a.numels[i] == 0) continue;
+    Slot &slot = table.tensors[table.count++];
+    place<Op>(slot, a, i);
+    slot.first_group = groups;
+    slot.chunk = kChunk;
+    while ((slot.numel - 1) / slot.chunk >= kMostGroups) slot.chunk *= 2;
+    groups += static_cast<uint32_t>((slot.numel - 1) / slot.chunk + 1);
+    if (table.count == kBatch) flush();
+  }
+  flush();
+}
+
+template <class Args>
+void count_steps(sycl::queue &queue, const sycl::kernel &kernel, const Args &a, const Common &common) {
+  Steps table{common, 0, {}};
+  constexpr int64_t kMost = std::size(Steps{}.steps);
+  for (int64_t first = 0; first < a.count; first += kMost) {
+    table.count = static_cast<uint32_t>(std::min(a.count - first, kMost));
+    for (uint32_t j = 0; j < table.count; ++j) table.steps[j] = address(a.steps[first + j]);
+    launch(queue, kernel, 1, table);
+  }
+}
+
+// The whole of an op's entry point once its own arguments are found right.
+template <class Op>
+int32_t step(const typename Op::Args &a, void *stream) {
+  if (a.count == 0) return ACCEL_OK;
+  static Program *const program = new Program(
+      std::string(kElements) + kGroupText + kTables + kOptimizerSource + Op::source, {Op::kernel, "count_steps"});
+  return guarded(stream, [&a](sycl::queue &queue) {
+    const std::vector<sycl::kernel> &kernels = program->kernels_for(queue);
+    const Common common = common_of(a, Op::maximize(a), Op::backward(a));
+    launch_steps<Op>(queue, kernels[0], a, common);
+    if (a.steps) count_steps(queue, kernels[1], a, common);
+  });
+}
+
+}  // namespace accel

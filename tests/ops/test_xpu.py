@@ -1,0 +1,104 @@
+"""SYCL kernels on the SYCL CPU device."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from device_checks import SUBJECTS, DeviceChecks, Step, Stepper, copied, lists
+from sycl_device import SyclDevice
+
+from accel.builders import xpu
+from accel.builders.base import SYCLOpBuilder, declared
+from accel.errors import AccelError
+from accel.ops.kernel import kernel_for
+from accel.ops.lists import TensorLists
+
+pytestmark = pytest.mark.xpu
+BUILDERS = [builder for _, builder in declared(xpu.__name__) if issubclass(builder, SYCLOpBuilder)]
+
+
+@pytest.fixture(scope="module")
+def stepper(sycl_device: SyclDevice) -> Stepper:
+    """Steps on the SYCL CPU device."""
+
+    def choose(name: str) -> Step:
+        kernel = kernel_for(SUBJECTS[name].family, sycl_device.library(name), "cpu")
+
+        def step(tensors: TensorLists, hyper: Any) -> None:
+            kernel.run(tensors, hyper)
+            sycl_device.wait()
+
+        return step
+
+    return choose
+
+
+class TestKernels(DeviceChecks):
+    """The kernels' arithmetic and addresses."""
+
+    sizes = (*DeviceChecks.sizes, 40_000)
+
+
+@pytest.mark.parametrize("builder", BUILDERS, ids=lambda builder: builder.__name__)
+def test_builders_load(sycl_device: SyclDevice, builder: type[SYCLOpBuilder]) -> None:
+    op = builder().load()
+    assert (op.implementation, op.backend) == ("jit", "xpu")
+    assert builder().load() is op
+
+
+def test_a_library_is_one_file_that_needs_libsycl_alone(sycl_device: SyclDevice) -> None:
+    path = sycl_device.library("adam").path
+    assert {file.suffix for file in path.parent.iterdir()} == {".so", ".json", ".log"}
+    shown = subprocess.run(["readelf", "-d", path], capture_output=True, text=True, check=True)
+    needed = [line.split("[")[1][:-1] for line in shown.stdout.splitlines() if "NEEDED" in line]
+    assert next(name for name in needed if "sycl" in name).startswith("libsycl.so.")
+    assert not any(word in name for name in needed for word in ("torch", "c10", "python"))
+    assert "RUNPATH" not in shown.stdout
+
+
+def test_an_installation_elsewhere_has_the_same_digest(
+    sycl_device: SyclDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from accel.jit import make_plan, sycl
+
+    builder = xpu.FusedAdamBuilder()
+    here = make_plan(builder.recipe())
+    runtime = sycl.find_sycl()
+    assert isinstance(runtime, sycl.SyclRuntime)
+    (tmp_path / "include").symlink_to(runtime.include)
+    (tmp_path / "lib").symlink_to(runtime.library.parent)
+    moved = sycl.SyclRuntime(
+        runtime.version, tmp_path / "include", tmp_path / "lib" / runtime.library.name
+    )
+    monkeypatch.setattr(sycl, "find_sycl", lambda: moved)
+    there = make_plan(builder.recipe())
+    assert here and there
+    assert here.digest == there.digest
+    assert here.commands != there.commands
+
+
+def test_a_queue_out_of_order_is_refused(sycl_device: SyclDevice, stepper: Stepper) -> None:
+    step, hyper = stepper("adam"), SUBJECTS["adam"].hyper
+    kernel = kernel_for(SUBJECTS["adam"].family, sycl_device.library("adam"), "cpu")
+    given = lists("adam", 10)
+    before = copied(given)
+    ordered, sycl_device.queue = sycl_device.queue, sycl_device.unordered
+    try:
+        with pytest.raises(AccelError, match="out of order"):
+            kernel_for(SUBJECTS["adam"].family, sycl_device.library("adam"), "cpu").run(
+                given, hyper
+            )
+        sycl_device.queue = None
+        with pytest.raises(AccelError, match="null pointer"):
+            kernel_for(SUBJECTS["adam"].family, sycl_device.library("adam"), "cpu").run(
+                given, hyper
+            )
+    finally:
+        sycl_device.queue = ordered
+    assert torch.equal(given.params[0], before.params[0])
+    step(given, hyper)
+    assert not torch.equal(given.params[0], before.params[0])
