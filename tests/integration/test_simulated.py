@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -87,9 +88,46 @@ def test_the_hpu_strategy(process: Process, lazy: str) -> None:
     assert "HPUAccelerator" in told
 
 
+BLOCK = re.compile(
+    r"`my_backend/(?P<path>[^`]+)`(?P<how>, at its end|, after `(?P<line>[^`]+)`)?:\n\n"
+    r"```\w+\n(?P<text>.*?\n)```",
+    re.DOTALL,
+)
+
+
+def follow(folder: Path) -> None:
+    """Write what the two pages of the documentation tell to write."""
+    for page in ("add-a-backend.md", "add-an-op.md"):
+        for block in BLOCK.finditer((ROOT / "docs" / page).read_text()):
+            file = folder / block["path"]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if block["line"]:
+                before, line, after = file.read_text().partition(block["line"] + "\n")
+                assert line, f"{page}: {block['path']} has no line {block['line']}"
+                file.write_text(before + line + block["text"] + after)
+            elif block["how"]:
+                file.write_text(file.read_text() + "\n" + block["text"])
+            else:
+                file.write_text(block["text"])
+    shutil.copy(SIMULATED / "simulator/csrc/sim.h", folder / "accel_sim/csrc")
+
+
+def test_the_documentation_makes_the_example(tmp_path: Path) -> None:
+    follow(tmp_path)
+    made, example = (
+        {
+            file.relative_to(root).as_posix(): file.read_text()
+            for file in root.rglob("*")
+            if file.is_file() and file.suffix in {".py", ".toml", ".cpp", ".h"}
+        }
+        for root in (tmp_path, EXAMPLE)
+    )
+    assert made == example
+
+
 @pytest.fixture(scope="session")
 def stranger(simulator: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment's Python in which the third-party package is installed."""
+    """A virtual environment's Python, with the package that the documentation makes."""
     folder = tmp_path_factory.mktemp("stranger")
     venv.create(folder / "env", symlinks=True)
     python = folder / "env/bin/python"
@@ -103,7 +141,7 @@ def stranger(simulator: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Torch and the rest come from this environment; only the package itself is installed.
     lines = [f"import site; site.addsitedir({path!r})" for path in sorted(here)]
     (Path(site) / "parent.pth").write_text("\n".join(lines) + "\n")
-    shutil.copytree(EXAMPLE, folder / "source")
+    follow(folder / "source")
     options = ("--no-build-isolation", "--no-deps", "--no-index", "--quiet")
     start("-m", "pip", "install", *options, str(folder / "source"), python=python)
     return python

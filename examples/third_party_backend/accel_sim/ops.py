@@ -22,6 +22,7 @@ class MovingAverage(Op):
 
     name: ClassVar[str] = "moving_average"
     functions: ClassVar[tuple[str, ...]] = ("update",)
+    conformance: ClassVar[str] = "accel_sim.spec:MovingAverageSpec"
 
     def __init__(self, library: Library | None = None, *, backend: str = "cpu") -> None:
         super().__init__(library, backend=backend)
