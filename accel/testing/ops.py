@@ -49,6 +49,13 @@ class OpConformance(Conformance):
             expect_type(op.digest, str if native else (str, type(None)), f"{spec.op}'s digest")
 
     @on_device
+    def test_every_op_has_a_spec(self) -> None:
+        """The specs that ops name are there; ops that have none are told and not tested."""
+        bare = [builder.NAME for builder in self._builders() if spec_of(builder) is None]
+        if bare:
+            raise SkipTest(f"not tested, since they have no spec: {', '.join(sorted(bare))}.")
+
+    @on_device
     def test_results(self) -> None:
         """Every case is as close to float64 as the dtype of its results allows."""
         self._check_cases(reference=False)
@@ -95,15 +102,19 @@ class OpConformance(Conformance):
                     wrong.append(f"{spec.op}: {bad.what} was refused after something was written.")
         expect(not wrong, "\n".join(wrong))
 
+    def _builders(self) -> Iterator[Any]:
+        for name in builder_names(*filter(None, [self.acc.op_builder_dir()])):
+            builder: Any = self.acc.get_op_builder(name)
+            if builder.op and (not self.ops or builder.NAME in self.ops):
+                yield builder
+
     def _specs(self) -> Iterator[OpSpec]:
         found = False
-        for name in builder_names(*filter(None, [self.acc.op_builder_dir()])):
-            builder = self.acc.get_op_builder(name)
-            if not self.ops or builder.NAME in self.ops:
-                spec = spec_of(builder)
-                if spec is not None:
-                    found = True
-                    yield spec
+        for builder in self._builders():
+            spec = spec_of(builder)
+            if spec is not None:
+                found = True
+                yield spec
         if not found:
             raise SkipTest(f"{self.acc.name}: no op that is asked for has a spec.")
 
@@ -158,14 +169,21 @@ def replay(
 
 
 def spec_of(builder: Any) -> OpSpec | None:
-    """Return the spec of a builder's op: built in, or named by the op's class, or ``None``."""
+    """Return the spec of a builder's op: named by the op's class, or built in, or ``None``.
+
+    Raises:
+        ImportError, AttributeError: the op's class names a spec that is not there.
+        TypeError: it is no `OpSpec`.
+    """
     if not builder.op:
         return None
-    target = SPECS.get(builder.NAME) or getattr(_class_of(builder), "conformance", "")
+    target = getattr(_class_of(builder), "conformance", "") or SPECS.get(builder.NAME)
     if not target:
         return None
     module, _, name = target.partition(":")
-    found: OpSpec = getattr(import_module(module), name)()
+    found = getattr(import_module(module), name)()
+    if not isinstance(found, OpSpec):
+        raise TypeError(f"{target}, the spec of {builder.NAME}, is no OpSpec.")
     return found
 
 
@@ -201,6 +219,8 @@ def problem_of(spec: OpSpec, op: Any, case: Case, acc: Accelerator) -> str:
 
 def _distance(found: Tensor, wanted: Tensor, scale: Tensor, slack: float) -> str:
     """Return how far `found` is from `wanted` if that is more than `slack` roundings."""
+    if found.shape != wanted.shape:
+        return f"has the shape {tuple(found.shape)}, expected {tuple(wanted.shape)}."
     info = torch.finfo(found.dtype)
     values = found.cpu().double()
     # Beyond the dtype's range the right answer is infinity, and near it either.

@@ -48,6 +48,12 @@ class ProbeIsABool(CPUAccelerator):
 
 
 @caught_by("test_probe_answers")
+class ProbeRaises(CPUAccelerator):
+    def probe(self):
+        raise OSError("libdevice.so: cannot open shared object file")
+
+
+@caught_by("test_probe_answers")
 class ProbeWithoutAFix(CPUAccelerator):
     def is_available(self):
         return False
@@ -207,6 +213,13 @@ class SeedDropped(CPUAccelerator):
 class OneSeedForAll(CPUAccelerator):
     def manual_seed(self, seed):
         super().manual_seed(0)
+
+
+@caught_by("test_seeds_are_the_devices_alone")
+class SeedsEverything(CPUAccelerator):
+    def manual_seed(self, seed):
+        super().manual_seed(seed)
+        random.seed(seed)
 
 
 @caught_by("test_initial_seed")

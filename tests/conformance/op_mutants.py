@@ -166,6 +166,11 @@ class PromisesMore(_Adam):
     functions = ("multi_tensor_adam", "multi_tensor_adam_capturable")
 
 
+@caught_by("test_every_op_has_a_spec")
+class NamesASpecThatIsAbsent(_Adam):
+    conformance = "op_mutants:NoSuchSpec"
+
+
 @caught_by("test_call_surface")
 class UnknownRung(_Adam):
     def __init__(self, library=None, *, backend="cpu"):

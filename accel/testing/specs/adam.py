@@ -29,13 +29,13 @@ _NUMBERS: tuple[dict[str, float], ...] = (
 )
 
 
-def _adam_cases() -> Iterable[dict[str, Any]]:
+def _adam_cases(*, single: bool) -> Iterable[dict[str, Any]]:
     """Every shape with every dtype and mode, the numbers taken in turn."""
     modes = [
         {"mode": mode, "bias_correction": corrected}
         for mode, corrected in product((0, 1), (True, False))
     ]
-    return step_cases(modes, _NUMBERS, ("exp_avgs", "exp_avg_sqs"))
+    return step_cases(modes, _NUMBERS, ("exp_avgs", "exp_avg_sqs"), single=single)
 
 
 def _adam_given(case: Case, generator: torch.Generator) -> Lists:
@@ -129,7 +129,7 @@ class FusedAdamSpec(_AdamSpec):
 
     def cases(self) -> Iterable[Case]:
         """Return lists of every kind of shape, in every dtype and mode."""
-        return _adam_cases()
+        return _adam_cases(single=False)
 
     def call(self, op: Any, case: Case, tensors: Lists) -> None:
         """Step all tensors in one call."""
@@ -157,7 +157,7 @@ class CPUAdamSpec(_AdamSpec):
 
     def cases(self) -> Iterable[Case]:
         """Return the cases of one tensor."""
-        return [case for case in _adam_cases() if len(case["shapes"]) == 1]
+        return _adam_cases(single=True)
 
     def call(self, op: Any, case: Case, tensors: Lists) -> None:
         """Step one tensor with an optimizer made for it."""

@@ -79,7 +79,7 @@ class FusedLionSpec(_LionSpec):
 
     def cases(self) -> Iterable[Case]:
         """Return lists of every kind of shape, in every dtype."""
-        return step_cases([{}], _NUMBERS, ["exp_avgs"])
+        return step_cases(_NUMBERS, [{}], ["exp_avgs"])
 
     def call(self, op: Any, case: Case, tensors: Lists) -> None:
         """Step all tensors in one call."""
@@ -96,8 +96,7 @@ class CPULionSpec(_LionSpec):
 
     def cases(self) -> Iterable[Case]:
         """Return the cases of one tensor."""
-        cases = step_cases([{}], _NUMBERS, ["exp_avgs"])
-        return [case for case in cases if len(case["shapes"]) == 1]
+        return step_cases(_NUMBERS, [{}], ["exp_avgs"], single=True)
 
     def call(self, op: Any, case: Case, tensors: Lists) -> None:
         """Step one tensor with an optimizer made for it."""

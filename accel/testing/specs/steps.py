@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -11,26 +11,40 @@ from torch import Tensor
 
 from accel.testing.spec import BadCall, Case, Lists
 
-_SHAPES: tuple[tuple[tuple[int, ...], ...], ...] = (
+_Shapes = tuple[tuple[tuple[int, ...], ...], ...]
+_LISTS: _Shapes = (
     ((7, 5), (), (1,), (0,), (33,)),
     ((1025,),),
     ((0,),),
     ((3, 1, 17), (64, 64)),
 )
+_SINGLE: _Shapes = (((1025,),), ((7, 5),), ((),), ((0,),), ((3, 1, 17),))
 _DTYPES = ("float32", "bfloat16", "float16")
 _FLOAT32_EPS = torch.finfo(torch.float32).eps
 
 
 def step_cases(
-    modes: Sequence[dict[str, Any]], numbers: Sequence[dict[str, float]], states: Sequence[str]
+    modes: Sequence[Mapping[str, Any]],
+    numbers: Sequence[Mapping[str, Any]],
+    states: Sequence[str],
+    *,
+    single: bool = False,
 ) -> Iterable[dict[str, Any]]:
-    """Return every shape with every dtype and mode, `numbers` and the states' dtype in turn."""
-    for turn, (shapes, dtype, mode) in enumerate(product(_SHAPES, _DTYPES, modes)):
-        kept = "float32" if turn % 3 == 1 else dtype
+    """Return every shape with every dtype and mode, `numbers` and the states' dtype in turn.
+
+    Args:
+        modes: what a case has besides.
+        numbers: values of the op's numbers.
+        states: names of the lists of states.
+        single: whether a case has one tensor only.
+    """
+    shapes_of_cases = _SINGLE if single else _LISTS
+    for turn, (shapes, dtype, mode) in enumerate(product(shapes_of_cases, _DTYPES, modes)):
+        kept = "float32" if turn % 4 == 1 else dtype
         dtypes = {"params": dtype, "grads": dtype} | dict.fromkeys(states, kept)
-        yield (
-            {"shapes": shapes, "dtypes": dtypes, "seed": turn} | mode | numbers[turn % len(numbers)]
-        )
+        # Shifted by one each round, so that no dtype meets the same numbers only.
+        chosen = numbers[(turn + turn // len(numbers)) % len(numbers)]
+        yield {"shapes": shapes, "dtypes": dtypes, "seed": turn, **mode, **chosen}
 
 
 def normal(shape: tuple[int, ...], size: float, generator: torch.Generator) -> Tensor:
@@ -48,7 +62,8 @@ def step_tensors(case: Case, generator: torch.Generator) -> Lists:
 
 def state_factor(case: Case, name: str, state: str) -> float:
     """Return how much coarser a state's rounding is than that of `name`, at least 1."""
-    kept, states = (torch.finfo(getattr(torch, case["dtypes"][one])).eps for one in (name, state))
+    dtypes = (case["dtypes"].get(one, "float32") for one in (name, state))
+    kept, states = (torch.finfo(getattr(torch, dtype)).eps for dtype in dtypes)
     return float(max(1.0, states / kept))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import torch
 
 from accel.testing.kit import (
@@ -32,6 +34,16 @@ class RandomTests(Conformance):
             expect(self._draw() == first, f"{seed.__name__}(1234) twice gave two sequences.")
             seed(4321)
             expect(self._draw() != first, f"{seed.__name__}() gives one sequence for two seeds.")
+
+    @on_device
+    def test_seeds_are_the_devices_alone(self) -> None:
+        """Seeding changes neither Python's random numbers nor, from another device, the host's."""
+        before, host = random.getstate(), torch.get_rng_state()
+        self.acc.manual_seed(1)
+        self.acc.manual_seed_all(2)
+        expect(random.getstate() == before, "manual_seed() seeds Python's random, too.")
+        if self.acc.device_type != "cpu":
+            expect(torch.equal(torch.get_rng_state(), host), "manual_seed() seeds the host, too.")
 
     @on_device
     def test_initial_seed(self) -> None:
