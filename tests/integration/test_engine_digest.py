@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import statistics
 from pathlib import Path
 
 import pytest
@@ -25,8 +24,8 @@ def test_a_warm_load_runs_nothing_and_touches_no_lock(workshop: Workshop) -> Non
 def test_a_warm_load_takes_milliseconds(workshop: Workshop) -> None:
     workshop.load()
     times = [workshop.load()["milliseconds"] for _ in range(5)]
-    # Ten is the goal on an idle machine (benchmarks/build.py); a busy one gets some room.
-    assert statistics.median(times) < 60, times
+    # Of processor time, the least of five: a busy machine must not fail this.
+    assert min(times) < 15, times
 
 
 @pytest.mark.parametrize("file", ["op.cpp", "include/value.h", "include/deep/number.h"])

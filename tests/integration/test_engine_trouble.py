@@ -146,9 +146,9 @@ def test_affinity_is_honoured(workshop: Workshop) -> None:
 
 @pytest.mark.parametrize("jobs", ["0", "-1", "many", "1; touch owned"])
 def test_a_wrong_max_jobs_is_named(workshop: Workshop, jobs: str) -> None:
-    loader = workshop.start(env={"MAX_JOBS": jobs})
-    finish(loader)
-    assert workshop.said("MAX_JOBS=")
+    told = workshop.load(env={"MAX_JOBS": jobs})
+    assert told["error"] == "InvalidSetting"
+    assert "MAX_JOBS=" in told["message"]
     assert workshop.litter() == []
 
 
