@@ -10,16 +10,16 @@ namespace {
 // `slowdown` divides the learning rate at the step that the call names.
 ACCEL_ON_BOTH(kNumbers, struct AdagradNumbers { float l2, eps, lr_decay, slowdown; });
 
+constexpr char kKernel[] =
+#include "adagrad.sycl"
+    ;
+
 struct Adagrad {
   using Args = accel_adagrad_args;
   using Numbers = AdagradNumbers;
-  static constexpr uint32_t kFlags = ACCEL_ADAGRAD_MAXIMIZE;
-  static constexpr const char *kernel = "adagrad";
-  static const std::string source;
 
-  static bool maximize(const Args &a) { return a.flags & ACCEL_ADAGRAD_MAXIMIZE; }
-  static bool backward(const Args &) { return false; }
   static void *const *state(const Args &a, int which) { return which == 0 ? a.sums : nullptr; }
+  static void *const *extra(const Args &, int) { return nullptr; }
 
   static Numbers numbers(const Args &a) {
     return {static_cast<float>(a.weight_decay), static_cast<float>(a.eps),
@@ -28,16 +28,15 @@ struct Adagrad {
   }
 };
 
-const std::string Adagrad::source = std::string(kNumbers) +
-#include "adagrad.sycl"
-    ;
-
 }  // namespace
 }  // namespace accel
 
 int32_t accel_adagrad_step(const accel_adagrad_args *args, void *stream) {
-  const int32_t status = accel::check_common(args, accel::Adagrad::kFlags);
+  const int32_t status = accel::check_common(args, ACCEL_ADAGRAD_MAXIMIZE);
   if (status != ACCEL_OK) return status;
   if (args->count && !args->sums) return ACCEL_BAD_ARGUMENT;
-  return accel::step<accel::Adagrad>(*args, stream);
+  static accel::Program *const program =
+      accel::make_program(std::string(accel::kNumbers) + accel::kKernel, {"adagrad"});
+  const accel::Common common = accel::common_of(*args, args->flags & ACCEL_ADAGRAD_MAXIMIZE);
+  return accel::step<accel::Adagrad>(*program, *args, common, stream);
 }

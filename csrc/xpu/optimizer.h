@@ -5,9 +5,7 @@
 // An op is a struct on both sides. Here it has
 //   Args, Numbers              its argument struct; what its kernel needs beyond `Common`
 //   numbers(args)              makes them
-//   state(args, which)         the pointer array of a state, null where it is absent
-//   maximize, backward(args)   whether these arguments ask for it
-//   source, kernel             the kernels as text, and the name of the one that steps
+//   state, extra(args, which)  the pointer array of a state or of what else a tensor has, or null
 #pragma once
 
 #include <algorithm>
@@ -26,17 +24,20 @@ ACCEL_ON_BOTH(
       kVector = 4,    // elements of one access, where every tensor is aligned to 16 bytes
       kChunk = 4096,  // elements of one group
       kBatch = 8,     // tensors of one launch
-      kStates = 3     // of one tensor, at most
+      kStates = 3,    // of one tensor, at most
+      kExtras = 2     // further arrays of one tensor, at most
     };
     // What a call has in common for all its tensors; scalars on the device are addresses, or 0.
     struct Common {
       uint64_t grad_scale, found_inf, noop_flag, lr_tensor, seed;
       float grad_sign, lr, step;
-      int32_t param_dtype, grad_dtype, state_dtype, stochastic, backward;
+      float ahead;     // from what a step tensor holds to the number of this step
+      float count_by;  // what is added to step tensors
+      int32_t param_dtype, grad_dtype, state_dtype, stochastic;
     };
     // Where one tensor lies; 0 stands for what is not there.
     struct Slot {
-      uint64_t param, grad, master, step, states[kStates];
+      uint64_t param, grad, master, step, states[kStates], extras[kExtras];
       int64_t numel, chunk;
       uint32_t first_group, index;
     };
@@ -75,7 +76,7 @@ int32_t check_common(const Args *a, uint32_t known_flags) {
 }
 
 template <class Args>
-Common common_of(const Args &a, bool maximize, bool backward) {
+Common common_of(const Args &a, bool maximize, float ahead = 1.0f, float count_by = 1.0f) {
   Common c{};
   c.grad_scale = address(a.grad_scale);
   c.found_inf = address(a.found_inf);
@@ -85,11 +86,12 @@ Common common_of(const Args &a, bool maximize, bool backward) {
   c.grad_sign = maximize ? -1.0f : 1.0f;
   c.lr = static_cast<float>(a.lr);
   c.step = static_cast<float>(a.step);
+  c.ahead = ahead;
+  c.count_by = count_by;
   c.param_dtype = a.param_dtype;
   c.grad_dtype = a.grad_dtype;
   c.state_dtype = a.state_dtype;
   c.stochastic = a.rounding == ACCEL_ROUND_STOCHASTIC;
-  c.backward = backward;
   return c;
 }
 
@@ -101,10 +103,9 @@ void place(Slot &slot, const typename Op::Args &a, int64_t i) {
   slot.grad = address(a.grads[i]);
   slot.master = a.masters ? address(a.masters[i]) : 0;
   slot.step = a.steps ? address(a.steps[i]) : 0;
-  for (int which = 0; which < kStates; ++which) {
-    void *const *const state = Op::state(a, which);
-    slot.states[which] = state ? address(state[i]) : 0;
-  }
+  const auto entry = [i](const void *const *array) { return array ? address(array[i]) : 0; };
+  for (int which = 0; which < kStates; ++which) slot.states[which] = entry(Op::state(a, which));
+  for (int which = 0; which < kExtras; ++which) slot.extras[which] = entry(Op::extra(a, which));
 }
 
 template <class Op>
@@ -142,15 +143,19 @@ void count_steps(sycl::queue &queue, const sycl::kernel &kernel, const Args &a, 
   }
 }
 
-// The whole of an op's entry point once its own arguments are found right.
+// An op's kernels, `names` and count_steps, from its half of the source.
+inline Program *make_program(const std::string &source, std::vector<std::string> names) {
+  names.push_back("count_steps");
+  return new Program(std::string(kElements) + kGroupText + kTables + kOptimizerSource + source,
+                     std::move(names));
+}
+
+// The whole of the entry point of an op with one kernel, once its own arguments are found right.
 template <class Op>
-int32_t step(const typename Op::Args &a, void *stream) {
+int32_t step(Program &program, const typename Op::Args &a, const Common &common, void *stream) {
   if (a.count == 0) return ACCEL_OK;
-  static Program *const program = new Program(
-      std::string(kElements) + kGroupText + kTables + kOptimizerSource + Op::source, {Op::kernel, "count_steps"});
-  return guarded(stream, [&a](sycl::queue &queue) {
-    const std::vector<sycl::kernel> &kernels = program->kernels_for(queue);
-    const Common common = common_of(a, Op::maximize(a), Op::backward(a));
+  return guarded(stream, [&](sycl::queue &queue) {
+    const std::vector<sycl::kernel> &kernels = program.kernels_for(queue);
     launch_steps<Op>(queue, kernels[0], a, common);
     if (a.steps) count_steps(queue, kernels[1], a, common);
   });
