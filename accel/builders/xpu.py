@@ -24,3 +24,23 @@ class FusedLionBuilder(SYCLOpBuilder):
     op = "accel.ops.lion:FusedLion"
     artifact = "lion"
     native_sources = ("xpu/lion.cpp",)
+
+
+class FusedLambBuilder(SYCLOpBuilder):
+    """LAMB, with the ratio of norms of each tensor."""
+
+    NAME = "fused_lamb"
+    BUILD_VAR = "ACCEL_BUILD_FUSED_LAMB"
+    op = "accel.ops.lamb:FusedLamb"
+    artifact = "lamb"
+    native_sources = ("xpu/lamb.cpp",)
+
+
+class Adam8bitBuilder(SYCLOpBuilder):
+    """Adam and AdamW with moments of 8 bits."""
+
+    NAME = "adam8bit"
+    BUILD_VAR = "ACCEL_BUILD_ADAM8BIT"
+    op = "accel.ops.adam8bit:Adam8bit"
+    artifact = "adam8bit"
+    native_sources = ("xpu/adam8bit.cpp",)

@@ -9,15 +9,20 @@ from typing import Any
 import pytest
 import torch
 from device_checks import SUBJECTS, DeviceChecks, Step, Stepper, copied, lists
+from device_reductions import Adam8bitChecks, LambChecks
 from sycl_device import SyclDevice
 
 from accel.builders import xpu
 from accel.builders.base import SYCLOpBuilder, declared
 from accel.errors import AccelError
+from accel.ops.adam8bit_step import ADAM8BIT
 from accel.ops.kernel import kernel_for
+from accel.ops.lamb_step import LAMB
 from accel.ops.lists import TensorLists
 
 pytestmark = pytest.mark.xpu
+FAMILIES = {name: subject.family for name, subject in SUBJECTS.items()}
+FAMILIES |= {"lamb": LAMB, "adam8bit": ADAM8BIT}
 BUILDERS = [builder for _, builder in declared(xpu.__name__) if issubclass(builder, SYCLOpBuilder)]
 
 
@@ -26,7 +31,7 @@ def stepper(sycl_device: SyclDevice) -> Stepper:
     """Steps on the SYCL CPU device."""
 
     def choose(name: str) -> Step:
-        kernel = kernel_for(SUBJECTS[name].family, sycl_device.library(name), "cpu")
+        kernel = kernel_for(FAMILIES[name], sycl_device.library(name), "cpu")
 
         def step(tensors: TensorLists, hyper: Any) -> None:
             kernel.run(tensors, hyper)
@@ -37,7 +42,7 @@ def stepper(sycl_device: SyclDevice) -> Stepper:
     return choose
 
 
-class TestKernels(DeviceChecks):
+class TestKernels(DeviceChecks, LambChecks, Adam8bitChecks):
     """The kernels' arithmetic and addresses."""
 
     sizes = (*DeviceChecks.sizes, 40_000)
