@@ -39,14 +39,14 @@ class Partition:
 
 
 def partition(roles: Roles) -> Partition:
-    """Sort checked tensors into native calls and the rest, to which those without elements go."""
+    """Sort checked tensors into native calls and the rest."""
     calls: dict[tuple[object, ...], list[int]] = {}
     rest: list[int] = []
     lists = tuple(roles.values())
     for index, members in enumerate(zip(*lists, strict=True)):
         dtypes = tuple([member.dtype for member in members])
         known = all(dtype in abi.DTYPES or dtype is torch.uint8 for dtype in dtypes)
-        if known and members[0].numel() and _flat(members):
+        if known and _flat(members):
             calls.setdefault((members[0].device, *dtypes), []).append(index)
         else:
             rest.append(index)
@@ -103,9 +103,14 @@ class PointerTable:
         self.pointers = {role: addresses(tensors) for role, tensors in self.roles.items()}
         for role, pointers in self.pointers.items():
             if 0 in pointers:
+                self._check_memory(role, pointers)
+
+    def _check_memory(self, role: str, pointers: array[int]) -> None:
+        for index, (pointer, numel) in enumerate(zip(pointers, self.numels, strict=True)):
+            if numel and not pointer:
                 raise ValueError(
-                    f"{role}[{pointers.index(0)}] has elements but no memory that a kernel can "
-                    f"reach; give an ordinary tensor."
+                    f"{role}[{index}] has elements but no memory that a kernel can reach; give an "
+                    f"ordinary tensor."
                 )
 
     def replace(self, role: str, tensors: Sequence[Tensor], pointers: array[int]) -> None:

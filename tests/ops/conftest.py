@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterator
 
 import pytest
+from family_cases import LEVELS
 from sycl_device import SyclDevice
 from sycl_device import missing as sycl_device_missing
 
 from accel.builders import cpu
-from accel.ops import abi
 from accel.ops.adam import CPUAdam, FusedAdam
 
 
@@ -34,9 +33,6 @@ def sycl_device(session_cache: object) -> Iterator[SyclDevice]:
         pytest.skip(reason)
     with pytest.MonkeyPatch.context() as patch:
         yield SyclDevice(patch)
-
-
-LEVELS = ("baseline", "neon") if platform.machine() == "aarch64" else abi.SIMD_LEVELS[:3]
 
 
 @pytest.fixture(params=LEVELS)
