@@ -123,7 +123,8 @@ struct Adam8bit {
     // The lane's `valid` elements from `first` on, in block `number`; every lane of the warp calls.
     ACCEL_DEVICE void block(int64_t number, int64_t first, int valid) const {
       float p[kEach] = {}, g[kEach] = {};
-      uint8_t m_codes[kEach] = {}, v_codes[kEach] = {};
+      alignas(16) uint8_t m_codes[kEach] = {};
+      alignas(16) uint8_t v_codes[kEach] = {};
       const bool whole = this->aligned && valid == kEach;
       if (whole) {
         this->load_param(first, p);

@@ -49,6 +49,10 @@ ACCEL_DEVICE void move(void *to, const void *from) {
     *static_cast<uint16_t *>(to) = *static_cast<const uint16_t *>(from);
   }
 #else
+  // A processor allows what a GPU does not.
+  constexpr uintptr_t kAlignment = BYTES % 16 == 0 ? 16 : BYTES;
+  const uintptr_t both = reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from);
+  if (both % kAlignment) __builtin_trap();
   memcpy(to, from, BYTES);
 #endif
 }

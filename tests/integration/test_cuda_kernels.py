@@ -18,6 +18,7 @@ from accel.probe import Rejected
 
 ARCHS = ("8.0", "9.0", "10.0")
 MOST_REGISTERS = 80  # more than that and fewer than 768 threads run on a multiprocessor
+MOST_SPILLED = 8  # bytes
 RECIPES = {
     source.stem: Recipe(
         name=source.stem,
@@ -74,13 +75,13 @@ def test_no_kernel_spills_or_hoards_registers(built):
     )
     kernels = re.findall(pattern, report)
     used = [int(kernel[-1]) for kernel in kernels]
-    print(f"{name}: {len(kernels)} kernels, {min(used)} to {max(used)} registers")  # noqa: T201
+    most = max(int(kernel[3]) for kernel in kernels)
+    print(f"{name}: {len(kernels)} kernels, {min(used)} to {max(used)} registers, {most} B spilled")  # noqa: T201
     assert len(kernels) == report.count("Compiling entry function")
     assert max(used) <= MOST_REGISTERS
     for function, arch, stack, spilled, _ in kernels:
-        # Types told apart at run time are the rare case; there ptxas may trade a word for threads.
-        limit = 8 if "AnyE" in function else 0
-        assert max(int(stack), int(spilled)) <= limit, f"{function} for {arch}"
+        # ptxas gives up a word or two where that lets another block run beside.
+        assert max(int(stack), int(spilled)) <= MOST_SPILLED, f"{function} for {arch}"
 
 
 def test_it_links_neither_torch_nor_a_cuda_runtime(built):
