@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 from unittest import SkipTest
 
 from accel.base import Accelerator
+from accel.current import use_accelerator
 from accel.probe import Rejected
 
 Suite = TypeVar("Suite", bound="Conformance")
@@ -26,7 +27,7 @@ class Conformance:
     accelerator: ClassVar[type[Accelerator]]
 
     def setup_method(self) -> None:
-        """Make the accelerator under test; pytest and `accel.testing.run` call it for every test.
+        """Make the accelerator under test and put it in use, for every test.
 
         Raises:
             TypeError: the suite names no accelerator.
@@ -38,6 +39,13 @@ class Conformance:
                 f"accel.Accelerator."
             )
         self.acc = chosen()
+        # What asks for the strategy of a tensor's device finds this one, registered or not.
+        self._in_use = use_accelerator(self.acc)
+        self._in_use.__enter__()
+
+    def teardown_method(self) -> None:
+        """Put the accelerator out of use again."""
+        self._in_use.__exit__(None, None, None)
 
     def need_device(self) -> None:
         """Skip the test, with the reason of the probe, where the device cannot be used."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from accel.base import Accelerator
 from accel.builders.lookup import builder_names
+from accel.current import use_accelerator
 from accel.testing.kit import Conformance, expect, expect_equal, expect_type, on_device
 from accel.testing.spec import Case, Lists, OpSpec, dtype_of, laid_out
 from accel.testing.specs import SPECS
@@ -163,8 +164,9 @@ def replay(
     builder = acc.get_op_builder(op)
     spec = spec_of(builder)
     expect(spec is not None, f"{op} has no spec.")
-    loaded = _class_of(builder)(None, backend=acc.name) if reference else builder().load()
-    problem = problem_of(spec, loaded, case, acc) if spec is not None else ""
+    with use_accelerator(acc):
+        loaded = _class_of(builder)(None, backend=acc.name) if reference else builder().load()
+        problem = problem_of(spec, loaded, case, acc) if spec is not None else ""
     expect(not problem, problem)
 
 

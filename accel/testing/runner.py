@@ -158,7 +158,10 @@ def _run(suite: type[Conformance], name: str) -> Outcome:
             warnings.simplefilter("error")
             case = suite()
             case.setup_method()
-            getattr(case, name)()
+            try:
+                getattr(case, name)()
+            finally:
+                case.teardown_method()
     except Undeclared as skip:
         return end("undeclared", str(skip))
     except SkipTest as skip:
