@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from accel import jit
 from accel.builders.base import OpBuilder
 
 if TYPE_CHECKING:
-    from accel.jit import Library, Recipe
+    from accel.ops.portable import Portable
 
 
 class TorchOpBuilder(OpBuilder):
@@ -24,7 +25,7 @@ class TorchOpBuilder(OpBuilder):
     backend = "cpu"
     python_module: ClassVar[bool] = True
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> jit.Recipe:
         """Return what is to be built; torch is looked at and not imported.
 
         Raises:
@@ -48,7 +49,7 @@ class TorchOpBuilder(OpBuilder):
         """Return the folders of the extension's own headers."""
         return []
 
-    def _keep(self, library: Library | None) -> Any:
-        if library is None or self.op or not self.python_module:
-            return super()._keep(library)
-        return library.load_module()
+    def _keep(self, library: jit.Library | Portable | None) -> Any:
+        if isinstance(library, jit.Library) and self.python_module and not self.op:
+            return library.load_module()
+        return super()._keep(library)
