@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from accel.builders.base import CUDAOpBuilder
+from accel.builders.cpu import CPUAdagradBuilder as CPUAdagradBuilder
 from accel.builders.cpu import CPUAdamBuilder as CPUAdamBuilder
+from accel.builders.cpu import CPULionBuilder as CPULionBuilder
 
 
 class FusedAdamBuilder(CUDAOpBuilder):
@@ -15,3 +17,36 @@ class FusedAdamBuilder(CUDAOpBuilder):
     artifact = "adam"
     native_sources = ("cuda/adam.cu",)
     entry_point = "accel_adam_step"
+
+
+class FusedLionBuilder(CUDAOpBuilder):
+    """Lion over lists of tensors, in one call."""
+
+    NAME = "fused_lion"
+    BUILD_VAR = "ACCEL_BUILD_FUSED_LION"
+    op = "accel.ops.lion:FusedLion"
+    artifact = "lion"
+    native_sources = ("cuda/lion.cu",)
+    entry_point = "accel_lion_step"
+
+
+class FusedLambBuilder(CUDAOpBuilder):
+    """LAMB, with the ratio of norms of each tensor."""
+
+    NAME = "fused_lamb"
+    BUILD_VAR = "ACCEL_BUILD_FUSED_LAMB"
+    op = "accel.ops.lamb:FusedLamb"
+    artifact = "lamb"
+    native_sources = ("cuda/lamb.cu",)
+    entry_point = "accel_lamb_step"
+
+
+class Adam8bitBuilder(CUDAOpBuilder):
+    """Adam and AdamW with moments of 8 bits."""
+
+    NAME = "adam8bit"
+    BUILD_VAR = "ACCEL_BUILD_ADAM8BIT"
+    op = "accel.ops.adam8bit:Adam8bit"
+    artifact = "adam8bit"
+    native_sources = ("cuda/adam8bit.cu",)
+    entry_point = "accel_adam8bit_step"
