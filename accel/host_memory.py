@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import threading
 from pathlib import Path
 
 _STATUS = Path("/proc/self/status")
@@ -25,14 +24,13 @@ class ResidentSet:
         self._status = status
         self._clear_refs = clear_refs
         self._most_seen: int | None = None
-        self._lock = threading.Lock()
 
     def usage(self) -> tuple[int, int]:
         """Return bytes now and at the peak; the peak is never below the bytes now."""
         now, peak = self._measure()
-        with self._lock:
-            if peak is None or self._most_seen is not None:
-                peak = self._most_seen = max(now, self._most_seen or 0)
+        # No lock, which a forked child could inherit held: a race loses one sample at most.
+        if peak is None or self._most_seen is not None:
+            peak = self._most_seen = max(now, self._most_seen or 0)
         return now, max(now, peak)
 
     def reset_peak(self) -> None:
@@ -42,8 +40,7 @@ class ResidentSet:
             most_seen = None
         except OSError:
             most_seen = self._measure()[0]
-        with self._lock:
-            self._most_seen = most_seen
+        self._most_seen = most_seen
 
     def _measure(self) -> tuple[int, int | None]:
         try:
