@@ -115,6 +115,13 @@ def _compile_and_publish(plan: Plan, root: Path, staging: Path, verbose: bool) -
     """Compile in `staging` and return the folder that the artifact is in."""
     name = plan.recipe.name
     began = time.monotonic()
+    if plan.lacks_openmp:
+        _log.warning(
+            "%s: %s finds no omp.h, so that the library runs in one thread. Install libomp-dev, or "
+            "set CXX to g++.",
+            _who(plan),
+            plan.compiler.label,
+        )
     with Progress(_who(plan), len(plan.commands), plan.compiler.label, verbose) as progress:
         log = compile_plan(plan, staging, root, progress)
     ready = staging / plan.stem

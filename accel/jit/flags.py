@@ -100,7 +100,7 @@ def compile_flags(
     if archs is None:
         # A rebuilt library must not share inline statics with the one that is already loaded.
         unique = ("-fno-gnu-unique",) if compiler.kind == "gcc" and not recipe.extension else ()
-        openmp = ("-fopenmp",) if recipe.openmp else ()
+        openmp = ("-fopenmp",) if recipe.openmp and compiler.openmp else ()
         host = _EXTENSION if recipe.extension else _CXX
         return (*_standard(own), *host, *unique, *openmp, *own)
     from accel.jit.cuda import defines
@@ -127,5 +127,5 @@ def link_flags(recipe: Recipe, compiler: Compiler) -> tuple[str, ...]:
         return ("-shared", f"--cudart={cudart}", *recipe.link_flags)
     # A missing symbol is better found here than by whoever loads the library.
     whole = () if recipe.extension else ("-Wl,--no-undefined",)
-    openmp = ("-fopenmp",) if recipe.openmp else ()
+    openmp = ("-fopenmp",) if recipe.openmp and compiler.openmp else ()
     return ("-shared", *whole, *openmp, *recipe.link_flags)

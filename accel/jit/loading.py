@@ -118,7 +118,8 @@ def _probe_jit(recipe: Recipe, fitted: Fit) -> Probe:
     cached = store.find(recipe.name, plan.digest)
     if isinstance(cached, Artifact):
         return Accepted("cached")
-    return Accepted(f"compiles with {plan.compiler.label}{_for_targets(plan)}")
+    alone = ", which has no OpenMP: one thread" if plan.lacks_openmp else ""
+    return Accepted(f"compiles with {plan.compiler.label}{alone}{_for_targets(plan)}")
 
 
 def _for_targets(plan: Plan) -> str:

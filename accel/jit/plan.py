@@ -82,6 +82,11 @@ class Plan:
         """Name of the artifact's folder: the op's name and the digest."""
         return f"{self.recipe.name}-{self.digest}"
 
+    @property
+    def lacks_openmp(self) -> bool:
+        """Whether the sources use OpenMP and the compiler has none: they run in one thread."""
+        return self.recipe.openmp and not self.compiler.openmp
+
     def ingredients(self) -> dict[str, str]:
         """Return every fact that the digest covers, by name; neither paths nor times."""
         facts = dict(self.fitted.ingredients)

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Compiler:
         command: how to call it: an absolute path, then the arguments that ``CXX`` gave.
         version: such as ``"12.2.0"``.
         machine: what it compiles for, such as ``"x86_64"``; for nvcc ``"8.0 9.0 ..."``.
+        openmp: whether it finds ``omp.h``; a clang without libomp does not.
         identity: hex digest of its predefined macros and its own bytes; the same wherever it lies.
     """
 
@@ -39,6 +40,7 @@ class Compiler:
     version: str
     machine: str
     identity: str
+    openmp: bool = True
 
     @property
     def label(self) -> str:
@@ -172,12 +174,15 @@ def _read(path: Path, command: Sequence[str]) -> Compiler | None:
         parts = facts.pop("parts")
         if any(_stamp(part) != stamp for part, stamp in parts.items()):
             return None
+        if set(facts) != {one.name for one in fields(Compiler)}:
+            return None
         facts["command"] = tuple(command)
         found = Compiler(**facts)
     except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return None
     texts = (found.kind, found.version, found.machine, found.identity)
-    return found if all(isinstance(text, str) for text in texts) else None
+    sound = isinstance(found.openmp, bool) and all(isinstance(text, str) for text in texts)
+    return found if sound else None
 
 
 def _facts_of(words: tuple[str, ...]) -> Compiler | Rejected:
@@ -210,9 +215,15 @@ def _ask(command: tuple[str, ...]) -> Compiler | Rejected:
             (name.strip("_") for name in ("__x86_64__", "__aarch64__") if name in macros), "other"
         ),
         sha256(f"{told} {list(_contents(command))}".encode())[:32],
+        _has_openmp(command),
     )
     remember(compiler, _parts_of(command))
     return compiler
+
+
+def _has_openmp(command: tuple[str, ...]) -> bool:
+    asked = [*command, "-fopenmp", "-E", "-x", "c++", "-include", "omp.h", "/dev/null"]
+    return not run_tool(asked, env=_plain_environment()).trouble
 
 
 def _parts_of(command: tuple[str, ...]) -> tuple[str, ...]:

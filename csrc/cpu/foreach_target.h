@@ -28,10 +28,11 @@
 #endif
 
 #if defined(__clang__)
-#pragma clang attribute push(                                              \
-    __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl"), \
-                   min_vector_width(512))),                                \
+// Before clang 16 one push takes one attribute.
+#pragma clang attribute push(                                                      \
+    __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl"))), \
     apply_to = function)
+#pragma clang attribute push(__attribute__((min_vector_width(512))), apply_to = function)
 #else
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")
@@ -41,6 +42,7 @@
 #undef ACCEL_TARGET
 #undef ACCEL_HAS_F16C
 #if defined(__clang__)
+#pragma clang attribute pop
 #pragma clang attribute pop
 #else
 #pragma GCC pop_options

@@ -3,9 +3,12 @@
 #pragma once
 
 #include <fcntl.h>
-#include <omp.h>
 #include <pthread.h>
 #include <unistd.h>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 
 #include <algorithm>
 #include <atomic>
@@ -50,7 +53,7 @@ void for_pieces(const int64_t *numels, int64_t count, int32_t max_threads, const
   int64_t total = 0;
   for (int64_t i = 0; i < count; ++i) total += numels[i];
   if (total == 0) return;
-  int64_t wanted = std::min<int64_t>(max_threads, (total + kWorthAThread - 1) / kWorthAThread);
+  [[maybe_unused]] int64_t wanted = std::min<int64_t>(max_threads, (total + kWorthAThread - 1) / kWorthAThread);
   if (in_forked_child.load(std::memory_order_relaxed)) wanted = 1;
 
   const auto share = [&](int64_t part, int64_t parts) {
@@ -68,12 +71,14 @@ void for_pieces(const int64_t *numels, int64_t count, int32_t max_threads, const
       if (begin < end) body(i, begin, end);
     }
   };
-  if (wanted <= 1) {
-    share(0, 1);
+#ifdef _OPENMP
+  if (wanted > 1) {
+#pragma omp parallel num_threads(static_cast<int>(wanted))
+    share(omp_get_thread_num(), omp_get_num_threads());
     return;
   }
-#pragma omp parallel num_threads(static_cast<int>(wanted))
-  share(omp_get_thread_num(), omp_get_num_threads());
+#endif
+  share(0, 1);
 }
 
 }  // namespace accel
