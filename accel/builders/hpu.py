@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from accel.builders.base import ReferenceOpBuilder
+from accel.builders.cpu import CPUAdagradBuilder as CPUAdagradBuilder
 from accel.builders.cpu import CPUAdamBuilder as CPUAdamBuilder
+from accel.builders.cpu import CPULionBuilder as CPULionBuilder
 
 
 class FusedAdamBuilder(ReferenceOpBuilder):
