@@ -17,7 +17,6 @@ from simulator.library import late
 from torch import Tensor
 
 import accel
-from accel.ops import native
 
 LATE_S = 0.03
 HOST_OPTIMIZERS = ("FusedAdam", "CPUAdam", "FusedLion", "CPULion", "CPUAdagrad")
@@ -161,10 +160,6 @@ def RECORD(tensor: Tensor, stream: torch.Stream) -> None:
     tensor.record_stream(stream)
 
 
-def on_the_default_stream(device: torch.device) -> int:
-    return int(torch.sim.default_stream(device).native_handle)
-
-
 _to = Tensor.to
 
 
@@ -176,23 +171,19 @@ def nothing(*_: object, **__: object) -> None:
     return None
 
 
-class NoModule:
-    """A device module whose current stream is always the default one."""
-
-    @staticmethod
-    def current_stream(device: torch.device) -> torch.Stream:
-        return torch.sim.default_stream(device)
-
-
 def named(name: str, case: Callable[[], None]) -> Case:
     case.__name__ = name  # type: ignore[attr-defined]
     return case
 
 
 CASES: dict[Case, tuple[Any, str, Any]] = {
-    adam_runs_on_the_current_stream: (native, "_stream", on_the_default_stream),
+    adam_runs_on_the_current_stream: (torch.sim, "current_stream", torch.sim.default_stream),
     adam_waits_for_the_makers_event: (__name__, "WAIT", nothing),
-    moving_average_runs_on_the_current_stream: (torch, "get_device_module", lambda _: NoModule),
+    moving_average_runs_on_the_current_stream: (
+        torch.sim,
+        "current_stream",
+        torch.sim.default_stream,
+    ),
     results_are_read_after_synchronize: (LateAccelerator, "synchronize", nothing),
     events_are_waited_for: (__name__, "EVENT_WAIT", nothing),
     memory_in_use_elsewhere_is_recorded: (__name__, "RECORD", nothing),
