@@ -1,0 +1,150 @@
+"""The call surfaces of Lion, Adagrad, LAMB and 8-bit Adam, used and misused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from accel.builders import cpu
+from accel.ops.adam8bit import Adam8bit
+from accel.ops.codes8bit import blocks
+
+
+def tensors(count: int, size: int = 300) -> list[torch.Tensor]:
+    make = torch.Generator().manual_seed(1)
+    return [torch.rand(size, generator=make) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def ops(session_cache: object) -> dict[str, Any]:
+    names = ("FusedLion", "CPULion", "CPUAdagrad", "FusedLamb", "Adam8bit")
+    return {name: getattr(cpu, f"{name}Builder")().jit_load() for name in names}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "numbers", "count"),
+    [
+        ("CPULion", "lion", (1, 1e-2, 0.9, 0.99, 0.1), 3),
+        ("CPUAdagrad", "adagrad", (1, 1e-2, 1e-10, 0.1), 3),
+    ],
+)
+def test_life_of_an_id(
+    ops: dict[str, Any], name: str, kind: str, numbers: tuple, count: int
+) -> None:
+    op = ops[name]
+    update, destroy = getattr(op, f"{kind}_update"), getattr(op, f"destroy_{kind}")
+    with pytest.raises(ValueError, match=f"optimizer_id 3 is unknown: create_{kind}"):
+        update(3, *numbers, *tensors(count))
+    assert getattr(op, f"create_{kind}")(3, *numbers[1:], True) == 0
+    given = tensors(count)
+    assert update(3, *numbers, *given) == 0
+    assert not torch.equal(given[0], tensors(count)[0])
+    with pytest.raises(ValueError, match=r"^grads has shape"):
+        update(3, *numbers, given[0], given[1][:5], *given[2:])
+    with pytest.raises(ValueError, match="lr is -1"):
+        update(3, 1, -1, *numbers[2:], *given)
+    assert destroy(3) == 0
+    with pytest.raises(ValueError, match="optimizer_id 3 is unknown"):
+        destroy(3)
+
+
+def test_functions_are_named(ops: dict[str, Any]) -> None:
+    for op in ops.values():
+        assert op.functions and all(callable(getattr(op, function)) for function in op.functions)
+        assert op.implementation == "jit"
+
+
+def test_lion_over_lists(ops: dict[str, Any]) -> None:
+    g, p, m = tensors(3)
+    start = p.clone()
+    ops["FusedLion"].multi_tensor_lion(65536, None, [[g], [p], [m]], 0.5, 0.9, 0.99, 1, 0.0)
+    assert torch.equal(p, start - 0.5)
+    ops["FusedLion"].multi_tensor_lion(
+        1, torch.tensor([1]), [[g], [p], [m]], 0.5, 0.9, 0.99, 2, 0.0
+    )
+    assert torch.equal(p, start - 0.5)
+    with pytest.raises(ValueError, match="tensor_lists must be 3 lists"):
+        ops["FusedLion"].multi_tensor_lion(1, None, [[g], [p]], 0.5, 0.9, 0.99, 2, 0.0)
+    with pytest.raises(ValueError, match="beta2"):
+        ops["FusedLion"].multi_tensor_lion(1, None, [[g], [p], [m]], 0.5, 0.9, 1.0, 2, 0.0)
+
+
+def test_untouched_rows_stay_with_lion(ops: dict[str, Any]) -> None:
+    """Where gradient and moment are zero, so is the update."""
+    p, zero = torch.ones(64), torch.zeros(64)
+    ops["FusedLion"].multi_tensor_lion(1, None, [[zero], [p], [zero.clone()]], 0.5, 0.9, 0.99, 1, 0)
+    assert torch.equal(p, torch.ones(64))
+
+
+def test_lamb_one_tensor(ops: dict[str, Any]) -> None:
+    numbers = (1e-2, 0.9, 0.99, 10.0, 0.01, 1e-6)
+    p, m, v, g = tensors(4)
+    half = p.bfloat16()
+    none = torch.empty(0)
+    alone = [tensor.clone() for tensor in (p, m, v, g)]
+    op = ops["FusedLamb"]
+    coeff = op.lamb(p, half, m, v, g * 4, *numbers, 4.0, 3, 1, True, 0.1)
+    again = op.lamb(alone[0], none, *alone[1:], *numbers, 1.0, 3, 1, True, 0.1)
+    torch.testing.assert_close(p, alone[0])
+    assert torch.equal(half, p.bfloat16())
+    assert coeff.shape == (1,) and coeff == again and 0.01 <= coeff <= 10.0
+    bounded = op.lamb(p, none, m, v, g, 1e-2, 0.9, 0.99, 0.02, 0.01, 1e-6, 1.0, 4, 0, True, 0.1)
+    assert bounded == pytest.approx(0.02)
+    for change, match in ((("grad_scale", 0.0), "grad_scale"), (("mode", 2), "mode"),
+                          (("max_coeff", 0.001), "max_coeff"), (("eps", -1.0), "eps")):  # fmt: skip
+        named = {"lr": 1e-2, "beta1": 0.9, "beta2": 0.99, "max_coeff": 10.0, "min_coeff": 0.01,
+                 "eps": 1e-6, "grad_scale": 1.0, "step": 1, "mode": 1, "bias_correction": True,
+                 "decay": 0.1, change[0]: change[1]}  # fmt: skip
+        with pytest.raises(ValueError, match=match):
+            op.lamb(p, none, m, v, g, **named)
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("shape", [(1,), (256,), (257,), (40, 30), (0,)])
+def test_codes_keep_their_bound(signed: bool, shape: tuple[int, ...]) -> None:
+    op = Adam8bit()
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(3)) * 1e-3
+    values = values if signed else values.square()
+    codes, scales = op.quantize_blockwise(values, signed)
+    assert codes.dtype == torch.uint8 and codes.shape == values.shape
+    assert scales.numel() == blocks(values.numel())
+    found = op.dequantize_blockwise(codes, scales, signed)
+    bound = scales.max().item() * 1.125 * 2.0 ** (-15 if signed else -31) if values.numel() else 0.0
+    assert ((found - values).abs() <= values.abs() / 16 + bound).all()
+    again = op.dequantize_blockwise(*op.quantize_blockwise(found, signed), signed)
+    assert torch.equal(again, found)
+
+
+def test_codes_of_what_has_none() -> None:
+    op = Adam8bit()
+    with pytest.raises(ValueError, match="values holds numbers below 0"):
+        op.quantize_blockwise(torch.tensor([-1.0]), False)
+    with pytest.raises(TypeError, match="values has dtype"):
+        op.quantize_blockwise(torch.ones(3, dtype=torch.int64), True)
+    codes, scales = op.quantize_blockwise(torch.rand(600), False)
+    with pytest.raises(ValueError, match=r"scales\[0\] has 2 elements.*expected 3"):
+        op.dequantize_blockwise(codes, scales[:2], False)
+    with pytest.raises(TypeError, match=r"codes\[0\] is no dense tensor of uint8"):
+        op.dequantize_blockwise(codes.int(), scales, False)
+    with_nan = torch.ones(600)
+    with_nan[300] = float("nan")
+    found = op.dequantize_blockwise(*op.quantize_blockwise(with_nan, True), True)
+    assert found[256:512].isnan().all() and torch.equal(found[:256], torch.ones(256))
+
+
+def test_stochastic_codes_have_an_exact_mean(ops: dict[str, Any]) -> None:
+    """A moment that a step leaves as it is, coded again and again, does not drift."""
+    count, start = 1 << 16, 0.3
+    codes = ops["Adam8bit"].quantize_blockwise(torch.full((count,), start), False)
+    zeros, unit = torch.zeros(count), torch.zeros(count, dtype=torch.uint8)
+    scale = torch.zeros(blocks(count))
+    # beta2 = 0.97 against a gradient of the same square: the moment's fixed point is 0.3.
+    g = torch.full((count,), start**0.5)
+    lists = [[g], [zeros], [unit], [scale], [codes[0]], [codes[1]]]
+    for step in range(250):
+        ops["Adam8bit"].multi_tensor_adam8bit(1, None, lists, 0.0, 0.0, 0.97, 1.0, step + 1, 1,
+                                              False, 0.0, step)  # fmt: skip
+    mean = ops["Adam8bit"].dequantize_blockwise(codes[0], codes[1], False).mean().item()
+    assert mean == pytest.approx(start, rel=2e-3)
