@@ -207,6 +207,7 @@ def _ask(command: tuple[str, ...]) -> Compiler | Rejected:
     minor = macros.get(stem.format("minor" if kind == "clang" else "MINOR"), "0")
     patch = macros.get(stem.format("patchlevel" if kind == "clang" else "PATCHLEVEL"), "0")
     told = sha256(repr(sorted(macros.items())).encode())
+    without_openmp = _searched_for_openmp(command)
     compiler = Compiler(
         kind,
         command,
@@ -215,15 +216,19 @@ def _ask(command: tuple[str, ...]) -> Compiler | Rejected:
             (name.strip("_") for name in ("__x86_64__", "__aarch64__") if name in macros), "other"
         ),
         sha256(f"{told} {list(_contents(command))}".encode())[:32],
-        _has_openmp(command),
+        not without_openmp,
     )
-    remember(compiler, _parts_of(command))
+    remember(compiler, (*_parts_of(command), *without_openmp))
     return compiler
 
 
-def _has_openmp(command: tuple[str, ...]) -> bool:
-    asked = [*command, "-fopenmp", "-E", "-x", "c++", "-include", "omp.h", "/dev/null"]
-    return not run_tool(asked, env=_plain_environment()).trouble
+def _searched_for_openmp(command: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the folders in which no ``omp.h`` was found, where installing it may change that."""
+    asked = [*command, "-v", "-fopenmp", "-E", "-x", "c++", "-include", "omp.h", "/dev/null"]
+    answer = run_tool(asked, env=_plain_environment())
+    if not answer.trouble:
+        return ()
+    return tuple(re.findall(r"^ (/.*)$", answer.output, re.MULTILINE)) or ("/usr/include",)
 
 
 def _parts_of(command: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from engine_tools import SOURCE, Workshop
 
+from accel import jit
+from accel.builders.cpu import FusedAdamBuilder
+
 
 def test_a_warm_load_runs_nothing_and_touches_no_lock(workshop: Workshop) -> None:
     cold = workshop.load(watch=True)
@@ -108,6 +111,36 @@ def test_an_upgraded_compiler_is_noticed(workshop: Workshop) -> None:
     first = workshop.load()
     workshop.use_compiler(extra='set -- -DUPGRADED "$@"')
     assert workshop.load()["digest"] != first["digest"]
+
+
+NO_OPENMP = """case " $* " in *" omp.h "*)
+  if [ ! -e '{0}/omp.h' ]; then echo ' {0}'; exit 1; fi ;; esac"""
+
+
+def test_a_compiler_without_openmp_builds_for_one_thread(workshop: Workshop) -> None:
+    headers = workshop.folder / "headers"
+    headers.mkdir()
+    workshop.use_compiler(extra=NO_OPENMP.format(headers))
+    workshop.source.write_text("#ifdef _OPENMP\n#define VALUE 2\n#else\n#define VALUE 1\n#endif\n")
+    with workshop.source.open("a") as file:
+        file.write(SOURCE.replace('#include "value.h"', ""))
+    told = workshop.load(more={"openmp": True})
+    assert told["value"] == 1
+    assert "finds no omp.h" in told["log"]
+    assert workshop.load(more={"openmp": True}, watch=True)["events"] == []
+    (headers / "omp.h").touch()
+    assert workshop.load(more={"openmp": True})["value"] == 2
+
+
+@pytest.mark.parametrize("compiler", ["g++", "clang++"])
+def test_the_kernels_compile_with(
+    compiler: str, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which(compiler) is None:
+        pytest.skip(f"no {compiler} here")
+    monkeypatch.setenv("CXX", compiler)
+    library = jit.acquire(FusedAdamBuilder().recipe())
+    assert library.manifest["compiler"].startswith(compiler)
 
 
 def test_user_flags_are_part_of_the_digest(workshop: Workshop) -> None:
