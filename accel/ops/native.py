@@ -55,7 +55,7 @@ class NativeLibrary:
     def __call__(self, args: ctypes.Structure, device: torch.device) -> None:
         """Run the op on the device's current stream; raises `AccelError` on a refusal."""
         with current_device(device):
-            status = self._call(ctypes.addressof(args), _stream(device))
+            status = self._call(ctypes.addressof(args), stream_of(device))
         if status != abi.OK:
             text = self._handle.accel_status_text(status).decode()
             raise AccelError(f"{self._symbol} in {self.path} returned {status}: {text}.")
@@ -95,7 +95,8 @@ def current_device(device: torch.device) -> AbstractContextManager[Any]:
     return module.device(device)  # type: ignore[no-any-return]
 
 
-def _stream(device: torch.device) -> int | None:
+def stream_of(device: torch.device) -> int | None:
+    """Return the handle of the device's current stream; ``None`` on the CPU."""
     if device.type == "cpu":
         return None
     module: Any = torch.get_device_module(device)

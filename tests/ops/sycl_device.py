@@ -48,7 +48,7 @@ class SyclDevice:
         self._wait.argtypes = (ctypes.c_void_p,)
         self.queue: int | None = handle.queue_in_order()
         self.unordered: int | None = handle.queue_out_of_order()
-        patch.setattr(native, "_stream", lambda device: self.queue)
+        patch.setattr(native, "stream_of", lambda device: self.queue)
 
     def wait(self) -> None:
         """Wait for everything that was launched."""

@@ -9,20 +9,16 @@ from typing import Any
 import pytest
 import torch
 from device_checks import SUBJECTS, DeviceChecks, Step, Stepper, copied, lists
-from device_reductions import Adam8bitChecks, LambChecks
+from device_reductions import FAMILIES, Adam8bitChecks, LambChecks
 from sycl_device import SyclDevice
 
 from accel.builders import xpu
 from accel.builders.base import SYCLOpBuilder, declared
 from accel.errors import AccelError
-from accel.ops.adam8bit_step import ADAM8BIT
 from accel.ops.kernel import kernel_for
-from accel.ops.lamb_step import LAMB
 from accel.ops.lists import TensorLists
 
 pytestmark = pytest.mark.xpu
-FAMILIES = {name: subject.family for name, subject in SUBJECTS.items()}
-FAMILIES |= {"lamb": LAMB, "adam8bit": ADAM8BIT}
 BUILDERS = [builder for _, builder in declared(xpu.__name__) if issubclass(builder, SYCLOpBuilder)]
 
 

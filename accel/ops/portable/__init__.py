@@ -24,7 +24,9 @@ BACKENDS = frozenset({"cuda"})
 
 KERNELS: Mapping[str, str] = {
     "accel_adagrad_step": "accel.ops.portable.adagrad:adagrad_step",
+    "accel_adam8bit_step": "accel.ops.portable.adam8bit:adam8bit_step",
     "accel_adam_step": "accel.ops.portable.adam:adam_step",
+    "accel_lamb_step": "accel.ops.portable.lamb:lamb_step",
     "accel_lion_step": "accel.ops.portable.lion:lion_step",
 }
 """Entry points of native libraries that have a portable form, with the function to call."""

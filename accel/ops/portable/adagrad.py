@@ -11,6 +11,7 @@ from triton.language import tensor as Value
 
 from accel.ops import abi
 from accel.ops.portable.optimizer import (
+    Launcher,
     factor_at,
     load_grad,
     load_param,
@@ -19,7 +20,6 @@ from accel.ops.portable.optimizer import (
     own_tensor,
     rate_at,
     row_of,
-    run,
     steps_done,
     store_param,
     store_state,
@@ -75,5 +75,7 @@ def adagrad_step(args: Any, device: torch.device) -> None:
         "STEPS": bool(args.steps),
         "ON_DEVICE": bool(args.steps or args.lr_tensor or args.grad_scale),
     }
+    launcher = Launcher(args, device, ("sums",))
     maximize = bool(args.flags & abi.ADAGRAD_MAXIMIZE)
-    run(adagrad_kernel, args, device, ("sums",), numbers, constants, maximize=maximize)
+    launcher.step(adagrad_kernel, numbers, constants, maximize=maximize)
+    launcher.count()

@@ -12,6 +12,7 @@ from triton.language import tensor as Value
 
 from accel.ops import abi
 from accel.ops.portable.optimizer import (
+    Launcher,
     factor_at,
     load_grad,
     load_param,
@@ -20,7 +21,6 @@ from accel.ops.portable.optimizer import (
     own_tensor,
     rate_at,
     row_of,
-    run,
     steps_done,
     store_param,
     store_state,
@@ -28,11 +28,12 @@ from accel.ops.portable.optimizer import (
 
 
 @triton.jit
-def _update(
+def adam_update(
     p: Value, g: Value, m: Value, v: Value, max_v: Value, m_weight: Value, v_weight: Value,
     beta2: Value, eps: Value, keep: Value, step_size: Value, root_factor: Value,
     FROM_GRAD: tl.constexpr, AMSGRAD: tl.constexpr,
 ) -> Value:  # fmt: skip
+    """Return parameter, moments and what was divided by, after the step."""
     # torch's lerp: measured from the nearer end, so that a weight of 1 gives g exactly.
     base = g if FROM_GRAD else m
     m = base + m_weight * (g - m)
@@ -61,6 +62,25 @@ def _undo(
 
 
 @triton.jit
+def scalars_on_device(
+    rows: Value, row: Value, lr: Value, grad_factor: Value, decay: Value, c1: Value, c2: Value,
+    log_beta1: Value, log_beta2: Value, STEPS: tl.constexpr, AHEAD: tl.constexpr,
+) -> Value:  # fmt: skip
+    """Return gradient factor, what the decay keeps, step size and root factor."""
+    # In float64, where 1 - beta^t does not cancel.
+    one = tl.full((), 1.0, tl.float64)
+    rate = rate_at(rows, lr)
+    d1, d2 = one * c1, one * c2
+    if STEPS:
+        t = steps_done(row) + AHEAD
+        d1, d2 = one - tl.exp(t * log_beta1), one - tl.exp(t * log_beta2)
+    keep = (one - rate * decay).to(tl.float32)
+    step_size = (rate / d1).to(tl.float32)
+    root_factor = (one / tl.sqrt(d2)).to(tl.float32)
+    return factor_at(rows, grad_factor), keep, step_size, root_factor
+
+
+@triton.jit
 def adam_kernel(
     rows: Value, owners: Value,
     l2: tl.float32, decay: tl.float32, keep: tl.float32, m_weight: tl.float32,
@@ -77,17 +97,10 @@ def adam_kernel(
     row = row_of(rows, tensor, WIDTH)
     at, mask = own_elements(rows, row, SIZE, ALIGNED)
     if ON_DEVICE:
-        # In float64, where 1 - beta^t does not cancel.
-        one = tl.full((), 1.0, tl.float64)
-        rate = rate_at(rows, lr)
-        d1, d2 = one * c1, one * c2
-        if STEPS:
-            t = steps_done(row) if ROLLBACK else steps_done(row) + 1.0
-            d1, d2 = one - tl.exp(t * log_beta1), one - tl.exp(t * log_beta2)
-        grad_factor = factor_at(rows, grad_factor)
-        keep = (one - rate * decay).to(tl.float32)
-        step_size = (rate / d1).to(tl.float32)
-        root_factor = (one / tl.sqrt(d2)).to(tl.float32)
+        grad_factor, keep, step_size, root_factor = scalars_on_device(
+            rows, row, lr, grad_factor, decay, c1, c2, log_beta1, log_beta2, STEPS,
+            0 if ROLLBACK else 1,
+        )  # fmt: skip
     g = load_grad(row, at, mask, GRAD, ALIGNED) * grad_factor
     m = load_state(row, at, mask, 0, STATE, ALIGNED)
     v = load_state(row, at, mask, 1, STATE, ALIGNED)
@@ -101,7 +114,7 @@ def adam_kernel(
     else:
         if L2:
             g = g + l2 * p
-        p, m, v, max_v = _update(p, g, m, v, max_v, m_weight, v_weight, beta2, eps, keep,
+        p, m, v, max_v = adam_update(p, g, m, v, max_v, m_weight, v_weight, beta2, eps, keep,
                                  step_size, root_factor, FROM_GRAD, AMSGRAD)  # fmt: skip
     store_param(row, at, mask, p, seed, tensor, PARAM, MASTER, STOCHASTIC, ALIGNED)
     store_state(row, at, mask, m, seed, tensor, 0, STATE, STOCHASTIC, ALIGNED)
@@ -126,24 +139,21 @@ def adam_step(args: Any, device: torch.device) -> None:
         "STEPS": bool(args.steps),
         "ON_DEVICE": bool(args.steps or args.lr_tensor or args.grad_scale),
     }
-    run(
-        adam_kernel,
-        args,
-        device,
-        ("exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs"),
-        _numbers(args, constants["FROM_GRAD"]),
-        constants,
-        maximize=bool(flags & abi.ADAM_MAXIMIZE),
-        by=-1.0 if flags & abi.ADAM_ROLLBACK else 1.0,
+    launcher = Launcher(args, device, ("exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs"))
+    numbers = adam_numbers(
+        args, bool(flags & abi.ADAM_ADAMW), bool(flags & abi.ADAM_BIAS_CORRECTION)
     )
+    launcher.step(adam_kernel, numbers, constants, maximize=bool(flags & abi.ADAM_MAXIMIZE))
+    launcher.count(-1.0 if flags & abi.ADAM_ROLLBACK else 1.0)
 
 
-def _numbers(args: Any, from_grad: bool) -> dict[str, float]:
-    correct = bool(args.flags & abi.ADAM_BIAS_CORRECTION)
+def adam_numbers(args: Any, decoupled: bool, correct: bool) -> dict[str, float]:
+    """Return the floats that Adam's kernels take of a call."""
     counted = correct and not args.steps
     c1 = 1.0 - args.beta1**args.step if counted else 1.0
     c2 = 1.0 - args.beta2**args.step if counted else 1.0
-    decay = args.weight_decay if args.flags & abi.ADAM_ADAMW else 0.0
+    decay = args.weight_decay if decoupled else 0.0
+    from_grad = 1.0 - args.beta1 >= 0.5
     return {
         "l2": args.weight_decay,
         "decay": decay,

@@ -11,6 +11,7 @@ from triton.language import tensor as Value
 
 from accel.ops import abi
 from accel.ops.portable.optimizer import (
+    Launcher,
     factor_at,
     load_grad,
     load_param,
@@ -19,7 +20,6 @@ from accel.ops.portable.optimizer import (
     own_tensor,
     rate_at,
     row_of,
-    run,
     store_param,
     store_state,
 )
@@ -71,5 +71,7 @@ def lion_step(args: Any, device: torch.device) -> None:
         "m_weight": 1.0 - args.beta2,
     }
     constants = {"ON_DEVICE": bool(args.lr_tensor or args.grad_scale)}
+    launcher = Launcher(args, device, ("exp_avgs",))
     maximize = bool(args.flags & abi.LION_MAXIMIZE)
-    run(lion_kernel, args, device, ("exp_avgs",), numbers, constants, maximize=maximize)
+    launcher.step(lion_kernel, numbers, constants, maximize=maximize)
+    launcher.count()

@@ -22,6 +22,7 @@ _GRAD = tl.constexpr(3)
 _MASTER = tl.constexpr(4)
 _STEP = tl.constexpr(5)
 _STATE = tl.constexpr(6)
+_TENSORS = 128
 _LR_TENSOR = tl.constexpr(2)
 _GRAD_SCALE = tl.constexpr(3)
 
@@ -84,12 +85,18 @@ def load_grad(
 
 
 @triton.jit
+def state_at(row: Value, WHICH: tl.constexpr) -> Value:
+    """Return the address of a state, or of what else the tensor has."""
+    return tl.load(row + _STATE + WHICH)
+
+
+@triton.jit
 def load_state(
     row: Value, at: Value, mask: Value, WHICH: tl.constexpr, STATE: tl.constexpr,
     ALIGNED: tl.constexpr,
 ) -> Value:  # fmt: skip
     """Return the elements of one state."""
-    return load(tl.load(row + _STATE + WHICH), at, mask, STATE, ALIGNED)
+    return load(state_at(row, WHICH), at, mask, STATE, ALIGNED)
 
 
 @triton.jit
@@ -132,58 +139,96 @@ def store_state(
     STATE: tl.constexpr, STOCHASTIC: tl.constexpr, ALIGNED: tl.constexpr,
 ) -> None:  # fmt: skip
     """Write one state."""
-    address = tl.load(row + _STATE + WHICH)
+    address = state_at(row, WHICH)
     _store_rounded(address, at, mask, x, seed, tensor, WHICH + 1, STATE, STOCHASTIC, ALIGNED)
 
 
 @triton.jit
+def own_slots(rows: Value, count: Value, SIZE: tl.constexpr) -> Value:
+    """Return the tensors of a program that is launched over tensors, and which are there."""
+    slots = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
+    return slots, slots < tl.where(_is_wanted(rows), count, 0)
+
+
+@triton.jit
+def extras_of(
+    rows: Value, slots: Value, mask: Value, WHICH: tl.constexpr, WIDTH: tl.constexpr
+) -> Value:
+    """Return the addresses of what else the tensors of `slots` have."""
+    return tl.load(rows + (slots + 1) * WIDTH + _STATE + WHICH, mask, other=0)
+
+
+@triton.jit
 def count_kernel(
-    rows: Value, by: tl.float32, count: tl.int32, WIDTH: tl.constexpr, SIZE: tl.constexpr
+    rows: Value, count: tl.int32, by: tl.float32, WIDTH: tl.constexpr, SIZE: tl.constexpr
 ) -> None:
     """Add `by` to the steps of `SIZE` tensors of the table."""
-    slots = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
-    mask = slots < tl.where(_is_wanted(rows), count, 0)
+    slots, mask = own_slots(rows, count, SIZE)
     steps = tl.load(rows + (slots + 1) * WIDTH + _STEP, mask, other=0)
     pointers = steps.to(tl.pointer_type(tl.float32))
     tl.store(pointers, tl.load(pointers, mask, other=0.0) + by, mask)
 
 
-def run(
-    kernel: Any,
-    args: Any,
-    device: torch.device,
-    states: tuple[str, ...],
-    numbers: Mapping[str, float],
-    constants: Mapping[str, bool],
-    *,
-    maximize: bool,
-    by: float = 1.0,
-) -> None:
-    """Launch a kernel over every tensor of a call, then count their steps.
+class Launcher:
+    """One call of an op: its table on the device, and the launches over it.
 
     Args:
-        kernel: takes the table's rows and owners, `numbers`, and as constants `constants` and those
-            that all ops have.
         args: the op's argument struct.
         device: where the tensors are: one that Triton compiles for, or the CPU in its interpreter.
-        states: the struct's pointer arrays of states.
-        numbers: floats of this op; `grad_factor`, `lr` and `seed` are added.
-        constants: facts of this call that the kernel is compiled for.
-        maximize: whether gradients are negated.
-        by: what the steps are increased by.
+        states: the struct's pointer arrays of states, in the order in which kernels number them.
+        extras: its pointer arrays of tensors of other sizes; they are numbered after the states.
     """
-    table = device_table(args, states, device)
-    width = table.rows.shape[1]
-    seed = args.seed - (1 << 64) if args.seed >> 63 else args.seed
-    with current_device(device):
-        for owners, aligned in table.launches:
-            kernel[(len(owners),)](
-                table.rows, owners, **numbers, lr=args.lr, seed=seed,
-                grad_factor=-1.0 if maximize else 1.0, **constants, PARAM=args.param_dtype,
-                GRAD=args.grad_dtype, STATE=args.state_dtype, MASTER=bool(args.masters),
-                STOCHASTIC=args.rounding == abi.ROUNDING["stochastic"], ALIGNED=aligned,
-                WIDTH=width, SIZE=BLOCK, num_warps=4, enable_fp_fusion=False,
-            )  # fmt: skip
-        if args.steps:
-            programs = triton.cdiv(args.count, 128)
-            count_kernel[(programs,)](table.rows, by, args.count, WIDTH=width, SIZE=128)
+
+    def __init__(
+        self,
+        args: Any,
+        device: torch.device,
+        states: tuple[str, ...],
+        extras: tuple[str, ...] = (),
+    ) -> None:
+        self.args = args
+        self.table = device_table(args, states, device, extras)
+        self.width = self.table.rows.shape[1]
+        self._device = device
+
+    def step(
+        self,
+        kernel: Any,
+        numbers: Mapping[str, float],
+        constants: Mapping[str, bool],
+        *,
+        maximize: bool,
+    ) -> None:
+        """Launch a kernel over every element of every tensor.
+
+        Args:
+            kernel: takes the table's rows and owners, `numbers`, and as constants `constants` and
+                those that all ops have.
+            numbers: floats of this op; `grad_factor`, `lr` and `seed` are added.
+            constants: facts of this call that the kernel is compiled for.
+            maximize: whether gradients are negated.
+        """
+        args = self.args
+        seed = args.seed - (1 << 64) if args.seed >> 63 else args.seed
+        with current_device(self._device):
+            for owners, aligned in self.table.launches:
+                kernel[(len(owners),)](
+                    self.table.rows, owners, **numbers, lr=args.lr, seed=seed,
+                    grad_factor=-1.0 if maximize else 1.0, **constants, PARAM=args.param_dtype,
+                    GRAD=args.grad_dtype, STATE=args.state_dtype, MASTER=bool(args.masters),
+                    STOCHASTIC=args.rounding == abi.ROUNDING["stochastic"], ALIGNED=aligned,
+                    WIDTH=self.width, SIZE=BLOCK, num_warps=4, enable_fp_fusion=False,
+                )  # fmt: skip
+
+    def each(self, kernel: Any, **numbers: float | bool) -> None:
+        """Launch a kernel over the tensors, the empty ones too."""
+        programs = triton.cdiv(self.args.count, _TENSORS)
+        with current_device(self._device):
+            kernel[(programs,)](
+                self.table.rows, self.args.count, **numbers, WIDTH=self.width, SIZE=_TENSORS
+            )
+
+    def count(self, by: float = 1.0) -> None:
+        """Add `by` to the steps of every tensor, where they are given."""
+        if self.args.steps:
+            self.each(count_kernel, by=by)

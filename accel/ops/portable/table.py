@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from accel.ops.native import stream_of
+
 BLOCK = 1024
 """Elements of one program."""
 
@@ -36,8 +38,8 @@ class DeviceTable:
         rows: int64, one row for the addresses of `SCALARS` and then one for each tensor; 0 stands
             for what is not there.
         launches: int32, for each program the index of its tensor; and whether the addresses and
-            sizes of all its tensors are multiples of 16. One launch for those that are, one for the
-            rest.
+            sizes of all its full-size tensors are multiples of 16. One launch for those that are,
+            one for the rest.
     """
 
     rows: Tensor
@@ -45,40 +47,51 @@ class DeviceTable:
 
 
 _kept: OrderedDict[tuple[object, ...], DeviceTable] = OrderedDict()
+# Graphs read them at every replay, for as long as the process lives.
+_captured: list[DeviceTable] = []
 
 
-def device_table(args: Any, states: tuple[str, ...], device: torch.device) -> DeviceTable:
+def device_table(
+    args: Any, states: tuple[str, ...], device: torch.device, extras: tuple[str, ...] = ()
+) -> DeviceTable:
     """Return the table of a call's arguments, the same one for the same addresses.
 
     Args:
         args: the op's argument struct.
         states: its pointer arrays beside `ROLES`, in the order of the further columns.
         device: where the tensors are.
+        extras: pointer arrays of tensors that have another size than the parameter.
     """
     count = args.count
     scalars = tuple(getattr(args, name) or 0 for name in SCALARS)
     columns = tuple(
         ctypes.string_at(at, 8 * count) if (at := getattr(args, role)) else b""
-        for role in ("numels", *ROLES, *states)
+        for role in ("numels", *ROLES, *states, *extras)
     )
-    key = (device, scalars, *columns)
-    table = _kept.pop(key, None) or _make(count, scalars, columns, device)
+    # A table's memory belongs to the stream that is current when it is made.
+    key = (device, stream_of(device), scalars, *columns)
+    table = _kept.pop(key, None) or _make(scalars, columns, device, len(extras))
     _kept[key] = table
+    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        _captured.append(table)
     while len(_kept) > _KEPT:
         _kept.popitem(last=False)
     return table
 
 
 def _make(
-    count: int, scalars: tuple[int, ...], columns: tuple[bytes, ...], device: torch.device
+    scalars: tuple[int, ...], columns: tuple[bytes, ...], device: torch.device, extras: int
 ) -> DeviceTable:
+    count = len(columns[0]) // 8
     rows = torch.zeros(count + 1, _ADDRESSES + len(columns) - 1, dtype=torch.int64)
     rows[0, : len(scalars)] = torch.tensor(scalars)
     for column, data in enumerate(columns):
         if data:
             place = NUMEL if column == 0 else _ADDRESSES + column - 1
             rows[1:, place] = torch.frombuffer(bytearray(data), dtype=torch.int64)
-    aligned = ((rows[1:, _ADDRESSES:] | rows[1:, NUMEL:FIRST_BLOCK]) & 15 == 0).all(1)
+    full_size = [NUMEL, *range(_ADDRESSES, _ADDRESSES + len(columns) - 1 - extras)]
+    full_size.remove(_ADDRESSES + ROLES.index("steps"))
+    aligned = (rows[1:, full_size] & 15 == 0).all(1)
     launches = []
     for wanted in (True, False):
         chosen = aligned == wanted

@@ -1,0 +1,147 @@
+"""Adam with 8-bit moments in Triton: see ``accel/adam8bit.h`` for codes and arithmetic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from triton.language import tensor as Value
+
+from accel.ops import abi
+from accel.ops.portable.adam import adam_numbers, adam_update, scalars_on_device
+from accel.ops.portable.elements import random_bits
+from accel.ops.portable.optimizer import (
+    Launcher,
+    load_grad,
+    load_param,
+    own_elements,
+    own_tensor,
+    row_of,
+    state_at,
+    store_param,
+)
+
+_BLOCK = tl.constexpr(abi.ADAM8BIT_BLOCK)
+
+
+@triton.jit
+def _decode(codes: Value, SIGNED: tl.constexpr) -> Value:
+    wide = codes.to(tl.uint32)
+    magnitude = wide & 0x7F if SIGNED else wide
+    bias = (112 << 23) if SIGNED else (96 << 23)
+    bits = tl.where(magnitude == 0, 0, (magnitude << 20) + bias)
+    if SIGNED:
+        bits = bits | ((wide & 0x80) << 24)
+    return bits.to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _encode_signed(y: Value, noise: Value) -> Value:
+    u = y.to(tl.uint32, bitcast=True)
+    absolute = tl.abs(y)
+    low = noise & 0xFFFF
+    coded = ((u & 0x7FFFFFFF) - (112 << 23) + (low << 4)) >> 20
+    is_small = absolute < 1.125 / 32768.0
+    small = tl.where(is_small, absolute, 0.0)
+    tiny = low.to(tl.int32) < (small * (2147483648.0 / 1.125)).to(tl.int32)
+    code = tl.where(is_small, tiny.to(tl.uint32), coded)
+    return (code & 0x7F) | ((u >> 24) & 0x80)
+
+
+@triton.jit
+def _encode_unsigned(x: Value, inverse: Value, noise: Value) -> Value:
+    y = x * inverse
+    coded = (y.to(tl.uint32, bitcast=True) - (96 << 23) + ((noise >> 16) << 4)) >> 20
+    return tl.where(y < 1.125 / 2147483648.0, (x > 0.0).to(tl.uint32), coded)
+
+
+@triton.jit
+def _scales(x: Value, SIZE: tl.constexpr) -> Value:
+    """Return each block's scale; bits are compared, so that NaN is the largest."""
+    bits = x.to(tl.int32, bitcast=True) & 0x7FFFFFFF
+    most = tl.max(tl.reshape(bits, (SIZE // _BLOCK, _BLOCK)), axis=1)
+    rounded = tl.where(most < 0x7F800000, (most + 0x7FFFFF) & -0x800000, most)
+    return rounded.to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _spread(scales: Value, SIZE: tl.constexpr) -> Value:
+    """Return for each element its block's value."""
+    wide = tl.broadcast_to(tl.expand_dims(scales, 1), (SIZE // _BLOCK, _BLOCK))
+    return tl.reshape(wide, (SIZE,))
+
+
+@triton.jit
+def adam8bit_kernel(
+    rows: Value, owners: Value,
+    l2: tl.float32, decay: tl.float32, keep: tl.float32, m_weight: tl.float32,
+    v_weight: tl.float32, beta1: tl.float32, beta2: tl.float32, eps: tl.float32, c1: tl.float32,
+    c2: tl.float32, log_beta1: tl.float32, log_beta2: tl.float32, step_size: tl.float32,
+    root_factor: tl.float32, lr: tl.float32, seed: tl.int64, grad_factor: tl.float32,
+    L2: tl.constexpr, FROM_GRAD: tl.constexpr, STEPS: tl.constexpr, ON_DEVICE: tl.constexpr,
+    PARAM: tl.constexpr, GRAD: tl.constexpr, STATE: tl.constexpr, MASTER: tl.constexpr,
+    STOCHASTIC: tl.constexpr, ALIGNED: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
+) -> None:  # fmt: skip
+    """Step `SIZE` elements, whole blocks, of one tensor of the table."""
+    tensor = own_tensor(owners)
+    row = row_of(rows, tensor, WIDTH)
+    at, mask = own_elements(rows, row, SIZE, ALIGNED)
+    if ON_DEVICE:
+        grad_factor, keep, step_size, root_factor = scalars_on_device(
+            rows, row, lr, grad_factor, decay, c1, c2, log_beta1, log_beta2, STEPS, 1
+        )
+    first = tl.min(at, axis=0) // _BLOCK
+    blocks = first + tl.arange(0, SIZE // _BLOCK)
+    last = tl.max(tl.where(mask, at, -1), axis=0)
+    inside = blocks * _BLOCK <= last
+    m_at = state_at(row, 0).to(tl.pointer_type(tl.uint8)) + at
+    v_at = state_at(row, 1).to(tl.pointer_type(tl.uint8)) + at
+    m_scale_at = state_at(row, 2).to(tl.pointer_type(tl.float32)) + blocks
+    v_scale_at = state_at(row, 3).to(tl.pointer_type(tl.float32)) + blocks
+    m_scale = _spread(tl.load(m_scale_at, inside, other=0.0), SIZE)
+    v_scale = _spread(tl.load(v_scale_at, inside, other=0.0), SIZE)
+    m = _decode(tl.load(m_at, mask, other=0), True) * m_scale
+    v = _decode(tl.load(v_at, mask, other=0), False) * v_scale
+    g = load_grad(row, at, mask, GRAD, ALIGNED) * grad_factor
+    p = load_param(row, at, mask, PARAM, MASTER, ALIGNED)
+    if L2:
+        g = g + l2 * p
+    p, m, v, _ = adam_update(p, g, m, v, v, m_weight, v_weight, beta2, eps, keep, step_size,
+                             root_factor, FROM_GRAD, False)  # fmt: skip
+    # What lies beyond the tensor's end must not count in the block's scales.
+    m, v = tl.where(mask, m, 0.0), tl.where(mask, v, 0.0)
+    new_m, new_v = _scales(m, SIZE), _scales(v, SIZE)
+    m_inverse = _spread(tl.where(new_m == 0.0, 0.0, tl.div_rn(1.0, new_m)), SIZE)
+    v_inverse = _spread(tl.where(new_v == 0.0, 0.0, tl.div_rn(1.0, new_v)), SIZE)
+    noise = random_bits(seed, tensor, 1, at)
+    tl.store(m_scale_at, new_m, inside)
+    tl.store(v_scale_at, new_v, inside)
+    tl.store(m_at, _encode_signed(m * m_inverse, noise).to(tl.uint8), mask)
+    tl.store(v_at, _encode_unsigned(v, v_inverse, noise).to(tl.uint8), mask)
+    store_param(row, at, mask, p, seed, tensor, PARAM, MASTER, STOCHASTIC, ALIGNED)
+
+
+def adam8bit_step(args: Any, device: torch.device) -> None:
+    """Do what ``accel_adam8bit_step`` does, on the device's current stream.
+
+    Args:
+        args: an `accel.ops.abi.Adam8bitArgs`.
+        device: where the tensors are.
+    """
+    flags = args.flags
+    decoupled = bool(flags & abi.ADAM8BIT_ADAMW)
+    constants = {
+        "L2": not decoupled and args.weight_decay != 0.0,
+        "FROM_GRAD": 1.0 - args.beta1 >= 0.5,
+        "STEPS": bool(args.steps),
+        "ON_DEVICE": bool(args.steps or args.lr_tensor or args.grad_scale),
+    }
+    launcher = Launcher(
+        args, device, ("exp_avgs", "exp_avg_sqs"), ("exp_avg_scales", "exp_avg_sq_scales")
+    )
+    numbers = adam_numbers(args, decoupled, bool(flags & abi.ADAM8BIT_BIAS_CORRECTION))
+    maximize = bool(flags & abi.ADAM8BIT_MAXIMIZE)
+    launcher.step(adam8bit_kernel, numbers, constants, maximize=maximize)
+    launcher.count()
