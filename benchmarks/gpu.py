@@ -43,6 +43,7 @@ REACH = {
     ("adam_fp32", "of_copy"): 0.92,
     ("adam_fp32", "times_torch"): 1.0,
     ("adam_bf16_master", "of_copy"): 0.9,
+    ("adam8bit_fp32", "times_adam_fp32"): 1.5,
     ("many_tensors", "times_torch"): 1.5,
 }
 
@@ -142,6 +143,9 @@ def draw(facts: dict[str, Any], file: Path) -> None:
         "Adam fp32": measures["adam_fp32"]["bytes_per_s"],
         "torch fused fp32": torch_rate,
         "Adam bf16 + masters": measures["adam_bf16_master"]["bytes_per_s"],
+        "Adam 8-bit": measures["adam8bit_fp32"]["bytes_per_s"],
+        "Lion fp32": measures["lion_fp32"]["bytes_per_s"],
+        "LAMB fp32": measures["lamb_fp32"]["bytes_per_s"],
     }
     many = measures["many_tensors"]
     walls = {"accel": many["seconds"], "torch fused": many["torch_seconds"]}

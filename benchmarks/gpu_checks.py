@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from accel.ops import abi
 from accel.ops.adam_step import ADAM, AdamHyper
 from accel.ops.kernel import Kernel, kernel_for
 from accel.ops.lists import TensorLists
+from accel.optim import Adam8bit, FusedAdam, FusedLamb, FusedLion
+from accel.testing import run
 
 F32, BF16, F16 = torch.float32, torch.bfloat16, torch.float16
 SIZES = (1, 0, 3, 4, 8191, 8192, 8193, 100_003, 0)
@@ -23,6 +26,7 @@ SIZES = (1, 0, 3, 4, 8191, 8192, 8193, 100_003, 0)
 # smaller, since a difference of larger numbers is only as good as they are.
 ULP = {F32: 2.0**-22, BF16: 2.0**-7, F16: 2.0**-10}
 FLOOR = {F32: 0.05, BF16: 1e-4, F16: 2.0**-10}
+WINDOW = 4096
 FORK = """
 import os, sys
 from accel.cuda import CUDAAccelerator
@@ -153,29 +157,57 @@ def check_bits(bench: Bench) -> str:
     return f"{sum(equal)} of {len(equal)} cases have the CPU kernel's bits"
 
 
+def check_conformance(bench: Bench) -> str:
+    """The kit: the accelerator against its contract, every op against float64."""
+    report = run(type(bench.accelerator))
+    expect(report.passed, report.text())
+    return report.text().splitlines()[-1]
+
+
+HUGE: tuple[tuple[type[torch.optim.Optimizer], int, dict[str, object]], ...] = (
+    (FusedAdam, 8, {"state_dtype": "param", "lr": 0.02, "weight_decay": 0.1}),
+    (FusedLion, 8, {"lr": 0.02, "weight_decay": 0.1}),
+    (FusedLamb, 12, {"lr": 0.02, "weight_decay": 0.1}),
+    (Adam8bit, 6, {"lr": 0.02, "weight_decay": 0.1, "seed": 1}),
+)
+
+
 def check_huge(bench: Bench) -> str:
-    """More than 2^31 elements in one tensor: both ends and the boundary are stepped right."""
+    """More than 2^31 elements in one bfloat16 tensor: its ends, middle and boundary are right."""
     numel = (1 << 20) + 77 if bench.small else (1 << 31) + 8192 * 3 + 77
-    edges = [0, numel // 2, numel - 4096] + ([] if bench.small else [(1 << 31) - 2048])
-    lists = {
-        role: [torch.empty(numel, dtype=BF16, device=bench.device).fill_(value)]
-        for role, value in (("params", 1), ("grads", 0.5), ("exp_avgs", 0.1), ("exp_avg_sqs", 0.2))
-    }
-    for start in edges:
-        lists["params"][0][start : start + 4096] = torch.linspace(-2, 2, 4096, device=bench.device)
-    windows = TensorLists(
-        {role: [listed[0][start : start + 4096].clone() for start in edges]
-         for role, listed in lists.items()}
-    )  # fmt: skip
-    bench.kernel.run(TensorLists(lists), hyper())
-    kernel_for(ADAM, None, bench.kernel.backend).run(windows, hyper())
-    for place, start in enumerate(edges):
-        for role, listed in lists.items():
-            got, want = listed[0][start : start + 4096].float(), windows.roles[role][place].float()
-            expect(torch.allclose(got, want, rtol=2.0**-7, atol=0), f"{role} from {start} on")
-    plain = lists["params"][0][8192:8200]
-    expect(bool((plain != 1).all()), "an element between the windows was not stepped")
-    return f"{numel} elements"
+    done = []
+    for kind, bytes_each, options in HUGE:
+        bench.accelerator.empty_cache()
+        if not bench.small and bench.accelerator.available_memory() < 1.2 * bytes_each * numel:
+            done.append(f"{kind.__name__} left out: too little memory")
+            continue
+        _one_huge(bench, kind, numel, options)
+        done.append(kind.__name__)
+    return f"{numel} elements: {', '.join(done)}"
+
+
+def _one_huge(bench: Bench, kind: Any, numel: int, options: dict[str, object]) -> None:
+    starts = [0, numel // 2, numel - WINDOW] + ([] if bench.small else [(1 << 31) - WINDOW // 2])
+    huge = torch.ones(numel, dtype=BF16, device=bench.device)
+    if kind is not FusedLamb:  # its norms join all elements: there every element is alike
+        for start in starts:
+            huge[start : start + WINDOW] = torch.linspace(-2, 2, WINDOW, device=bench.device)
+    windows = [huge[start : start + WINDOW].clone() for start in starts]
+
+    def stepped(values: list[Tensor]) -> list[Tensor]:
+        params = [torch.nn.Parameter(one) for one in values]
+        for param in params:
+            param.grad = torch.full_like(param, 0.5)
+        kind(params, **options).step()
+        return [param.detach() for param in params]
+
+    (huge,) = stepped([huge])
+    for start, want in zip(starts, stepped(windows), strict=True):
+        got = huge[start : start + WINDOW]
+        close = torch.allclose(got.float(), want.float(), rtol=2.0**-7, atol=0)
+        expect(close, f"{kind.__name__}: elements from {start} on")
+    between = huge[8192 : 8192 + WINDOW]
+    expect(bool((between != 1).all()), f"{kind.__name__}: elements from 8192 on were not stepped")
 
 
 def check_skips(bench: Bench) -> str:

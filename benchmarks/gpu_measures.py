@@ -15,7 +15,7 @@ import torch
 from gpu_checks import BF16, F32, Bench
 
 from accel.jit import make_plan
-from accel.optim import FusedAdam
+from accel.optim import Adam8bit, FusedAdam, FusedLamb, FusedLion
 from accel.probe import Rejected
 
 ROUNDS = 15
@@ -67,13 +67,18 @@ def copy_bandwidth(bench: Bench) -> Result:
 
 
 def big_step(
-    bench: Bench, dtype: torch.dtype, bytes_each: int, limit: float, **options: object
+    bench: Bench,
+    kind: Any,
+    dtype: torch.dtype,
+    bytes_each: float,
+    limit: float,
+    **options: object,
 ) -> Result:
     """One step over one large tensor against the copy's bandwidth."""
     numel = elements(bench)
     param = torch.nn.Parameter(torch.zeros(numel, dtype=dtype, device=bench.device))
     param.grad = torch.full_like(param, 1e-3)
-    optimizer = FusedAdam([param], **options)
+    optimizer = kind([param], **options)
     seconds = device_seconds(bench, optimizer.step)
     rate = bytes_each * numel / seconds
     return {"elements": numel, "bytes_each": bytes_each, "seconds": seconds,
@@ -140,19 +145,28 @@ def cold_build(bench: Bench) -> Result:
             "targets": list(plan.targets)}  # fmt: skip
 
 
+# Bytes that a step must move for each element: parameter, gradient and states, read and written.
+STEPS: dict[str, tuple[Any, torch.dtype, float, dict[str, object]]] = {
+    "adam_fp32": (FusedAdam, F32, 28, {}),
+    "adam_bf16_master": (FusedAdam, BF16, 28, {"master_dtype": F32}),
+    "adam8bit_fp32": (Adam8bit, F32, 16 + 16 / 256, {"seed": 1}),
+    "lion_fp32": (FusedLion, F32, 20, {}),
+    "lamb_fp32": (FusedLamb, F32, 40, {}),
+}
+
+
 def run_measures(bench: Bench) -> dict[str, Result]:
     """Run every measure; returns the figures by name."""
     found: dict[str, Result] = {"copy": copy_bandwidth(bench)}
     limit = found["copy"]["bytes_per_s"]
-    bench.accelerator.empty_cache()
-    found["adam_fp32"] = big_step(bench, F32, 28, limit)
+    for name, (kind, dtype, bytes_each, options) in STEPS.items():
+        bench.accelerator.empty_cache()
+        found[name] = big_step(bench, kind, dtype, bytes_each, limit, **options)
     bench.accelerator.empty_cache()
     found["torch_fp32"] = torch_step(bench)
-    found["adam_fp32"]["times_torch"] = (
-        found["torch_fp32"]["seconds"] / found["adam_fp32"]["seconds"]
-    )
-    bench.accelerator.empty_cache()
-    found["adam_bf16_master"] = big_step(bench, BF16, 28, limit, master_dtype=F32)
+    fp32 = found["adam_fp32"]
+    fp32["times_torch"] = found["torch_fp32"]["seconds"] / fp32["seconds"]
+    found["adam8bit_fp32"]["times_adam_fp32"] = fp32["seconds"] / found["adam8bit_fp32"]["seconds"]
     bench.accelerator.empty_cache()
     found["many_tensors"] = many_tensors(bench)
     found["cold_build"] = cold_build(bench)

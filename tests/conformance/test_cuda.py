@@ -1,8 +1,12 @@
-"""CUDA against the contract; without a device, what can be asked without one."""
+"""CUDA against the contract and the ops' specs; without a device, what can be asked without one."""
 
 from accel.cuda import CUDAAccelerator
-from accel.testing import AcceleratorConformance
+from accel.testing import AcceleratorConformance, OpConformance
 
 
 class TestCUDA(AcceleratorConformance):
+    accelerator = CUDAAccelerator
+
+
+class TestCUDAOps(OpConformance):
     accelerator = CUDAAccelerator

@@ -1,13 +1,16 @@
 """The cuda backend's ops where there is no GPU: what is refused, what falls back, and why."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from accel.builders.cuda import FusedAdamBuilder
+from accel.cuda import CUDAAccelerator
 from accel.errors import BuildFailed, OpUnavailable
-from accel.jit import nvcc
+from accel.jit import csrc_dir, nvcc
 from accel.probe import Rejected
 
 needs_nvcc = pytest.mark.skipif(isinstance(nvcc.find(), Rejected), reason="needs nvcc")
@@ -77,3 +80,14 @@ def test_an_architecture_that_nvcc_lacks_is_said_in_the_rung(broken_nvcc, monkey
     jit = dict(FusedAdamBuilder().rungs())["jit"]
     assert isinstance(jit, Rejected)
     assert re.search(r"asks for 12\.0; nvcc 12\.4 compiles for 9\.0", jit.reason)
+
+
+@pytest.mark.skipif(CUDAAccelerator().is_available(), reason="there is a GPU")
+def test_the_gpu_benchmark_says_in_one_line_that_there_is_none():
+    script = csrc_dir().parent / "benchmarks/gpu.py"
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("BackendUnavailable: ")
+    assert done.stderr.count("\n") == 1
