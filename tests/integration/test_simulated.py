@@ -88,6 +88,12 @@ def test_the_hpu_strategy(process: Process, lazy: str) -> None:
     assert "HPUAccelerator" in told
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("name", ["sim", "hpu"])
+def test_every_op_on_the_device(process: Process, name: str) -> None:
+    process(*pytest_on(SIMULATED / "check_ops.py"), gaudi=name == "hpu", SIMULATED=name)
+
+
 BLOCK = re.compile(
     r"`my_backend/(?P<path>[^`]+)`(?P<how>, at its end|, after `(?P<line>[^`]+)`)?:\n\n"
     r"```\w+\n(?P<text>.*?\n)```",
