@@ -14,11 +14,16 @@ import sys
 import sysconfig
 import venv
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+TORCH = tuple(int(part) for part in version("torch").split(".")[:2])
+pytestmark = pytest.mark.skipif(
+    TORCH < (2, 13), reason=f"the simulated device is written for torch 2.13; this is {TORCH}"
+)
 ROOT = Path(__file__).parents[2]
 SIMULATED = ROOT / "tests/simulated"
 EXAMPLE = ROOT / "examples/third_party_backend"
