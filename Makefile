@@ -2,15 +2,21 @@
 # compiler and make.
 PYTHON ?= python3
 VENV ?= .venv
+EXTRAS ?= dev
 BIN := $(VENV)/bin
 
-.PHONY: train test lint soak sanitize bench clean
+.PHONY: train test devices lint soak sanitize bench clean
 
 train: $(VENV)/.installed
 	$(BIN)/python examples/train.py
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -m "not soak"
+
+# Kernels for XPU, ROCm and CUDA without those devices. An environment of its own: 3 GB of packages.
+devices:
+	$(MAKE) VENV=$(VENV)-devices EXTRAS=dev,xpu-test,portable-test $(VENV)-devices/.installed
+	$(VENV)-devices/bin/python -m pytest -m "xpu or portable"
 
 soak: $(VENV)/.installed
 	$(BIN)/python -m pytest -m soak --timeout 3600
@@ -26,8 +32,8 @@ bench: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist runs *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-devices build dist runs *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
