@@ -16,10 +16,10 @@ from accel.base import Accelerator, DeviceProperties
 from accel.jit import driver as nvidia
 from accel.jit import nvcc
 from accel.jit.arch import default_compute_capabilities
+from accel.ops.portable import OLDEST_CAPABILITY
 from accel.probe import Accepted, Probe, Rejected
 from accel.torch_build import TorchBuild, torch_build
 
-_OLDEST_TRITON = (7, 0)
 _FIRST_BF16 = (8, 0)
 _FIRST_FP16 = (5, 3)
 _FIRST_FP8 = (8, 9)
@@ -178,7 +178,7 @@ class CUDAAccelerator(Accelerator):
         driver = Rejected("ROCm") if self._rocm else nvidia.read_driver()
         if isinstance(driver, Rejected):
             return True
-        return all(kind >= _OLDEST_TRITON for kind in nvidia.visible_capabilities(driver))
+        return all(kind >= OLDEST_CAPABILITY for kind in nvidia.visible_capabilities(driver))
 
     def _at_least(self, capability: tuple[int, int]) -> bool:
         if not self._is_usable():

@@ -16,6 +16,7 @@ from device_checks import SUBJECTS, DeviceChecks, Step, Stepper
 from device_reductions import FAMILIES, Adam8bitChecks, LambChecks
 
 from accel.builders import cuda
+from accel.builders.base import declared
 from accel.errors import OpUnavailable
 from accel.ops.kernel import kernel_for
 from accel.ops.portable import KERNELS, Portable, probe_portable
@@ -71,6 +72,8 @@ def test_compiled_ahead_of_time(tmp_path: Path) -> None:
 def test_who_may_use_it() -> None:
     builder = cuda.FusedAdamBuilder()
     assert isinstance(probe_portable("cuda", "accel_sort_step"), Rejected)
+    for _, kind in declared(cuda.__name__):
+        assert kind.backend != "cuda" or kind.entry_point in KERNELS, kind.__name__
     assert "not used on cpu" in str(probe_portable("cpu", builder.entry_point))
     verdict = builder.portable()
     if find_spec("triton") is None:

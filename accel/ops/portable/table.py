@@ -56,6 +56,8 @@ def device_table(
 ) -> DeviceTable:
     """Return the table of a call's arguments, the same one for the same addresses.
 
+    A new one is copied from host memory, which a graph capture forbids: step once before it.
+
     Args:
         args: the op's argument struct.
         states: its pointer arrays beside `ROLES`, in the order of the further columns.
