@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from accel.optim.adagrad import CPUAdagrad
-from accel.optim.adam import CPUAdam, FusedAdam
+from accel.optim.adam import FusedAdam
 from accel.optim.adam8bit import Adam8bit
+from accel.optim.cpu_adam import CPUAdam
 from accel.optim.lamb import FusedLamb
 from accel.optim.lion import CPULion, FusedLion
 

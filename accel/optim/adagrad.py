@@ -96,4 +96,4 @@ class CPUAdagrad(KernelOptimizer):
     def new_state(self, key: str, param: Tensor, group: Group, dtype: torch.dtype) -> Tensor:
         """Return a state as it is before the first step."""
         start = group["initial_accumulator_value"]
-        return torch.full_like(param, start, dtype=dtype, memory_format=torch.preserve_format)
+        return torch.full_like(param, start, dtype=dtype, device=self.home(param))

@@ -1,4 +1,4 @@
-"""`FusedAdam` and `CPUAdam`: Adam and AdamW, state interchangeable with ``torch.optim.AdamW``."""
+"""`FusedAdam`: Adam and AdamW, state interchangeable with ``torch.optim.AdamW``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from accel.ops import abi, checks
 from accel.ops.adam_step import AdamHyper
 from accel.optim.base import KernelOptimizer
 from accel.optim.options import rate, torch_options
-from accel.optim.policy import PARAM
 
 Group = dict[str, Any]
 
@@ -126,49 +125,3 @@ class FusedAdam(KernelOptimizer):
         """Restore a pickled or loaded state, and what is derived from it."""
         super().__setstate__(state)
         self.adam_w_mode = int(self.defaults["decoupled_weight_decay"])
-
-
-class CPUAdam(FusedAdam):
-    """Adam for parameters on the host, with the argument order of DeepSpeed's class.
-
-    Args:
-        model_params: parameters or groups.
-        lr: learning rate.
-        bias_correction: whether to correct the moments for their start at zero.
-        betas: decay rates of the moments.
-        eps: added to the root of the second moment.
-        weight_decay: coefficient of the decay.
-        amsgrad: divide by the largest second moment so far.
-        adamw_mode: decoupled decay; without it `weight_decay` is L2.
-        fp32_optimizer_states: float32 moments; without it they have the parameter's type.
-        options: the keyword arguments of `FusedAdam` from `maximize` on.
-    """
-
-    builder: ClassVar[str] = "CPUAdamBuilder"
-
-    def __init__(
-        self,
-        model_params: Any,
-        lr: float | Tensor = 1e-3,
-        bias_correction: bool = True,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        amsgrad: bool = False,
-        adamw_mode: bool = True,
-        fp32_optimizer_states: bool = True,
-        **options: Any,
-    ) -> None:
-        if not fp32_optimizer_states:
-            options.setdefault("state_dtype", PARAM)
-        super().__init__(
-            model_params,
-            lr,
-            bias_correction,
-            betas,
-            eps,
-            adamw_mode,
-            weight_decay,
-            amsgrad,
-            **options,
-        )

@@ -108,7 +108,7 @@ class Adam8bit(FusedAdam):
                 "Use FusedAdam with state_dtype=torch.bfloat16."
             )
         state: Group = self.state[param]
-        complete_frame(state, group, param)
+        complete_frame(state, group, param, self.home(param))
         for key, scale_key, signed in _MOMENTS:
             codes = _blank(param)
             moment = state.get(key)

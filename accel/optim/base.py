@@ -13,7 +13,7 @@ from accel.current import accelerator_for
 from accel.ops.kernel import Kernel
 from accel.ops.lists import Hyper
 from accel.optim.options import torch_options
-from accel.optim.policy import MASTER, POLICY_KEYS, Policy, check_policy
+from accel.optim.policy import POLICY_KEYS, Policy, check_policy
 from accel.optim.prepared import PreparedGroup, collect, complete_state
 
 Group = dict[str, Any]
@@ -56,7 +56,7 @@ class KernelOptimizer(torch.optim.Optimizer):
 
     def new_state(self, key: str, param: Tensor, group: Group, dtype: torch.dtype) -> Tensor:
         """Return a state as it is before the first step."""
-        return torch.zeros_like(param, dtype=dtype, memory_format=torch.preserve_format)
+        return torch.zeros_like(param, dtype=dtype, device=self.home(param))
 
     def extras(
         self, group: Group, params: Sequence[Tensor], states: Sequence[Group]
@@ -70,6 +70,10 @@ class KernelOptimizer(torch.optim.Optimizer):
 
     def adjust(self, group: Group, prepared: PreparedGroup, hyper: Hyper) -> None:
         """Change a step's numbers by what the group's gradients are."""
+
+    def prepare(self, group: Group, grads: Sequence[Tensor | None]) -> PreparedGroup:
+        """Return what the group's next steps work on; raises where a tensor cannot be stepped."""
+        return PreparedGroup(self, group, grads)
 
     def run(self, prepared: PreparedGroup, hyper: Hyper) -> None:
         """Step a prepared group."""
@@ -112,7 +116,7 @@ class KernelOptimizer(torch.optim.Optimizer):
         grads = collect(group["params"])
         prepared = self._prepared.get(index)
         if prepared is None or not prepared.refresh(group["params"], grads):
-            prepared = PreparedGroup(self, group, grads)
+            prepared = self.prepare(group, grads)
             self._prepared[index] = prepared
         self.adjust(group, prepared, hyper)
         return prepared, hyper
@@ -144,32 +148,52 @@ class KernelOptimizer(torch.optim.Optimizer):
         self.hyper(group)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a pickled or loaded state, and what is derived from it."""
         self.set_grad_none = getattr(self, "set_grad_none", True)
         super().__setstate__(state)
         self._prepared = {}
-        for group in self.param_groups:
+        loading = self.__dict__.pop("_loading", None)
+        for index, group in enumerate(self.param_groups):
+            if loading is not None:
+                group.update(loading.policies[index])
             self._settle(group)
+        if loading is not None:
+            for key, value in loading.states(self.param_groups):
+                self.state[key] = self._own(key, value)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state of this class or of the torch optimizer of that name.
 
         States keep their own precision, whatever the parameter's: a bfloat16 parameter's float32
-        moments stay float32. The precision policy stays this optimizer's.
+        moments stay float32. The precision policy stays this optimizer's. Tensors that fit as they
+        are are taken over, not copied, as torch's optimizers do.
         """
-        kept = [{key: group[key] for key in POLICY_KEYS} for group in self.param_groups]
-        final: list[dict[str, Any]] = []
-        hook = self.register_load_state_dict_pre_hook(lambda _, given: final.append(given))
+        policies = [{key: group[key] for key in POLICY_KEYS} for group in self.param_groups]
+
+        # torch would cast every state to its parameter's type and device; it is given none.
+        def keep(_: torch.optim.Optimizer, given: dict[str, Any]) -> dict[str, Any]:
+            self._loading = Loading(policies, given)
+            return {**given, "state": {}}
+
+        hook = self.register_load_state_dict_pre_hook(keep)
         try:
             super().load_state_dict(state_dict)
         finally:
             hook.remove()
-        for group, policy in zip(self.param_groups, kept, strict=True):
-            group.update(policy)
-        for saved, param in _loaded(final[-1], self.param_groups):
-            state = self.state[param]
-            for key in (*self.states, *self.extra_keys, MASTER):
-                if key in saved and saved[key].dtype != state[key].dtype:
-                    state[key] = saved[key].to(param.device, copy=True)
+            self.__dict__.pop("_loading", None)
+
+    def _own(self, key: Any, value: Any) -> Any:
+        if not isinstance(key, Tensor) or not isinstance(value, dict):
+            return value
+        device = self.home(key)
+        return {
+            name: entry.to(device) if isinstance(entry, Tensor) else entry
+            for name, entry in value.items()
+        }
+
+    def home(self, param: Tensor) -> torch.device:
+        """Return the device of a parameter's states."""
+        return param.device
 
     def local(self, tensor: Tensor) -> Tensor:
         """Return the part of a tensor that this process steps: a DTensor's shard, or all."""
@@ -180,11 +204,23 @@ class KernelOptimizer(torch.optim.Optimizer):
         return tensor if to_local is None else to_local()
 
 
-def _loaded(
-    state_dict: Mapping[str, Any], groups: Sequence[Group]
-) -> Iterator[tuple[dict[str, Any], Tensor]]:
-    """Yield what was saved for each parameter, with the parameter."""
-    for saved_group, group in zip(state_dict["param_groups"], groups, strict=True):
-        for number, param in zip(saved_group["params"], group["params"], strict=True):
-            if number in state_dict["state"]:
-                yield state_dict["state"][number], param
+class Loading:
+    """A state on its way into an optimizer.
+
+    Args:
+        policies: precision policies of the optimizer's groups.
+        state_dict: what is loaded.
+    """
+
+    def __init__(self, policies: list[Group], state_dict: Mapping[str, Any]) -> None:
+        self.policies = policies
+        self._state_dict = state_dict
+
+    def states(self, groups: Sequence[Group]) -> Iterator[tuple[Any, Any]]:
+        """Yield every entry of the state, under its parameter where it has one."""
+        entries = dict(self._state_dict["state"])
+        for saved, group in zip(self._state_dict["param_groups"], groups, strict=True):
+            for number, param in zip(saved["params"], group["params"], strict=True):
+                if number in entries:
+                    yield param, entries.pop(number)
+        yield from entries.items()

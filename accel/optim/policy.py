@@ -54,6 +54,10 @@ def state_dtype_for(param: Tensor, policy: Policy) -> torch.dtype:
     return torch.float32 if chosen is None else chosen
 
 
-def wants_master(param: Tensor, policy: Policy) -> bool:
-    """Return whether a parameter gets a float32 master copy: one of 16 bits, where asked for."""
-    return policy["master_dtype"] is not None and param.element_size() == 2
+def wants_master(param: Tensor, policy: Policy, home: torch.device) -> bool:
+    """Return whether a parameter gets a float32 master copy.
+
+    One of 16 bits does where asked for, and any whose states are on another device.
+    """
+    asked = policy["master_dtype"] is not None and param.element_size() == 2
+    return asked or param.device != home

@@ -172,24 +172,25 @@ def _by_kernel(
 def complete_state(optimizer: KernelOptimizer, group: Group, param: Tensor) -> Group:
     """Return the parameter's state with step, float states and master copy as its step needs."""
     state: Group = optimizer.state[param]
-    complete_frame(state, group, param)
+    home = optimizer.home(param)
+    complete_frame(state, group, param, home)
     dtype = state_dtype_for(param, group)
     for key in optimizer.state_keys(group):
         if key not in state:
             state[key] = optimizer.new_state(key, param.detach(), group, dtype)
-        elif state[key].dtype != dtype or state[key].device != param.device:
-            state[key] = state[key].to(param.device, dtype)
+        elif state[key].dtype != dtype or state[key].device != home:
+            state[key] = state[key].to(home, dtype)
     return state
 
 
-def complete_frame(state: Group, group: Group, param: Tensor) -> None:
+def complete_frame(state: Group, group: Group, param: Tensor, home: torch.device) -> None:
     """Put a step counter and, where it is wanted, a master copy into a parameter's state."""
     step = state.get("step", group.get("step", 0.0))
-    if not isinstance(step, Tensor) or step.dtype != torch.float32 or step.device != param.device:
-        state["step"] = torch.as_tensor(step).to(param.device, torch.float32, copy=True)
+    if not isinstance(step, Tensor) or step.dtype != torch.float32 or step.device != home:
+        state["step"] = torch.as_tensor(step).to(home, torch.float32, copy=True)
     elif "step" not in state:
         state["step"] = step.clone()
-    if not wants_master(param, group):
+    if not wants_master(param, group, home):
         state.pop(MASTER, None)
     elif MASTER not in state or state[MASTER].dtype != torch.float32:
-        state[MASTER] = param.detach().to(torch.float32, copy=True)
+        state[MASTER] = param.detach().to(home, torch.float32, copy=True)

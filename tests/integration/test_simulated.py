@@ -83,6 +83,10 @@ def test_the_device(process: Process, name: str) -> None:
     process(*pytest_on(SIMULATED / "check_device.py", *chosen), gaudi=name == "hpu", SIMULATED=name)
 
 
+def test_offloading(process: Process) -> None:
+    process(*pytest_on(SIMULATED / "check_offload.py"))
+
+
 @pytest.mark.parametrize("lazy", ["0", "1"], ids=["eager", "lazy"])
 def test_the_hpu_strategy(process: Process, lazy: str) -> None:
     # In lazy mode, what differs there.
