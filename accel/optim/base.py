@@ -44,6 +44,8 @@ class KernelOptimizer(torch.optim.Optimizer):
         defaults.update(check_policy(policy))
         self.set_grad_none = bool(set_grad_none)
         self._prepared: dict[int, PreparedGroup] = {}
+        # As in torch, numbers are judged before parameters.
+        self.hyper(defaults)
         super().__init__(params, defaults)
 
     def hyper(self, group: Group) -> Hyper:
