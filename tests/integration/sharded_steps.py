@@ -1,0 +1,125 @@
+"""Run by torchrun: optimizers on DTensor parameters give what they give on whole ones."""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_module, distribute_tensor
+from torch.distributed.tensor.placement_types import Replicate, Shard
+
+from accel.errors import Unsupported
+from accel.optim import Adam8bit, CPUAdagrad, CPUAdam, FusedAdam, FusedLamb, FusedLion
+
+STEPS = 5
+KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "FusedAdam": (FusedAdam, {"lr": 1e-2, "weight_decay": 0.1, "amsgrad": True}),
+    "CPUAdam": (CPUAdam, {"lr": 1e-2}),
+    "FusedLion": (FusedLion, {"lr": 1e-2}),
+    "CPUAdagrad": (CPUAdagrad, {"lr": 1e-2}),
+    "FusedLamb": (FusedLamb, {"lr": 1e-1, "weight_decay": 0.1, "max_grad_norm": 0.05}),
+}
+
+
+def network() -> nn.Module:
+    torch.manual_seed(1)
+    # Sizes that no number of processes divides, and a tensor smaller than their number.
+    return nn.Sequential(nn.Linear(13, 27), nn.Tanh(), nn.Linear(27, 5), nn.Linear(5, 1))
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, start: int = 0) -> None:
+    for index in range(start, start + steps):
+        data = torch.randn(16, 13, generator=torch.Generator().manual_seed(index))
+        optimizer.zero_grad()
+        (model(data) - 1).square().mean().backward()
+        optimizer.step()
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def assert_same(sharded: nn.Module, plain: nn.Module) -> None:
+    for ours, theirs in zip(sharded.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(whole(ours.detach()), theirs.detach(), rtol=1e-5, atol=1e-6)
+
+
+def check_fsdp(name: str) -> None:
+    cls, options = KINDS[name]
+    plain, sharded = network(), network()
+    for layer in sharded:
+        fully_shard(layer)
+    fully_shard(sharded)
+    expected, found = cls(plain.parameters(), **options), cls(sharded.parameters(), **options)
+    train(plain, expected, STEPS)
+    train(sharded, found, STEPS)
+    assert any(isinstance(param, DTensor) for param in sharded.parameters())
+    assert_same(sharded, plain)
+    if name == "FusedLamb":
+        assert found.get_lamb_coeffs() == expected.get_lamb_coeffs() or all(
+            abs(a - b) < 1e-4 * b
+            for a, b in zip(found.get_lamb_coeffs(), expected.get_lamb_coeffs(), strict=True)
+        )
+
+    again = cls(sharded.parameters(), **options)
+    again.load_state_dict(copy.deepcopy(found.state_dict()))
+    train(sharded, again, STEPS, start=STEPS)
+    train(plain, expected, STEPS, start=STEPS)
+    assert_same(sharded, plain)
+
+
+def check_mesh_of_two_dimensions(name: str) -> None:
+    """Tensor-parallel style: sharded over one dimension, replicated over the other."""
+    mesh = init_device_mesh("cpu", (1, dist.get_world_size()), mesh_dim_names=("dp", "tp"))
+
+    def shard(_: str, module: nn.Module, mesh: Any) -> None:
+        for key, param in module.named_parameters(recurse=False):
+            placed = distribute_tensor(param.detach(), mesh, [Replicate(), Shard(0)])
+            module.register_parameter(key, nn.Parameter(placed))
+
+    cls, options = KINDS[name]
+    plain, sharded = network(), network()
+    distribute_module(sharded, mesh, shard)
+    expected, found = cls(plain.parameters(), **options), cls(sharded.parameters(), **options)
+    for index in range(STEPS):
+        for ours, theirs in zip(sharded.parameters(), plain.parameters(), strict=True):
+            theirs.grad = torch.randn(
+                theirs.shape, generator=torch.Generator().manual_seed(index + theirs.numel())
+            )
+            ours.grad = distribute_tensor(theirs.grad, mesh, [Replicate(), Shard(0)])
+        expected.step()
+        found.step()
+    assert_same(sharded, plain)
+
+
+def check_8bit_is_refused() -> None:
+    model = network()
+    fully_shard(model)
+    optimizer = Adam8bit(model.parameters())
+    try:
+        train(model, optimizer, 1)
+    except Unsupported as error:
+        assert "distributed" in str(error)
+    else:
+        raise AssertionError("Adam8bit stepped distributed parameters.")
+
+
+def main() -> None:
+    dist.init_process_group("gloo")
+    for name in KINDS:
+        check_fsdp(name)
+        check_mesh_of_two_dimensions(name)
+    check_8bit_is_refused()
+    dist.destroy_process_group()
+    sys.stdout.write(f"rank {os.environ['RANK']} is done\n")
+
+
+if __name__ == "__main__":
+    main()
