@@ -21,6 +21,10 @@ devices:
 soak: $(VENV)/.installed
 	$(BIN)/python -m pytest -m soak --timeout 3600
 
+# The CPU kernels alone, with a C++ driver; needs g++ and its sanitizers.
+sanitize:
+	$(MAKE) --no-print-directory --silent -C tests/native
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
