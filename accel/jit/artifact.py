@@ -6,9 +6,8 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from accel.jit.files import read_regular, sha256
 from accel.jit.location import ours
@@ -21,8 +20,7 @@ _MOST_MANIFEST = 32 << 20
 _TEXTS = ("name", "backend", "fit", "base", "digest", "engine", "sha256", "glibc")
 
 
-@dataclass(frozen=True, slots=True)
-class Artifact:
+class Artifact(NamedTuple):
     """A library whose manifest and checksum were found right.
 
     Attributes:

@@ -53,11 +53,10 @@ _HARMFUL = frozenset(
     }
 )
 _WITH_VALUE = frozenset({"-D", "-U", "-I", "-isystem", "-iquote", "-idirafter", "-include"})
-_ACCEPTED = re.compile(
+_ACCEPTED = (
     r"-(O[0-3sgz]?|g\w*[-\w]*|W(?![lap],)[^\s]*|w|pipe|pthread|fopenmp|std=[\w+]+"
     r"|f(?!plugin|dump|save|profile|opt-info|auto-profile|openmp-targets|module|pch)[\w-]+(=\S*)?"
-    r"|m[\w.-]+(=[\w.+-]+)?|[DUI].+|isystem.+|--param=\S+)",
-    re.DOTALL,
+    r"|m[\w.-]+(=[\w.+-]+)?|[DUI].+|isystem.+|--param=\S+)"
 )
 
 
@@ -79,7 +78,7 @@ def check_user_flags(flags: Sequence[str]) -> Rejected | None:
             )
         elif flag in _WITH_VALUE:
             waiting = flag
-        elif not _ACCEPTED.fullmatch(flag):
+        elif not re.fullmatch(_ACCEPTED, flag, re.DOTALL):
             return Rejected(
                 f"CFLAGS or CXXFLAGS holds {flag!r}, which is not accepted here.",
                 "Keep to -O, -f, -m, -g, -W, -D, -U, -I and -isystem flags.",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.machinery import ExtensionFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
@@ -20,7 +19,6 @@ _loaded: dict[str, Library] = {}
 _modules: dict[str, ModuleType] = {}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Library:
     """A native library in this process.
 
@@ -32,11 +30,19 @@ class Library:
         manifest: what was recorded when it was built.
     """
 
-    handle: ctypes.CDLL
-    path: Path
-    digest: str
-    rung: Rung
-    manifest: Mapping[str, Any]
+    def __init__(
+        self,
+        handle: ctypes.CDLL,
+        path: Path,
+        digest: str,
+        rung: Rung,
+        manifest: Mapping[str, Any],
+    ) -> None:
+        self.handle = handle
+        self.path = path
+        self.digest = digest
+        self.rung = rung
+        self.manifest = manifest
 
     def load_module(self) -> ModuleType:
         """Return the library as a Python extension module; the same one at every call.

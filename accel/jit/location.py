@@ -7,9 +7,9 @@ import errno
 import logging
 import os
 import stat
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from accel import environment
 from accel.errors import CacheUntrusted
@@ -18,8 +18,7 @@ _log = logging.getLogger(__name__)
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(NamedTuple):
     """The folders in use now.
 
     Attributes:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from accel import environment
 from accel.jit.files import sha256
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
     from accel.jit.arch import ArchPlan
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """One step of a build, run in the staging folder.
 
     Attributes:
@@ -34,8 +32,7 @@ class Command:
     source: Path | None
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """Everything that decides what a library's bytes will be.
 
     Attributes:
@@ -58,7 +55,7 @@ class Plan:
     host_flags: tuple[str, ...]
     libraries: tuple[str, ...]
     user_flags: tuple[str, ...]
-    fitted: Fit = field(repr=False)
+    fitted: Fit
     variables: tuple[tuple[str, str], ...] = ()
     archs: ArchPlan | None = None
 

@@ -8,13 +8,12 @@ import select
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _MOST_OUTPUT = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class ToolResult:
+class ToolResult(NamedTuple):
     """What a tool did: `code` (negative: the signal that ended it), its output, its failing.
 
     `trouble` says in words why there is no usable answer, ``""`` where there is one.

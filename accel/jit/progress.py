@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import sys
@@ -82,5 +83,8 @@ def _terminal_columns() -> int:
 def _write(text: str) -> None:
     # A closed or hung-up stderr is no reason to fail a build.
     with contextlib.suppress(OSError, ValueError, AttributeError):
+        # What is buffered for a closed descriptor would fail again when the process ends.
+        with contextlib.suppress(io.UnsupportedOperation):
+            os.fstat(sys.stderr.fileno())
         sys.stderr.write(text)
         sys.stderr.flush()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from accel.jit.files import sha256
 from accel.jit.headers import scan
@@ -16,7 +15,6 @@ from accel.jit.paths import csrc_dir
 from accel.probe import Rejected
 
 ENGINE = "1"
-_NAME = re.compile(r"[A-Za-z0-9_]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for label, text in (("name", self.name), ("backend", self.backend)):
-            if not _NAME.fullmatch(text):
+            if not (text.isascii() and text.replace("_", "x").isalnum() and len(text) <= 64):
                 raise ValueError(
                     f"Recipe {label} {text!r}: expected 1 to 64 letters, digits and underscores."
                 )
@@ -81,8 +79,7 @@ class Recipe:
         return take_fit(self).digest
 
 
-@dataclass(frozen=True, slots=True)
-class Fit:
+class Fit(NamedTuple):
     """A recipe's fingerprint at one moment.
 
     Attributes:

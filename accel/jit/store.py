@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from accel.errors import BuildFailed
 from accel.jit import location
@@ -152,8 +151,7 @@ def _move_away(target: Path, aside: Path) -> None:
         return  # Somebody else did, or the next rename tells.
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """Where the record of a failed build lies and which attempt it tells of."""
 
     path: Path

@@ -7,9 +7,8 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from accel import environment
 from accel.errors import CacheUntrusted
@@ -22,8 +21,7 @@ _PROGRAMS = {"gcc": "g++", "clang": "clang++", "nvcc": "nvcc"}
 _known: dict[str, Compiler] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Compiler:
+class Compiler(NamedTuple):
     """A compiler that answered.
 
     Attributes:
@@ -129,7 +127,7 @@ def remember(compiler: Compiler, parts: Sequence[str] = ()) -> None:
     """Keep the facts for later processes, until the command or one of `parts` changes on disk."""
     key = _key(compiler.command)
     _known[key] = compiler
-    facts = asdict(compiler) | {"parts": {part: _stamp(part) for part in parts}}
+    facts = compiler._asdict() | {"parts": {part: _stamp(part) for part in parts}}
     try:
         folder = location.prepare() / ".toolchains"
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -174,7 +172,7 @@ def _read(path: Path, command: Sequence[str]) -> Compiler | None:
         parts = facts.pop("parts")
         if any(_stamp(part) != stamp for part, stamp in parts.items()):
             return None
-        if set(facts) != {one.name for one in fields(Compiler)}:
+        if set(facts) != set(Compiler._fields):
             return None
         facts["command"] = tuple(command)
         found = Compiler(**facts)
