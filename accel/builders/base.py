@@ -17,6 +17,7 @@ from accel.probe import Accepted, Probe, Rejected
 if TYPE_CHECKING:
     from accel.jit import Library, Plan, Recipe
     from accel.ops.base import Op
+    from accel.ops.gaudi import Gaudi
 
 _REFERENCE_NOTE = "plain PyTorch, on every device"
 _warned: set[tuple[str, str]] = set()
@@ -134,7 +135,7 @@ class OpBuilder:
 
     def rungs(self) -> tuple[tuple[str, Probe], ...]:
         """Return every rung with its verdict, best first; compiles nothing, raises nothing."""
-        return (*self._native_rungs(), ("portable", self.portable()), ("reference", self._ref()))
+        return (*self._native_rungs(), *self.stand_ins(), ("reference", self._ref()))
 
     def _native_rungs(self) -> tuple[tuple[str, Probe], ...]:
         if not self.has_sources():
@@ -153,6 +154,14 @@ class OpBuilder:
     def portable(self) -> Probe:
         """Return whether a kernel that is compiled for any device at run time can be used."""
         return probe_portable(self.backend, self.entry_point)
+
+    def stand_ins(self) -> tuple[tuple[str, Probe], ...]:
+        """Return the rungs between the native ones and the reference, best first."""
+        return (("portable", self.portable()),)
+
+    def stand_in(self) -> Portable | Gaudi | None:
+        """Return what takes the place of the native library where there is none, if anything."""
+        return Portable() if self.portable() else None
 
     def _ref(self) -> Probe:
         if self.op:
@@ -196,7 +205,7 @@ class OpBuilder:
         except (BuildFailed, OpUnavailable) as error:
             if policy == "native" or not self.op:
                 raise
-            instead = Portable() if self.portable() else None
+            instead = self.stand_in()
             # Without nvcc, or on ROCm, a portable kernel is what is meant to be used.
             if isinstance(error, BuildFailed) or (instead is None and self.has_sources()):
                 self._warn_once(error, instead)
@@ -206,19 +215,15 @@ class OpBuilder:
         """Return the native op, prebuilt or compiled; raises what `load` raises under native."""
         return self._keep(jit.acquire(self.recipe(), verbose=verbose))
 
-    def _warn_once(self, error: AccelError, instead: Portable | None) -> None:
+    def _warn_once(self, error: AccelError, instead: Portable | Gaudi | None) -> None:
         key = (self.name, str(error))
         if key in _warned:
             return
         _warned.add(key)
         found = "a portable kernel" if instead else "the PyTorch reference, which is slower"
-        warnings.warn(
-            f"{self.name}: using {found}: {error}",
-            RuntimeWarning,
-            stacklevel=3,
-        )
+        warnings.warn(f"{self.name}: using {found}: {error}", RuntimeWarning, stacklevel=3)
 
-    def _keep(self, library: Library | Portable | None) -> Any:
+    def _keep(self, library: Library | Portable | Gaudi | None) -> Any:
         """Return the one object for this op, backend and digest."""
         if not self.op:
             return library
@@ -258,7 +263,7 @@ class OpBuilder:
 
 def _allowed_rungs() -> frozenset[str]:
     return {
-        "auto": frozenset({"prebuilt", "jit", "portable", "reference"}),
+        "auto": frozenset({"prebuilt", "jit", "portable", "vendor", "reference"}),
         "native": frozenset({"prebuilt", "jit"}),
         "reference": frozenset({"reference"}),
     }[environment.ops_policy()]

@@ -8,6 +8,7 @@ from accel import jit
 from accel.builders.base import OpBuilder
 
 if TYPE_CHECKING:
+    from accel.ops.gaudi import Gaudi
     from accel.ops.portable import Portable
 
 
@@ -49,7 +50,7 @@ class TorchOpBuilder(OpBuilder):
         """Return the folders of the extension's own headers."""
         return []
 
-    def _keep(self, library: jit.Library | Portable | None) -> Any:
+    def _keep(self, library: jit.Library | Portable | Gaudi | None) -> Any:
         if isinstance(library, jit.Library) and self.python_module and not self.op:
             return library.load_module()
         return super()._keep(library)

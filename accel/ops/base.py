@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from accel.jit import Library
+    from accel.ops.gaudi import Gaudi
     from accel.ops.portable import Portable
 
 
@@ -20,7 +21,8 @@ class Op:
     Attributes:
         name: the op's name, such as ``"fused_adam"``.
         functions: names of the functions of the call surface.
-        implementation: the rung: ``"prebuilt"``, ``"jit"``, ``"portable"`` or ``"reference"``.
+        implementation: the rung: ``"prebuilt"``, ``"jit"``, ``"portable"``, ``"vendor"`` or
+            ``"reference"``.
         digest: the library's digest, or ``None``.
         path: the library's file, or ``None``.
     """
@@ -28,7 +30,9 @@ class Op:
     name: ClassVar[str] = ""
     functions: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, library: Library | Portable | None = None, *, backend: str = "cpu") -> None:
+    def __init__(
+        self, library: Library | Portable | Gaudi | None = None, *, backend: str = "cpu"
+    ) -> None:
         self.backend = backend
         self.implementation: str = "reference" if library is None else library.rung
         self.digest: str | None = None if library is None else library.digest

@@ -13,6 +13,7 @@ from torch.autograd.graph import increment_version
 
 from accel.ops import abi, checks
 from accel.ops.family import Family
+from accel.ops.gaudi import Gaudi, ListStep
 from accel.ops.lists import Hyper, TensorLists
 from accel.ops.native import NativeLibrary, bind
 from accel.ops.table import (
@@ -41,12 +42,21 @@ _dtype_of: Callable[[Tensor], torch.dtype] = Tensor.dtype.__get__  # type: ignor
 
 
 class Kernel:
-    """One family on one backend, known to the dispatcher by its key."""
+    """One family on one backend, known to the dispatcher by its key.
+
+    `step_lists` steps what `native` does not: all of it where there is none.
+    """
 
     def __init__(
-        self, family: Family, native: NativeLibrary | Call | None, backend: str, key: str
+        self,
+        family: Family,
+        native: NativeLibrary | Call | None,
+        backend: str,
+        key: str,
+        step_lists: ListStep | None = None,
     ) -> None:
         self.family = family
+        self.step_lists: ListStep = step_lists or family.reference
         self.native = native
         self.backend = backend
         self.key = key
@@ -119,7 +129,7 @@ class Plan:
         everything = Partition((), tuple(range(len(tensors.params))))
         parts = everything if kernel.native is None else partition(tensors.roles)
         self.tensors = tensors
-        self._family = kernel.family
+        self._step_lists = kernel.step_lists
         self._calls = [
             NativeCall(kernel.family, kernel.native, tensors.select(indices), indices)
             for indices in parts.native
@@ -158,6 +168,13 @@ class Plan:
             self._rest.roles["grads"] = [grads[index] for index in self._rest_at]
         return True
 
+    def release(self) -> None:
+        """Let go of the gradients, whose memory others may want; `refresh` brings the next."""
+        self.tensors.roles["grads"] = ()
+        self._rest.roles["grads"] = ()
+        for call in self._calls:
+            call.table.release("grads")
+
     def moved(self) -> bool:
         """Return whether a parameter's or state's memory is elsewhere than at the start."""
         return any(call.table.moved() for call in self._calls)
@@ -167,7 +184,7 @@ class Plan:
         for call in self._calls:
             call.step(hyper)
         if self._rest.params:
-            self._family.reference(self._rest, hyper)
+            self._step_lists(self._rest, hyper)
         increment_version(self.tensors.params)
 
 
@@ -228,14 +245,19 @@ class NativeCall:
 _kernels: dict[str, Kernel] = {}
 
 
-def kernel_for(family: Family, library: Library | Portable | None, backend: str) -> Kernel:
+def kernel_for(family: Family, library: Library | Portable | Gaudi | None, backend: str) -> Kernel:
     """Return the one kernel of a library on a backend; ``None`` is the reference."""
     digest = "reference" if library is None else library.digest
     key = f"{family.symbol}:{backend}:{digest}"
     found = _kernels.get(key)
     if found is None:
-        native = None if library is None else bind(library, family.symbol)
-        found = _kernels.setdefault(key, Kernel(family, native, backend, key))
+        if library is None:
+            made = Kernel(family, None, backend, key)
+        elif isinstance(library, Gaudi):
+            made = Kernel(family, None, backend, key, library.bind(family.symbol))
+        else:
+            made = Kernel(family, bind(library, family.symbol), backend, key)
+        found = _kernels.setdefault(key, made)
     return found
 
 

@@ -13,6 +13,7 @@ from accel.ops.kernel import kernel_for
 
 if TYPE_CHECKING:
     from accel.jit import Library
+    from accel.ops.gaudi import Gaudi
     from accel.ops.portable import Portable
 
 
@@ -26,7 +27,9 @@ class OptimizerOp(Op):
 
     family: ClassVar[Family]
 
-    def __init__(self, library: Library | Portable | None = None, *, backend: str = "cpu") -> None:
+    def __init__(
+        self, library: Library | Portable | Gaudi | None = None, *, backend: str = "cpu"
+    ) -> None:
         super().__init__(library, backend=backend)
         self.kernel = kernel_for(self.family, library, backend)
 

@@ -117,6 +117,10 @@ class PointerTable:
         self.roles[role] = tuple(tensors)
         self.pointers[role] = pointers
 
+    def release(self, role: str) -> None:
+        """Let go of a role's tensors; their addresses stay until they are replaced."""
+        self.roles[role] = ()
+
     def moved(self, unless: str = "grads") -> bool:
         """Return whether memory of a role other than `unless` is elsewhere than at the start."""
         return any(

@@ -104,6 +104,7 @@ class KernelOptimizer(torch.optim.Optimizer):
         ready = [self._ready(index, group) for index, group in enumerate(self.param_groups)]
         for prepared, hyper in ready:
             self.run(prepared, hyper)
+            prepared.release()
         return loss
 
     def zero_grad(self, set_to_none: bool | None = None) -> None:

@@ -103,11 +103,12 @@ class _MixedGroup(PreparedGroup):
             for at in self._of.values()
         ]
         self._grads = list(grads)
+        self._absent = [grad is None for grad in grads]
         self._seen = [away.watched() for away in self._away]
 
     def refresh(self, params: Sequence[Tensor], grads: Sequence[Tensor | None]) -> bool:
         """Take this step's gradients; returns whether what was prepared still holds."""
-        if [grad is None for grad in grads] != [grad is None for grad in self._grads]:
+        if [grad is None for grad in grads] != self._absent:
             return False
         for at, away, seen in zip(self._of.values(), self._away, self._seen, strict=True):
             if not away.holds(_pick(params, at), _pick(grads, at)):
@@ -122,6 +123,11 @@ class _MixedGroup(PreparedGroup):
             for param, grad in zip(params, grads, strict=True)
         ]
         return super().refresh(params, at_home)
+
+    def release(self) -> None:
+        """Let go of the gradients."""
+        super().release()
+        self._grads = [None] * len(self._grads)
 
     def step(self, hyper: Hyper) -> None:
         """Step every tensor of the group that has a gradient."""

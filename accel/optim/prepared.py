@@ -118,6 +118,12 @@ class PreparedGroup:
             part.step(hyper)
 
 
+    def release(self) -> None:
+        """Let go of the gradients."""
+        for part in self.parts:
+            part.release()
+
+
 class Part:
     """The tensors of a group that one kernel steps.
 
@@ -149,6 +155,11 @@ class Part:
             return False
         whole = len(self._at) == len(grads)
         return self._plan.refresh(grads if whole else [grads[index] for index in self._at])
+
+    def release(self) -> None:
+        """Let go of the gradients."""
+        if self._plan is not None:
+            self._plan.release()
 
     def step(self, hyper: Hyper) -> None:
         """Step the tensors."""

@@ -18,7 +18,7 @@ from accel.testing.kit import Conformance, expect, expect_equal, expect_type, on
 from accel.testing.spec import Case, Lists, OpSpec, dtype_of, laid_out
 from accel.testing.specs import SPECS
 
-_RUNGS = ("prebuilt", "jit", "portable", "reference")
+_RUNGS = ("prebuilt", "jit", "portable", "vendor", "reference")
 _SHOWN = 5
 
 

@@ -17,6 +17,8 @@ OPENED: list[str] = []
 
 
 def main() -> None:
+    # A shell starts what runs in its background with interrupts ignored, which is inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     job = json.loads(sys.argv[1])
     sys.path.insert(0, job["package"])
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
