@@ -94,7 +94,7 @@ def test_every_strategy_answers_for_every_name() -> None:
             made = strategy.create_op_builder(name)
             assert isinstance(made, strategy.get_op_builder(name))
             assert isinstance(made.is_compatible(), bool)
-            assert [rung for rung, _ in made.rungs()] == [
+            assert [rung for rung, _ in made.rungs() if rung != "vendor"] == [
                 "prebuilt",
                 "jit",
                 "portable",
