@@ -46,7 +46,7 @@ def report(as_json: bool) -> None:
     choice = facts["accelerator"]
     click.echo(f"accelerator: {choice['name'] or 'none'} ({choice['chosen']})\n")
     table("Backends", ("backend", "usable", "reason"), _backend_rows(facts["backends"]))
-    table("Ops", ("op", "backend", "rung", "reason"), _op_rows(facts["ops"]))
+    table("Ops", ("backend", "rung", "ops", "reason"), _op_rows(facts["ops"]))
 
 
 def _backend_rows(backends: list[dict[str, Any]]) -> list[tuple[str, ...]]:
@@ -57,10 +57,18 @@ def _backend_rows(backends: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def _op_rows(ops: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """Return a row for every verdict, with the backends and the ops that share it."""
+    by_verdict: dict[tuple[str, str, str], list[str]] = {}
+    for row in ops:
+        for backend, verdict in row["backends"].items():
+            key = (backend, verdict["rung"], verdict["reason"])
+            by_verdict.setdefault(key, []).append(row["op"].removesuffix("Builder"))
+    shared: dict[tuple[str, str, str], list[str]] = {}
+    for (backend, rung, reason), names in by_verdict.items():
+        shared.setdefault((rung, reason, ", ".join(names)), []).append(backend)
     return [
-        (row["op"].removesuffix("Builder"), backend, verdict["rung"], verdict["reason"])
-        for row in ops
-        for backend, verdict in row["backends"].items()
+        (", ".join(backends), rung, names, reason)
+        for (rung, reason, names), backends in shared.items()
     ]
 
 

@@ -33,7 +33,9 @@ def table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> 
 
     drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for column in columns:
-        drawn.add_column(column, overflow="fold", no_wrap=column not in {"reason", "path"})
+        drawn.add_column(
+            column, overflow="fold", no_wrap=column not in {"backend", "ops", "reason"}
+        )
     for row in rows:
         drawn.add_row(*row)
     Console(highlight=False, markup=False).print(drawn)

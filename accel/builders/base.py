@@ -139,7 +139,7 @@ class OpBuilder:
 
     def _native_rungs(self) -> tuple[tuple[str, Probe], ...]:
         if not self.has_sources():
-            none = Rejected(f"no native implementation for {self.backend}.")
+            none = Rejected("this backend has no native implementation.")
             return (("prebuilt", none), ("jit", none))
         try:
             return jit.availability(self.recipe())
