@@ -79,7 +79,7 @@ class CPUAdagrad(OptimizerOp):
         _ids.find(optimizer_id)
         hyper = _hyper(step, lr, epsilon, weight_decay)
         lists = TensorLists({"params": [params], "grads": [grads], "sums": [exp_avg_sq]})
-        self.kernel.run(lists, hyper, single=True)
+        self.kernel.run(lists, hyper, single=True, names={"sums": "exp_avg_sq"})
         return 0
 
     def destroy_adagrad(self, optimizer_id: int) -> int:

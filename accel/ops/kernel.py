@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from accel.jit import Library
     from accel.ops.portable import Call, Portable
 
+_NO_NAMES: Mapping[str, str] = {}
 _SCALARS = {
     "lr_tensor": torch.float32,
     "grad_scale": torch.float32,
@@ -37,8 +38,18 @@ _SCALARS = {
     "noop_flag": torch.int32,
 }
 _requires_grad: Callable[[Tensor], bool] = Tensor.requires_grad.__get__  # type: ignore[attr-defined]
+# Newer than the oldest torch; without it no mode is told of.
+_modes: Callable[[], int] = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)
 _nbytes_of: Callable[[Tensor], int] = Tensor.nbytes.__get__  # type: ignore[attr-defined]
 _dtype_of: Callable[[Tensor], torch.dtype] = Tensor.dtype.__get__  # type: ignore[attr-defined]
+
+
+def is_recorded() -> bool:
+    """Whether ``torch.compile`` or a dispatch mode, such as a graph's capture, is watching.
+
+    What they are to see must go through the dispatcher.
+    """
+    return torch.compiler.is_compiling() or _modes() > 0
 
 
 class Kernel:
@@ -61,13 +72,19 @@ class Kernel:
         self.backend = backend
         self.key = key
 
-    def check(self, tensors: TensorLists, *, single: bool = False) -> None:
+    def check(
+        self, tensors: TensorLists, *, single: bool = False, names: Mapping[str, str] = _NO_NAMES
+    ) -> None:
         """Check tensors that are about to be stepped; nothing has been written when it raises.
 
-        Raises `TypeError` or `ValueError` naming the argument: lengths, kinds, layouts, dtypes,
-        devices, shapes, gradients that require grad, and written tensors that share memory.
+        Raises `TypeError` or `ValueError` naming the argument, which the caller may call something
+        else than its role (`names`): lengths, kinds, layouts, dtypes, devices, shapes, gradients
+        that require grad, and written tensors that share memory.
         """
-        roles = tensors.roles
+        roles, written = tensors.roles, tensors.written()
+        if names:
+            roles = {names.get(role, role): listed for role, listed in roles.items()}
+            written = {names.get(role, role): listed for role, listed in written.items()}
         family = self.family
         checks.check_tensors(roles, single=single, codes=family.states if family.coded else ())
         if family.coded:
@@ -77,6 +94,7 @@ class Kernel:
             floats = {role: listed for role, listed in roles.items() if role not in family.states}
         else:
             states = [*family.states, *(set(family.extra_states) & roles.keys())]
+            states = [names.get(role, role) for role in states]
             floats = roles
         checks.check_states(floats, states, single=single)
         checks.check_gradients("grads", tensors.grads, single=single)
@@ -85,8 +103,8 @@ class Kernel:
                 raise TypeError(f"masters[{index}] is {master.dtype}; expected float32.")
         if self.native is not None:
             self._check_device(tensors.params, single)
-        if not torch.compiler.is_compiling():
-            checks.check_no_overlap(tensors.written(), {"grads": tensors.grads}, single=single)
+        if not is_recorded():
+            checks.check_no_overlap(written, {"grads": tensors.grads}, single=single)
 
     def _check_coded(self, roles: checks.Roles, single: bool) -> None:
         for role in ("params", "grads"):
@@ -106,12 +124,22 @@ class Kernel:
                     f"but this op was loaded for {self.backend!r}."
                 )
 
-    def run(self, tensors: TensorLists, hyper: Hyper, *, single: bool = False) -> None:
-        """Check and step: in eager mode directly, under ``torch.compile`` by the dispatcher."""
-        self.check(tensors, single=single)
+    def run(
+        self,
+        tensors: TensorLists,
+        hyper: Hyper,
+        *,
+        single: bool = False,
+        names: Mapping[str, str] = _NO_NAMES,
+    ) -> None:
+        """Check and step: directly, or where it is recorded by the dispatcher.
+
+        `names` says what the caller calls a role, for errors.
+        """
+        self.check(tensors, single=single, names=names)
         if not tensors.params:
             return
-        if torch.compiler.is_compiling():
+        if is_recorded():
             self.family.dispatch(self.key, tensors, hyper)
         else:
             Plan(self, tensors).step(hyper)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from accel.ops import checks
-from accel.ops.kernel import Kernel, Plan
+from accel.ops.kernel import Kernel, Plan, is_recorded
 from accel.ops.lists import Hyper, TensorLists
 from accel.optim.policy import MASTER, state_dtype_for, wants_master
 
@@ -117,7 +117,6 @@ class PreparedGroup:
         for part in self.parts:
             part.step(hyper)
 
-
     def release(self) -> None:
         """Let go of the gradients."""
         for part in self.parts:
@@ -140,7 +139,7 @@ class Part:
         self._kernel = kernel
         self._at = at
         kernel.check(tensors)
-        self._plan = None if torch.compiler.is_compiling() else Plan(kernel, tensors)
+        self._plan = None if is_recorded() else Plan(kernel, tensors)
 
     def shards_moved(self, local: Callable[[Tensor], Tensor]) -> bool:
         """Return whether a distributed parameter's shard is another one than at the start."""
@@ -151,7 +150,7 @@ class Part:
 
     def refresh(self, grads: Sequence[Tensor]) -> bool:
         """Take this step's gradients; returns whether the plan still holds."""
-        if self._plan is None or self._plan.moved():
+        if self._plan is None or is_recorded() or self._plan.moved():
             return False
         whole = len(self._at) == len(grads)
         return self._plan.refresh(grads if whole else [grads[index] for index in self._at])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 from adam_cases import Case
 
+import accel
 from accel.ops.adam import FusedAdam
 
 NUMBERS = (1e-2, 0.9, 0.999, 1e-8, 3, 1, True, 0.1)
@@ -59,3 +62,49 @@ def test_compiled_caller(name: str, fused_adam: FusedAdam) -> None:
     assert torch.equal(case.param, eager.param)
     assert torch.equal(case.exp_avg_sq, eager.exp_avg_sq)
     assert torch.equal(after, eager.param + 1)
+
+
+def trained(steps: int, optimizer_of: object, *, captured: bool) -> list[torch.Tensor]:
+    """Parameters and states after 2 steps, then `steps` - 2 captured and replayed, and 1 more."""
+    torch.manual_seed(3)
+    model = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.Linear(7, 1))
+    optimizer = optimizer_of(model.parameters())
+    inputs = torch.randn(8, 5)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=False)
+        model(inputs).square().mean().backward()
+        optimizer.step()
+
+    step()
+    step()
+    if captured:
+        cpu = accel.accelerator_for("cpu")
+        graph = cpu.create_graph()
+        with cpu.capture_to_graph(graph):
+            step()
+        for _ in range(steps - 3):
+            cpu.replay_graph(graph)
+        step()
+    else:
+        for _ in range(steps - 1):
+            step()
+    states = [value for param in model.parameters() for value in optimizer.state[param].values()]
+    return [*(param.detach() for param in model.parameters()), *states]
+
+
+@pytest.mark.parametrize("policy", ["auto", "reference"])
+def test_a_captured_step_replays(policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCEL_OPS", policy)
+    make = functools.partial(accel.optim.FusedAdam, lr=0.1, weight_decay=0.1)
+    found, wanted = (trained(6, make, captured=captured) for captured in (True, False))
+    assert all(map(torch.equal, found, wanted))
+
+
+def test_a_captured_call_is_checked_as_an_eager_one(fused_adam: FusedAdam) -> None:
+    case = Case.random((3, 50))
+    cpu = accel.accelerator_for("cpu")
+    lists = case.lists()
+    lists[2] = lists[3]
+    with pytest.raises(ValueError, match="shares memory"), cpu.capture_to_graph(cpu.create_graph()):
+        fused_adam.multi_tensor_adam(65536, None, lists, *NUMBERS)

@@ -29,8 +29,8 @@ _NUMBERS: tuple[dict[str, float], ...] = (
 _BAD = (
     *BAD_STEPS,
     BadCall("a negative eps", "eps", set_number("eps", -1e-8)),
-    BadCall("a sum that is the parameter", "sum", same_memory("exp_avg_sqs", "params")),
-    BadCall("a sum of whole numbers", "sum", whole_numbers("exp_avg_sqs")),
+    BadCall("a sum that is the parameter", "exp_avg_sq", same_memory("exp_avg_sqs", "params")),
+    BadCall("a sum of whole numbers", "exp_avg_sq", whole_numbers("exp_avg_sqs")),
 )
 
 
