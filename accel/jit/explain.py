@@ -118,7 +118,7 @@ def explain(recipe: Recipe) -> Explanation:
     ingredients = plan.ingredients() if isinstance(plan, Plan) else fitted.ingredients
     commands = tuple(shell_text(c.argv) for c in plan.commands) if isinstance(plan, Plan) else ()
     digest = plan.digest if isinstance(plan, Plan) else ""
-    compared = [
+    found = [
         _compare(recipe, folder, ingredients, digest, prebuilt=prebuilt, exact=ready)
         for place, prebuilt in [(p, True) for p in paths.prebuilt_dirs()]
         + [(p, False) for p in readable]
@@ -135,7 +135,7 @@ def explain(recipe: Recipe) -> Explanation:
         commands,
         cache,
         note,
-        tuple(compared),
+        tuple(artifact for artifact in found if artifact is not None),
     )
 
 
@@ -155,10 +155,13 @@ def _compare(
     *,
     prebuilt: bool,
     exact: bool,
-) -> Comparison:
+) -> Comparison | None:
+    """Compare an artifact with what is wanted now; ``None`` where it is another backend's."""
     manifest = read_manifest(folder)
     if isinstance(manifest, Rejected):
         return Comparison(folder, manifest.reason, ())
+    if manifest["backend"] != recipe.backend:
+        return None
     before: Mapping[str, str] = manifest["ingredients"]
     # Without a compiler, and for what is prebuilt, only the facts of the fit count.
     by_fit = prebuilt or not exact

@@ -64,6 +64,13 @@ def test_explain_names_what_changed(
     assert [change.name for change in only.changes] == ["compiler"]
 
 
+def test_explain_leaves_out_what_another_backend_has_under_that_name(
+    workshop: Workshop, recipe: jit.Recipe
+) -> None:
+    workshop.load()
+    assert explain(replace(recipe, backend="xpu")).artifacts == ()
+
+
 def test_explain_never_raises(
     workshop: Workshop, recipe: jit.Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
