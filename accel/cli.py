@@ -78,9 +78,14 @@ def _op_rows(ops: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 @click.pass_context
 def conformance(ctx: click.Context, target: str, as_json: bool) -> None:
     """Prove an accelerator class against the contract; exit 1 where it breaks it."""
-    from accel.testing.runner import run
+    from accel.testing.runner import resolve, run
 
-    result = run(target)
+    try:
+        accelerator = resolve(target)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        # What was named is not there: that is the caller's to mend, not a failure of the kit.
+        raise click.BadParameter(str(error), param_hint="MODULE:CLASS") from error
+    result = run(accelerator)
     click.echo(json.dumps(result.as_dict(), indent=2) if as_json else result.text())
     ctx.exit(0 if result.passed else 1)
 

@@ -114,3 +114,17 @@ def test_the_cache_can_be_looked_after(cache_dir: Path, tmp_path: Path) -> None:
     assert library.exists()
     accel("cache", "prune", "--max-size", "0")
     assert data("cache", "ls") == []
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("accel.cpu:Nope", "no attribute 'Nope'"),
+        ("no_such_module:X", "No module named 'no_such_module'"),
+        ("accel.cpu", "not of the form 'module:Class'"),
+        ("accel.errors:AccelError", "Accelerator"),
+    ],
+)
+def test_conformance_of_nothing_is_one_sentence(target: str, says: str) -> None:
+    said = accel("conformance", target, code=2)
+    assert says in said and "Traceback" not in said
