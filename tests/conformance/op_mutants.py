@@ -5,6 +5,7 @@ import torch
 from accel.builders.base import ReferenceOpBuilder
 from accel.cpu import CPUAccelerator
 from accel.ops.adam import FusedAdam
+from accel.ops.adam8bit import Adam8bit
 
 OP_MUTANTS = {}
 _RESULTS = ("test_results", "test_results_of_the_reference")
@@ -14,14 +15,15 @@ def caught_by(*tests):
     """Note which tests of the kit must fail for the op; make an accelerator that has it."""
 
     def note(op):
+        right = CPUAccelerator().get_op_builder(op.name)
         builder = type(
-            "FusedAdamBuilder",
+            right.__name__,
             (ReferenceOpBuilder,),
-            {"NAME": "fused_adam", "backend": "cpu", "op": f"op_mutants:{op.__name__}"},
+            {"NAME": op.name, "backend": "cpu", "op": f"op_mutants:{op.__name__}"},
         )
 
         def get_op_builder(self, class_name):
-            if class_name in {"FusedAdamBuilder", "fused_adam"}:
+            if class_name in {right.__name__, right.NAME}:
                 return builder
             return CPUAccelerator.get_op_builder(self, class_name)
 
@@ -176,3 +178,15 @@ class UnknownRung(_Adam):
     def __init__(self, library=None, *, backend="cpu"):
         super().__init__(library, backend=backend)
         self.implementation = "magic"
+
+
+@caught_by(*_RESULTS)
+class KeepsTheOldScales(Adam8bit):
+    """New codes beside the scales of the step before."""
+
+    def multi_tensor_adam8bit(self, chunk_size, noop_flag, tensor_lists, *numbers):
+        old = [[one.clone() for one in tensor_lists[place]] for place in (3, 5)]
+        super().multi_tensor_adam8bit(chunk_size, noop_flag, tensor_lists, *numbers)
+        for place, scales in zip((3, 5), old, strict=True):
+            for one, before in zip(tensor_lists[place], scales, strict=True):
+                one.copy_(before)

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 SPECS: Mapping[str, str] = MappingProxyType(
     {
+        "adam8bit": "accel.testing.specs.adam8bit:Adam8bitSpec",
         "cpu_adagrad": "accel.testing.specs.adagrad:CPUAdagradSpec",
         "cpu_adam": "accel.testing.specs.adam:CPUAdamSpec",
         "cpu_lion": "accel.testing.specs.lion:CPULionSpec",

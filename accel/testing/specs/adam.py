@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any
 
@@ -21,6 +21,7 @@ from accel.testing.specs.steps import (
     whole_numbers,
 )
 
+_STATES = ("exp_avgs", "exp_avg_sqs")
 _NUMBERS: tuple[dict[str, float], ...] = (
     {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.01, "step": 1},
     {"lr": 0.5, "beta1": 0.0, "beta2": 0.0, "eps": 1e-3, "weight_decay": 0.3, "step": 7},
@@ -29,16 +30,17 @@ _NUMBERS: tuple[dict[str, float], ...] = (
 )
 
 
-def _adam_cases(*, single: bool) -> Iterable[dict[str, Any]]:
-    """Every shape with every dtype and mode, the numbers taken in turn."""
+def adam_cases(states: Sequence[str] = _STATES, *, single: bool) -> Iterable[dict[str, Any]]:
+    """Return every shape with every dtype and mode, the numbers taken in turn."""
     modes = [
         {"mode": mode, "bias_correction": corrected}
         for mode, corrected in product((0, 1), (True, False))
     ]
-    return step_cases(modes, _NUMBERS, ("exp_avgs", "exp_avg_sqs"), single=single)
+    return step_cases(modes, _NUMBERS, states, single=single)
 
 
-def _adam_given(case: Case, generator: torch.Generator) -> Lists:
+def adam_given(case: Case, generator: torch.Generator) -> Lists:
+    """Return parameters, gradients and moments of ordinary sizes."""
     given = step_tensors(case, generator)
     return given | {
         "exp_avgs": [normal(shape, 0.1, generator) for shape in case["shapes"]],
@@ -53,7 +55,8 @@ def _corrections(case: Case) -> tuple[float, float]:
     return 1 - case["beta1"] ** case["step"], 1 - case["beta2"] ** case["step"]
 
 
-def _adam_expected(case: Case, given: Lists) -> Lists:
+def adam_expected(case: Case, given: Lists) -> Lists:
+    """Return parameters and moments after the step."""
     beta1, beta2, lr = case["beta1"], case["beta2"], case["lr"]
     first, second = _corrections(case)
     found: Lists = {"params": [], "exp_avgs": [], "exp_avg_sqs": []}
@@ -70,7 +73,7 @@ def _adam_expected(case: Case, given: Lists) -> Lists:
     return found
 
 
-def _adam_scale(case: Case, given: Lists, expected: Lists, name: str, at: int) -> Tensor:
+def adam_scale(case: Case, given: Lists, expected: Lists, name: str, at: int) -> Tensor:
     """Return the sum of what is added up, without its signs, so that cancelling costs no bits."""
     beta1, beta2, decay = case["beta1"], case["beta2"], case["weight_decay"]
     param, grad, mean, square = (given[one][at].abs() for one in given)
@@ -106,15 +109,15 @@ class _AdamSpec(OpSpec):
 
     def given(self, case: Case, generator: torch.Generator) -> Lists:
         """Return parameters, gradients and moments of ordinary sizes."""
-        return _adam_given(case, generator)
+        return adam_given(case, generator)
 
     def expected(self, case: Case, given: Lists) -> Lists:
         """Return parameters and moments after the step."""
-        return _adam_expected(case, given)
+        return adam_expected(case, given)
 
     def scale(self, case: Case, given: Lists, expected: Lists, name: str, at: int) -> Tensor:
         """Count the rounding of moments that are kept in fewer bits than the parameter."""
-        size = _adam_scale(case, given, expected, name, at)
+        size = adam_scale(case, given, expected, name, at)
         return size * state_factor(case, name, "exp_avgs")
 
     def bad(self) -> Iterable[BadCall]:
@@ -129,7 +132,7 @@ class FusedAdamSpec(_AdamSpec):
 
     def cases(self) -> Iterable[Case]:
         """Return lists of every kind of shape, in every dtype and mode."""
-        return _adam_cases(single=False)
+        return adam_cases(single=False)
 
     def call(self, op: Any, case: Case, tensors: Lists) -> None:
         """Step all tensors in one call."""
@@ -157,7 +160,7 @@ class CPUAdamSpec(_AdamSpec):
 
     def cases(self) -> Iterable[Case]:
         """Return the cases of one tensor."""
-        return _adam_cases(single=True)
+        return adam_cases(single=True)
 
     def call(self, op: Any, case: Case, tensors: Lists) -> None:
         """Step one tensor with an optimizer made for it."""

@@ -1,0 +1,93 @@
+"""Adam with 8-bit moments: Adam's formulas, with the error bounds of `accel.ops.codes8bit`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from accel.testing.spec import BadCall, Case, Lists, OpSpec
+from accel.testing.specs.adam import adam_cases, adam_expected, adam_given, adam_scale
+from accel.testing.specs.steps import BAD_STEPS, set_number
+
+_MOMENTS = {"exp_avgs": True, "exp_avg_sqs": False}
+"""The lists of moments, and whether their code is signed."""
+
+_SMALLEST = {"exp_avgs": 1.125 * 2.0**-15, "exp_avg_sqs": 1.125 * 2.0**-31}
+"""The smallest magnitude of a code, as part of its block's scale."""
+
+_BAD = (
+    *BAD_STEPS,
+    BadCall("beta1 = 1", "beta1", set_number("beta1", 1.0)),
+    BadCall("a negative beta2", "beta2", set_number("beta2", -0.1)),
+    BadCall("a negative eps", "eps", set_number("eps", -1e-8)),
+    BadCall("a negative seed", "seed", set_number("seed", -1)),
+)
+
+
+class Adam8bitSpec(OpSpec):
+    """``multi_tensor_adam8bit`` between ``quantize_blockwise`` and ``dequantize_blockwise``.
+
+    Moments are given as numbers that their code has, so that only the step rounds. The parameter
+    moves by moments that are not yet encoded, and is judged as Adam's.
+    """
+
+    op = "adam8bit"
+    written = ("params", *_MOMENTS)
+
+    def cases(self) -> Iterable[Case]:
+        """Return lists of every kind of shape, in every dtype and mode."""
+        return adam_cases((), single=False)
+
+    def given(self, case: Case, generator: torch.Generator) -> Lists:
+        """Return parameters, gradients and moments of ordinary sizes."""
+        given = adam_given(case, generator)
+        return given | {name: [_coded(one, name) for one in given[name]] for name in _MOMENTS}
+
+    def expected(self, case: Case, given: Lists) -> Lists:
+        """Return parameters and moments after the step, without the moments' rounding."""
+        return adam_expected(case, given)
+
+    def scale(self, case: Case, given: Lists, expected: Lists, name: str, at: int) -> Tensor:
+        """Return the size of what is added up; of moments, what their code's error amounts to.
+
+        That is less than 1/8 of the value, or the smallest number that the block has.
+        """
+        size = adam_scale(case, given, expected, name, at)
+        if name not in _MOMENTS or not size.numel():
+            return size
+        # A block's scale is less than twice its largest magnitude.
+        smallest = _SMALLEST[name] * 2.0 * expected[name][at].abs().max()
+        error = expected[name][at].abs() / 8.0 + smallest
+        return size + error / (self.slack * torch.finfo(torch.float32).eps)
+
+    def bad(self) -> Iterable[BadCall]:
+        """Return wrong numbers and shapes."""
+        return _BAD
+
+    def call(self, op: Any, case: Case, tensors: Lists) -> None:
+        """Encode the moments, step all tensors in one call, and decode them in place."""
+        coded = {
+            name: [op.quantize_blockwise(one, signed) for one in tensors[name]]
+            for name, signed in _MOMENTS.items()
+        }
+        lists = [tensors["grads"], tensors["params"]]
+        for pairs in coded.values():
+            lists += [[codes for codes, _ in pairs], [scales for _, scales in pairs]]
+        names = ("lr", "beta1", "beta2", "eps", "step", "mode", "bias_correction", "weight_decay")
+        op.multi_tensor_adam8bit(1024, None, lists, *(case[name] for name in names), case["seed"])
+        for name, signed in _MOMENTS.items():
+            for moment, (codes, scales) in zip(tensors[name], coded[name], strict=True):
+                moment.copy_(op.dequantize_blockwise(codes, scales, signed))
+
+
+def _coded(values: Tensor, name: str) -> Tensor:
+    """Round to 3 bits after the leading one, and to 0 below half of what a block surely has."""
+    if not values.numel():
+        return values
+    mantissa, exponent = torch.frexp(values)
+    rounded = torch.ldexp((mantissa * 16.0).round() / 16.0, exponent)
+    smallest = _SMALLEST[name] * 2.0 * values.abs().max()
+    return torch.where(rounded.abs() < smallest, 0.0, rounded)
