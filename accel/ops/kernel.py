@@ -14,6 +14,7 @@ from torch.autograd.graph import increment_version
 from accel.ops import abi, checks
 from accel.ops.family import Family
 from accel.ops.gaudi import Gaudi, ListStep
+from accel.ops.host_loops import HostLoops
 from accel.ops.lists import Hyper, TensorLists
 from accel.ops.native import NativeLibrary, bind
 from accel.ops.table import (
@@ -163,6 +164,7 @@ class Plan:
             for indices in parts.native
             if kernel.native is not None
         ]
+        self._loops: HostLoops | None = getattr(kernel.native, "loops", None)
         self._rest_at = parts.rest
         self._rest = tensors.select(parts.rest)
         self._grad_dtypes = [*map(_dtype_of, tensors.grads)]
@@ -183,7 +185,9 @@ class Plan:
         if array("q", map(_nbytes_of, grads)) != self._grad_sizes:
             return False
         pointers = addresses(grads)
-        if pointers != self._grads_at and self._occupied.meets(pointers, self._grad_sizes):
+        if pointers != self._grads_at and self._occupied.meets(
+            pointers, self._grad_sizes, self._loops
+        ):
             return False
         self._grads_at = pointers
         if len(self._calls) == 1 and not self._rest_at:
@@ -205,7 +209,7 @@ class Plan:
 
     def moved(self) -> bool:
         """Return whether a parameter's or state's memory is elsewhere than at the start."""
-        return any(call.table.moved() for call in self._calls)
+        return any(call.table.moved(self._loops) for call in self._calls)
 
     def step(self, hyper: Hyper) -> None:
         """Step every tensor once; autograd is told that the parameters changed."""

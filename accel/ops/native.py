@@ -11,6 +11,7 @@ import torch
 from accel import environment
 from accel.errors import AccelError, InvalidSetting, OpUnavailable
 from accel.ops import abi
+from accel.ops.host_loops import HostLoops
 from accel.ops.portable import Portable
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ class NativeLibrary:
     Args:
         library: the loaded artifact.
         symbol: the op's entry point, ``int32_t symbol(const args *, void *stream)``.
+
+    Attributes:
+        path: the library's file.
+        loops: what else a CPU library runs; ``None`` for other libraries.
 
     Raises:
         OpUnavailable: the library has another ABI version.
@@ -48,6 +53,8 @@ class NativeLibrary:
         self._call = getattr(handle, symbol)
         self._call.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
         self._call.restype = ctypes.c_int32
+        has_loops = hasattr(handle, "accel_first_moved")
+        self.loops = HostLoops(handle) if has_loops else None
         wanted = environment.cpu_target()
         if wanted and hasattr(handle, "accel_simd_force"):
             self.force_simd(wanted)

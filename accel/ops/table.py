@@ -12,6 +12,7 @@ from torch import Tensor
 
 from accel.ops import abi
 from accel.ops.checks import Roles, extent, is_dense
+from accel.ops.host_loops import HostLoops, Watch
 
 
 def addresses(tensors: Iterable[Tensor]) -> array[int]:
@@ -69,19 +70,22 @@ class Occupied:
     """
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:
-        extents = sorted(extent(tensor) for tensor in tensors)
-        self._starts = torch.tensor([start for start, _ in extents])
-        self._stops = torch.tensor([0, *(stop for _, stop in extents)])
+        extents = sorted(extent(tensor) for tensor in tensors if tensor.numel())
+        self._starts = array("q", [start for start, _ in extents])
+        self._stops = array("q", [stop for _, stop in extents])
 
-    def meets(self, starts: array[int], nbytes: array[int]) -> bool:
+    def meets(self, starts: array[int], nbytes: array[int], loops: HostLoops | None) -> bool:
         """Return whether any block of memory overlaps what is written."""
-        if not starts or not len(self._starts):
+        if not starts or not self._starts:
             return False
+        if loops is not None:
+            return loops.overlap(self._starts, self._stops, starts, nbytes)
         begin = torch.frombuffer(starts, dtype=torch.int64)
         end = begin + torch.frombuffer(nbytes, dtype=torch.int64)
         # The last written block that starts before a block's end is the one that may reach in.
-        before = torch.searchsorted(self._starts, end)
-        return bool((self._stops[before] > begin).any())
+        before = torch.searchsorted(torch.frombuffer(self._starts, dtype=torch.int64), end)
+        stops = torch.frombuffer(array("q", [0, *self._stops]), dtype=torch.int64)
+        return bool((stops[before] > begin).any())
 
 
 class PointerTable:
@@ -98,6 +102,7 @@ class PointerTable:
         self.roles = {role: tuple(tensors) for role, tensors in roles.items()}
         leaders = next(iter(self.roles.values()))
         self.device = leaders[0].device
+        self._watch: Watch | None = None
         self.numels = array("q", map(Tensor.numel, leaders))
         self.pointers = {role: addresses(tensors) for role, tensors in self.roles.items()}
         for role, pointers in self.pointers.items():
@@ -121,12 +126,21 @@ class PointerTable:
         """Let go of a role's tensors; their addresses stay until they are replaced."""
         self.roles[role] = ()
 
-    def moved(self, unless: str = "grads") -> bool:
-        """Return whether memory of a role other than `unless` is elsewhere than at the start."""
+    def moved(self, loops: HostLoops | None) -> bool:
+        """Return whether memory of another role than the gradients is elsewhere than at first."""
+        if self._watch is None and loops is not None:
+            fixed = [role for role in self.roles if role != "grads"]
+            tensors = [tensor for role in fixed for tensor in self.roles[role]]
+            expected = array("q")
+            for role in fixed:
+                expected.extend(self.pointers[role])
+            self._watch = loops.watch(tensors, expected)
+        if self._watch is not None:
+            return self._watch.moved()
         return any(
             addresses(tensors) != self.pointers[role]
             for role, tensors in self.roles.items()
-            if role != unless
+            if role != "grads"
         )
 
     def fill(self, args: ctypes.Structure) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import is_not
+from operator import is_, is_not, itemgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -73,7 +73,7 @@ class PreparedGroup:
             for param in fresh:
                 optimizer.state.pop(param, None)
             raise
-        self._kept = self._state_tensors()
+        self._kept = [[state.get(key) for state in self._states] for key in self._watched]
 
     def _lists(
         self,
@@ -95,8 +95,15 @@ class PreparedGroup:
         extras = optimizer.extras(self._group, roles["params"], chosen)
         return TensorLists(roles, [state["step"] for state in chosen], extras)
 
-    def _state_tensors(self) -> list[Any]:
-        return [state.get(key) for key in self._watched for state in self._states]
+    def _replaced(self) -> bool:
+        """Return whether a state holds another tensor than the one that was prepared."""
+        try:
+            return not all(
+                all(map(is_, map(itemgetter(key), self._states), kept))
+                for key, kept in zip(self._watched, self._kept, strict=True)
+            )
+        except KeyError:
+            return True
 
     def refresh(self, params: Sequence[Tensor], grads: Sequence[Tensor | None]) -> bool:
         """Take this step's gradients; returns whether what was prepared still holds."""
@@ -105,9 +112,11 @@ class PreparedGroup:
             return False
         if len(present) != len(grads) and any(grads[index] is None for index in self._at):
             return False
-        if not checks.same_objects(self._state_tensors(), self._kept):
+        if self._replaced():
             return False
-        if self.sharded and any(part.shards_moved(self._local) for part in self.parts):
+        if not self.sharded:
+            return all(part.refresh(present) for part in self.parts)
+        if any(part.shards_moved(self._local) for part in self.parts):
             return False
         own = [self._local(grad) for grad in present]
         return all(part.refresh(own) for part in self.parts)
