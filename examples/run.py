@@ -139,8 +139,12 @@ def make_optimizer(model: nn.Module, settings: Settings) -> Optimizer:
         {"params": decays, "weight_decay": settings.weight_decay},
         {"params": stays, "weight_decay": 0.0},
     ]
-    kind = accel.optim.FusedAdam if settings.optimizer == "fused" else torch.optim.AdamW
-    return kind(groups, lr=settings.lr, betas=(0.9, 0.95))
+    kinds = {
+        "fused": accel.optim.FusedAdam,
+        "8bit": accel.optim.Adam8bit,
+        "torch": torch.optim.AdamW,
+    }
+    return kinds[settings.optimizer](groups, lr=settings.lr, betas=(0.9, 0.95))
 
 
 def make_run(acc: accel.Accelerator, world: World, settings: Settings, *, shard: bool) -> Run:

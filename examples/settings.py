@@ -114,8 +114,8 @@ def parse(arguments: Sequence[str] | None = None) -> Request:
     setting("eval_every", _count, "steps between held-out losses, each with a checkpoint")
     parser.add_argument(
         "--optimizer",
-        choices=("fused", "torch"),
-        help="accel.optim.FusedAdam (default) or torch.optim.AdamW",
+        choices=("fused", "8bit", "torch"),
+        help="accel.optim.FusedAdam (default), accel.optim.Adam8bit or torch.optim.AdamW",
     )
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder (default runs/)")

@@ -42,8 +42,9 @@ def introduce(run: Run, display: Display) -> None:
             break
         if not candidate.accepted:
             display.say(f"             not {candidate.name}: {candidate.reason}")
-    if run.settings.optimizer == "fused":
-        op = acc.create_op_builder("FusedAdamBuilder").load()
+    builder = {"fused": "FusedAdamBuilder", "8bit": "Adam8bitBuilder"}.get(run.settings.optimizer)
+    if builder is not None:
+        op = acc.create_op_builder(builder).load()
         display.say(f"op           {op.name}: {op.implementation}")
     else:
         display.say("op           none: torch.optim.AdamW")

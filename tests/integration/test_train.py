@@ -159,8 +159,9 @@ def test_fused_optimizer_equals_torchs_over_a_whole_run(train: ModuleType, tmp_p
     )
 
 
-def test_resumes_to_the_same_bits(train: ModuleType, tmp_path: Path) -> None:
-    arguments = [*TINY, "--steps", "12", "--dropout", "0.2"]
+@pytest.mark.parametrize("optimizer", ["fused", "8bit"])
+def test_resumes_to_the_same_bits(train: ModuleType, tmp_path: Path, optimizer: str) -> None:
+    arguments = [*TINY, "--steps", "12", "--dropout", "0.2", "--optimizer", optimizer]
     whole = run(train, tmp_path / "whole", *arguments)
     run(train, tmp_path / "parts", *arguments, "--stop-at", "6")
     torch.rand(7)
