@@ -7,64 +7,37 @@
 
 namespace ACCEL_TARGET {
 
-static void decode_signed(float *__restrict to, const uint8_t *__restrict codes, int64_t n,
-                          float scale) {
-  for (int64_t i = 0; i < n; ++i) {
-    const uint32_t code = codes[i];
-    const uint32_t magnitude = code & 0x7Fu;
-    const uint32_t bits = magnitude ? (magnitude << 20) + (112u << 23) : 0u;
-    to[i] = float_of(bits | (code & 0x80u) << 24) * scale;
-  }
+static inline float decode_signed(uint32_t code, float scale) {
+  const uint32_t magnitude = code & 0x7Fu;
+  const uint32_t bits = magnitude ? (magnitude << 20) + (112u << 23) : 0u;
+  return float_of(bits | (code & 0x80u) << 24) * scale;
 }
 
-static void decode_unsigned(float *__restrict to, const uint8_t *__restrict codes, int64_t n,
-                            float scale) {
-  for (int64_t i = 0; i < n; ++i) {
-    const uint32_t code = codes[i];
-    to[i] = float_of(code ? (code << 20) + (96u << 23) : 0u) * scale;
-  }
+static inline float decode_unsigned(uint32_t code, float scale) {
+  return float_of(code ? (code << 20) + (96u << 23) : 0u) * scale;
 }
 
-// The largest magnitude's bits: as integers, so that NaN counts as the largest.
-static uint32_t largest_bits(const float *__restrict x, int64_t n) {
-  int32_t largest = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    const int32_t bits = static_cast<int32_t>(bits_of(x[i]) & 0x7FFFFFFFu);
-    largest = bits > largest ? bits : largest;
-  }
-  return static_cast<uint32_t>(largest);
+// `y` is the value over its block's scale, at most 1; `noise` is 32 random bits. All comparisons
+// are of bit patterns, which rise with the magnitude. A code's bias is not subtracted: it is a
+// multiple of what the code's bits hold.
+static inline uint32_t encode_signed(float y, uint32_t noise) {
+  constexpr uint32_t kSmallest = (112u << 23) + (1u << 20), kOne = 127u << 23;
+  const uint32_t u = bits_of(y);
+  const uint32_t magnitude = u & 0x7FFFFFFFu;
+  const uint32_t low = noise & 0xFFFFu;
+  const uint32_t coded = (magnitude + (low << 4)) >> 20;
+  const float held = float_of(magnitude < kOne ? magnitude : kOne);
+  const int32_t chance = static_cast<int32_t>(held * (0x1p31f / 1.125f));
+  const uint32_t tiny = static_cast<int32_t>(low) < chance ? 1u : 0u;
+  return ((magnitude < kSmallest ? tiny : coded) & 0x7Fu) | (u >> 24 & 0x80u);
 }
 
-// `inverse` is 1 / scale; `noise` is the block's random bits.
-static void encode_signed(uint8_t *__restrict codes, const float *__restrict x, int64_t n,
-                          float inverse, const uint32_t *__restrict noise) {
-  constexpr float kSmallest = 1.125f * 0x1p-15f;
-  for (int64_t i = 0; i < n; ++i) {
-    const uint32_t u = bits_of(x[i] * inverse);
-    const uint32_t magnitude = u & 0x7FFFFFFFu;
-    const int32_t low = static_cast<int32_t>(noise[i] & 0xFFFFu);
-    const uint32_t coded = (magnitude - (112u << 23) + (static_cast<uint32_t>(low) << 4)) >> 20;
-    const float small = float_of(magnitude) < kSmallest ? float_of(magnitude) : 0.0f;
-    const uint32_t tiny = low < static_cast<int32_t>(small * (0x1p31f / 1.125f)) ? 1u : 0u;
-    const uint32_t code = float_of(magnitude) < kSmallest ? tiny : coded;
-    codes[i] = static_cast<uint8_t>((code & 0x7Fu) | (u >> 24 & 0x80u));
-  }
-}
-
-static void encode_unsigned(uint8_t *__restrict codes, const float *__restrict x, int64_t n,
-                            float inverse, const uint32_t *__restrict noise) {
-  constexpr float kSmallest = 1.125f * 0x1p-31f;
-  for (int64_t i = 0; i < n; ++i) {
-    const float y = x[i] * inverse;
-    const uint32_t coded = (bits_of(y) - (96u << 23) + (noise[i] >> 16 << 4)) >> 20;
-    const uint32_t tiny = x[i] > 0.0f ? 1u : 0u;
-    codes[i] = static_cast<uint8_t>(y < kSmallest ? tiny : coded);
-  }
-}
-
-static void draw(uint32_t *__restrict noise, int64_t n, uint64_t key, int64_t first) {
-  for (int64_t i = 0; i < n; ++i)
-    noise[i] = accel_random_bits(key, static_cast<uint64_t>(first + i));
+static inline uint32_t encode_unsigned(float y, float x, uint32_t noise) {
+  constexpr uint32_t kSmallest = (96u << 23) + (1u << 20);
+  const uint32_t u = bits_of(y);
+  const uint32_t coded = (u + (noise >> 12 & 0xFFFF0u)) >> 20;
+  const uint32_t tiny = bits_of(x) < 1u ? 0u : 1u;
+  return u < kSmallest ? tiny : coded;
 }
 
 static inline float power_of_two_above(uint32_t bits) {
@@ -73,41 +46,64 @@ static inline float power_of_two_above(uint32_t bits) {
 
 static inline float inverse_of(float scale) { return scale == 0.0f ? 0.0f : 1.0f / scale; }
 
+// The largest magnitudes of a block, as bits: as integers, so that NaN counts as the largest.
+struct Largest {
+  int32_t m, v;
+};
+
 // `L2` is a constant in every call, so each becomes a loop of its own without branches.
-static inline __attribute__((always_inline)) void update(float *__restrict p,
-                                                         const float *__restrict grad,
-                                                         float *__restrict m, float *__restrict v,
-                                                         int64_t n,
-                                                         const accel::Adam8bitScalars &given,
-                                                         bool L2) {
+static inline __attribute__((always_inline)) Largest update(
+    float *__restrict p, const float *__restrict grad, const uint8_t *__restrict m_codes,
+    const uint8_t *__restrict v_codes, float *__restrict m, float *__restrict v, float m_scale,
+    float v_scale, int64_t n, const accel::Adam8bitScalars &given, bool L2) {
   const accel::Adam8bitScalars s = given;
+  Largest largest = {0, 0};
   for (int64_t i = 0; i < n; ++i) {
+    const float old_m = decode_signed(m_codes[i], m_scale);
+    const float old_v = decode_unsigned(v_codes[i], v_scale);
     float g = grad[i] * s.grad_factor;
     if (L2) g = g + s.l2 * p[i];
-    const float base = s.from_grad > 0.0f ? g : m[i];
-    const float new_m = base + s.m_weight * (g - m[i]);
-    const float new_v = s.beta2 * v[i] + s.v_weight * g * g;
+    const float base = s.from_grad > 0.0f ? g : old_m;
+    const float new_m = base + s.m_weight * (g - old_m);
+    const float new_v = s.beta2 * old_v + s.v_weight * g * g;
     const float denominator = __builtin_sqrtf(new_v) * s.root_factor + s.eps;
     m[i] = new_m;
     v[i] = new_v;
     p[i] = p[i] * s.keep - s.step_size * new_m / denominator;
+    const int32_t m_bits = static_cast<int32_t>(bits_of(new_m) & 0x7FFFFFFFu);
+    const int32_t v_bits = static_cast<int32_t>(bits_of(new_v) & 0x7FFFFFFFu);
+    largest.m = m_bits > largest.m ? m_bits : largest.m;
+    largest.v = v_bits > largest.v ? v_bits : largest.v;
+  }
+  return largest;
+}
+
+static void encode(uint8_t *__restrict m_codes, uint8_t *__restrict v_codes,
+                   const float *__restrict m, const float *__restrict v, float m_inverse,
+                   float v_inverse, uint32_t n, uint64_t key, uint64_t first) {
+  // Blocks begin at multiples of their size, so none straddles a multiple of 2^32.
+  const uint32_t carry = accel_random_carry(first);
+  const uint32_t low = static_cast<uint32_t>(first);
+  for (uint32_t i = 0; i < n; ++i) {
+    const uint32_t noise = accel_random_mix(key, carry, low + i);
+    m_codes[i] = static_cast<uint8_t>(encode_signed(m[i] * m_inverse, noise));
+    v_codes[i] = static_cast<uint8_t>(encode_unsigned(v[i] * v_inverse, v[i], noise));
   }
 }
 
-static void adam8bit_block(float *p, const float *grad, const accel::Codes &m,
-                           const accel::Codes &v, int64_t n, const accel::Adam8bitScalars &s,
-                           uint64_t key, int64_t first) {
+static void adam8bit_block(float *p, const float *g, const accel::Codes &m, const accel::Codes &v,
+                           int64_t n, const accel::Adam8bitScalars &s, uint64_t key,
+                           int64_t first) {
   alignas(64) float new_m[ACCEL_ADAM8BIT_BLOCK], new_v[ACCEL_ADAM8BIT_BLOCK];
-  alignas(64) uint32_t noise[ACCEL_ADAM8BIT_BLOCK];
-  decode_signed(new_m, m.codes, n, *m.scale);
-  decode_unsigned(new_v, v.codes, n, *v.scale);
-  if (s.l2 != 0.0f) update(p, grad, new_m, new_v, n, s, true);
-  else update(p, grad, new_m, new_v, n, s, false);
-  draw(noise, n, key, first);
-  *m.scale = power_of_two_above(largest_bits(new_m, n));
-  *v.scale = power_of_two_above(largest_bits(new_v, n));
-  encode_signed(m.codes, new_m, n, inverse_of(*m.scale), noise);
-  encode_unsigned(v.codes, new_v, n, inverse_of(*v.scale), noise);
+  const float m_scale = *m.scale, v_scale = *v.scale;
+  const Largest largest =
+      s.l2 != 0.0f
+          ? update(p, g, m.codes, v.codes, new_m, new_v, m_scale, v_scale, n, s, true)
+          : update(p, g, m.codes, v.codes, new_m, new_v, m_scale, v_scale, n, s, false);
+  *m.scale = power_of_two_above(static_cast<uint32_t>(largest.m));
+  *v.scale = power_of_two_above(static_cast<uint32_t>(largest.v));
+  encode(m.codes, v.codes, new_m, new_v, inverse_of(*m.scale), inverse_of(*v.scale),
+         static_cast<uint32_t>(n), key, static_cast<uint64_t>(first));
 }
 
 static const accel::Adam8bitLevel adam8bit_level = {adam8bit_block, &convert};

@@ -33,10 +33,13 @@ static void store_bfloat16(void *to, const float *__restrict from, int64_t n, ui
 static void store_bfloat16_stochastic(void *to, const float *__restrict from, int64_t n,
                                       uint64_t key, int64_t first) {
   uint16_t *__restrict h = static_cast<uint16_t *>(to);
+  const uint32_t carry = accel_random_carry(static_cast<uint64_t>(first));
+  const uint32_t low = static_cast<uint32_t>(first);
   for (int64_t i = 0; i < n; ++i) {
     const uint32_t u = bits_of(from[i]);
     const uint32_t magnitude = u & 0x7FFFFFFFu;
-    const uint32_t noise = accel_random_bits(key, static_cast<uint64_t>(first + i)) & 0xFFFFu;
+    const uint32_t noise =
+        accel_random_mix(key, carry, low + static_cast<uint32_t>(i)) & 0xFFFFu;
     const uint32_t rounded = (magnitude < 0x7F800000u ? u + noise : u) >> 16;
     h[i] = static_cast<uint16_t>(magnitude > 0x7F800000u ? 0x7FC0u : rounded);
   }
@@ -107,11 +110,13 @@ static void store_float16(void *to, const float *__restrict from, int64_t n, uin
 static void store_float16_stochastic(void *to, const float *__restrict from, int64_t n, uint64_t key,
                                      int64_t first) {
   uint16_t *__restrict h = static_cast<uint16_t *>(to);
+  const uint32_t carry = accel_random_carry(static_cast<uint64_t>(first));
+  const uint32_t low = static_cast<uint32_t>(first);
   for (int64_t i = 0; i < n; ++i) {
     const uint32_t u = bits_of(from[i]);
     const uint32_t sign = u >> 16 & 0x8000u;
     const uint32_t magnitude = u & 0x7FFFFFFFu;
-    const uint32_t noise = accel_random_bits(key, static_cast<uint64_t>(first + i));
+    const uint32_t noise = accel_random_mix(key, carry, low + static_cast<uint32_t>(i));
     const uint32_t small = magnitude < (113u << 23) ? magnitude : 0u;
     const int32_t fixed = static_cast<int32_t>(float_of(small) * 0x1p40f);
     const uint32_t tiny = (static_cast<uint32_t>(fixed) + (noise & 0xFFFFu)) >> 16;

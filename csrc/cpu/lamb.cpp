@@ -91,8 +91,9 @@ struct LambLevel {
 namespace accel {
 namespace {
 
-// Elements whose parameters and moments are worked on twice while they lie in the shared cache.
-constexpr int64_t kBatch = 1 << 20;
+// A tensor of at most so many elements is stepped by one thread from end to end, while it lies in
+// that thread's cache; a larger one is cut into parts of so many, its norms added up in between.
+constexpr int64_t kPart = 1 << 15;
 
 LambScalars scalars_at(const accel_lamb_args &a, double step) {
   const bool correct = a.flags & ACCEL_LAMB_BIAS_CORRECTION;
@@ -124,40 +125,63 @@ class LambStep {
       : a_(args), level_(ACCEL_FOR_LEVEL(lamb_level)), c_(*level_.convert) {}
 
   void prepare() {
-    first_part_.reserve(static_cast<size_t>(a_.count) + 1);
-    int64_t parts = 0;
     for (int64_t i = 0; i < a_.count; ++i) {
-      first_part_.push_back(parts);
-      parts += (a_.numels[i] + kBlock - 1) / kBlock;
+      first_part_.push_back(static_cast<int64_t>(parts_.size()));
+      const int64_t numel = a_.numels[i];
+      for (int64_t at = 0; at == 0 || at < numel; at += kPart)
+        parts_.push_back({i, at, std::min(at + kPart, numel), {0.0, 0.0}});
     }
-    first_part_.push_back(parts);
-    if (a_.flags & ACCEL_LAMB_MOMENTS) parts_.resize(static_cast<size_t>(2 * parts));
+    first_part_.push_back(static_cast<int64_t>(parts_.size()));
     const auto make = [&](double step) { return scalars_at(a_, step); };
     scalars_.prepare(a_, make, a_.flags & ACCEL_LAMB_MOMENTS ? Count::kForward : Count::kNot);
   }
 
   void run() {
-    for (int64_t begin = 0, end; begin < a_.count; begin = end) {
-      int64_t elements = 0;
-      for (end = begin; end < a_.count && (end == begin || elements < kBatch); ++end)
-        elements += a_.numels[end];
-      if (a_.flags & ACCEL_LAMB_MOMENTS) moments(begin, end);
-      if (a_.flags & ACCEL_LAMB_APPLY) apply(begin, end);
+    const bool moments = a_.flags & ACCEL_LAMB_MOMENTS, apply = a_.flags & ACCEL_LAMB_APPLY;
+    if (moments)
+      each_part([&](Part &part) {
+        this->moments(part);
+        if (!whole(part)) return;
+        finish_norms(part.tensor);
+        if (apply) this->apply(part);
+      });
+    for (int64_t i = 0; i < a_.count; ++i) {
+      const bool cut = first_part_[index(i + 1)] - first_part_[index(i)] > 1;
+      if (moments && cut) finish_norms(i);
+      if (apply && a_.coeffs) *a_.coeffs[i] = static_cast<float>(coefficient(a_, a_.norms[i]));
     }
+    const bool all_done = moments && static_cast<int64_t>(parts_.size()) == a_.count;
+    if (apply && !all_done)
+      each_part([&](const Part &part) {
+        if (!moments || !whole(part)) this->apply(part);
+      });
   }
 
  private:
-  template <class Body>
-  void blocks(int64_t begin, int64_t end, const Body &body) const {
-    for_pieces<kBlock>(a_.numels + begin, end - begin, a_.num_threads,
-                       [&](int64_t tensor, int64_t from, int64_t to) {
-                         for (int64_t at = from; at < to; at += kBlock)
-                           body(begin + tensor, at, std::min(kBlock, to - at));
-                       });
+  struct Part {
+    int64_t tensor, begin, end;
+    double norms[2];
+  };
+
+  static size_t index(int64_t i) { return static_cast<size_t>(i); }
+
+  bool whole(const Part &part) const {
+    return part.begin == 0 && part.end == a_.numels[part.tensor];
   }
 
-  void moments(int64_t begin, int64_t end) {
-    blocks(begin, end, [&](int64_t i, int64_t at, int64_t n) {
+  template <class Body>
+  void each_part(const Body &body) {
+    int64_t elements = 0;
+    for (int64_t i = 0; i < a_.count; ++i) elements += a_.numels[i];
+    const int64_t threads = std::min<int64_t>(a_.num_threads, 1 + elements / kWorthAThread);
+    for_items(static_cast<int64_t>(parts_.size()), static_cast<int32_t>(threads),
+              [&](int64_t i) { body(parts_[index(i)]); });
+  }
+
+  void moments(Part &part) const {
+    const int64_t i = part.tensor;
+    for (int64_t at = part.begin; at < part.end; at += kBlock) {
+      const int64_t n = std::min(kBlock, part.end - at);
       alignas(64) float buffers[2][kBlock];
       ParamBlock<accel_lamb_args> block(a_, c_, i, at, n);
       Block m(c_, a_.state_dtype, a_.exp_avgs[i], at, n, buffers[0]);
@@ -167,42 +191,43 @@ class LambStep {
       v.store(c_, a_.rounding, block.key(2));
       m.load(c_);
       v.load(c_);
-      const int64_t part = first_part_[static_cast<size_t>(i)] + at / kBlock;
-      level_.norms(block.param(), m.values, v.values, n, scalars_[i],
-                   &parts_[static_cast<size_t>(2 * part)]);
-    });
-    for (int64_t i = begin; i < end; ++i) {
-      double sums[2] = {0.0, 0.0};
-      for (int64_t k = first_part_[static_cast<size_t>(i)]; k < first_part_[static_cast<size_t>(i) + 1]; ++k) {
-        sums[0] += parts_[static_cast<size_t>(2 * k)];
-        sums[1] += parts_[static_cast<size_t>(2 * k + 1)];
-      }
-      a_.norms[i][0] = sums[0];
-      a_.norms[i][1] = sums[1];
+      double norms[2];
+      level_.norms(block.param(), m.values, v.values, n, scalars_[i], norms);
+      part.norms[0] += norms[0];
+      part.norms[1] += norms[1];
     }
   }
 
-  void apply(int64_t begin, int64_t end) const {
-    if (a_.coeffs)
-      for (int64_t i = begin; i < end; ++i)
-        *a_.coeffs[i] = static_cast<float>(coefficient(a_, a_.norms[i]));
-    blocks(begin, end, [&](int64_t i, int64_t at, int64_t n) {
+  // In the order of the parts, whoever worked on them.
+  void finish_norms(int64_t tensor) const {
+    double *const norms = a_.norms[tensor];
+    norms[0] = norms[1] = 0.0;
+    for (int64_t k = first_part_[index(tensor)]; k < first_part_[index(tensor + 1)]; ++k) {
+      norms[0] += parts_[index(k)].norms[0];
+      norms[1] += parts_[index(k)].norms[1];
+    }
+  }
+
+  void apply(const Part &part) const {
+    const int64_t i = part.tensor;
+    const double rate = scalars_[i].rate * coefficient(a_, a_.norms[i]);
+    for (int64_t at = part.begin; at < part.end; at += kBlock) {
+      const int64_t n = std::min(kBlock, part.end - at);
       alignas(64) float buffers[2][kBlock];
       ParamBlock<accel_lamb_args> block(a_, c_, i, at, n);
       const Block m(c_, a_.state_dtype, a_.exp_avgs[i], at, n, buffers[0]);
       const Block v(c_, a_.state_dtype, a_.exp_avg_sqs[i], at, n, buffers[1]);
-      const double rate = scalars_[i].rate * coefficient(a_, a_.norms[i]);
       level_.apply(block.param(), m.values, v.values, n, scalars_[i], static_cast<float>(rate));
       block.store();
-    });
+    }
   }
 
   const accel_lamb_args &a_;
   const LambLevel &level_;
   const Convert &c_;
   ScalarsByStep<LambScalars> scalars_;
+  std::vector<Part> parts_;
   std::vector<int64_t> first_part_;
-  std::vector<double> parts_;
 };
 
 int32_t check(const accel_lamb_args *a) {

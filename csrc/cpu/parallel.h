@@ -81,4 +81,23 @@ void for_pieces(const int64_t *numels, int64_t count, int32_t max_threads, const
   share(0, 1);
 }
 
+// Calls body(item) for every item once, each thread taking the next one when it is done.
+template <class Body>
+void for_items(int64_t count, int32_t max_threads, const Body &body) {
+  std::atomic<int64_t> next{0};
+  const auto take = [&] {
+    for (int64_t item; (item = next.fetch_add(1, std::memory_order_relaxed)) < count;) body(item);
+  };
+  int64_t wanted = std::min<int64_t>(max_threads, count);
+  if (in_forked_child.load(std::memory_order_relaxed)) wanted = 1;
+#ifdef _OPENMP
+  if (wanted > 1) {
+#pragma omp parallel num_threads(static_cast<int>(wanted))
+    take();
+    return;
+  }
+#endif
+  take();
+}
+
 }  // namespace accel

@@ -29,16 +29,24 @@ ACCEL_INLINE uint64_t accel_random_key(uint64_t seed, uint64_t tensor, uint64_t 
 }
 
 /* lowbias32 (Wellons 2018) of the element's low half, keyed on both sides; 32-bit steps only, so
- * that plain loops become vector code. */
-ACCEL_INLINE uint32_t accel_random_bits(uint64_t key, uint64_t element) {
-  uint32_t x = (uint32_t)element ^ (uint32_t)key;
-  x += (uint32_t)(element >> 32) * 0x85EBCA6Bu;
+ * that plain loops become vector code. `carry` is accel_random_carry of the element, the same for
+ * all elements of a block that holds no multiple of 2^32 but its first. */
+ACCEL_INLINE uint32_t accel_random_carry(uint64_t element) {
+  return (uint32_t)(element >> 32) * 0x85EBCA6Bu;
+}
+
+ACCEL_INLINE uint32_t accel_random_mix(uint64_t key, uint32_t carry, uint32_t low) {
+  uint32_t x = (low ^ (uint32_t)key) + carry;
   x ^= x >> 16;
   x *= 0x7FEB352Du;
   x ^= x >> 15;
   x += (uint32_t)(key >> 32);
   x *= 0x846CA68Bu;
   return x ^ (x >> 16);
+}
+
+ACCEL_INLINE uint32_t accel_random_bits(uint64_t key, uint64_t element) {
+  return accel_random_mix(key, accel_random_carry(element), (uint32_t)element);
 }
 
 #endif
