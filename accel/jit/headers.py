@@ -60,12 +60,18 @@ class _Walker:
         parents = [os.path.realpath(source.parent) for source in sources]
         self.roots = [os.path.realpath(root), os.path.commonpath(parents) if parents else ""]
         self.labels: dict[str, str] = {}
+        self.visited: dict[Path, str] = {}
         self.contents: dict[str, str] = {}
         self.paths: dict[str, Path] = {}
         self.edges: set[str] = set()
         self.pending: list[tuple[str, str, bytes]] = []
 
     def visit(self, path: Path, spelling: str) -> str:
+        if path not in self.visited:
+            self.visited[path] = self._read(path, spelling)
+        return self.visited[path]
+
+    def _read(self, path: Path, spelling: str) -> str:
         real = os.path.realpath(path)
         if real in self.labels:
             return self.labels[real]

@@ -14,7 +14,7 @@ from accel.ops.reference import Scalar, grad_factor, learning_rate, narrow, root
 _STATES = ("sums",)
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class AdagradHyper(Hyper):
     """The numbers of one step of Adagrad.
 

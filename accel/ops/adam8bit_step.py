@@ -22,7 +22,7 @@ _FLAGS = (
 )
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class Adam8bitHyper(AdamHyper):
     """The numbers of one step: Adam's, with ``abi.ADAM8BIT_*`` as flags.
 

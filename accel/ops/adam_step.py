@@ -15,7 +15,7 @@ from accel.ops.reference import Scalar, grad_factor, learning_rate, narrow, root
 STATES = ("exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs")
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class AdamHyper(Hyper):
     """The numbers of one step of Adam.
 

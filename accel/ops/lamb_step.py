@@ -26,7 +26,7 @@ from accel.ops.rounding import random_key, store
 PHASES = abi.LAMB_MOMENTS | abi.LAMB_APPLY
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class LambHyper(Hyper):
     """The numbers of one step of LAMB.
 

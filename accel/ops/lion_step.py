@@ -14,7 +14,7 @@ from accel.ops.reference import Scalar, grad_factor, learning_rate, narrow, step
 _STATES = ("exp_avgs",)
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class LionHyper(Hyper):
     """The numbers of one step of Lion.
 

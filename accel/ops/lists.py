@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class TensorLists:
     """Lists of one length, entry i of each for tensor i.
 
@@ -55,7 +55,7 @@ class TensorLists:
         )
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class Hyper:
     """What every op's numbers have in common; the same for all tensors of a call.
 
