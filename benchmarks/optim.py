@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import math
 import statistics
 import sys
 import time
@@ -167,8 +168,23 @@ def contestants(peers: bool) -> dict[str, tuple[torch.dtype, Callable[[Any], Any
     return found
 
 
+def fitting(shapes: Shapes, names: dict[str, Any]) -> dict[str, Any]:
+    """Return the contestants whose tensors fit into free memory together, and say who does not."""
+    import psutil
+
+    # Parameters, gradients, two moments and a master copy, four bytes each.
+    each = 20 * sum(math.prod(shape) for shape in shapes)
+    room = int(0.7 * psutil.virtual_memory().available / each)
+    first = (OURS, OURS_BF16, "torch fused", "DeepSpeed CPUAdam", "accel Adam8bit")
+    order = sorted(names, key=lambda name: first.index(name) if name in first else len(first))
+    if order[room:]:
+        print(f"left out, for want of memory: {', '.join(order[room:])}")
+    return {name: names[name] for name in order[:room]}
+
+
 def race(shapes: Shapes, rounds: int, names: dict[str, Any]) -> dict[str, float]:
     """Return the median seconds of every contestant, taking turns."""
+    names = fitting(shapes, names)
     field = {name: Contestant(shapes, dtype, make) for name, (dtype, make) in names.items()}
     field["walk"] = Bound(field[OURS], walk)
     field["pass"] = Bound(field[OURS], memory_pass)
@@ -207,6 +223,7 @@ def draw(results: dict[str, dict[str, float]], path: Path) -> None:
         colours = ["tab:green" if n.startswith("accel") else "tab:gray" for n, _ in ordered]
         axis.barh([n for n, _ in ordered], [s * 1e3 for _, s in ordered], color=colours)
         axis.set_xscale("log")
+        axis.xaxis.set_minor_formatter("")
         axis.set_xlabel("ms per step")
         axis.set_title(SHAPES[key][0])
     figure.tight_layout()
