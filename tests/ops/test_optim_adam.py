@@ -375,3 +375,33 @@ def test_compiled_step() -> None:
         compiled()
     train(theirs, FusedAdam(theirs.parameters(), lr=1e-2), 3)
     assert_same(ours, theirs, atol=0)
+
+
+def test_thousands_of_tensors_of_every_size() -> None:
+    sizes = [(index * 37) % 1500 for index in range(3000)]
+    ours = [nn.Parameter(torch.ones(size)) for size in sizes]
+    theirs = [nn.Parameter(torch.ones(size)) for size in sizes]
+    mine = FusedAdam(ours, lr=1e-2, weight_decay=0.1)
+    torchs = torch.optim.AdamW(theirs, lr=1e-2, weight_decay=0.1, foreach=True)
+    for index in range(3):
+        for number, (left, right) in enumerate(zip(ours, theirs, strict=True)):
+            left.grad = torch.full_like(left, number % 7 - 3.0 + index)
+            right.grad = left.grad.clone()
+        mine.step()
+        torchs.step()
+    for left, right in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-5, atol=1e-7)
+
+
+def test_gradients_are_let_go_after_the_step() -> None:
+    """Nothing holds on to gradients that the caller has dropped."""
+    param = nn.Parameter(torch.ones(10))
+    for cls in (FusedAdam, CPUAdam):
+        optimizer = cls([param])
+        for _ in range(3):
+            grad = torch.ones(10)
+            held = grad._use_count()
+            param.grad = grad
+            optimizer.step()
+            param.grad = None
+            assert grad._use_count() == held
