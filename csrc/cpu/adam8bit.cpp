@@ -17,27 +17,33 @@ static inline float decode_unsigned(uint32_t code, float scale) {
   return float_of(code ? (code << 20) + (96u << 23) : 0u) * scale;
 }
 
-// `y` is the value over its block's scale, at most 1; `noise` is 32 random bits. All comparisons
-// are of bit patterns, which rise with the magnitude. A code's bias is not subtracted: it is a
-// multiple of what the code's bits hold.
-static inline uint32_t encode_signed(float y, uint32_t noise) {
-  constexpr uint32_t kSmallest = (112u << 23) + (1u << 20), kOne = 127u << 23;
-  const uint32_t u = bits_of(y);
-  const uint32_t magnitude = u & 0x7FFFFFFFu;
-  const uint32_t low = noise & 0xFFFFu;
-  const uint32_t coded = (magnitude + (low << 4)) >> 20;
-  const float held = float_of(magnitude < kOne ? magnitude : kOne);
-  const int32_t chance = static_cast<int32_t>(held * (0x1p31f / 1.125f));
-  const uint32_t tiny = static_cast<int32_t>(low) < chance ? 1u : 0u;
-  return ((magnitude < kSmallest ? tiny : coded) & 0x7Fu) | (u >> 24 & 0x80u);
+constexpr uint32_t kSmallestSigned = (112u << 23) + (1u << 20);
+constexpr uint32_t kSmallestUnsigned = (96u << 23) + (1u << 20);
+
+// `u` holds the bits of a value over its block's scale, `noise` 32 random bits. A code's bias is not
+// subtracted: it is a multiple of what the code's bits hold. Right from the code's smallest on.
+static inline uint32_t encode_signed(uint32_t u, uint32_t noise) {
+  const uint32_t coded = ((u & 0x7FFFFFFFu) + ((noise & 0xFFFFu) << 4)) >> 20;
+  return (coded & 0x7Fu) | (u >> 24 & 0x80u);
 }
 
-static inline uint32_t encode_unsigned(float y, float x, uint32_t noise) {
-  constexpr uint32_t kSmallest = (96u << 23) + (1u << 20);
-  const uint32_t u = bits_of(y);
-  const uint32_t coded = (u + (noise >> 12 & 0xFFFF0u)) >> 20;
+static inline uint32_t encode_unsigned(uint32_t u, uint32_t noise) {
+  return (u + (noise >> 12 & 0xFFFF0u)) >> 20;
+}
+
+// The same for every value. All comparisons are of bit patterns, which rise with the magnitude.
+static inline uint32_t encode_any_signed(uint32_t u, uint32_t noise) {
+  constexpr uint32_t kOne = 127u << 23;
+  const uint32_t magnitude = u & 0x7FFFFFFFu;
+  const float held = float_of(magnitude < kOne ? magnitude : kOne);
+  const int32_t chance = static_cast<int32_t>(held * (0x1p31f / 1.125f));
+  const uint32_t tiny = static_cast<int32_t>(noise & 0xFFFFu) < chance ? 1u : 0u;
+  return magnitude < kSmallestSigned ? tiny | (u >> 24 & 0x80u) : encode_signed(u, noise);
+}
+
+static inline uint32_t encode_any_unsigned(uint32_t u, uint32_t noise, float x) {
   const uint32_t tiny = bits_of(x) < 1u ? 0u : 1u;
-  return u < kSmallest ? tiny : coded;
+  return u < kSmallestUnsigned ? tiny : encode_unsigned(u, noise);
 }
 
 static inline float power_of_two_above(uint32_t bits) {
@@ -46,18 +52,19 @@ static inline float power_of_two_above(uint32_t bits) {
 
 static inline float inverse_of(float scale) { return scale == 0.0f ? 0.0f : 1.0f / scale; }
 
-// The largest magnitudes of a block, as bits: as integers, so that NaN counts as the largest.
-struct Largest {
-  int32_t m, v;
+// The largest and smallest magnitudes of a block, as bits: as integers, so that NaN counts as the
+// largest.
+struct Range {
+  uint32_t largest_m = 0, largest_v = 0, smallest_m = ~0u, smallest_v = ~0u;
 };
 
 // `L2` is a constant in every call, so each becomes a loop of its own without branches.
-static inline __attribute__((always_inline)) Largest update(
+static inline __attribute__((always_inline)) Range update(
     float *__restrict p, const float *__restrict grad, const uint8_t *__restrict m_codes,
     const uint8_t *__restrict v_codes, float *__restrict m, float *__restrict v, float m_scale,
     float v_scale, int64_t n, const accel::Adam8bitScalars &given, bool L2) {
   const accel::Adam8bitScalars s = given;
-  Largest largest = {0, 0};
+  Range range;
   for (int64_t i = 0; i < n; ++i) {
     const float old_m = decode_signed(m_codes[i], m_scale);
     const float old_v = decode_unsigned(v_codes[i], v_scale);
@@ -70,24 +77,45 @@ static inline __attribute__((always_inline)) Largest update(
     m[i] = new_m;
     v[i] = new_v;
     p[i] = p[i] * s.keep - s.step_size * new_m / denominator;
-    const int32_t m_bits = static_cast<int32_t>(bits_of(new_m) & 0x7FFFFFFFu);
-    const int32_t v_bits = static_cast<int32_t>(bits_of(new_v) & 0x7FFFFFFFu);
-    largest.m = m_bits > largest.m ? m_bits : largest.m;
-    largest.v = v_bits > largest.v ? v_bits : largest.v;
+    const uint32_t m_bits = bits_of(new_m) & 0x7FFFFFFFu, v_bits = bits_of(new_v);
+    range.largest_m = m_bits > range.largest_m ? m_bits : range.largest_m;
+    range.largest_v = v_bits > range.largest_v ? v_bits : range.largest_v;
+    range.smallest_m = m_bits < range.smallest_m ? m_bits : range.smallest_m;
+    range.smallest_v = v_bits < range.smallest_v ? v_bits : range.smallest_v;
   }
-  return largest;
+  return range;
 }
 
-static void encode(uint8_t *__restrict m_codes, uint8_t *__restrict v_codes,
-                   const float *__restrict m, const float *__restrict v, float m_inverse,
-                   float v_inverse, uint32_t n, uint64_t key, uint64_t first) {
-  // Blocks begin at multiples of their size, so none straddles a multiple of 2^32.
+// New moments of a block on their way to codes.
+struct Fresh {
+  const float *m, *v;
+  float m_inverse, v_inverse;
+};
+
+// Blocks begin at multiples of their size: within one, an element's number differs in its low byte
+// only, which passes the random bits' first shift untouched as long as nothing is carried.
+static void encode(uint8_t *__restrict m_codes, uint8_t *__restrict v_codes, const Fresh &fresh,
+                   uint32_t n, uint64_t key, uint64_t first) {
+  const float *__restrict m = fresh.m, *__restrict v = fresh.v;
+  const float m_inverse = fresh.m_inverse, v_inverse = fresh.v_inverse;
+  const uint32_t start = accel_random_start(key, 0, static_cast<uint32_t>(first));
+  for (uint32_t i = 0; i < n; ++i) {
+    const uint32_t noise = accel_random_finish(key, start ^ i);
+    m_codes[i] = static_cast<uint8_t>(encode_signed(bits_of(m[i] * m_inverse), noise));
+    v_codes[i] = static_cast<uint8_t>(encode_unsigned(bits_of(v[i] * v_inverse), noise));
+  }
+}
+
+static void encode_any(uint8_t *__restrict m_codes, uint8_t *__restrict v_codes, const Fresh &fresh,
+                       uint32_t n, uint64_t key, uint64_t first) {
+  const float *__restrict m = fresh.m, *__restrict v = fresh.v;
+  const float m_inverse = fresh.m_inverse, v_inverse = fresh.v_inverse;
   const uint32_t carry = accel_random_carry(first);
   const uint32_t low = static_cast<uint32_t>(first);
   for (uint32_t i = 0; i < n; ++i) {
     const uint32_t noise = accel_random_mix(key, carry, low + i);
-    m_codes[i] = static_cast<uint8_t>(encode_signed(m[i] * m_inverse, noise));
-    v_codes[i] = static_cast<uint8_t>(encode_unsigned(v[i] * v_inverse, v[i], noise));
+    m_codes[i] = static_cast<uint8_t>(encode_any_signed(bits_of(m[i] * m_inverse), noise));
+    v_codes[i] = static_cast<uint8_t>(encode_any_unsigned(bits_of(v[i] * v_inverse), noise, v[i]));
   }
 }
 
@@ -96,14 +124,18 @@ static void adam8bit_block(float *p, const float *g, const accel::Codes &m, cons
                            int64_t first) {
   alignas(64) float new_m[ACCEL_ADAM8BIT_BLOCK], new_v[ACCEL_ADAM8BIT_BLOCK];
   const float m_scale = *m.scale, v_scale = *v.scale;
-  const Largest largest =
+  const Range range =
       s.l2 != 0.0f
           ? update(p, g, m.codes, v.codes, new_m, new_v, m_scale, v_scale, n, s, true)
           : update(p, g, m.codes, v.codes, new_m, new_v, m_scale, v_scale, n, s, false);
-  *m.scale = power_of_two_above(static_cast<uint32_t>(largest.m));
-  *v.scale = power_of_two_above(static_cast<uint32_t>(largest.v));
-  encode(m.codes, v.codes, new_m, new_v, inverse_of(*m.scale), inverse_of(*v.scale),
-         static_cast<uint32_t>(n), key, static_cast<uint64_t>(first));
+  *m.scale = power_of_two_above(range.largest_m);
+  *v.scale = power_of_two_above(range.largest_v);
+  const Fresh fresh = {new_m, new_v, inverse_of(*m.scale), inverse_of(*v.scale)};
+  const bool usual = first >> 32 == 0 &&
+                     bits_of(float_of(range.smallest_m) * fresh.m_inverse) >= kSmallestSigned &&
+                     bits_of(float_of(range.smallest_v) * fresh.v_inverse) >= kSmallestUnsigned;
+  (usual ? encode : encode_any)(m.codes, v.codes, fresh, static_cast<uint32_t>(n), key,
+                                static_cast<uint64_t>(first));
 }
 
 static const accel::Adam8bitLevel adam8bit_level = {adam8bit_block, &convert};
