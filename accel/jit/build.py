@@ -6,7 +6,9 @@ import json
 import logging
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from accel import environment
 from accel.errors import BuildFailed, CacheUntrusted
@@ -18,15 +20,28 @@ from accel.jit.lock import BuildLock
 from accel.jit.manifest import manifest_of
 from accel.jit.plan import Plan
 from accel.jit.progress import Progress
+from accel.jit.recipe import take_fit
 
 _log = logging.getLogger(__name__)
+Used = TypeVar("Used")
 
 
-def build(plan: Plan, *, verbose: bool = False) -> Artifact | None:
-    """Return the artifact of `plan`, compiling it unless somebody else has meanwhile.
+def build(
+    plan: Plan, use: Callable[[Artifact], Used | None], *, verbose: bool = False
+) -> Used | None:
+    """Return what `use` makes of the artifact of `plan`, compiled here or meanwhile by another.
 
-    ``None`` means that somebody removed it as soon as it was there: ask again. The artifact may
-    lie in a staging folder of this process where it could not be published.
+    Pruning leaves the artifact alone until `use` has returned. It may lie in a staging folder of
+    this process where it could not be published.
+
+    Args:
+        plan: what to build.
+        use: is given the artifact; returns ``None`` where somebody has removed it all the same.
+        verbose: show the lines about the build on stderr.
+
+    Returns:
+        What `use` returned; ``None`` where the artifact is gone or its sources have changed while
+        they were compiled: plan again.
 
     Raises:
         BuildFailed: the compiler failed, here or in the process that was waited for; or there
@@ -41,13 +56,14 @@ def build(plan: Plan, *, verbose: bool = False) -> Artifact | None:
     except OSError as error:
         raise _no_room(plan, error) from error
     before = store.Failure.look(root, plan.stem)
-    lock = BuildLock(root / store.LOCKS / f"{plan.stem}.lock")
-    found = _wait_turn(lock, plan, root, before)
+    lock = store.lock_of(root, plan.stem)
+    used = _wait_turn(lock, plan, root, before, use)
+    if used is not None:
+        return used
     try:
-        if found is None:
-            before.raise_if_newer(root, plan.stem)
-            found = _published(plan, root)
-        return found or _build_here(plan, root, verbose)
+        before.raise_if_newer(root, plan.stem)
+        found = _published(plan, root) or _build_here(plan, root, verbose)
+        return None if found is None else use(found)
     finally:
         lock.release()
 
@@ -57,8 +73,14 @@ def _published(plan: Plan, root: Path) -> Artifact | None:
     return found if isinstance(found, Artifact) else None
 
 
-def _wait_turn(lock: BuildLock, plan: Plan, root: Path, before: store.Failure) -> Artifact | None:
-    """Return the artifact of whoever builds it now, or ``None`` when it is this process's turn."""
+def _wait_turn(
+    lock: BuildLock,
+    plan: Plan,
+    root: Path,
+    before: store.Failure,
+    use: Callable[[Artifact], Used | None],
+) -> Used | None:
+    """Use the artifact of whoever builds it now; ``None`` when it is this process's turn."""
     pause, deadline = 0.005, time.monotonic() + environment.build_timeout() + 60
     told = False
     while True:
@@ -74,8 +96,9 @@ def _wait_turn(lock: BuildLock, plan: Plan, root: Path, before: store.Failure) -
         time.sleep(pause)
         pause = min(pause * 1.5, 0.1)
         found = _published(plan, root)
-        if found is not None:
-            return found
+        used = None if found is None else use(found)
+        if used is not None:
+            return used
         before.raise_if_newer(root, plan.stem)
         if time.monotonic() > deadline:
             _log.warning(
@@ -91,7 +114,7 @@ def _build_here(plan: Plan, root: Path, verbose: bool) -> Artifact | None:
         staging = store.new_staging(root)
     except OSError as error:
         raise _no_room(plan, error) from error
-    place = staging
+    place = None
     try:
         place = _compile_and_publish(plan, root, staging, verbose)
     except OSError as error:
@@ -100,9 +123,11 @@ def _build_here(plan: Plan, root: Path, verbose: bool) -> Artifact | None:
         store.keep_failure(root, plan.stem, error)
         raise
     finally:
-        if staging not in place.parents:
+        if place is None or staging not in place.parents:
             remove_tree(staging)
     store.forget_failure(root, plan.stem)
+    if place is None:
+        return None
     found = verify(place, plan.recipe.name)
     if isinstance(found, Artifact):
         return found
@@ -111,8 +136,11 @@ def _build_here(plan: Plan, root: Path, verbose: bool) -> Artifact | None:
     raise BuildFailed(f"{_who(plan)}: built, and then {found.reason} Check the disk of {root}.")
 
 
-def _compile_and_publish(plan: Plan, root: Path, staging: Path, verbose: bool) -> Path:
-    """Compile in `staging` and return the folder that the artifact is in."""
+def _compile_and_publish(plan: Plan, root: Path, staging: Path, verbose: bool) -> Path | None:
+    """Compile in `staging` and return the folder that the artifact is in.
+
+    ``None`` where the sources changed meanwhile: what came out is not what the digest names.
+    """
     name = plan.recipe.name
     began = time.monotonic()
     if plan.lacks_openmp:
@@ -124,6 +152,9 @@ def _compile_and_publish(plan: Plan, root: Path, staging: Path, verbose: bool) -
         )
     with Progress(_who(plan), len(plan.commands), plan.compiler.label, verbose) as progress:
         log = compile_plan(plan, staging, root, progress)
+    if not _still_fits(plan):
+        _log.info("%s: its sources changed while it was built; building it again.", name)
+        return None
     ready = staging / plan.stem
     ready.mkdir(mode=0o700)
     library = ready / f"{name}.so"
@@ -134,6 +165,13 @@ def _compile_and_publish(plan: Plan, root: Path, staging: Path, verbose: bool) -
         with os.fdopen(os.open(ready / file, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as out:
             out.write(data)
     return store.publish(ready, root / plan.stem, name)
+
+
+def _still_fits(plan: Plan) -> bool:
+    try:
+        return take_fit(plan.recipe).digest == plan.fit
+    except OSError:
+        return False
 
 
 def _who(plan: Plan) -> str:

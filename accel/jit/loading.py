@@ -169,20 +169,20 @@ def _from_build(plan: Plan, verbose: bool) -> Library | None:
     """Build and load; ``None`` when the sources changed or the artifact was removed meanwhile."""
     from accel.jit.build import build
 
-    artifact = build(plan, verbose=verbose)
-    if artifact is None or _fit_of(plan.recipe).digest != plan.fit:
-        return None
-    try:
-        return library.load(artifact, "jit")
-    except OSError as error:
-        if not artifact.library.exists():
-            return None
-        raise BuildFailed(
-            f"{plan.recipe.name} ({plan.recipe.backend}): it was built and cannot be loaded: "
-            f"{error}. Is {artifact.folder.parent} on a file system that forbids execution?",
-            log_path=str(artifact.folder / "build.log"),
-            first_error=str(error),
-        ) from error
+    def load(artifact: Artifact) -> Library | None:
+        try:
+            return library.load(artifact, "jit")
+        except OSError as error:
+            if not artifact.library.exists():
+                return None
+            raise BuildFailed(
+                f"{plan.recipe.name} ({plan.recipe.backend}): it was built and cannot be loaded: "
+                f"{error}. Is {artifact.folder.parent} on a file system that forbids execution?",
+                log_path=str(artifact.folder / "build.log"),
+                first_error=str(error),
+            ) from error
+
+    return build(plan, load, verbose=verbose)
 
 
 def _without_compiler(recipe: Recipe, fitted: Fit, prebuilt: Rejected, plan: Rejected) -> Library:

@@ -36,15 +36,32 @@ class BuildLock:
         fd = os.open(self.path, flags, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            taken = self._names(fd)
         except BlockingIOError:
-            os.close(fd)
-            return False
+            taken = False
         except BaseException:
             os.close(fd)
             raise
+        if not taken:
+            os.close(fd)
+            return False
         self._fd = fd
         _held.add(fd)
         return True
+
+    def _names(self, fd: int) -> bool:
+        """Whether the file is still the one at `path`: a removed one locks nobody out."""
+        try:
+            return os.path.samestat(os.fstat(fd), os.lstat(self.path))
+        except FileNotFoundError:
+            return False
+
+    def remove(self) -> None:
+        """Remove the file of a lock that is held, and give the lock back; raises `OSError`."""
+        try:
+            self.path.unlink(missing_ok=True)
+        finally:
+            self.release()
 
     def release(self) -> None:
         """Give the lock back; harmless where it is not held."""

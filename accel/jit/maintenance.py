@@ -84,7 +84,8 @@ def prune(
 
     Whatever else is asked, this removes broken artifacts, what killed builds left behind, locks
     that nobody holds, and records of failed builds that are a day old. Others may load and build
-    meanwhile: an artifact goes at once by a rename, and who finds it gone builds it anew.
+    meanwhile: what somebody builds just now stays, an artifact goes at once by a rename, and who
+    finds it gone builds it anew.
 
     Args:
         older_than: remove artifacts not used for that many seconds.
@@ -192,6 +193,24 @@ def _free_locks(root: Path) -> Iterator[Removal]:
 
 
 def _remove(root: Path, path: Path) -> bool:
+    """Remove `path`, but no lock or artifact that somebody holds; return whether it is gone."""
+    is_lock = path.parent == root / store.LOCKS
+    if path.parent != root and not is_lock:
+        return _take_away(root, path)
+    lock = BuildLock(path) if is_lock else store.lock_of(root, path.name)
+    try:
+        if not lock.acquire():
+            return False
+    except OSError:
+        # Where locking does not work, whoever finds an artifact gone builds it anew.
+        return not is_lock and _take_away(root, path)
+    try:
+        return is_lock or _take_away(root, path)
+    finally:
+        lock.remove()
+
+
+def _take_away(root: Path, path: Path) -> bool:
     """Take `path` out of everybody's sight at once, then remove it; return whether it is gone."""
     if not path.is_dir() or path.is_symlink():
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from pathlib import Path
@@ -39,12 +38,17 @@ def build_prebuilt(recipe: Recipe, out_dir: Path, *, verbose: bool = False) -> P
     target = out_dir / plan.stem
     if isinstance(verify(target, recipe.name, private=False), Artifact):
         return target
-    cached = store.find(recipe.name, plan.digest)
-    made = cached if isinstance(cached, Artifact) else build(plan, verbose=verbose)
     try:
+        cached = store.find(recipe.name, plan.digest)
+        if isinstance(cached, Artifact):
+            return _copy(cached, target)
+        made = build(plan, lambda artifact: _copy(artifact, target), verbose=verbose)
         if made is None:
-            raise OSError(errno.ENOENT, "it vanished from the cache", str(target))
-        return _copy(made, target)
+            raise BuildFailed(
+                f"{recipe.name} ({recipe.backend}): its sources changed while it was built. Build "
+                f"it again when that is over."
+            )
+        return made
     except OSError as error:
         raise BuildFailed(
             f"{recipe.name} ({recipe.backend}): {error.filename or out_dir} cannot be written: "

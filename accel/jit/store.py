@@ -12,6 +12,7 @@ from accel.errors import BuildFailed
 from accel.jit import location
 from accel.jit.artifact import Artifact, read_manifest, verify
 from accel.jit.files import read_regular, write_atomic
+from accel.jit.lock import BuildLock
 from accel.jit.recipe import Fit, Recipe
 from accel.probe import Rejected
 
@@ -94,6 +95,11 @@ def new_staging(root: Path) -> Path:
     folder = parent / f"{host()}-{os.getpid()}-{start_time(os.getpid())}-{os.urandom(4).hex()}"
     folder.mkdir(mode=0o700)
     return folder
+
+
+def lock_of(root: Path, stem: str) -> BuildLock:
+    """Return the lock of who builds the artifact of that name, or removes it."""
+    return BuildLock(root / LOCKS / f"{stem}.lock")
 
 
 def host() -> str:

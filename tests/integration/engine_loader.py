@@ -38,6 +38,8 @@ def main() -> None:
         await_file(job["wait_for"])
     if job.get("dawdle"):
         dawdle_before_locking(job["dawdle"])
+    if job.get("linger"):
+        linger_before_loading(job["linger"])
     if job.get("vanish"):
         remove_before_loading()
     if job.get("fork_first"):
@@ -129,6 +131,20 @@ def dawdle_before_locking(path: str) -> None:
         return acquire(lock)
 
     BuildLock.acquire = late
+
+
+def linger_before_loading(path: str) -> None:
+    """Stop between having the artifact and loading it, until the file is there."""
+    from accel.jit import library
+
+    load = library.load
+
+    def late(artifact, rung):
+        Path(path + ".reached").touch()
+        await_file(path)
+        return load(artifact, rung)
+
+    library.load = late
 
 
 def remove_before_loading() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ from engine_tools import Workshop, finish, kill, until
 
 from accel import jit
 from accel.errors import BuildFailed, CacheUntrusted, OpUnavailable
-from accel.jit import maintenance
+from accel.jit import lock, maintenance
 from accel.jit.explain import explain
 from accel.jit.prebuilt import build_prebuilt
 from accel.probe import Accepted, Rejected
@@ -206,6 +207,40 @@ def test_an_artifact_removed_before_it_is_loaded_is_built_again(workshop: Worksh
     assert workshop.compiles() == 2
     assert workshop.load(vanish=True)["value"] == 7
     assert workshop.compiles() == 3
+
+
+def test_prune_leaves_what_was_just_built_until_it_is_loaded(
+    workshop: Workshop, recipe: jit.Recipe
+) -> None:
+    gate = workshop.state / "gate"
+    builder = workshop.start(linger=str(gate))
+    until((workshop.state / "gate.reached").exists)
+    assert maintenance.prune(current=()) == ()
+    gate.touch()
+    assert finish(builder)["value"] == 7
+    assert workshop.compiles() == 1
+    maintenance.prune(current=())
+    assert workshop.artifacts() == []
+    assert list((workshop.cache / ".locks").iterdir()) == []
+
+
+def test_a_lock_removed_while_it_is_taken_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lock"
+    flock = fcntl.flock
+
+    def late(fd: int, operation: int) -> None:
+        path.unlink()
+        flock(fd, operation)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", late)
+        assert not lock.BuildLock(path).acquire(), "it locks out nobody who comes later"
+    again = lock.BuildLock(path)
+    assert again.acquire()
+    again.remove()
+    assert not path.exists()
 
 
 def test_loaders_are_not_hurt_by_pruning(workshop: Workshop, recipe: jit.Recipe) -> None:

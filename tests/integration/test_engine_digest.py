@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from engine_tools import SOURCE, Workshop
+from engine_tools import SOURCE, Workshop, finish, until
 
 from accel import jit
 from accel.builders.cpu import FusedAdamBuilder
@@ -47,6 +47,18 @@ def test_an_edit_is_honoured_in_the_same_process(workshop: Workshop) -> None:
     header = workshop.include / "deep" / "number.h"
     told = workshop.load(edit=[str(header), "#define NUMBER 9\n"])
     assert (told["value"], told["again"]) == (7, 9)
+
+
+def test_an_edit_during_the_build_is_not_kept_under_the_old_digest(workshop: Workshop) -> None:
+    pause = workshop.state / "wait-compile"
+    pause.touch()
+    builder = workshop.start()
+    until(workshop.compiles)
+    workshop.set_value(8)
+    pause.unlink()
+    assert finish(builder)["value"] == 8
+    workshop.set_value(7)
+    assert workshop.load()["value"] == 7
 
 
 def test_a_new_header_that_shadows_another_is_honoured(workshop: Workshop) -> None:
