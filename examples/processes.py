@@ -64,6 +64,8 @@ def process_group(acc: accel.Accelerator, world: World, *, needed: bool) -> Iter
     )
     try:
         yield
+        # A tensor that a thread of gloo lets go of while the interpreter ends aborts the process.
+        dist.barrier()
     finally:
         dist.destroy_process_group()
 
