@@ -7,46 +7,90 @@
 #ifdef ACCEL_TARGET
 
 #include "convert-inl.h"
+#include "stream-inl.h"
 
 namespace ACCEL_TARGET {
 
-// `L2` and `AMSGRAD` are constants in every call, so each becomes a loop of its own without branches.
+// One element; `L2` and `AMSGRAD` are constants in every call, so each becomes a loop of its own
+// without branches.
+static inline __attribute__((always_inline)) void adam_element(float *p, float grad, float *m,
+                                                               float *v, float *max_v,
+                                                               const accel::AdamScalars &s, bool L2,
+                                                               bool AMSGRAD) {
+  float g = grad * s.grad_factor;
+  if (L2) g = g + s.l2 * *p;
+  const float decayed = *p * s.keep;
+  // torch's lerp: measured from the nearer end, so that a weight of 1 gives g exactly.
+  const float base = choose(s.from_grad, g, *m);
+  const float new_m = base + s.m_weight * (g - *m);
+  const float new_v = s.beta2 * *v + s.v_weight * g * g;
+  float second = new_v;
+  if (AMSGRAD) {
+    second = *max_v > new_v || *max_v != *max_v ? *max_v : new_v;
+    *max_v = second;
+  }
+  const float denominator = __builtin_sqrtf(second) * s.root_factor + s.eps;
+  *m = new_m;
+  *v = new_v;
+  *p = decayed - s.step_size * new_m / denominator;
+}
+
 static inline __attribute__((always_inline)) void adam_loop(
     float *__restrict p, const float *__restrict grad, float *__restrict m, float *__restrict v,
     float *__restrict max_v, int64_t n, const accel::AdamScalars &given, bool L2, bool AMSGRAD) {
   const accel::AdamScalars s = given;
-  for (int64_t i = 0; i < n; ++i) {
-    float g = grad[i] * s.grad_factor;
-    if (L2) g = g + s.l2 * p[i];
-    const float decayed = p[i] * s.keep;
-    // torch's lerp: measured from the nearer end, so that a weight of 1 gives g exactly.
-    const float base = s.from_grad > 0.0f ? g : m[i];
-    const float new_m = base + s.m_weight * (g - m[i]);
-    const float new_v = s.beta2 * v[i] + s.v_weight * g * g;
-    float second = new_v;
-    if (AMSGRAD) {
-      second = max_v[i] > new_v || max_v[i] != max_v[i] ? max_v[i] : new_v;
-      max_v[i] = second;
-    }
-    const float denominator = __builtin_sqrtf(second) * s.root_factor + s.eps;
-    m[i] = new_m;
-    v[i] = new_v;
-    p[i] = decayed - s.step_size * new_m / denominator;
-  }
+  for (int64_t i = 0; i < n; ++i)
+    adam_element(p + i, grad[i], m + i, v + i, max_v + i, s, L2, AMSGRAD);
 }
 
-static void adam_block(float *p, const float *g, float *m, float *v, float *max_v, int64_t n,
-                       const accel::AdamScalars &s) {
+// The whole portions of what is neither L2 nor AMSGrad; returns how many elements those were.
+static __attribute__((noinline)) int64_t adam_portions(float *__restrict p, const float *__restrict grad, float *__restrict m,
+                             float *__restrict v, int64_t n, const accel::AdamScalars &given) {
+  const accel::AdamScalars s = given;
+  int64_t i = 0;
+  for (; i + kPortion <= n; i += kPortion) {
+    ask_ahead(i, n, p, grad, m, v);
+    for (int64_t j = i; j < i + kPortion; ++j)
+      adam_element(p + j, grad[j], m + j, v + j, nullptr, s, false, false);
+  }
+  return i;
+}
+
+static __attribute__((noinline)) void adam_block(float *p, const float *g, float *m, float *v,
+                                                 float *max_v, int64_t n,
+                                                 const accel::AdamScalars &s) {
   if (s.l2 != 0.0f) {
     if (max_v) adam_loop(p, g, m, v, max_v, n, s, true, true);
     else adam_loop(p, g, m, v, nullptr, n, s, true, false);
+  } else if (max_v) {
+    adam_loop(p, g, m, v, max_v, n, s, false, true);
   } else {
-    if (max_v) adam_loop(p, g, m, v, max_v, n, s, false, true);
-    else adam_loop(p, g, m, v, nullptr, n, s, false, false);
+    const int64_t done = adam_portions(p, g, m, v, n, s);
+    adam_loop(p + done, g + done, m + done, v + done, nullptr, n - done, s, false, false);
   }
 }
 
-static const accel::AdamLevel adam_level = {adam_block, &convert};
+// The usual mixed precision in one pass, without a stop in the cache: bfloat16 gradient and
+// parameter, float32 master copy and states, no L2 decay.
+static void adam_mixed(uint16_t *__restrict param, const uint16_t *__restrict grad,
+                       float *__restrict p, float *__restrict m, float *__restrict v, int64_t n,
+                       const accel::AdamScalars &given) {
+  const accel::AdamScalars s = given;
+  int64_t i = 0;
+  for (; i + kPortion <= n; i += kPortion) {
+    ask_ahead(i, n, param, grad, p, m, v);
+    for (int64_t j = i; j < i + kPortion; ++j) {
+      adam_element(p + j, widen_bfloat16(grad[j]), m + j, v + j, nullptr, s, false, false);
+      param[j] = narrow_bfloat16(p[j]);
+    }
+  }
+  float rest[kPortion] = {};
+  load_bfloat16(rest, grad + i, n - i);
+  adam_block(p + i, rest, m + i, v + i, nullptr, n - i, s);
+  store_bfloat16(param + i, p + i, n - i, 0, 0);
+}
+
+static const accel::AdamLevel adam_level = {adam_block, adam_mixed, &convert};
 
 }  // namespace ACCEL_TARGET
 
@@ -69,7 +113,7 @@ struct AdamScalars {
   float root_factor;  // 1 / sqrt(c2)
   float eps;
   float step_size;    // lr / c1
-  float from_grad;    // 1 where beta1 <= 0.5, else 0; no bool: a select by one is not vectorised
+  uint32_t from_grad;  // all ones where beta1 <= 0.5, else 0
 };
 
 using AdamBlock = void (*)(float *p, const float *g, float *m, float *v, float *max_v, int64_t n,
@@ -77,6 +121,8 @@ using AdamBlock = void (*)(float *p, const float *g, float *m, float *v, float *
 
 struct AdamLevel {
   AdamBlock block;
+  void (*mixed)(uint16_t *param, const uint16_t *g, float *p, float *m, float *v, int64_t n,
+                const AdamScalars &s);
   const Convert *convert;
 };
 
@@ -91,7 +137,7 @@ namespace {
 // Undoes a step in the order in which it was done backwards; slow and plain, it is rarely called.
 void rollback_block(float *p, const float *grad, float *m, float *v, float *, int64_t n,
                     const AdamScalars &s) {
-  const float beta1 = s.from_grad > 0.0f ? -s.m_weight : 1.0f - s.m_weight;
+  const float beta1 = s.from_grad ? -s.m_weight : 1.0f - s.m_weight;
   for (int64_t i = 0; i < n; ++i) {
     const float denominator = __builtin_sqrtf(v[i]) * s.root_factor + s.eps;
     const float before = (p[i] + s.step_size * m[i] / denominator) / s.keep;
@@ -114,8 +160,8 @@ AdamScalars scalars_at(const accel_adam_args &a, double step) {
   s.grad_factor = grad_factor(a, a.flags & ACCEL_ADAM_MAXIMIZE);
   s.l2 = decoupled ? 0.0f : static_cast<float>(a.weight_decay);
   s.keep = decoupled ? static_cast<float>(1.0 - lr * a.weight_decay) : 1.0f;
-  s.from_grad = 1.0 - a.beta1 >= 0.5 ? 1.0f : 0.0f;
-  s.m_weight = static_cast<float>(s.from_grad > 0.0f ? -a.beta1 : 1.0 - a.beta1);
+  s.from_grad = 1.0 - a.beta1 >= 0.5 ? ~0u : 0u;
+  s.m_weight = static_cast<float>(s.from_grad ? -a.beta1 : 1.0 - a.beta1);
   s.v_weight = static_cast<float>(1.0 - a.beta2);
   s.beta2 = static_cast<float>(a.beta2);
   s.root_factor = static_cast<float>(1.0 / std::sqrt(c2));
@@ -136,6 +182,13 @@ int32_t check(const accel_adam_args *a) {
   return ACCEL_OK;
 }
 
+bool is_mixed(const accel_adam_args &a) {
+  const bool l2 = !(a.flags & ACCEL_ADAM_ADAMW) && a.weight_decay != 0.0;
+  return a.masters && a.param_dtype == ACCEL_BFLOAT16 && a.grad_dtype == ACCEL_BFLOAT16 &&
+         a.state_dtype == ACCEL_FLOAT32 && a.rounding == ACCEL_ROUND_NEAREST && !l2 &&
+         !(a.flags & (ACCEL_ADAM_AMSGRAD | ACCEL_ADAM_ROLLBACK));
+}
+
 void adam_step(const accel_adam_args &a) {
   const AdamLevel &level = ACCEL_FOR_LEVEL(adam_level);
   const Convert &c = *level.convert;
@@ -144,6 +197,15 @@ void adam_step(const accel_adam_args &a) {
   ScalarsByStep<AdamScalars> scalars;
   scalars.prepare(a, [&](double step) { return scalars_at(a, step); },
                   back ? Count::kBack : Count::kForward);
+  if (is_mixed(a)) {
+    for_pieces(a.numels, a.count, a.num_threads, [&](int64_t i, int64_t begin, int64_t end) {
+      level.mixed(static_cast<uint16_t *>(a.params[i]) + begin,
+                  static_cast<const uint16_t *>(a.grads[i]) + begin, a.masters[i] + begin,
+                  static_cast<float *>(a.exp_avgs[i]) + begin,
+                  static_cast<float *>(a.exp_avg_sqs[i]) + begin, end - begin, scalars[i]);
+    });
+    return;
+  }
   for_blocks(a, [&](int64_t i, int64_t at, int64_t n) {
     alignas(64) float buffers[3][kBlock];
     ParamBlock<accel_adam_args> block(a, c, i, at, n);

@@ -70,7 +70,7 @@ static inline __attribute__((always_inline)) Range update(
     const float old_v = decode_unsigned(v_codes[i], v_scale);
     float g = grad[i] * s.grad_factor;
     if (L2) g = g + s.l2 * p[i];
-    const float base = s.from_grad > 0.0f ? g : old_m;
+    const float base = choose(s.from_grad, g, old_m);
     const float new_m = base + s.m_weight * (g - old_m);
     const float new_v = s.beta2 * old_v + s.v_weight * g * g;
     const float denominator = __builtin_sqrtf(new_v) * s.root_factor + s.eps;
@@ -156,7 +156,7 @@ struct Adam8bitScalars {
   float grad_factor, l2, keep;
   float m_weight, v_weight, beta2;
   float root_factor, eps, step_size;
-  float from_grad;  // 1 where beta1 <= 0.5, else 0
+  uint32_t from_grad;  // all ones where beta1 <= 0.5, else 0
 };
 
 // One block of a moment.
@@ -195,7 +195,7 @@ Adam8bitScalars scalars_at(const accel_adam8bit_args &a, double step) {
           static_cast<float>(1.0 / std::sqrt(c2)),
           static_cast<float>(a.eps),
           static_cast<float>(lr / c1),
-          from_grad ? 1.0f : 0.0f};
+          from_grad ? ~0u : 0u};
 }
 
 void adam8bit_step(const accel_adam8bit_args &a) {
@@ -204,12 +204,17 @@ void adam8bit_step(const accel_adam8bit_args &a) {
   ScalarsByStep<Adam8bitScalars> scalars;
   scalars.prepare(a, [&](double step) { return scalars_at(a, step); });
   for_pieces<kStates>(a.numels, a.count, a.num_threads, [&](int64_t i, int64_t begin, int64_t end) {
-    for (int64_t at = begin; at < end; at += kStates) {
-      const int64_t n = std::min(kStates, end - at);
-      ParamBlock<accel_adam8bit_args> block(a, *level.convert, i, at, n);
-      const Codes m = {a.exp_avgs[i] + at, a.exp_avg_scales[i] + at / kStates};
-      const Codes v = {a.exp_avg_sqs[i] + at, a.exp_avg_sq_scales[i] + at / kStates};
-      level.block(block.param(), block.grad(), m, v, n, scalars[i], block.key(1), at);
+    const Adam8bitScalars &s = scalars[i];
+    for (int64_t from = begin; from < end; from += kBlock) {
+      const int64_t to = std::min(from + kBlock, end);
+      ParamBlock<accel_adam8bit_args> block(a, *level.convert, i, from, to - from);
+      const uint64_t key = block.key(1);
+      for (int64_t at = from; at < to; at += kStates) {
+        const Codes m = {a.exp_avgs[i] + at, a.exp_avg_scales[i] + at / kStates};
+        const Codes v = {a.exp_avg_sqs[i] + at, a.exp_avg_sq_scales[i] + at / kStates};
+        level.block(block.param() + (at - from), block.grad() + (at - from), m, v,
+                    std::min(kStates, to - at), s, key, at);
+      }
       block.store();
     }
   });

@@ -16,18 +16,30 @@ static inline float float_of(uint32_t u) {
   return x;
 }
 
+// The first value where `mask` is all ones, the second where it is 0. A condition instead, being the
+// same for all elements, would have compilers make every loop twice.
+static inline float choose(uint32_t mask, float first, float second) {
+  return float_of((bits_of(first) & mask) | (bits_of(second) & ~mask));
+}
+
+static inline float widen_bfloat16(uint16_t half) {
+  return float_of(static_cast<uint32_t>(half) << 16);
+}
+
 static void load_bfloat16(float *__restrict to, const void *from, int64_t n) {
   const uint16_t *__restrict h = static_cast<const uint16_t *>(from);
-  for (int64_t i = 0; i < n; ++i) to[i] = float_of(static_cast<uint32_t>(h[i]) << 16);
+  for (int64_t i = 0; i < n; ++i) to[i] = widen_bfloat16(h[i]);
+}
+
+static inline uint16_t narrow_bfloat16(float x) {
+  const uint32_t u = bits_of(x);
+  const uint32_t rounded = u + 0x7FFFu + (u >> 16 & 1u);
+  return static_cast<uint16_t>((x != x ? 0x7FC00000u : rounded) >> 16);
 }
 
 static void store_bfloat16(void *to, const float *__restrict from, int64_t n, uint64_t, int64_t) {
   uint16_t *__restrict h = static_cast<uint16_t *>(to);
-  for (int64_t i = 0; i < n; ++i) {
-    const uint32_t u = bits_of(from[i]);
-    const uint32_t rounded = (u + 0x7FFFu + (u >> 16 & 1u)) >> 16;
-    h[i] = static_cast<uint16_t>((u & 0x7FFFFFFFu) > 0x7F800000u ? 0x7FC0u : rounded);
-  }
+  for (int64_t i = 0; i < n; ++i) h[i] = narrow_bfloat16(from[i]);
 }
 
 static void store_bfloat16_stochastic(void *to, const float *__restrict from, int64_t n,
