@@ -1,4 +1,4 @@
-"""Loops over thousands of tensors that a CPU library runs: has one moved, do two overlap."""
+"""Loops over thousands of tensors that a CPU library runs: moved, overlapping, gradients."""
 
 from __future__ import annotations
 
@@ -6,52 +6,64 @@ import ctypes
 import weakref
 from array import array
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-_P, _N = ctypes.c_void_p, ctypes.c_int64
-_capsule_pointer = ctypes.pythonapi.PyCapsule_GetPointer
-_capsule_pointer.restype = _P
-_capsule_pointer.argtypes = (ctypes.py_object, ctypes.c_char_p)
+from accel.ops import abi
+from accel.ops.threads import cpu_threads
+from accel.ops.torch_handles import (
+    Handles,
+    TensorApi,
+    address_of,
+    dtype_codes,
+    handles_of,
+    tensor_api,
+)
 
-
-@cache
-def _torch_functions() -> tuple[Any, Any, Any] | None:
-    """Return torch's functions that make, ask and free a tensor's handle; ``None`` without them.
-
-    The last two belong to torch's stable C interface, which libraries compiled ahead of time use.
-    """
-    try:
-        make = torch._C._aoti.unsafe_alloc_void_ptrs_from_tensors
-        library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
-        free = library.aoti_torch_delete_tensor_object
-        free.argtypes = (_P,)
-        return make, ctypes.cast(library.aoti_torch_get_data_ptr, _P), free
-    except (AttributeError, OSError):
-        return None
+_P, _N, _I = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
 
 
 class HostLoops:
     """The loops of one CPU library.
 
     Args:
-        library: a library that exports `accel_first_moved` and `accel_first_overlap`.
+        library: a library that exports the functions of ``accel/cpu.h``.
     """
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        self._moved = library.accel_first_moved
-        self._moved.restype, self._moved.argtypes = _N, (_P, _P, _N, _P)
+        self._moved = library.accel_any_moved
+        self._moved.restype, self._moved.argtypes = _I, (_P, _P, _N, _P, _I)
         self._overlap = library.accel_first_overlap
         self._overlap.restype, self._overlap.argtypes = _N, (_P, _P, _N, _P, _P, _N)
+        # With the interpreter's lock held: no other thread exchanges a gradient meanwhile.
+        locked = ctypes.PyDLL(None, handle=library._handle)
+        self._take = locked.accel_take_grads
+        self._take.restype, self._take.argtypes = _I, (_P, _P, _P, _P, _N, _P, _P, _I)
+        self._let_go = locked.accel_let_go
+        self._let_go.restype, self._let_go.argtypes = None, (_P, _P, _N)
 
     def watch(self, tensors: Sequence[Tensor], expected: array[int]) -> Watch | None:
         """Return a watch on tensors at these addresses; ``None`` where torch has no handles."""
-        functions = _torch_functions()
-        return None if functions is None else Watch(self._moved, functions, tensors, expected)
+        ask = address_of()
+        handles = None if ask is None else handles_of(tensors)
+        return None if handles is None else Watch(self._moved, ask, handles, expected)
+
+    def gradients(
+        self, params: Sequence[Tensor], grads: Sequence[Tensor | None]
+    ) -> Gradients | None:
+        """Return a reader of the parameters' gradients, as long as they are like these.
+
+        ``None`` where this torch does not tell, or for element types that no kernel takes.
+        """
+        api = tensor_api()
+        known = {None, *dtype_codes()} if api is not None else set()
+        if api is None or any((None if g is None else g.dtype) not in known for g in grads):
+            return None
+        handles = handles_of(params)
+        if handles is None:
+            return None
+        return Gradients((self._take, self._let_go), api, handles, grads)
 
     def overlap(
         self, starts: array[int], stops: array[int], begins: array[int], sizes: array[int]
@@ -74,22 +86,73 @@ class HostLoops:
 class Watch:
     """torch's handles of tensors, and where the tensors were; both are kept."""
 
-    def __init__(
-        self, first_moved: Any, functions: Any, tensors: Sequence[Tensor], expected: array[int]
-    ) -> None:
-        make, self._ask, free = functions
-        self._first_moved = first_moved
+    def __init__(self, any_moved: Any, ask: Any, handles: Handles, expected: array[int]) -> None:
+        self._any_moved = any_moved
+        self._ask = ask
+        self._handles = handles
         self._expected = expected
-        pointers = [_capsule_pointer(capsule, None) for capsule in make(list(tensors))]
-        self._handles = array("q", pointers)
-        weakref.finalize(self, _free, free, pointers)
 
     def moved(self) -> bool:
         """Return whether a tensor's memory is elsewhere than it was."""
-        at, expected = self._handles.buffer_info()[0], self._expected.buffer_info()[0]
-        return bool(self._first_moved(at, expected, len(self._handles), self._ask) >= 0)
+        pointers = self._handles.pointers
+        at, expected = pointers.buffer_info()[0], self._expected.buffer_info()[0]
+        return bool(self._any_moved(at, expected, len(pointers), self._ask, cpu_threads()))
 
 
-def _free(free: Any, pointers: list[int]) -> None:
-    for pointer in pointers:
-        free(pointer)
+class Gradients:
+    """Reads the gradients of many parameters at once, which Python does one by one.
+
+    Args:
+        functions: the library's `accel_take_grads` and `accel_let_go`.
+        api: torch's functions.
+        handles: of the parameters.
+        like: gradients of the types and sizes that are expected; ``None`` where there is none.
+    """
+
+    def __init__(
+        self,
+        functions: tuple[Any, Any],
+        api: TensorApi,
+        handles: Handles,
+        like: Sequence[Tensor | None],
+    ) -> None:
+        self._take_grads, self._let_go = functions
+        self._api = api
+        self._handles = handles
+        codes = dtype_codes()
+        self._numels = array("q", [-1 if grad is None else grad.numel() for grad in like])
+        self._dtypes = array("i", [0 if grad is None else codes[grad.dtype] for grad in like])
+        self._present = [index for index, grad in enumerate(like) if grad is not None]
+        self._kept = array("q", bytes(8 * len(like)))
+        weakref.finalize(self, _release, self._let_go, api, self._kept)
+
+    def take(self) -> array[int] | None:
+        """Keep the gradients and return their addresses, of those that there are.
+
+        ``None`` where one is not as it was, not dense, not contiguous, or requires grad; nothing
+        is kept then.
+        """
+        self.release()
+        addresses = array("q", self._kept)
+        lists = (self._handles.pointers, self._numels, self._dtypes)
+        status = self._take_grads(
+            ctypes.addressof(self._api),
+            *(listed.buffer_info()[0] for listed in lists),
+            len(addresses),
+            addresses.buffer_info()[0],
+            self._kept.buffer_info()[0],
+            cpu_threads(),
+        )
+        if status != abi.OK:
+            return None
+        if len(self._present) == len(addresses):
+            return addresses
+        return array("q", [addresses[index] for index in self._present])
+
+    def release(self) -> None:
+        """Let go of the gradients."""
+        _release(self._let_go, self._api, self._kept)
+
+
+def _release(let_go: Any, api: TensorApi, kept: array[int]) -> None:
+    let_go(ctypes.addressof(api), kept.buffer_info()[0], len(kept))

@@ -45,6 +45,10 @@ _nbytes_of: Callable[[Tensor], int] = Tensor.nbytes.__get__  # type: ignore[attr
 _dtype_of: Callable[[Tensor], torch.dtype] = Tensor.dtype.__get__  # type: ignore[attr-defined]
 
 
+def _lacks_memory(pointer: int, nbytes: int) -> bool:
+    return not pointer and nbytes > 0
+
+
 def is_recorded() -> bool:
     """Whether ``torch.compile`` or a dispatch mode, such as a graph's capture, is watching.
 
@@ -185,20 +189,33 @@ class Plan:
         if array("q", map(_nbytes_of, grads)) != self._grad_sizes:
             return False
         pointers = addresses(grads)
+        nowhere = 0 in pointers and any(map(_lacks_memory, pointers, self._grad_sizes))
+        if nowhere or not self.refresh_at(pointers):
+            return False
+        for call in self._calls:
+            call.table.roles["grads"] = tuple([grads[index] for index in call.indices])
+        self._rest.roles["grads"] = [grads[index] for index in self._rest_at]
+        return True
+
+    def refresh_at(self, pointers: array[int]) -> bool:
+        """Put in the addresses of other gradients, which the caller keeps alive and has checked.
+
+        Returns whether the plan still fits; else it changes nothing.
+        """
         if pointers != self._grads_at and self._occupied.meets(
             pointers, self._grad_sizes, self._loops
         ):
             return False
         self._grads_at = pointers
-        if len(self._calls) == 1 and not self._rest_at:
-            self._calls[0].refresh(grads, pointers)
-            return True
+        whole = len(self._calls) == 1 and not self._rest_at
         for call in self._calls:
-            own = array("q", [pointers[index] for index in call.indices])
-            call.refresh([grads[index] for index in call.indices], own)
-        if self._rest_at:
-            self._rest.roles["grads"] = [grads[index] for index in self._rest_at]
+            own = pointers if whole else array("q", [pointers[index] for index in call.indices])
+            call.refresh(own)
         return True
+
+    def loops(self) -> HostLoops | None:
+        """Return the native loops where they can stand for all that is done in Python."""
+        return None if self._rest_at or not self._plain else self._loops
 
     def release(self) -> None:
         """Let go of the gradients, whose memory others may want; `refresh` brings the next."""
@@ -246,9 +263,9 @@ class NativeCall:
         if not family.coded:
             self._args.state_dtype = abi.DTYPES[tensors.roles[family.states[0]][0].dtype]
 
-    def refresh(self, grads: Sequence[Tensor], pointers: array[int]) -> None:
-        """Put in other gradients of the same shapes and dtypes, with their addresses."""
-        self.table.replace("grads", grads, pointers)
+    def refresh(self, pointers: array[int]) -> None:
+        """Put in the addresses of other gradients of the same shapes and dtypes."""
+        self.table.pointers["grads"] = pointers
         self.table.fill(self._args)
 
     def step(self, hyper: Hyper) -> None:

@@ -53,7 +53,7 @@ class NativeLibrary:
         self._call = getattr(handle, symbol)
         self._call.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
         self._call.restype = ctypes.c_int32
-        has_loops = hasattr(handle, "accel_first_moved")
+        has_loops = hasattr(handle, "accel_any_moved")
         self.loops = HostLoops(handle) if has_loops else None
         wanted = environment.cpu_target()
         if wanted and hasattr(handle, "accel_simd_force"):

@@ -117,11 +117,6 @@ class PointerTable:
                     f"ordinary tensor."
                 )
 
-    def replace(self, role: str, tensors: Sequence[Tensor], pointers: array[int]) -> None:
-        """Put other tensors of the same shapes, with their addresses, into one role."""
-        self.roles[role] = tuple(tensors)
-        self.pointers[role] = pointers
-
     def release(self, role: str) -> None:
         """Let go of a role's tensors; their addresses stay until they are replaced."""
         self.roles[role] = ()

@@ -116,11 +116,12 @@ class KernelOptimizer(torch.optim.Optimizer):
         hyper.grad_scale = getattr(self, "grad_scale", None)
         hyper.found_inf = getattr(self, "found_inf", None)
         self._set_rounding(index, group, hyper)
-        grads = collect(group["params"])
         prepared = self._prepared.get(index)
-        if prepared is None or not prepared.refresh(group["params"], grads):
-            prepared = self.prepare(group, grads)
-            self._prepared[index] = prepared
+        if prepared is None or not prepared.take(group["params"]):
+            grads = collect(group["params"])
+            if prepared is None or not prepared.refresh(group["params"], grads):
+                prepared = self.prepare(group, grads)
+                self._prepared[index] = prepared
         self.adjust(group, prepared, hyper)
         return prepared, hyper
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
-from operator import is_, is_not, itemgetter
+from itertools import chain
+from operator import is_not
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from accel.ops import checks
+from accel.ops.host_loops import Gradients, HostLoops
 from accel.ops.kernel import Kernel, Plan, is_recorded
 from accel.ops.lists import Hyper, TensorLists
 from accel.optim.policy import MASTER, state_dtype_for, wants_master
@@ -23,6 +27,10 @@ Group = dict[str, Any]
 def collect(params: Sequence[Tensor]) -> list[Tensor | None]:
     """Return the gradients of the parameters, ``None`` where there is none."""
     return [param.grad for param in params]
+
+
+def _entries(states: Sequence[Group]) -> list[Any]:
+    return [*chain.from_iterable(map(dict.values, states))]
 
 
 class PreparedGroup:
@@ -58,8 +66,6 @@ class PreparedGroup:
         self.sharded = any(map(is_not, own, params))
         try:
             self._states = [optimizer.complete(group, param) for param in params]
-            masters = (MASTER,) if any(MASTER in state for state in self._states) else ()
-            self._watched = (*self._keys, *optimizer.extra_keys, *masters)
             self.parts = [
                 Part(
                     kernel,
@@ -73,7 +79,9 @@ class PreparedGroup:
             for param in fresh:
                 optimizer.state.pop(param, None)
             raise
-        self._kept = [[state.get(key) for state in self._states] for key in self._watched]
+        self._kept = _entries(self._states)
+        self._gradients: Gradients | None = None
+        self._searched = False
 
     def _lists(
         self,
@@ -96,14 +104,35 @@ class PreparedGroup:
         return TensorLists(roles, [state["step"] for state in chosen], extras)
 
     def _replaced(self) -> bool:
-        """Return whether a state holds another tensor than the one that was prepared."""
-        try:
-            return not all(
-                all(map(is_, map(itemgetter(key), self._states), kept))
-                for key, kept in zip(self._watched, self._kept, strict=True)
-            )
-        except KeyError:
+        """Return whether a state holds anything else than what was prepared."""
+        return not checks.same_objects(_entries(self._states), self._kept)
+
+    def take(self, params: Sequence[Tensor]) -> bool:
+        """Take this step's gradients in a native loop; ``False`` leaves them to `refresh`.
+
+        It takes them where everything is as it was at the last step and they are plain.
+        """
+        if self._gradients is None or is_recorded():
+            return False
+        if not checks.same_objects(params, self._all) or self._replaced():
+            return False
+        if any(part.moved() for part in self.parts):
+            return False
+        pointers = self._gradients.take()
+        if pointers is None:
+            return False
+        if all(part.refresh_at(pointers) for part in self.parts):
             return True
+        self._gradients.release()
+        return False
+
+    def _find_gradients(self, grads: Sequence[Tensor | None]) -> Gradients | None:
+        """Return what reads such gradients natively, where it can stand for all of `refresh`."""
+        plain = all(type(param) in (Tensor, Parameter) for param in self._all)
+        loops = [part.loops() for part in self.parts]
+        if not plain or self.sharded or not loops or loops[0] is None or None in loops:
+            return None
+        return loops[0].gradients(self._all, grads)
 
     def refresh(self, params: Sequence[Tensor], grads: Sequence[Tensor | None]) -> bool:
         """Take this step's gradients; returns whether what was prepared still holds."""
@@ -115,6 +144,9 @@ class PreparedGroup:
         if self._replaced():
             return False
         if not self.sharded:
+            if self._gradients is None and not self._searched:
+                self._searched = True
+                self._gradients = self._find_gradients(grads)
             return all(part.refresh(present) for part in self.parts)
         if any(part.shards_moved(self._local) for part in self.parts):
             return False
@@ -130,6 +162,8 @@ class PreparedGroup:
         """Let go of the gradients."""
         for part in self.parts:
             part.release()
+        if self._gradients is not None:
+            self._gradients.release()
 
 
 class Part:
@@ -163,6 +197,23 @@ class Part:
             return False
         whole = len(self._at) == len(grads)
         return self._plan.refresh(grads if whole else [grads[index] for index in self._at])
+
+    def refresh_at(self, pointers: array[int]) -> bool:
+        """Take this step's gradients by their addresses; returns whether the plan still holds."""
+        if self._plan is None:
+            return False
+        whole = len(self._at) == len(pointers)
+        return self._plan.refresh_at(
+            pointers if whole else array("q", [pointers[index] for index in self._at])
+        )
+
+    def moved(self) -> bool:
+        """Return whether there is no plan, or a tensor's memory is elsewhere than it was."""
+        return self._plan is None or self._plan.moved()
+
+    def loops(self) -> HostLoops | None:
+        """Return the native loops where they can stand for all that `refresh` does."""
+        return None if self._plan is None else self._plan.loops()
 
     def release(self) -> None:
         """Let go of the gradients."""

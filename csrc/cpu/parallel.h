@@ -81,6 +81,25 @@ void for_pieces(const int64_t *numels, int64_t count, int32_t max_threads, const
   share(0, 1);
 }
 
+// Calls body(begin, end) for ranges that cover [0, count) once, of at least kWorthATeam items each.
+constexpr int64_t kWorthATeam = 256;
+template <class Body>
+void for_ranges(int64_t count, int32_t max_threads, const Body &body) {
+  [[maybe_unused]] int64_t wanted = std::min<int64_t>(max_threads, count / kWorthATeam);
+  if (in_forked_child.load(std::memory_order_relaxed)) wanted = 1;
+#ifdef _OPENMP
+  if (wanted > 1) {
+#pragma omp parallel num_threads(static_cast<int>(wanted))
+    {
+      const int64_t part = omp_get_thread_num(), parts = omp_get_num_threads();
+      body(count * part / parts, count * (part + 1) / parts);
+    }
+    return;
+  }
+#endif
+  body(0, count);
+}
+
 // Calls body(item) for every item once, each thread taking the next one when it is done.
 template <class Body>
 void for_items(int64_t count, int32_t max_threads, const Body &body) {

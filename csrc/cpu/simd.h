@@ -10,6 +10,7 @@
 #endif
 
 #include "accel/cpu.h"
+#include "tensors.h"
 
 namespace accel {
 
@@ -72,39 +73,6 @@ int32_t accel_simd_force(int32_t level) {
   if (level < 0 || level > 31 || !(accel::simd_available() >> level & 1u)) return ACCEL_UNSUPPORTED;
   accel::forced_level.store(level, std::memory_order_relaxed);
   return ACCEL_OK;
-}
-
-int64_t accel_first_moved(void *const *handles, const int64_t *expected, int64_t count,
-                          accel_address_of address_of) {
-  constexpr int64_t kAhead = 12;
-  for (int64_t i = 0; i < count; ++i) {
-    if (i + kAhead < count) {
-      const char *const record = *static_cast<char *const *>(handles[i + kAhead]);
-      __builtin_prefetch(record);
-      __builtin_prefetch(record + 64);
-      __builtin_prefetch(record + 128);
-    }
-    void *address = nullptr;
-    if (address_of(handles[i], &address) != 0 || reinterpret_cast<int64_t>(address) != expected[i])
-      return i;
-  }
-  return -1;
-}
-
-int64_t accel_first_overlap(const int64_t *starts, const int64_t *stops, int64_t known,
-                            const int64_t *begins, const int64_t *sizes, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) {
-    if (sizes[i] == 0) continue;
-    // The last known block that starts before this one's end is the one that may reach into it.
-    int64_t low = 0, high = known;
-    while (low < high) {
-      const int64_t middle = low + (high - low) / 2;
-      if (starts[middle] < begins[i] + sizes[i]) low = middle + 1;
-      else high = middle;
-    }
-    if (low > 0 && stops[low - 1] > begins[i]) return i;
-  }
-  return -1;
 }
 
 const char *accel_status_text(int32_t status) {

@@ -12,6 +12,7 @@ import pytest
 
 from accel.jit import csrc_dir
 from accel.ops import abi
+from accel.ops.torch_handles import TensorApi
 
 INCLUDE = csrc_dir() / "include"
 STRUCTS = {
@@ -20,6 +21,7 @@ STRUCTS = {
     "accel_adagrad_args": (abi.AdagradArgs, "adagrad.h"),
     "accel_lamb_args": (abi.LambArgs, "lamb.h"),
     "accel_adam8bit_args": (abi.Adam8bitArgs, "adam8bit.h"),
+    "accel_tensor_api": (TensorApi, "cpu.h"),
 }
 
 
@@ -45,7 +47,8 @@ def compiled(tmp_path: Path, body: str) -> dict[str, int]:
 def test_structs_have_equal_layout(name: str, tmp_path: Path) -> None:
     mirror, header = STRUCTS[name]
     fields = [field for field, _ in mirror._fields_]
-    declared = re.findall(r"(\w+);", _struct_body((INCLUDE / "accel" / header).read_text(), name))
+    body = _struct_body((INCLUDE / "accel" / header).read_text(), name)
+    declared = [one or other for one, other in re.findall(r"\(\*(\w+)\)|\b(\w+);", body)]
     assert declared == fields
 
     lines = [f'printf("size %zu\\n", sizeof({name}));']

@@ -20,7 +20,7 @@ def loops(
     request: pytest.FixtureRequest, fused_adam: FusedAdam, monkeypatch: pytest.MonkeyPatch
 ) -> host_loops.HostLoops:
     if not request.param:
-        monkeypatch.setattr(host_loops, "_torch_functions", lambda: None)
+        monkeypatch.setattr(host_loops, "handles_of", lambda tensors: None)
     return fused_adam.kernel.native.loops
 
 
