@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from accel.ops import checks
-from accel.ops.kernel import Kernel, Plan, is_recorded
+from accel.ops.capture import is_recorded
+from accel.ops.kernel import Kernel, Plan
 from accel.ops.lists import Hyper, TensorLists
 from accel.optim.policy import MASTER, state_dtype_for, wants_master
 

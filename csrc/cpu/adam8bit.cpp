@@ -206,7 +206,7 @@ void adam8bit_step(const accel_adam8bit_args &a) {
   for_pieces<kStates>(a.numels, a.count, a.num_threads, [&](int64_t i, int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at += kStates) {
       const int64_t n = std::min(kStates, end - at);
-      ParamBlock<accel_adam8bit_args> block(a, *level.convert, i, at, n);
+      ParamBlock<accel_adam8bit_args> block(a, *level.convert, scalars.seed(i), i, at, n);
       const Codes m = {a.exp_avgs[i] + at, a.exp_avg_scales[i] + at / kStates};
       const Codes v = {a.exp_avg_sqs[i] + at, a.exp_avg_sq_scales[i] + at / kStates};
       level.block(block.param(), block.grad(), m, v, n, scalars[i], block.key(1), at);
