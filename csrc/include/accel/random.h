@@ -16,7 +16,7 @@
 
 #include <stdint.h>
 
-#if defined(__CUDACC__)
+#if defined(__CUDACC__) || defined(__HIPCC__)
 #define ACCEL_INLINE static __host__ __device__ __forceinline__
 #else
 #define ACCEL_INLINE static inline
