@@ -46,10 +46,12 @@ def _is_captured(device: torch.device) -> bool:
         return False
     if device.type == "cpu":
         return any(getattr(mode, "repeats", False) for mode in _open_modes())
-    module: Any = torch.get_device_module(device)
-    asked: Callable[[], bool] = getattr(module, "is_current_stream_capturing", lambda: False)
+    asked: Callable[[], bool] | None
+    asked = getattr(getattr(torch, device.type, None), "is_current_stream_capturing", None)
+    if asked is None:
+        return False
     with current_device(device):
-        return asked()
+        return bool(asked())
 
 
 def _open_modes() -> list[Any]:
