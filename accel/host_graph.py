@@ -193,6 +193,8 @@ def _recorder() -> type[Any]:
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        repeats = True  # asked by ops that a replay must not repeat bit for bit
+
         def __init__(self, graph: HostGraph) -> None:
             super().__init__()  # type: ignore[no-untyped-call]
             self.graph = graph

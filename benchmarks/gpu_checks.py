@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from accel.ops import abi
 from accel.ops.adam_step import ADAM, AdamHyper
 from accel.ops.kernel import Kernel, kernel_for
 from accel.ops.lists import TensorLists
-from accel.optim import Adam8bit, FusedAdam, FusedLamb, FusedLion
+from accel.optim import Adam8bit, FusedAdagrad, FusedAdam, FusedLamb, FusedLion
 from accel.testing import run
 
 F32, BF16, F16 = torch.float32, torch.bfloat16, torch.float16
@@ -105,7 +106,11 @@ def copied(tensors: TensorLists, dtype: torch.dtype | None = None, device: str =
     counts = (
         None if steps is None else [step.to(device or step.device, copy=True) for step in steps]
     )
-    return TensorLists(roles, counts)
+    extras = {
+        role: [tensor.to(device or tensor.device, copy=True) for tensor in listed]
+        for role, listed in tensors.extras.items()
+    }
+    return TensorLists(roles, counts, extras)
 
 
 def worst(tensors: TensorLists, reference: TensorLists) -> float:
@@ -167,6 +172,7 @@ def check_conformance(bench: Bench) -> str:
 HUGE: tuple[tuple[type[torch.optim.Optimizer], int, dict[str, object]], ...] = (
     (FusedAdam, 8, {"state_dtype": "param", "lr": 0.02, "weight_decay": 0.1}),
     (FusedLion, 8, {"lr": 0.02, "weight_decay": 0.1}),
+    (FusedAdagrad, 8, {"lr": 0.02, "weight_decay": 0.1}),
     (FusedLamb, 12, {"lr": 0.02, "weight_decay": 0.1}),
     (Adam8bit, 6, {"lr": 0.02, "weight_decay": 0.1, "seed": 1}),
 )
@@ -223,29 +229,6 @@ def check_skips(bench: Bench) -> str:
     return "noop_flag and found_inf"
 
 
-def check_graph(bench: Bench) -> str:
-    """Three replays of a captured step do what three eager steps do."""
-    if bench.device.type != "cuda":
-        return "left out: not CUDA"
-    tensors = make(bench, SIZES, (F32, F32, F32), steps=True)
-    expected = copied(tensors)
-    warm = copied(tensors)
-    bench.kernel.run(warm, hyper())
-    bench.accelerator.synchronize()
-    graph = bench.accelerator.create_graph()
-    with bench.accelerator.capture_to_graph(graph):
-        bench.kernel.run(tensors, hyper())
-    for _ in range(3):
-        bench.accelerator.replay_graph(graph)
-        bench.kernel.run(expected, hyper())
-    bench.accelerator.synchronize()
-    for role, listed in tensors.roles.items():
-        pairs = zip(listed, expected.roles[role], strict=True)
-        expect(all(torch.equal(*pair) for pair in pairs), f"{role} differ")
-    expect(tensors.steps == expected.steps, "step counts differ")
-    return "3 replays"
-
-
 def check_stream(bench: Bench) -> str:
     """Work goes to the current stream: gradients made late on it are waited for."""
     numel = 1 << (16 if bench.small else 26)
@@ -290,17 +273,18 @@ def check_errors(bench: Bench) -> str:
     raise AssertionError("a tensor on another device was accepted")
 
 
-def checks() -> Iterator[tuple[str, Callable[[Bench], str]]]:
-    """Yield every check by name."""
-    for name, value in globals().items():
-        if name.startswith("check_"):
-            yield name.removeprefix("check_"), value
+def checks_of(*modules: ModuleType) -> Iterator[tuple[str, Callable[[Bench], str]]]:
+    """Yield every check of the modules by name."""
+    for module in modules:
+        for name, value in vars(module).items():
+            if name.startswith("check_"):
+                yield name.removeprefix("check_"), value
 
 
-def run_checks(bench: Bench) -> dict[str, dict[str, object]]:
+def run_checks(bench: Bench, *modules: ModuleType) -> dict[str, dict[str, object]]:
     """Run every check; returns whether each held, what it said and how long it took."""
     results: dict[str, dict[str, object]] = {}
-    for name, check in checks():
+    for name, check in checks_of(*modules):
         start = time.perf_counter()
         try:
             fact, held = check(bench), True

@@ -53,6 +53,16 @@ class CPULionBuilder(_KernelBuilder):
     native_sources = ("cpu/lion.cpp",)
 
 
+class FusedAdagradBuilder(_KernelBuilder):
+    """Adagrad over lists of tensors, in one call."""
+
+    NAME = "fused_adagrad"
+    BUILD_VAR = "ACCEL_BUILD_FUSED_ADAGRAD"
+    op = "accel.ops.adagrad:FusedAdagrad"
+    artifact = "adagrad"
+    native_sources = ("cpu/adagrad.cpp",)
+
+
 class CPUAdagradBuilder(_KernelBuilder):
     """Adagrad for one host tensor at a time, as offloading uses it."""
 

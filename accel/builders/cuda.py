@@ -30,6 +30,17 @@ class FusedLionBuilder(CUDAOpBuilder):
     entry_point = "accel_lion_step"
 
 
+class FusedAdagradBuilder(CUDAOpBuilder):
+    """Adagrad over lists of tensors, in one call."""
+
+    NAME = "fused_adagrad"
+    BUILD_VAR = "ACCEL_BUILD_FUSED_ADAGRAD"
+    op = "accel.ops.adagrad:FusedAdagrad"
+    artifact = "adagrad"
+    native_sources = ("cuda/adagrad.cu",)
+    entry_point = "accel_adagrad_step"
+
+
 class FusedLambBuilder(CUDAOpBuilder):
     """LAMB, with the ratio of norms of each tensor."""
 

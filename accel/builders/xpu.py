@@ -28,6 +28,16 @@ class FusedLionBuilder(SYCLOpBuilder):
     native_sources = ("xpu/lion.cpp",)
 
 
+class FusedAdagradBuilder(SYCLOpBuilder):
+    """Adagrad over lists of tensors, in one call."""
+
+    NAME = "fused_adagrad"
+    BUILD_VAR = "ACCEL_BUILD_FUSED_ADAGRAD"
+    op = "accel.ops.adagrad:FusedAdagrad"
+    artifact = "adagrad"
+    native_sources = ("xpu/adagrad.cpp",)
+
+
 class FusedLambBuilder(SYCLOpBuilder):
     """LAMB, with the ratio of norms of each tensor."""
 

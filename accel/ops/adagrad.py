@@ -1,23 +1,72 @@
-"""Adagrad's call surface: `CPUAdagrad`, for one host tensor at a time."""
+"""Adagrad's call surfaces: `FusedAdagrad` over lists, `CPUAdagrad` for one host tensor."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor
 
+from accel.errors import Unsupported
 from accel.ops import checks
 from accel.ops.adagrad_step import ADAGRAD, AdagradHyper
 from accel.ops.family import Family
 from accel.ops.kernel import run_by_key
 from accel.ops.lists import TensorLists
 from accel.ops.optimizer_ids import OptimizerIds
-from accel.ops.surface import OptimizerOp, check_step
+from accel.ops.surface import OptimizerOp, check_noop, check_step, unpack
 
 ADAGRAD.register(run_by_key)
 _log = logging.getLogger(__name__)
 _ids: OptimizerIds[str] = OptimizerIds("adagrad")
+
+
+class FusedAdagrad(OptimizerOp):
+    """Adagrad over lists of tensors, in one call; Apex's function and argument order."""
+
+    name: ClassVar[str] = "fused_adagrad"
+    family: ClassVar[Family] = ADAGRAD
+    functions: ClassVar[tuple[str, ...]] = ("multi_tensor_adagrad",)
+
+    def multi_tensor_adagrad(
+        self,
+        chunk_size: int,
+        noop_flag: Tensor | None,
+        tensor_lists: Sequence[Sequence[Tensor]],
+        lr: float,
+        epsilon: float,
+        mode: int,
+        weight_decay: float,
+        *args: Any,
+    ) -> None:
+        """Do one step on every tensor, in place (Duchi, Hazan and Singer 2011).
+
+        Args:
+            chunk_size: elements a device block works on at a time; a hint, not used here.
+            noop_flag: integer tensor of one element; where it is not 0 nothing is done. May be
+                ``None``.
+            tensor_lists: gradients, parameters and sums of squared gradients, three lists of one
+                length; float32, bfloat16, float16 or float64. Any strides.
+            lr: learning rate, from 0 on.
+            epsilon: added to the root of the sum of squares, from 0 on.
+            mode: 0: `weight_decay` is L2.
+            weight_decay: from 0 on.
+            args: further arguments that some callers pass; not used.
+
+        Raises:
+            TypeError, ValueError: an argument of the wrong kind, out of range, or tensors that do
+                not match or share memory, named. Nothing has been written.
+            Unsupported: mode 1, which decays the parameter itself.
+        """
+        grads, params, sums = unpack(tensor_lists, "gradients", "parameters", "sum")
+        if mode == 1:
+            raise Unsupported("mode=1, decoupled decay, is not supported by Adagrad here; use 0.")
+        if mode != 0:
+            raise ValueError(f"mode is {mode!r}; expected 0 (L2).")
+        hyper = _hyper(1, lr, epsilon, weight_decay)
+        hyper.noop_flag = check_noop(noop_flag)
+        self.kernel.run(TensorLists({"params": params, "grads": grads, "sums": sums}), hyper)
 
 
 class CPUAdagrad(OptimizerOp):

@@ -26,7 +26,7 @@ _FLAGS = (
 class Adam8bitHyper(AdamHyper):
     """The numbers of one step: Adam's, with ``abi.ADAM8BIT_*`` as flags.
 
-    `seed` is that of the moments' stochastic encoding, too; every step needs its own.
+    `seed` is that of the moments' stochastic encoding, too.
     """
 
 
@@ -59,7 +59,8 @@ def _step_one(tensors: TensorLists, index: int, hyper: Adam8bitHyper) -> None:
     time = step_number(tensors, index, hyper)
     new_p, new = adam_update(p, grad, old, hyper, time, flags)
 
-    noise = random_bits(random_key(hyper.seed, index, 1), torch.arange(p.numel(), device=p.device))
+    key = random_key(hyper.seed, time, index, 1)
+    noise = random_bits(key, torch.arange(p.numel(), device=p.device))
     skip = skip_flag(hyper, param.device)
     for code, scale, after, signed in zip(codes, scales, new, (True, False), strict=True):
         new_code, new_scale = encode(after, signed=signed, noise=noise)
@@ -72,7 +73,7 @@ def _step_one(tensors: TensorLists, index: int, hyper: Adam8bitHyper) -> None:
         main.copy_(shaped)
         if skip is not None:
             shaped = torch.where(skip, param.float(), shaped)
-    store(param, shaped, hyper.rounding, random_key(hyper.seed, index, 0))
+    store(param, shaped, hyper.rounding, random_key(hyper.seed, time, index, 0))
 
 
 ADAM8BIT = Family(

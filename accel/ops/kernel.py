@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from accel.ops import abi, checks
+from accel.ops.capture import check_repeatable, is_recorded
 from accel.ops.family import Family
 from accel.ops.gaudi import Gaudi, ListStep
 from accel.ops.host_loops import HostLoops
@@ -39,22 +40,12 @@ _SCALARS = {
     "noop_flag": torch.int32,
 }
 _requires_grad: Callable[[Tensor], bool] = Tensor.requires_grad.__get__  # type: ignore[attr-defined]
-# Newer than the oldest torch; without it no mode is told of.
-_modes: Callable[[], int] = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)
 _nbytes_of: Callable[[Tensor], int] = Tensor.nbytes.__get__  # type: ignore[attr-defined]
 _dtype_of: Callable[[Tensor], torch.dtype] = Tensor.dtype.__get__  # type: ignore[attr-defined]
 
 
 def _lacks_memory(pointer: int, nbytes: int) -> bool:
     return not pointer and nbytes > 0
-
-
-def is_recorded() -> bool:
-    """Whether ``torch.compile`` or a dispatch mode, such as a graph's capture, is watching.
-
-    What they are to see must go through the dispatcher.
-    """
-    return torch.compiler.is_compiling() or _modes() > 0
 
 
 class Kernel:
@@ -139,9 +130,11 @@ class Kernel:
     ) -> None:
         """Check and step: directly, or where it is recorded by the dispatcher.
 
-        `names` says what the caller calls a role, for errors.
+        `names` says what the caller calls a role, for errors. Raises as `check` does, and
+        `Unsupported` where a graph would repeat random bits.
         """
         self.check(tensors, single=single, names=names)
+        check_repeatable(tensors, hyper, coded=self.family.coded)
         if not tensors.params:
             return
         if is_recorded():
@@ -314,4 +307,5 @@ def run_by_key(key: str, tensors: TensorLists, hyper: Hyper) -> None:
     """Check and step for the dispatcher; raises `KeyError` for a kernel not loaded here."""
     kernel = _kernels[key]
     kernel.check(tensors)
+    check_repeatable(tensors, hyper, coded=kernel.family.coded)
     Plan(kernel, tensors).step(hyper)

@@ -58,19 +58,20 @@ def _step_one(
     wide = torch.float64 if param.dtype == torch.float64 else torch.float32
     p, grad = main.to(wide), tensors.grads[index].to(wide)
     old = [state.to(wide) for state in kept]
-    new_p, new = update(p, grad, old, hyper, step_number(tensors, index, hyper, back))
+    time = step_number(tensors, index, hyper, back)
+    new_p, new = update(p, grad, old, hyper, time)
 
     skip = skip_flag(hyper, param.device)
     if skip is not None:
         new_p = torch.where(skip, p, new_p)
         new = [torch.where(skip, before, after) for before, after in zip(old, new, strict=True)]
     for stream, (state, after) in enumerate(zip(kept, new, strict=True), start=1):
-        store(state, after, hyper.rounding, random_key(hyper.seed, index, stream))
+        store(state, after, hyper.rounding, random_key(hyper.seed, time, index, stream))
     if main is not param:
         main.copy_(new_p)
         if skip is not None:
             new_p = torch.where(skip, param.to(wide), new_p)
-    store(param, new_p, hyper.rounding, random_key(hyper.seed, index, 0))
+    store(param, new_p, hyper.rounding, random_key(hyper.seed, time, index, 0))
 
 
 def count_steps(tensors: TensorLists, hyper: Hyper, by: float) -> None:

@@ -9,24 +9,54 @@ from accel.ops.checks import is_dense
 
 _MASK = 0xFFFFFFFF
 _MASK64 = 0xFFFFFFFFFFFFFFFF
+_STEP = 0xD1B54A32D192ED03
+_FIRST = 0xBF58476D1CE4E5B9
+_SECOND = 0x94D049BB133111EB
 
 
-def random_key(seed: int, tensor: int, stream: int) -> int:
-    """Return ``accel_random_key``: 64 bits for one stream of one tensor."""
-    z = (seed + 0x9E3779B97F4A7C15 * (tensor * 8 + stream + 1)) & _MASK64
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK64
+def step_seed(seed: int, step: int) -> int:
+    """Return ``accel_random_seed``: the seed of one step."""
+    return (seed + _STEP * step) & _MASK64
+
+
+def random_key(seed: int, step: float | Tensor, tensor: int, stream: int) -> int | Tensor:
+    """Return ``accel_random_key`` at a step: 64 bits for one stream of one tensor.
+
+    Where only a device knows the step, an int64 tensor with the same bits.
+    """
+    place = 0x9E3779B97F4A7C15 * (tensor * 8 + stream + 1)
+    if isinstance(step, Tensor):
+        return _mix_on_device(step.long() * _signed(_STEP) + _signed(seed + place))
+    z = (step_seed(seed, int(step)) + place) & _MASK64
+    z = ((z ^ (z >> 30)) * _FIRST) & _MASK64
+    z = ((z ^ (z >> 27)) * _SECOND) & _MASK64
     return z ^ (z >> 31)
 
 
-def random_bits(key: int, elements: Tensor) -> Tensor:
+def _mix_on_device(z: Tensor) -> Tensor:
+    """Mix as on the host; int64 wraps around as uint64 does, but shifts bring in the sign."""
+
+    def shifted(x: Tensor, by: int) -> Tensor:
+        return (x >> by) & (_MASK64 >> by)
+
+    z = (z ^ shifted(z, 30)) * _signed(_FIRST)
+    z = (z ^ shifted(z, 27)) * _signed(_SECOND)
+    return z ^ shifted(z, 31)
+
+
+def _signed(value: int) -> int:
+    """Return 64 bits as an int64 has them."""
+    return (value + (1 << 63) & _MASK64) - (1 << 63)
+
+
+def random_bits(key: int | Tensor, elements: Tensor) -> Tensor:
     """Return ``accel_random_bits`` of int64 element numbers, 32 bits each, as int64."""
     x = (elements & _MASK) ^ (key & _MASK)
     x = (x + (elements >> 32) * 0x85EBCA6B) & _MASK
     x = x ^ (x >> 16)
     x = (x * 0x7FEB352D) & _MASK
     x = x ^ (x >> 15)
-    x = (x + (key >> 32)) & _MASK
+    x = (x + ((key >> 32) & _MASK)) & _MASK
     x = (x * 0x846CA68B) & _MASK
     return x ^ (x >> 16)
 
@@ -58,7 +88,7 @@ def stochastic(values: Tensor, dtype: torch.dtype, noise: Tensor) -> Tensor:
     return signed.to(torch.int16).view(dtype)
 
 
-def store(target: Tensor, values: Tensor, rounding: str, key: int) -> None:
+def store(target: Tensor, values: Tensor, rounding: str, key: int | Tensor) -> None:
     """Write float values into `target`, whatever its strides.
 
     Args:

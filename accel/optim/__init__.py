@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from accel.optim.adagrad import CPUAdagrad
+from accel.optim.adagrad import CPUAdagrad, FusedAdagrad
 from accel.optim.adam import FusedAdam
 from accel.optim.adam8bit import Adam8bit
 from accel.optim.cpu_adam import CPUAdam
 from accel.optim.lamb import FusedLamb
 from accel.optim.lion import CPULion, FusedLion
 
-__all__ = ["Adam8bit", "CPUAdagrad", "CPUAdam", "CPULion", "FusedAdam", "FusedLamb", "FusedLion"]
+__all__ = [
+    "Adam8bit",
+    "CPUAdagrad",
+    "CPUAdam",
+    "CPULion",
+    "FusedAdagrad",
+    "FusedAdam",
+    "FusedLamb",
+    "FusedLion",
+]

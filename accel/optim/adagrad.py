@@ -1,4 +1,4 @@
-"""`CPUAdagrad`: Adagrad, state interchangeable with ``torch.optim.Adagrad``."""
+"""`FusedAdagrad`, `CPUAdagrad`: Adagrad, state interchangeable with ``torch.optim.Adagrad``."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from accel.optim.policy import PARAM
 Group = dict[str, Any]
 
 
-class CPUAdagrad(KernelOptimizer):
-    """Adagrad (Duchi, Hazan and Singer 2011) in one call for each group.
+class FusedAdagrad(KernelOptimizer):
+    """Adagrad (Duchi, Hazan and Singer 2011) in one call for each group, with Apex's arguments.
 
     Args:
-        model_params: parameters or groups, as every torch optimizer takes.
+        params: parameters or groups, as every torch optimizer takes.
         lr: learning rate; a tensor of one element is read on its device, without a wait.
         eps: added to the root of the sum of squares.
         weight_decay: L2 coefficient.
-        amsgrad: must be false; DeepSpeed's class has the argument and no use for it.
-        fp32_optimizer_states: float32 sums; without it they have the parameter's type.
+        set_grad_none: what `zero_grad` does when it is not told.
+        adagrad_w_mode: must be false.
         lr_decay: the rate is ``lr / (1 + (step - 1) * lr_decay)``, from 0 on.
         initial_accumulator_value: what the sums start from, from 0 on.
         maximize: go up instead of down.
@@ -35,20 +35,20 @@ class CPUAdagrad(KernelOptimizer):
 
     Raises:
         TypeError, ValueError: an argument of the wrong kind or out of range, named.
-        Unsupported: ``differentiable=True`` or ``amsgrad=True``.
+        Unsupported: ``differentiable=True`` or ``adagrad_w_mode=True``.
     """
 
-    builder: ClassVar[str] = "CPUAdagradBuilder"
+    builder: ClassVar[str] = "FusedAdagradBuilder"
     states: ClassVar[Mapping[str, str]] = {"sum": "sums"}
 
     def __init__(
         self,
-        model_params: Any,
+        params: Any,
         lr: float | Tensor = 1e-2,
         eps: float = 1e-10,
         weight_decay: float = 0.0,
-        amsgrad: bool = False,
-        fp32_optimizer_states: bool = True,
+        set_grad_none: bool = True,
+        adagrad_w_mode: bool = False,
         *,
         lr_decay: float = 0.0,
         initial_accumulator_value: float = 0.0,
@@ -62,7 +62,7 @@ class CPUAdagrad(KernelOptimizer):
         rounding: str = "nearest",
         seed: int | None = None,
     ) -> None:
-        refuse("Adagrad", amsgrad=amsgrad)
+        refuse("Adagrad", adagrad_w_mode=adagrad_w_mode)
         defaults: Group = {
             "lr": lr,
             "lr_decay": lr_decay,
@@ -73,12 +73,12 @@ class CPUAdagrad(KernelOptimizer):
             **torch_options(foreach, capturable, differentiable, fused),
         }
         policy = {
-            "state_dtype": state_dtype if fp32_optimizer_states else (state_dtype or PARAM),
+            "state_dtype": state_dtype,
             "master_dtype": master_dtype,
             "rounding": rounding,
             "seed": seed,
         }
-        super().__init__(model_params, defaults, policy)
+        super().__init__(params, defaults, policy, set_grad_none=set_grad_none)
 
     def hyper(self, group: Group) -> AdagradHyper:
         """Return the numbers of a group's next step, checked; raises naming the argument."""
@@ -97,3 +97,32 @@ class CPUAdagrad(KernelOptimizer):
         """Return a state as it is before the first step."""
         start = group["initial_accumulator_value"]
         return torch.full_like(param, start, dtype=dtype, device=self.home(param))
+
+
+class CPUAdagrad(FusedAdagrad):
+    """Adagrad for parameters on the host, with the argument order of DeepSpeed's class.
+
+    Args:
+        model_params: parameters or groups.
+        lr, eps, weight_decay: as in `FusedAdagrad`.
+        amsgrad: must be false; DeepSpeed's class has the argument and no use for it.
+        fp32_optimizer_states: float32 sums; without it they have the parameter's type.
+        options: the keyword arguments of `FusedAdagrad` from `lr_decay` on.
+    """
+
+    builder: ClassVar[str] = "CPUAdagradBuilder"
+
+    def __init__(
+        self,
+        model_params: Any,
+        lr: float | Tensor = 1e-2,
+        eps: float = 1e-10,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,
+        fp32_optimizer_states: bool = True,
+        **options: Any,
+    ) -> None:
+        refuse("Adagrad", amsgrad=amsgrad)
+        if not fp32_optimizer_states:
+            options.setdefault("state_dtype", PARAM)
+        super().__init__(model_params, lr, eps, weight_decay, **options)

@@ -128,9 +128,9 @@ class KernelOptimizer(torch.optim.Optimizer):
     def _set_rounding(self, index: int, group: Group, hyper: Hyper) -> None:
         hyper.rounding = group["rounding"]
         if hyper.rounding == "stochastic" or self.always_seeded:
-            group["rounding_calls"] = group.get("rounding_calls", 0) + 1
+            # Ops mix in each tensor's step, which a captured graph counts on the device.
             seed = torch.initial_seed() if group["seed"] is None else group["seed"]
-            hyper.seed = (seed + (index << 40) + group["rounding_calls"]) & (2**64 - 1)
+            hyper.seed = (seed + (index << 40)) & (2**64 - 1)
 
     def add_param_group(self, param_group: Group) -> None:
         """Add a group, checked as the constructor checks; see `torch.optim.Optimizer`."""

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from accel.ops import checks
+from accel.ops.capture import is_recorded
 from accel.ops.host_loops import Gradients, HostLoops
-from accel.ops.kernel import Kernel, Plan, is_recorded
+from accel.ops.kernel import Kernel, Plan
 from accel.ops.lists import Hyper, TensorLists
 from accel.optim.policy import MASTER, state_dtype_for, wants_master
 

@@ -70,7 +70,7 @@ void adagrad_step(const accel_adagrad_args &a) {
   });
   for_blocks(a, [&](int64_t i, int64_t at, int64_t n) {
     alignas(64) float buffer[kBlock];
-    ParamBlock<accel_adagrad_args> block(a, c, i, at, n);
+    ParamBlock<accel_adagrad_args> block(a, c, scalars.seed(i), i, at, n);
     const Block sum(c, a.state_dtype, a.sums[i], at, n, buffer);
     level.block(block.param(), block.grad(), sum.values, n, scalars[i]);
     block.store();

@@ -208,7 +208,7 @@ void adam_step(const accel_adam_args &a) {
   }
   for_blocks(a, [&](int64_t i, int64_t at, int64_t n) {
     alignas(64) float buffers[3][kBlock];
-    ParamBlock<accel_adam_args> block(a, c, i, at, n);
+    ParamBlock<accel_adam_args> block(a, c, scalars.seed(i), i, at, n);
     const Block m(c, a.state_dtype, a.exp_avgs[i], at, n, buffers[0]);
     const Block v(c, a.state_dtype, a.exp_avg_sqs[i], at, n, buffers[1]);
     void *const max_tensor = a.max_exp_avg_sqs ? a.max_exp_avg_sqs[i] : nullptr;

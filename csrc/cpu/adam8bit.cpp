@@ -207,7 +207,7 @@ void adam8bit_step(const accel_adam8bit_args &a) {
     const Adam8bitScalars &s = scalars[i];
     for (int64_t from = begin; from < end; from += kBlock) {
       const int64_t to = std::min(from + kBlock, end);
-      ParamBlock<accel_adam8bit_args> block(a, *level.convert, i, from, to - from);
+      ParamBlock<accel_adam8bit_args> block(a, *level.convert, scalars.seed(i), i, from, to - from);
       const uint64_t key = block.key(1);
       for (int64_t at = from; at < to; at += kStates) {
         const Codes m = {a.exp_avgs[i] + at, a.exp_avg_scales[i] + at / kStates};

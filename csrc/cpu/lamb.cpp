@@ -183,7 +183,7 @@ class LambStep {
     for (int64_t at = part.begin; at < part.end; at += kBlock) {
       const int64_t n = std::min(kBlock, part.end - at);
       alignas(64) float buffers[2][kBlock];
-      ParamBlock<accel_lamb_args> block(a_, c_, i, at, n);
+      ParamBlock<accel_lamb_args> block(a_, c_, scalars_.seed(i), i, at, n);
       Block m(c_, a_.state_dtype, a_.exp_avgs[i], at, n, buffers[0]);
       Block v(c_, a_.state_dtype, a_.exp_avg_sqs[i], at, n, buffers[1]);
       level_.moments(block.grad(), m.values, v.values, n, scalars_[i]);
@@ -214,7 +214,7 @@ class LambStep {
     for (int64_t at = part.begin; at < part.end; at += kBlock) {
       const int64_t n = std::min(kBlock, part.end - at);
       alignas(64) float buffers[2][kBlock];
-      ParamBlock<accel_lamb_args> block(a_, c_, i, at, n);
+      ParamBlock<accel_lamb_args> block(a_, c_, scalars_.seed(i), i, at, n);
       const Block m(c_, a_.state_dtype, a_.exp_avgs[i], at, n, buffers[0]);
       const Block v(c_, a_.state_dtype, a_.exp_avg_sqs[i], at, n, buffers[1]);
       level_.apply(block.param(), m.values, v.values, n, scalars_[i], static_cast<float>(rate));

@@ -65,7 +65,7 @@ void lion_step(const accel_lion_args &a) {
   scalars.prepare(a, [&](double) { return s; });
   for_blocks(a, [&](int64_t i, int64_t at, int64_t n) {
     alignas(64) float buffer[kBlock];
-    ParamBlock<accel_lion_args> block(a, c, i, at, n);
+    ParamBlock<accel_lion_args> block(a, c, scalars.seed(i), i, at, n);
     const Block m(c, a.state_dtype, a.exp_avgs[i], at, n, buffer);
     level.block(block.param(), block.grad(), m.values, n, s);
     block.store();

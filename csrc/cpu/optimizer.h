@@ -52,7 +52,8 @@ float grad_factor(const Args &a, bool maximize) {
 // How a call counts the steps that a tensor has done.
 enum class Count { kForward, kBack, kNot };
 
-// An op's scalars: one set where all tensors are at the same step, else one for each.
+// An op's scalars and the seed of its random bits: one set where all tensors are at the same step,
+// else one for each.
 template <class Scalars>
 class ScalarsByStep {
  public:
@@ -60,10 +61,10 @@ class ScalarsByStep {
   // counts it in `steps` where they are given. Throws std::bad_alloc before anything is written.
   template <class Args, class Make>
   void prepare(const Args &a, const Make &make, Count count = Count::kForward) {
-    if (!a.steps) {
-      sets_.assign(1, make(static_cast<double>(a.step)));
-      return;
-    }
+    const auto add = [&](double step) {
+      sets_.push_back({make(step), accel_random_seed(a.seed, static_cast<int64_t>(step))});
+    };
+    if (!a.steps) return add(static_cast<double>(a.step));
     constexpr int64_t kAhead = 8;
     bool same = true;
     for (int64_t i = 1; i < a.count && same; ++i) {
@@ -73,27 +74,35 @@ class ScalarsByStep {
     const int64_t distinct = same ? 1 : a.count;
     const float ahead = count == Count::kForward ? 1.0f : 0.0f;
     sets_.reserve(static_cast<size_t>(distinct));
-    for (int64_t i = 0; i < distinct; ++i)
-      sets_.push_back(make(static_cast<double>(*a.steps[i] + ahead)));
+    for (int64_t i = 0; i < distinct; ++i) add(static_cast<double>(*a.steps[i] + ahead));
     const float by = count == Count::kBack ? -1.0f : ahead;
     if (by != 0.0f)
       for (int64_t i = 0; i < a.count; ++i) *a.steps[i] += by;
   }
 
-  const Scalars &operator[](int64_t tensor) const {
+  const Scalars &operator[](int64_t tensor) const { return at(tensor).scalars; }
+  uint64_t seed(int64_t tensor) const { return at(tensor).seed; }
+
+ private:
+  struct Set {
+    Scalars scalars;
+    uint64_t seed;
+  };
+
+  const Set &at(int64_t tensor) const {
     return sets_[sets_.size() == 1 ? 0 : static_cast<size_t>(tensor)];
   }
 
- private:
-  std::vector<Scalars> sets_;
+  std::vector<Set> sets_;
 };
 
 // Gradient and parameter (or master copy) of one block, as float32.
 template <class Args>
 class ParamBlock {
  public:
-  ParamBlock(const Args &a, const Convert &convert, int64_t tensor, int64_t first, int64_t n)
-      : args_(a), convert_(convert), tensor_(tensor), first_(first), n_(n),
+  ParamBlock(const Args &a, const Convert &convert, uint64_t seed, int64_t tensor, int64_t first,
+             int64_t n)
+      : args_(a), convert_(convert), seed_(seed), tensor_(tensor), first_(first), n_(n),
         grad_(convert, a.grad_dtype, const_cast<void *>(a.grads[tensor]), first, n, buffers_[0]),
         main_(convert, a.masters ? ACCEL_FLOAT32 : a.param_dtype,
               a.masters ? a.masters[tensor] : a.params[tensor], first, n, buffers_[1]) {}
@@ -102,7 +111,7 @@ class ParamBlock {
   float *param() { return main_.values; }
 
   uint64_t key(uint64_t stream) const {
-    return accel_random_key(args_.seed, static_cast<uint64_t>(tensor_), stream);
+    return accel_random_key(seed_, static_cast<uint64_t>(tensor_), stream);
   }
 
   void store() const {
@@ -118,6 +127,7 @@ class ParamBlock {
  private:
   const Args &args_;
   const Convert &convert_;
+  const uint64_t seed_;
   const int64_t tensor_, first_, n_;
   alignas(64) float buffers_[2][kBlock];
   const Block grad_, main_;

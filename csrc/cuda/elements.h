@@ -5,8 +5,10 @@
 
 #include <cstring>
 
-#include "accel/random.h"
+// The device runtime first: accel/random.h uses its words.
 #include "runtime.h"
+
+#include "accel/random.h"
 
 namespace accel {
 

@@ -39,6 +39,7 @@ struct Common {
 struct AtStep {
   double lr, weight_decay, step;
   float grad_factor;  // 1 / grad_scale, negative to maximize
+  uint64_t seed;      // of this step's random bits
 };
 
 template <class Args>
@@ -53,9 +54,11 @@ Common common_of(const Args &a, bool maximize, int ahead, int count_by) {
 
 ACCEL_DEVICE AtStep at_step(const Common &a, const float *step_tensor) {
   const double scale = a.grad_scale ? 1.0 / static_cast<double>(*a.grad_scale) : 1.0;
-  return {a.lr_tensor ? static_cast<double>(*a.lr_tensor) : a.lr, a.weight_decay,
-          step_tensor ? static_cast<double>(*step_tensor + static_cast<float>(a.ahead)) : a.step,
-          static_cast<float>(a.maximize ? -scale : scale)};
+  const double step =
+      step_tensor ? static_cast<double>(*step_tensor + static_cast<float>(a.ahead)) : a.step;
+  return {a.lr_tensor ? static_cast<double>(*a.lr_tensor) : a.lr, a.weight_decay, step,
+          static_cast<float>(a.maximize ? -scale : scale),
+          accel_random_seed(a.seed, static_cast<int64_t>(step))};
 }
 
 ACCEL_DEVICE bool is_skipped(const Common &a) {
@@ -90,6 +93,7 @@ template <class Op, class T, class Here>
 struct OnTensor {
   const Here &table;
   const typename Op::Scalars &scalars;
+  uint64_t seed;  // of the tensor's step
   int32_t slot;
   bool aligned;
 
@@ -102,7 +106,7 @@ struct OnTensor {
   }
 
   ACCEL_DEVICE uint64_t key(uint64_t stream) const {
-    return accel_random_key(table.common.seed, table.tensors.index[slot], stream);
+    return accel_random_key(seed, table.tensors.index[slot], stream);
   }
 
   template <int N>
@@ -171,14 +175,17 @@ ACCEL_KERNEL step_kernel(const ACCEL_KERNEL_CONSTANT Table<Op, CAPACITY> table) 
   if (is_skipped(table.common)) return;
   const Piece piece = piece_of(table.tensors, block_index());
   ACCEL_SHARED typename Op::Scalars scalars;
+  ACCEL_SHARED uint64_t seed;
   if (thread_index() == 0) {
     const float *const step = static_cast<const float *>(table.tensors.at[Here::kStep][piece.slot]);
     void *const extra = Op::kExtra ? table.tensors.at[Here::kRoles - Op::kExtra][piece.slot] : nullptr;
-    scalars = Op::scalars(table.numbers, at_step(table.common, step), extra);
+    const AtStep at = at_step(table.common, step);
+    scalars = Op::scalars(table.numbers, at, extra);
+    seed = at.seed;
   }
   block_barrier();
   const bool aligned = is_aligned(table.tensors, piece.slot, Here::kStep);
-  typename Op::template Body<T, Here> body{{table, scalars, piece.slot, aligned}};
+  typename Op::template Body<T, Here> body{{table, scalars, seed, piece.slot, aligned}};
   body.run(piece);
 }
 

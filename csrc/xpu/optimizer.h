@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "accel/random.h"
 #include "kernels.h"
 
 namespace accel {
@@ -29,7 +30,8 @@ ACCEL_ON_BOTH(
     };
     // What a call has in common for all its tensors; scalars on the device are addresses, or 0.
     struct Common {
-      uint64_t grad_scale, found_inf, noop_flag, lr_tensor, seed;
+      uint64_t grad_scale, found_inf, noop_flag, lr_tensor;
+      uint64_t seed;  // the step is in it, unless tensors bring theirs
       float grad_sign, lr, step;
       float ahead;     // from what a step tensor holds to the number of this step
       float count_by;  // what is added to step tensors
@@ -82,7 +84,7 @@ Common common_of(const Args &a, bool maximize, float ahead = 1.0f, float count_b
   c.found_inf = address(a.found_inf);
   c.noop_flag = address(a.noop_flag);
   c.lr_tensor = address(a.lr_tensor);
-  c.seed = a.seed;
+  c.seed = a.steps ? a.seed : accel_random_seed(a.seed, a.step);
   c.grad_sign = maximize ? -1.0f : 1.0f;
   c.lr = static_cast<float>(a.lr);
   c.step = static_cast<float>(a.step);

@@ -4,6 +4,7 @@ import torch
 
 from accel.builders.base import ReferenceOpBuilder
 from accel.cpu import CPUAccelerator
+from accel.ops.adagrad import FusedAdagrad
 from accel.ops.adam import FusedAdam
 from accel.ops.adam8bit import Adam8bit
 
@@ -129,6 +130,12 @@ class RoundsAtRandom(_Adam):
         super().run(chunk_size, noop_flag, tensor_lists, numbers)
         for one in tensor_lists[1]:
             one.mul_(1 + (torch.rand_like(one) - 0.5) * 2 * torch.finfo(one.dtype).eps)
+
+
+@caught_by(*_RESULTS)
+class AdagradWithoutDecay(FusedAdagrad):
+    def multi_tensor_adagrad(self, chunk, noop, lists, lr, epsilon, mode, weight_decay):
+        super().multi_tensor_adagrad(chunk, noop, lists, lr, epsilon, mode, weight_decay * 0)
 
 
 @caught_by("test_layouts_are_right_or_refused")

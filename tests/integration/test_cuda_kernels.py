@@ -66,7 +66,7 @@ def test_its_exports_are_what_its_headers_declare(built):
     assert {line.split()[-1] for line in listed.stdout.splitlines()} == declared_names
 
 
-def test_no_kernel_spills_or_hoards_registers(built):
+def test_no_kernel_spills_or_hoards_registers(built, record_property):
     name, _, report = built
     # ptxas says for which function it speaks, then what it spills, then what it uses.
     pattern = (
@@ -76,7 +76,9 @@ def test_no_kernel_spills_or_hoards_registers(built):
     kernels = re.findall(pattern, report)
     used = [int(kernel[-1]) for kernel in kernels]
     most = max(int(kernel[3]) for kernel in kernels)
-    print(f"{name}: {len(kernels)} kernels, {min(used)} to {max(used)} registers, {most} B spilled")  # noqa: T201
+    said = f"{len(kernels)} kernels, {min(used)} to {max(used)} registers, {most} B spilled"
+    record_property(name, said)  # kept by pytest --junit-xml
+    print(f"{name}: {said}")  # noqa: T201
     assert len(kernels) == report.count("Compiling entry function")
     assert max(used) <= MOST_REGISTERS
     for function, arch, stack, spilled, _ in kernels:

@@ -9,8 +9,10 @@ import torch
 
 from accel.builders.cuda import FusedAdamBuilder
 from accel.cuda import CUDAAccelerator
-from accel.errors import BuildFailed, OpUnavailable
+from accel.errors import AccelError, BuildFailed, OpUnavailable
 from accel.jit import csrc_dir, nvcc
+from accel.ops import abi
+from accel.ops.native import NativeLibrary
 from accel.probe import Rejected
 
 needs_nvcc = pytest.mark.skipif(isinstance(nvcc.find(), Rejected), reason="needs nvcc")
@@ -91,3 +93,39 @@ def test_the_gpu_benchmark_says_in_one_line_that_there_is_none():
     assert done.returncode == 2
     assert done.stderr.startswith("BackendUnavailable: ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.timeout(600)
+def test_what_the_gpu_benchmark_checks_holds_in_rehearsal(monkeypatch):
+    """So that on the day of a GPU a failure is the GPU's."""
+    monkeypatch.syspath_prepend(csrc_dir().parent / "benchmarks")
+    import gpu
+    import gpu_checks
+    import gpu_ops
+
+    bench = gpu.prepare("cpu")
+    results = gpu_checks.run_checks(bench, gpu_ops)
+    assert {"ops", "adam8bit", "replays", "random_bits"} <= {*results}
+    assert not {name: found["fact"] for name, found in results.items() if not found["held"]}
+
+
+class _Library:
+    """A library that answers every launch with one code, and names it as the runtime would."""
+
+    path = "/cache/adam.so"
+
+    class handle:
+        def accel_abi_version():
+            return abi.ABI_VERSION
+
+        def accel_status_text(status):
+            return {abi.DEVICE_ERROR + 2: b"cudaErrorMemoryAllocation"}[status]
+
+        def accel_adam_step(args, stream):
+            return abi.DEVICE_ERROR + 2
+
+
+def test_a_launch_without_memory_is_an_exception_with_cudas_name_for_it():
+    step = NativeLibrary(_Library, "accel_adam_step")
+    with pytest.raises(AccelError, match=r"accel_adam_step.*1002: cudaErrorMemoryAllocation"):
+        step(abi.AdamArgs(), torch.device("cpu"))

@@ -275,8 +275,14 @@ class DeviceChecks:
     @every_subject
     @pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
     @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+    @pytest.mark.parametrize("steps", [None, (6.0, 40.0)], ids=["given", "counted"])
     def test_rounding_has_the_bits_of_the_reference(
-        self, stepper: Stepper, name: str, kind: torch.dtype, rounding: str
+        self,
+        stepper: Stepper,
+        name: str,
+        kind: torch.dtype,
+        rounding: str,
+        steps: tuple[float, ...] | None,
     ) -> None:
         # A learning rate of 0 leaves the masters, so that only the rounding is compared.
         make = torch.Generator().manual_seed(1)
@@ -287,6 +293,7 @@ class DeviceChecks:
             torch.randn(5001, generator=make) * scale,
             torch.randn(77, generator=make),
         ]
+        given.steps = steps and [*map(torch.tensor, steps)]
         hyper = replace(subject.hyper, lr=0.0, rounding=rounding, seed=0xF234_5678_9ABC_DEF0)
         expected = copied(given)
         subject.family.reference(expected, hyper)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from types import SimpleNamespace
 
 import pytest
 import torch
 from adam_cases import Case
 
 import accel
+from accel.ops import abi
 from accel.ops.adam import FusedAdam
+from accel.ops.adam8bit import Adam8bit
+from accel.ops.capture import check_repeatable
+from accel.ops.lists import Hyper, TensorLists
 
 NUMBERS = (1e-2, 0.9, 0.999, 1e-8, 3, 1, True, 0.1)
 
@@ -99,6 +105,60 @@ def test_a_captured_step_replays(policy: str, monkeypatch: pytest.MonkeyPatch) -
     make = functools.partial(accel.optim.FusedAdam, lr=0.1, weight_decay=0.1)
     found, wanted = (trained(6, make, captured=captured) for captured in (True, False))
     assert all(map(torch.equal, found, wanted))
+
+
+STOCHASTIC = {
+    "states": functools.partial(
+        accel.optim.FusedAdam, lr=0.1, rounding="stochastic", seed=1, state_dtype=torch.bfloat16
+    ),
+    "codes": functools.partial(accel.optim.Adam8bit, lr=0.1, seed=1),
+}
+
+
+@pytest.mark.parametrize("policy", ["auto", "reference"])
+@pytest.mark.parametrize("kind", STOCHASTIC)
+def test_replays_draw_the_random_bits_of_their_steps(
+    kind: str, policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replay that drew the captured step's bits again would differ from the eager step."""
+    monkeypatch.setenv("ACCEL_OPS", policy)
+    found, wanted = (trained(6, STOCHASTIC[kind], captured=captured) for captured in (True, False))
+    assert all(map(torch.equal, found, wanted))
+
+
+def test_a_capture_with_the_hosts_step_refuses_random_bits() -> None:
+    op = Adam8bit()
+    param, codes, scale = torch.ones(4), torch.zeros(4, dtype=torch.uint8), torch.zeros(1)
+    lists = [[torch.ones(4)], [param], [codes], [scale], [codes.clone()], [scale.clone()]]
+    cpu = accel.accelerator_for("cpu")
+    refused = pytest.raises(accel.errors.Unsupported, match="same random bits")
+    with refused, cpu.capture_to_graph(cpu.create_graph()):
+        op.multi_tensor_adam8bit(1, None, lists, *NUMBERS, 7)
+    assert torch.equal(param, torch.ones(4))
+    op.multi_tensor_adam8bit(1, None, lists, *NUMBERS, 7)
+    assert not torch.equal(param, torch.ones(4))
+
+
+@pytest.mark.parametrize("captured", [True, False])
+def test_a_devices_capture_is_asked_of_the_device(
+    captured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`meta` in the place of a device that can capture."""
+    module = SimpleNamespace(
+        is_current_stream_capturing=lambda: captured, device=lambda _: contextlib.nullcontext()
+    )
+    on_device = TensorLists({"params": [torch.empty(3, device="meta")]})
+    counted = TensorLists(on_device.roles, [torch.empty((), device="meta")])
+    plain, drawing = (Hyper(lr=0.1, weight_decay=0.0, rounding=one) for one in abi.ROUNDING)
+    check_repeatable(on_device, drawing, coded=True)  # without a module nothing can be captured
+    monkeypatch.setattr(torch, "meta", module, raising=False)
+    monkeypatch.setattr(torch, "get_device_module", lambda _: module)
+    check_repeatable(counted, drawing, coded=True)
+    check_repeatable(on_device, plain, coded=False)
+    refused = pytest.raises(accel.errors.Unsupported, match=r"meta.*accel\.optim")
+    for hyper, coded in ((drawing, False), (plain, True)):
+        with refused if captured else contextlib.nullcontext():
+            check_repeatable(on_device, hyper, coded=coded)
 
 
 def test_a_captured_call_is_checked_as_an_eager_one(fused_adam: FusedAdam) -> None:

@@ -92,6 +92,24 @@ def test_counted_steps_are_given_steps(case: Case, native: Any, count: float) ->
         assert torch.equal(left, right)
 
 
+@pytest.mark.parametrize("native_op", [True, False])
+def test_random_bits_are_those_of_the_step(case: Case, native: Any, native_op: bool) -> None:
+    kernel = (native if native_op else case.reference()).kernel
+    options = {"dtype": torch.bfloat16, "state": torch.bfloat16}
+    numbers = {"rounding": "stochastic", "seed": 2**63 + 7}
+    counted, given, later = (
+        case.lists(SHAPES, steps=6.0, **options),
+        case.lists(SHAPES, **options),
+        case.lists(SHAPES, **options),
+    )
+    kernel.run(counted, case.hyper(step=99, **numbers))
+    kernel.run(given, case.hyper(step=7, **numbers))
+    kernel.run(later, case.hyper(step=8, **numbers))
+    for left, right in zip(tensors_of(counted), tensors_of(given), strict=False):
+        assert torch.equal(left, right)
+    assert not all(map(torch.equal, tensors_of(given), tensors_of(later)))
+
+
 def test_every_tensor_has_a_step_of_its_own(case: Case, native: Any) -> None:
     together = case.lists([(500,), (500,)], steps=1.0)
     together.steps[1].fill_(40.0)

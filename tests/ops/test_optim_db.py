@@ -16,7 +16,7 @@ from torch.testing._internal.common_optimizers import (
     optim_db,
 )
 
-from accel.optim import CPUAdagrad, CPUAdam, FusedAdam
+from accel.optim import CPUAdagrad, CPUAdam, FusedAdagrad, FusedAdam
 
 Make = Callable[..., torch.optim.Optimizer]
 
@@ -31,7 +31,7 @@ OURS: dict[type, list[Make]] = {
         adam(CPUAdam, adamw_mode=False),
     ],
     torch.optim.AdamW: [adam(FusedAdam, weight_decay=1e-2), adam(CPUAdam, weight_decay=1e-2)],
-    torch.optim.Adagrad: [CPUAdagrad],
+    torch.optim.Adagrad: [FusedAdagrad, CPUAdagrad],
 }
 TABLE: list[OptimizerInfo] = [info for info in optim_db if info.optim_cls in OURS]
 INPUTS = [

@@ -1,4 +1,4 @@
-"""`FusedLion`, `CPULion`, `CPUAdagrad`, `FusedLamb` and `Adam8bit` as torch optimizers."""
+"""`FusedLion`, `CPULion`, `FusedAdagrad`, `CPUAdagrad`, `FusedLamb`, `Adam8bit`: as torch's."""
 
 from __future__ import annotations
 
@@ -13,9 +13,17 @@ import torch
 from torch import nn
 
 from accel.errors import Unsupported
-from accel.optim import Adam8bit, CPUAdagrad, CPULion, FusedAdam, FusedLamb, FusedLion
+from accel.optim import (
+    Adam8bit,
+    CPUAdagrad,
+    CPULion,
+    FusedAdagrad,
+    FusedAdam,
+    FusedLamb,
+    FusedLion,
+)
 
-ALL = [FusedLion, CPULion, CPUAdagrad, FusedLamb, Adam8bit]
+ALL = [FusedLion, CPULion, FusedAdagrad, CPUAdagrad, FusedLamb, Adam8bit]
 
 
 def network(dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -208,6 +216,7 @@ def test_8bit_moments_follow_a_parameter_into_another_layout() -> None:
     [
         (lambda p: FusedLamb(p, amsgrad=True), Unsupported, "amsgrad"),
         (lambda p: CPUAdagrad(p, amsgrad=True), Unsupported, "amsgrad"),
+        (lambda p: FusedAdagrad(p, adagrad_w_mode=True), Unsupported, "adagrad_w_mode"),
         (lambda p: Adam8bit(p, amsgrad=True), Unsupported, "amsgrad"),
         (lambda p: Adam8bit(p, state_dtype=torch.float32), Unsupported, "state_dtype"),
         (lambda p: FusedLion(p, differentiable=True), Unsupported, "differentiable"),

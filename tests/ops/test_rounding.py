@@ -10,6 +10,7 @@ from accel.ops import abi
 from accel.ops.adam import FusedAdam
 from accel.ops.adam_step import AdamHyper
 from accel.ops.lists import TensorLists
+from accel.ops.rounding import random_bits, random_key
 
 HALVES = [torch.bfloat16, torch.float16]
 
@@ -67,6 +68,17 @@ def test_stochastic_is_the_same_everywhere(simd_adam: FusedAdam, dtype: torch.dt
     assert torch.equal(ours.nan_to_num(), reference.nan_to_num())
     other = through(simd_adam, values, dtype, "stochastic", seed=12)
     assert not torch.equal(ours.nan_to_num(), other.nan_to_num())
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**63 + 11, 2**64 - 1])
+def test_a_key_is_the_same_whoever_knows_the_step(seed: int) -> None:
+    for step in (1, 7, 2**24):
+        for tensor, stream in ((0, 0), (3, 2), (2**20, 3)):
+            key = random_key(seed, step, tensor, stream)
+            on_device = random_key(seed, torch.tensor(float(step)).double(), tensor, stream)
+            assert int(on_device) & (2**64 - 1) == key
+            elements = torch.tensor([0, 1, 2**31, 2**32 + 5, 2**40])
+            assert torch.equal(random_bits(on_device, elements), random_bits(key, elements))
 
 
 @pytest.mark.parametrize("dtype", HALVES)

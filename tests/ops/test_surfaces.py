@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from accel.builders import cpu
+from accel.errors import Unsupported
 from accel.ops.adam8bit import Adam8bit
 from accel.ops.codes8bit import blocks
 
@@ -19,7 +20,7 @@ def tensors(count: int, size: int = 300) -> list[torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def ops(session_cache: object) -> dict[str, Any]:
-    names = ("FusedLion", "CPULion", "CPUAdagrad", "FusedLamb", "Adam8bit")
+    names = ("FusedLion", "CPULion", "FusedAdagrad", "CPUAdagrad", "FusedLamb", "Adam8bit")
     return {name: getattr(cpu, f"{name}Builder")().jit_load() for name in names}
 
 
@@ -69,6 +70,25 @@ def test_lion_over_lists(ops: dict[str, Any]) -> None:
         ops["FusedLion"].multi_tensor_lion(1, None, [[g], [p]], 0.5, 0.9, 0.99, 2, 0.0)
     with pytest.raises(ValueError, match="beta2"):
         ops["FusedLion"].multi_tensor_lion(1, None, [[g], [p], [m]], 0.5, 0.9, 1.0, 2, 0.0)
+
+
+def test_adagrad_over_lists(ops: dict[str, Any]) -> None:
+    op = ops["FusedAdagrad"]
+    g, p, h = tensors(3)
+    ours, theirs = ([x.clone() for x in (g, p, h)] for _ in range(2))
+    op.multi_tensor_adagrad(65536, None, [[x] for x in ours], 0.5, 1e-10, 0, 0.1)
+    ops["CPUAdagrad"].create_adagrad(9, 0.5, 1e-10, 0.1, False)
+    ops["CPUAdagrad"].adagrad_update(9, 1, 0.5, 1e-10, 0.1, theirs[1], theirs[0], theirs[2])
+    ops["CPUAdagrad"].destroy_adagrad(9)
+    assert all(map(torch.equal, ours, theirs)) and not torch.equal(ours[1], p)
+    op.multi_tensor_adagrad(1, torch.tensor([1]), [[x] for x in ours], 0.5, 1e-10, 0, 0.1)
+    assert torch.equal(ours[1], theirs[1])
+    with pytest.raises(Unsupported, match="mode=1"):
+        op.multi_tensor_adagrad(1, None, [[g], [p], [h]], 0.5, 1e-10, 1, 0.1)
+    with pytest.raises(ValueError, match="mode is 2"):
+        op.multi_tensor_adagrad(1, None, [[g], [p], [h]], 0.5, 1e-10, 2, 0.1)
+    with pytest.raises(ValueError, match=r"sums\[0\] has shape"):
+        op.multi_tensor_adagrad(1, None, [[g], [p], [h[:5]]], 0.5, 1e-10, 0, 0.1)
 
 
 def test_untouched_rows_stay_with_lion(ops: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from accel.ops.portable.optimizer import (
     own_tensor,
     rate_at,
     row_of,
+    seed_at,
     steps_done,
     store_param,
     store_state,
@@ -39,6 +40,8 @@ def adagrad_kernel(
     tensor = own_tensor(owners)
     row = row_of(rows, tensor, WIDTH)
     at, mask = own_elements(rows, row, SIZE, ALIGNED)
+    if STOCHASTIC:
+        seed = seed_at(row, seed, 1)
     if ON_DEVICE:
         rate = rate_at(rows, lr)
         grad_factor = factor_at(rows, grad_factor)

@@ -21,6 +21,7 @@ from accel.ops.portable.optimizer import (
     own_tensor,
     rate_at,
     row_of,
+    seed_at,
     steps_done,
     store_param,
     store_state,
@@ -96,6 +97,8 @@ def adam_kernel(
     tensor = own_tensor(owners)
     row = row_of(rows, tensor, WIDTH)
     at, mask = own_elements(rows, row, SIZE, ALIGNED)
+    if STOCHASTIC:
+        seed = seed_at(row, seed, 0 if ROLLBACK else 1)
     if ON_DEVICE:
         grad_factor, keep, step_size, root_factor = scalars_on_device(
             rows, row, lr, grad_factor, decay, c1, c2, log_beta1, log_beta2, STEPS,

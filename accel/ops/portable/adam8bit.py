@@ -19,6 +19,7 @@ from accel.ops.portable.optimizer import (
     own_elements,
     own_tensor,
     row_of,
+    seed_at,
     state_at,
     store_param,
 )
@@ -88,6 +89,7 @@ def adam8bit_kernel(
     tensor = own_tensor(owners)
     row = row_of(rows, tensor, WIDTH)
     at, mask = own_elements(rows, row, SIZE, ALIGNED)
+    seed = seed_at(row, seed, 1)
     if ON_DEVICE:
         grad_factor, keep, step_size, root_factor = scalars_on_device(
             rows, row, lr, grad_factor, decay, c1, c2, log_beta1, log_beta2, STEPS, 1

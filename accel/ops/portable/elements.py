@@ -91,6 +91,12 @@ def _float16(x: Value, noise: Value) -> Value:
 
 
 @triton.jit
+def random_seed(seed: Value, step: Value) -> Value:
+    """Return ``accel_random_seed(seed, step)``."""
+    return seed.to(tl.uint64) + step.to(tl.int64).to(tl.uint64) * 0xD1B54A32D192ED03
+
+
+@triton.jit
 def random_bits(seed: Value, tensor: Value, stream: Value, element: Value) -> Value:
     """Return ``accel_random_bits(accel_random_key(seed, tensor, stream), element)``."""
     place = (element * 0 + tensor * 8 + stream + 1).to(tl.uint64)

@@ -23,6 +23,7 @@ from accel.ops.portable.optimizer import (
     own_tensor,
     rate_at,
     row_of,
+    seed_at,
     state_at,
     steps_done,
     store_param,
@@ -59,6 +60,8 @@ def moments_kernel(
     tensor = own_tensor(owners)
     row = row_of(rows, tensor, WIDTH)
     at, mask = own_elements(rows, row, SIZE, ALIGNED)
+    if STOCHASTIC:
+        seed = seed_at(row, seed, 1)
     if ON_DEVICE:
         grad_factor = factor_at(rows, grad_factor)
     g = load_grad(row, at, mask, GRAD, ALIGNED) * grad_factor
@@ -93,6 +96,8 @@ def apply_kernel(
     tensor = own_tensor(owners)
     row = row_of(rows, tensor, WIDTH)
     at, mask = own_elements(rows, row, SIZE, ALIGNED)
+    if STOCHASTIC:
+        seed = seed_at(row, seed, AHEAD)
     norms = state_at(row, 2).to(tl.pointer_type(tl.float64))
     rate = rate_at(rows, lr)
     if STEPS:

@@ -20,6 +20,7 @@ from accel.ops.portable.optimizer import (
     own_tensor,
     rate_at,
     row_of,
+    seed_at,
     store_param,
     store_state,
 )
@@ -38,6 +39,8 @@ def lion_kernel(
     tensor = own_tensor(owners)
     row = row_of(rows, tensor, WIDTH)
     at, mask = own_elements(rows, row, SIZE, ALIGNED)
+    if STOCHASTIC:
+        seed = seed_at(row, seed, 1)
     if ON_DEVICE:
         rate = rate_at(rows, lr)
         grad_factor = factor_at(rows, grad_factor)

@@ -12,8 +12,9 @@ from triton.language import tensor as Value
 
 from accel.ops import abi
 from accel.ops.native import current_device
-from accel.ops.portable.elements import load, random_bits, scalar_at, store
+from accel.ops.portable.elements import load, random_bits, random_seed, scalar_at, store
 from accel.ops.portable.table import BLOCK, FIRST_BLOCK, NUMEL, device_table
+from accel.ops.rounding import step_seed
 
 _NUMEL = tl.constexpr(NUMEL)
 _FIRST_BLOCK = tl.constexpr(FIRST_BLOCK)
@@ -74,6 +75,14 @@ def factor_at(rows: Value, grad_factor: Value) -> Value:
 def steps_done(row: Value) -> Value:
     """Return in float64 how many steps the row's tensor has done."""
     return tl.load(tl.load(row + _STEP).to(tl.pointer_type(tl.float32))).to(tl.float64)
+
+
+@triton.jit
+def seed_at(row: Value, seed: Value, AHEAD: tl.constexpr) -> Value:
+    """Return the seed of the step of the row's tensor; the host has put its own into `seed`."""
+    address = tl.load(row + _STEP)
+    step = scalar_at(address, tl.float32, 0.0) + AHEAD
+    return tl.where(address != 0, random_seed(seed, step), seed.to(tl.uint64))
 
 
 @triton.jit
@@ -209,7 +218,8 @@ class Launcher:
             maximize: whether gradients are negated.
         """
         args = self.args
-        seed = args.seed - (1 << 64) if args.seed >> 63 else args.seed
+        seed = args.seed if args.steps else step_seed(args.seed, args.step)
+        seed = seed - (1 << 64) if seed >> 63 else seed
         with current_device(self._device):
             for owners, aligned in self.table.launches:
                 kernel[(len(owners),)](

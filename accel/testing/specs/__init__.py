@@ -11,6 +11,7 @@ SPECS: Mapping[str, str] = MappingProxyType(
         "cpu_adagrad": "accel.testing.specs.adagrad:CPUAdagradSpec",
         "cpu_adam": "accel.testing.specs.adam:CPUAdamSpec",
         "cpu_lion": "accel.testing.specs.lion:CPULionSpec",
+        "fused_adagrad": "accel.testing.specs.adagrad:FusedAdagradSpec",
         "fused_adam": "accel.testing.specs.adam:FusedAdamSpec",
         "fused_lamb": "accel.testing.specs.lamb:FusedLambSpec",
         "fused_lion": "accel.testing.specs.lion:FusedLionSpec",

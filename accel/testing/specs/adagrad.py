@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -34,16 +35,10 @@ _BAD = (
 )
 
 
-class CPUAdagradSpec(OpSpec):
-    """``create_adagrad``, ``adagrad_update`` and ``destroy_adagrad``."""
+class _AdagradSpec(OpSpec):
+    """What both surfaces share."""
 
-    op = "cpu_adagrad"
-    on_host = True
     written = ("params", "exp_avg_sqs")
-
-    def cases(self) -> Iterable[Case]:
-        """Return one tensor of each kind of shape, in every dtype."""
-        return step_cases(_NUMBERS, [{}], ["exp_avg_sqs"], single=True)
 
     def given(self, case: Case, generator: torch.Generator) -> Lists:
         """Return parameters, gradients and sums of squares of ordinary sizes."""
@@ -71,6 +66,41 @@ class CPUAdagradSpec(OpSpec):
         root = expected["exp_avg_sqs"][at].sqrt() + case["eps"]
         size: Tensor = param + case["lr"] * gradient / root
         return size * state_factor(case, name, "exp_avg_sqs")
+
+
+class FusedAdagradSpec(_AdagradSpec):
+    """``multi_tensor_adagrad``."""
+
+    op = "fused_adagrad"
+
+    def cases(self) -> Iterable[Case]:
+        """Return lists of every kind of shape, in every dtype."""
+        return step_cases(_NUMBERS, [{}], ["exp_avg_sqs"])
+
+    def bad(self) -> Iterable[BadCall]:
+        """Return wrong numbers, shapes, dtypes and memory; it takes no step."""
+        named = {"exp_avg_sq": "sums"}
+        return [
+            replace(bad, argument=named.get(bad.argument, bad.argument))
+            for bad in _BAD
+            if bad.argument != "step"
+        ]
+
+    def call(self, op: Any, case: Case, tensors: Lists) -> None:
+        """Step all tensors in one call."""
+        lists = [tensors[name] for name in ("grads", "params", "exp_avg_sqs")]
+        op.multi_tensor_adagrad(1024, None, lists, case["lr"], case["eps"], 0, case["weight_decay"])
+
+
+class CPUAdagradSpec(_AdagradSpec):
+    """``create_adagrad``, ``adagrad_update`` and ``destroy_adagrad``."""
+
+    op = "cpu_adagrad"
+    on_host = True
+
+    def cases(self) -> Iterable[Case]:
+        """Return one tensor of each kind of shape, in every dtype."""
+        return step_cases(_NUMBERS, [{}], ["exp_avg_sqs"], single=True)
 
     def bad(self) -> Iterable[BadCall]:
         """Return wrong numbers, shapes, dtypes and memory."""

@@ -49,7 +49,7 @@ typedef struct accel_adam_args {
   double eps;
   double weight_decay;
   int64_t step;                  /* t itself: 1 in the first call; read where steps is null */
-  uint64_t seed;                 /* of stochastic rounding; a caller gives every step its own */
+  uint64_t seed;                 /* of stochastic rounding, together with the step */
   int32_t param_dtype;           /* enum accel_dtype; the same for all tensors of a call */
   int32_t grad_dtype;
   int32_t state_dtype;

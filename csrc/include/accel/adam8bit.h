@@ -10,7 +10,8 @@
  *     steps of 1/8 of a power of two, from 1.125 * 2^-15 to 1
  *   exp_avg_sq: 8 bits k. k = 0 is 0, else y has the bits (k << 20) + (96 << 23):
  *     from 1.125 * 2^-31 to 1
- * Encoding is stochastic with r = accel_random_bits(accel_random_key(seed, tensor, 1), element):
+ * Encoding is stochastic with r = accel_random_bits(key, element) and the key of the tensor's stream
+ * 1 at the step, as in accel/random.h:
  * exp_avg takes (r & 0xFFFF) << 4 and exp_avg_sq takes r >> 16 << 4, added below the last bit kept.
  * A magnitude below exp_avg's smallest becomes 0 or the smallest, with a mean that is exact: the
  * smallest where (r & 0xFFFF) < (int32_t)(|y| * 2^31 / 1.125). An exp_avg_sq above 0 and below its

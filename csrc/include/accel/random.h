@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The random bits of stochastic rounding: a pure function of seed, stream and element, so that the
- * result depends on neither SIMD level nor thread count nor device.
+ * The random bits of stochastic rounding: a pure function of seed, step, stream and element, so that
+ * the result depends on neither SIMD level nor thread count nor device. The step is the tensor's own,
+ * where it brings one: a captured graph, which repeats the seed, draws new bits at every replay.
  *
- * Stream s of tensor i of a call is key = accel_random_key(seed, i, s), with s 0 for the parameter,
- * 1, 2, 3 for exp_avg, exp_avg_sq, max_exp_avg_sq (or an op's states in their order). Element e
- * takes r = accel_random_bits(key, e). A finite x becomes, by its bit pattern u without the sign:
+ * Stream s of tensor i at step t (1 in the first) is
+ * key = accel_random_key(accel_random_seed(seed, t), i, s), with s 0 for the parameter, 1, 2, 3 for
+ * exp_avg, exp_avg_sq, max_exp_avg_sq (or an op's states in their order). Element e takes
+ * r = accel_random_bits(key, e). A finite x becomes, by its bit pattern u without the sign:
  *   bfloat16: (u + (r & 0xFFFF)) >> 16
  *   float16 from 2^-14 on: (u - (112 << 23) + (r & 0x1FFF)) >> 13, infinity from 2^16 on
  *   float16 below 2^-14: ((int32_t)(|x| * 2^40) + (r & 0xFFFF)) >> 16
@@ -14,11 +16,17 @@
 
 #include <stdint.h>
 
-#if defined(__CUDACC__)
+#if defined(__CUDACC__) || defined(__HIPCC__)
 #define ACCEL_INLINE static __host__ __device__ __forceinline__
 #else
 #define ACCEL_INLINE static inline
 #endif
+
+/* The seed of one step. With the factor of accel_random_key, no two pairs of step and stream give
+ * the same number until they are 2^30 apart. */
+ACCEL_INLINE uint64_t accel_random_seed(uint64_t seed, int64_t step) {
+  return seed + 0xD1B54A32D192ED03ull * (uint64_t)step;
+}
 
 /* splitmix64's finaliser (Steele, Lea, Flood 2014) over the three numbers. */
 ACCEL_INLINE uint64_t accel_random_key(uint64_t seed, uint64_t tensor, uint64_t stream) {
