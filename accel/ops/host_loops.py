@@ -6,20 +6,15 @@ import ctypes
 import weakref
 from array import array
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from accel.ops import abi
 from accel.ops.threads import cpu_threads
-from accel.ops.torch_handles import (
-    Handles,
-    TensorApi,
-    address_of,
-    dtype_codes,
-    handles_of,
-    tensor_api,
-)
+
+if TYPE_CHECKING:
+    from accel.ops.torch_handles import Handles, TensorApi
 
 _P, _N, _I = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
 
@@ -45,6 +40,8 @@ class HostLoops:
 
     def watch(self, tensors: Sequence[Tensor], expected: array[int]) -> Watch | None:
         """Return a watch on tensors at these addresses; ``None`` where torch has no handles."""
+        from accel.ops.torch_handles import address_of, handles_of
+
         ask = address_of()
         handles = None if ask is None else handles_of(tensors)
         return None if handles is None else Watch(self._moved, ask, handles, expected)
@@ -56,6 +53,8 @@ class HostLoops:
 
         ``None`` where this torch does not tell, or for element types that no kernel takes.
         """
+        from accel.ops.torch_handles import dtype_codes, handles_of, tensor_api
+
         api = tensor_api()
         known = {None, *dtype_codes()} if api is not None else set()
         if api is None or any((None if g is None else g.dtype) not in known for g in grads):
@@ -63,7 +62,8 @@ class HostLoops:
         handles = handles_of(params)
         if handles is None:
             return None
-        return Gradients((self._take, self._let_go), api, handles, grads)
+        codes = array("i", [0 if grad is None else dtype_codes()[grad.dtype] for grad in grads])
+        return Gradients((self._take, self._let_go), api, handles, grads, codes)
 
     def overlap(
         self, starts: array[int], stops: array[int], begins: array[int], sizes: array[int]
@@ -106,7 +106,8 @@ class Gradients:
         functions: the library's `accel_take_grads` and `accel_let_go`.
         api: torch's functions.
         handles: of the parameters.
-        like: gradients of the types and sizes that are expected; ``None`` where there is none.
+        like: gradients of the sizes that are expected; ``None`` where there is none.
+        dtypes: torch's codes of their element types.
     """
 
     def __init__(
@@ -115,13 +116,13 @@ class Gradients:
         api: TensorApi,
         handles: Handles,
         like: Sequence[Tensor | None],
+        dtypes: array[int],
     ) -> None:
         self._take_grads, self._let_go = functions
         self._api = api
         self._handles = handles
-        codes = dtype_codes()
         self._numels = array("q", [-1 if grad is None else grad.numel() for grad in like])
-        self._dtypes = array("i", [0 if grad is None else codes[grad.dtype] for grad in like])
+        self._dtypes = dtypes
         self._present = [index for index, grad in enumerate(like) if grad is not None]
         self._kept = array("q", bytes(8 * len(like)))
         weakref.finalize(self, _release, self._let_go, api, self._kept)

@@ -14,7 +14,6 @@ from torch.autograd.graph import increment_version
 from accel.ops import abi, checks
 from accel.ops.capture import check_repeatable, is_recorded
 from accel.ops.family import Family
-from accel.ops.gaudi import Gaudi, ListStep
 from accel.ops.host_loops import HostLoops
 from accel.ops.lists import Hyper, TensorLists
 from accel.ops.native import NativeLibrary, bind
@@ -30,6 +29,7 @@ from accel.ops.threads import cpu_threads
 
 if TYPE_CHECKING:
     from accel.jit import Library
+    from accel.ops.gaudi import Gaudi, ListStep
     from accel.ops.portable import Call, Portable
 
 _NO_NAMES: Mapping[str, str] = {}
@@ -295,7 +295,7 @@ def kernel_for(family: Family, library: Library | Portable | Gaudi | None, backe
     if found is None:
         if library is None:
             made = Kernel(family, None, backend, key)
-        elif isinstance(library, Gaudi):
+        elif library.rung == "vendor":
             made = Kernel(family, None, backend, key, library.bind(family.symbol))
         else:
             made = Kernel(family, bind(library, family.symbol), backend, key)

@@ -12,11 +12,10 @@ from accel import environment
 from accel.errors import AccelError, InvalidSetting, OpUnavailable
 from accel.ops import abi
 from accel.ops.host_loops import HostLoops
-from accel.ops.portable import Portable
 
 if TYPE_CHECKING:
     from accel.jit import Library
-    from accel.ops.portable import Call
+    from accel.ops.portable import Call, Portable
 
 _STREAM_HANDLES = {"cuda": "cuda_stream", "xpu": "sycl_queue"}
 
@@ -89,7 +88,7 @@ class NativeLibrary:
 
 def bind(library: Library | Portable, symbol: str) -> NativeLibrary | Call:
     """Return an entry point of a library, or what stands in for it; raises `OpUnavailable`."""
-    if isinstance(library, Portable):
+    if library.rung == "portable":
         return library.bind(symbol)
     return NativeLibrary(library, symbol)
 

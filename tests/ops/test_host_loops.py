@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accel.ops import host_loops
+from accel.ops import host_loops, torch_handles
 from accel.ops.adam import FusedAdam
 from accel.ops.table import Occupied, PointerTable
 
@@ -20,7 +20,7 @@ def loops(
     request: pytest.FixtureRequest, fused_adam: FusedAdam, monkeypatch: pytest.MonkeyPatch
 ) -> host_loops.HostLoops:
     if not request.param:
-        monkeypatch.setattr(host_loops, "handles_of", lambda tensors: None)
+        monkeypatch.setattr(torch_handles, "handles_of", lambda tensors: None)
     return fused_adam.kernel.native.loops
 
 

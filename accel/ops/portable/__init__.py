@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,7 +34,6 @@ Call = Callable[[ctypes.Structure, Any], None]
 """Runs an op: its argument struct, and the `torch.device` of its tensors."""
 
 
-@dataclass(frozen=True, slots=True)
 class Portable:
     """What stands in for a native library.
 
@@ -46,8 +44,8 @@ class Portable:
     """
 
     rung: Literal["portable"] = "portable"
-    digest: str = "triton"
-    path: Path = Path(__file__).parent
+    digest = "triton"
+    path = Path(__file__).parent
 
     def bind(self, symbol: str) -> Call:
         """Return what an entry point of a native library would do; imports Triton.
