@@ -5,7 +5,7 @@ VENV ?= .venv
 EXTRAS ?= dev
 BIN := $(VENV)/bin
 
-.PHONY: train test devices lint soak sanitize bench clean
+.PHONY: train test devices devices-packages lint soak sanitize bench clean
 
 train: $(VENV)/.installed
 	$(BIN)/python examples/train.py
@@ -14,9 +14,11 @@ test: $(VENV)/.installed
 	$(BIN)/python -m pytest -m "not soak"
 
 # Kernels for XPU, ROCm and CUDA without those devices. An environment of its own: 3 GB of packages.
-devices:
-	$(MAKE) VENV=$(VENV)-devices EXTRAS=dev,xpu-test,portable-test $(VENV)-devices/.installed
+devices: devices-packages
 	$(VENV)-devices/bin/python -m pytest -m "xpu or portable"
+
+devices-packages:
+	$(MAKE) VENV=$(VENV)-devices EXTRAS=dev,xpu-test,portable-test $(VENV)-devices/.installed
 
 soak: $(VENV)/.installed
 	$(BIN)/python -m pytest -m soak --timeout 3600

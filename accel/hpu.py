@@ -10,7 +10,7 @@ from typing import Any
 
 from accel import environment
 from accel.base import Accelerator, DeviceProperties
-from accel.probe import Accepted, Probe, Rejected
+from accel.probe import FAILURES, Accepted, Probe, Rejected
 
 _PACKAGE = "habana_frameworks.torch"
 _INSTALL = "Install Gaudi's software and its build of torch (https://docs.habana.ai)."
@@ -45,7 +45,7 @@ class HPUAccelerator(Accelerator):
                 return Rejected(f"{_PACKAGE} finds no device.", "Check the driver with hl-smi.")
             mode = "lazy" if environment.hpu_lazy_mode() else "eager"
             return Accepted(f"{int(hpu.device_count())} device(s), {mode} mode")
-        except Exception as error:
+        except FAILURES as error:
             reason = f"{_PACKAGE} failed: {type(error).__name__}: {error}."
             return Rejected(reason, "Install the release of it that fits this torch.")
 

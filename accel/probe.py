@@ -34,3 +34,6 @@ class Rejected:
 
 
 Probe = Accepted | Rejected
+
+FAILURES = (Exception, SystemExit)
+"""What another's code may raise when it is asked; some vendors' packages end the process."""

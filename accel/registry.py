@@ -13,7 +13,7 @@ from accel.base import Accelerator
 from accel.builders import lookup
 from accel.builders.lookup import register_op as register_op
 from accel.errors import BackendUnavailable, UnknownBackend, suggestion
-from accel.probe import Accepted, Probe, Rejected
+from accel.probe import FAILURES, Accepted, Probe, Rejected
 
 ENTRY_POINT_GROUP = "accel.backends"
 PLUGIN_PRIORITY = 100
@@ -114,11 +114,17 @@ def register_accelerator(
 
 
 def _plugins() -> Iterator[Entry]:
+    """Yield what packages bring, by the packages' names: of two claims to one name the first holds.
+
+    The order in which entry points are found is a folder's, and another one on every machine.
+    """
     from importlib.metadata import entry_points
 
+    found = []
     for point in entry_points(group=ENTRY_POINT_GROUP):
         package = point.dist.name if point.dist is not None else "an unnamed package"
-        yield Entry(point.name, point.value, PLUGIN_PRIORITY, "", f"package {package}")
+        found.append(Entry(point.name, point.value, PLUGIN_PRIORITY, "", f"package {package}"))
+    yield from sorted(found, key=lambda entry: (entry.origin, entry.target))
 
 
 def _known() -> tuple[dict[str, Entry], list[Candidate]]:
@@ -143,22 +149,25 @@ def _load(entry: Entry) -> Accelerator:
     if entry in _instances:
         return _instances[entry]
     module, _, attribute = entry.target.partition(":")
+    if not (module and attribute):
+        raise TypeError(f"{entry.target!r} is not of the form 'module:Class'.")
     backend = getattr(import_module(module), attribute)
     if not (isinstance(backend, type) and issubclass(backend, Accelerator)):
         raise TypeError(f"{entry.target} is not a subclass of accel.Accelerator.")
-    if backend.name != entry.name:
+    made = backend()
+    if made.name != entry.name:
         raise TypeError(
-            f"{entry.target} is registered as {entry.name!r} but its name is {backend.name!r}."
+            f"{entry.target} is registered as {entry.name!r} but its name is {made.name!r}."
         )
-    return _instances.setdefault(entry, backend())
+    return _instances.setdefault(entry, made)
 
 
 def _probe(entry: Entry) -> tuple[Probe, str | None]:
     """Ask a backend whether it can be used; a plugin that raises is rejected, never fatal."""
     try:
         verdict = _load(entry).probe()
-    except Exception as error:
-        reason = f"{entry.target} failed: {type(error).__name__}: {error}"
+    except FAILURES as error:
+        reason = f"{entry.target} failed: {type(error).__name__}: {str(error).rstrip('.')}."
         fix = entry.hint or f"Mend or uninstall what brings it ({entry.origin})."
         return Rejected(reason, fix), traceback.format_exc()
     if not isinstance(verdict, Accepted | Rejected):
@@ -250,7 +259,7 @@ def for_device_type(kind: str) -> Accelerator:
     for entry in first + [entry for entry in _in_order(entries) if entry not in first]:
         try:
             strategy = _load(entry)
-        except Exception as error:
+        except FAILURES as error:
             _log.debug("%s cannot be asked for its device type: %s", entry.name, error)
             continue
         if strategy.device_type == kind:
@@ -274,7 +283,7 @@ def builder_names() -> tuple[str, ...]:
         try:
             module = _load(entry).op_builder_dir()
             lookup.builder_names(module)
-        except Exception as error:
+        except FAILURES as error:
             _log.debug("%s adds no builder names: %s", entry.name, error)
             continue
         modules.append(module)

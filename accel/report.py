@@ -10,7 +10,7 @@ from typing import Any
 
 from accel import registry
 from accel.builders import lookup
-from accel.probe import Accepted, Rejected
+from accel.probe import FAILURES, Accepted, Rejected
 
 
 def versions() -> dict[str, str]:
@@ -40,17 +40,24 @@ def chosen() -> tuple[str | None, str]:
 
 def ops() -> list[dict[str, Any]]:
     """Return one row per op: its name, its builder, and per backend the rung and its reason."""
-    backends = [candidate.name for candidate in registry.candidates() if candidate.error is None]
+    known = registry.candidates()
+    broken = {candidate.name for candidate in known if candidate.error is not None}
+    backends = dict.fromkeys(one.name for one in known if one.name not in broken)
     rows = []
     for name in registry.builder_names():
-        verdicts = {}
-        for backend in dict.fromkeys(backends):
-            verdicts[backend] = _verdict(name, backend)
+        verdicts = {backend: _verdict(name, backend) for backend in backends}
         rows.append({"op": name, "backends": verdicts})
     return rows
 
 
 def _verdict(name: str, backend: str) -> dict[str, str]:
+    try:
+        return _told(name, backend)
+    except FAILURES as error:
+        return {"rung": "none", "reason": f"its builder failed: {type(error).__name__}: {error}"}
+
+
+def _told(name: str, backend: str) -> dict[str, str]:
     builder = lookup.find_builder(name, registry.builders_module(backend), backend)()
     verdict = builder.compatibility()
     if isinstance(verdict, Rejected):

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import Any, ClassVar
 
 from accel.base import Accelerator, DeviceProperties
-from accel.probe import Accepted, Probe, Rejected
+from accel.probe import FAILURES, Accepted, Probe, Rejected
 from accel.torch_build import torch_build
 
 _ONE_DEVICE = "mps has one device, of index 0."
@@ -45,7 +45,7 @@ class VendorAccelerator(Accelerator):
             import_module(package)
             module = getattr(import_module("torch"), self.device_type, None)
             count = int(module.device_count()) if module and module.is_available() else 0
-        except Exception as error:
+        except FAILURES as error:
             reason = f"{package} failed: {type(error).__name__}: {error}."
             return Rejected(reason, f"Install the release of {package} that fits this torch.")
         if count == 0:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from accel.errors import BackendUnavailable, Unsupported
-from accel.probe import Accepted, Probe, Rejected
+from accel.probe import FAILURES, Accepted, Probe, Rejected
 
 CAPABILITIES: Mapping[str, str] = MappingProxyType(
     {
@@ -60,7 +60,7 @@ class Forwarding:
         """
         try:
             available = self.is_available()
-        except Exception as error:
+        except FAILURES as error:
             reason = f"{type(self).__name__}.is_available() raised {type(error).__name__}: {error}."
             return Rejected(reason, "Mend the backend, or the software it asks.")
         if available:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from unittest import SkipTest
 
 from accel.base import Accelerator
+from accel.probe import FAILURES
 from accel.testing.accelerator import AcceleratorConformance
 from accel.testing.kit import Conformance, Undeclared
 from accel.testing.ops import OpConformance
@@ -28,7 +29,7 @@ class Outcome:
         test: its name.
         verdict: ``"undeclared"`` is a skip that would have passed.
         reason: why it failed or was skipped, ``""`` where it passed.
-        detail: the traceback of a failure that is not an expectation's, else ``""``.
+        detail: the traceback of a failure that has a cause beside an expectation, else ``""``.
         seconds: how long it took.
     """
 
@@ -129,7 +130,10 @@ def resolve(accelerator: str | type[Accelerator]) -> type[Accelerator]:
         module, colon, qualname = accelerator.partition(":")
         if not (module and colon and qualname):
             raise ValueError(f"{accelerator!r} is not of the form 'module:Class'.")
-        found = import_module(module)
+        try:
+            found = import_module(module)
+        except SystemExit as error:
+            raise ImportError(f"importing {module} ends the process: {error}") from error
         for part in qualname.split("."):
             found = getattr(found, part)
     if not (isinstance(found, type) and issubclass(found, Accelerator)):
@@ -167,7 +171,7 @@ def _run(suite: type[Conformance], name: str) -> Outcome:
     except SkipTest as skip:
         return end("skipped", str(skip))
     except AssertionError as failure:
-        return end("failed", str(failure))
-    except Exception as error:
+        return end("failed", str(failure), traceback.format_exc() if failure.__cause__ else "")
+    except FAILURES as error:
         return end("failed", f"{type(error).__name__}: {error}", traceback.format_exc())
     return end("passed")

@@ -94,6 +94,31 @@ def test_what_cannot_be_run_is_an_error(target, error):
         run(target)
 
 
+QUITS = """
+from accel import Accelerator
+
+class Quits(Accelerator):
+    name = "quits"
+
+    def is_available(self):
+        raise SystemExit("no licence")
+"""
+
+
+def test_a_backend_that_ends_the_process_fails_by_name(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "quits.py").write_text(QUITS)
+    (tmp_path / "quits_at_once.py").write_text("raise SystemExit('no licence')")
+    with pytest.raises(ImportError, match="importing quits_at_once ends the process: no licence"):
+        run("quits_at_once:Quits")
+    report = run("quits:Quits", tests=["test_probe_answers", "test_import_is_silent"])
+    assert {one.verdict for one in report.outcomes} == {"failed"}
+    answer, alone = (one.reason for one in report.outcomes)
+    assert answer == "SystemExit: no licence"
+    assert alone == "quits:Quits ended a fresh process with 1: no licence"
+    assert "RuntimeError: no licence" in report.outcomes[1].detail
+
+
 def test_a_test_that_does_not_exist_is_an_error():
     with pytest.raises(ValueError, match="test_nothing"):
         run(StrangerAccelerator, tests=["test_nothing"])

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 from simulator.library import late
+from torch import distributed as dist
+from torch.distributed import _functional_collectives as collectives
 
 NAME = os.environ["SIMULATED"]
 import_module({"sim": "torch_sim", "hpu": "habana_frameworks.torch"}[NAME])
@@ -177,3 +180,32 @@ def test_a_child_forked_after_use_is_refused() -> None:
     os.close(writer)
     with os.fdopen(reader) as answers:
         assert "was forked" in answers.read()
+
+
+@pytest.fixture
+def alone() -> Iterator[dist.ProcessGroup]:
+    """A process group of this process alone."""
+    if NAME == "hpu":
+        import_module("habana_frameworks.torch.distributed.hccl")
+    backend = {"sim": "simccl", "hpu": "hccl"}[NAME]
+    dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    yield dist.group.WORLD
+    dist.destroy_process_group()
+
+
+COLLECTIVES = {
+    "gather": lambda given, group: collectives.all_gather_single(given, 0, group),
+    "scatter": lambda given, group: collectives.reduce_scatter_single(given, "sum", 0, group),
+    "gathers": lambda given, group: collectives.all_gather_single_coalesced([given], group)[0],
+    "scatters": lambda given, group: collectives.reduce_scatter_single_coalesced(
+        [given], "sum", [0], group
+    )[0],
+}
+
+
+@pytest.mark.parametrize("name", COLLECTIVES)
+def test_collectives_wait_for_late_memory(alone: dist.ProcessGroup, name: str) -> None:
+    with late(0.03):
+        given = torch.full((8,), 2.0, device=NAME) * 3
+        found = COLLECTIVES[name](given, alone)
+    assert found.tolist() == [6] * 8

@@ -17,9 +17,12 @@ from simulator.library import late
 from torch import Tensor
 
 import accel
+from accel.builders import cuda
+from accel.builders.base import declared
 
 LATE_S = 0.03
-HOST_OPTIMIZERS = ("FusedAdam", "CPUAdam", "FusedLion", "CPULion", "CPUAdagrad")
+DEVICE_OPTIMIZERS = ("FusedAdam", "FusedLion", "FusedLamb", "Adam8bit")
+HOST_OPTIMIZERS = (*DEVICE_OPTIMIZERS, "CPUAdam", "CPULion", "CPUAdagrad")
 Case = Callable[[], None]
 
 
@@ -35,40 +38,43 @@ def close(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found.detach().cpu(), expected.detach().cpu())
 
 
-def stepped(device: str, gradient: Tensor, rate: float, **options: Any) -> Tensor:
-    """Return a parameter after one step of accel's optimizer, on whatever stream is current."""
+def stepped(name: str, device: str, gradient: Tensor) -> Tensor:
+    """Return a parameter after one step of an optimizer, on whatever stream is current."""
     parameter = torch.nn.Parameter(torch.ones(300, device=device))
-    optimizer = accel.optim.FusedAdam([parameter], lr=rate)
+    optimizer = getattr(accel.optim, name)([parameter], lr=0.1)
     parameter.grad = gradient
-    for name, value in options.items():
-        setattr(optimizer, name, value)
     optimizer.step()
+    if device == "sim":
+        builder = f"{name}Builder"
+        assert accel.get_accelerator().create_op_builder(builder).load().implementation == "jit"
     return parameter.detach()
 
 
-def adam_runs_on_the_current_stream() -> None:
-    """The gradient is late on a stream of its own, and the step is enqueued behind it."""
+def runs_on_the_current_stream(name: str) -> None:
+    """The gradient is made on a stream of its own, and the step comes between it and a reader.
+
+    All streams are late, since a step of several operators may itself wait for the gradient.
+    """
     stream = torch.sim.Stream()
-    with late(LATE_S, stream), torch.sim.stream(stream):
-        gradient = torch.full((300,), 2.0, device="sim") * 3
-        parameter = stepped("sim", gradient, 0.1)
-        result = parameter * 1
+    with late(LATE_S), torch.sim.stream(stream):
+        gradient = torch.linspace(2, 4, 300).to("sim") * 3
+        result = stepped(name, "sim", gradient) * 1
     stream.synchronize()
-    close(result, stepped("cpu", torch.full((300,), 6.0), 0.1))
+    close(result, stepped(name, "cpu", torch.linspace(2, 4, 300) * 3))
 
 
-def adam_waits_for_the_makers_event() -> None:
+def waits_for_the_makers_event(name: str) -> None:
     """Another stream made the gradient; the step's stream waits for its event."""
     maker, user = torch.sim.Stream(), torch.sim.Stream()
     with late(LATE_S, maker):
         with torch.sim.stream(maker):
-            gradient = torch.full((300,), 2.0, device="sim") * 3
+            gradient = torch.linspace(2, 4, 300).to("sim") * 3
         WAIT(user, maker)
         with torch.sim.stream(user):
-            result = stepped("sim", gradient, 0.1) * 1
+            result = stepped(name, "sim", gradient) * 1
         user.synchronize()
         maker.synchronize()
-    close(result, stepped("cpu", torch.full((300,), 6.0), 0.1))
+    close(result, stepped(name, "cpu", torch.linspace(2, 4, 300) * 3))
 
 
 def WAIT(user: torch.Stream, maker: torch.Stream) -> None:
@@ -177,8 +183,6 @@ def named(name: str, case: Callable[[], None]) -> Case:
 
 
 CASES: dict[Case, tuple[Any, str, Any]] = {
-    adam_runs_on_the_current_stream: (torch.sim, "current_stream", torch.sim.default_stream),
-    adam_waits_for_the_makers_event: (__name__, "WAIT", nothing),
     moving_average_runs_on_the_current_stream: (
         torch.sim,
         "current_stream",
@@ -187,6 +191,22 @@ CASES: dict[Case, tuple[Any, str, Any]] = {
     results_are_read_after_synchronize: (LateAccelerator, "synchronize", nothing),
     events_are_waited_for: (__name__, "EVENT_WAIT", nothing),
     memory_in_use_elsewhere_is_recorded: (__name__, "RECORD", nothing),
+    **{
+        named(f"{name}-current-stream", partial(runs_on_the_current_stream, name)): (
+            torch.sim,
+            "current_stream",
+            torch.sim.default_stream,
+        )
+        for name in DEVICE_OPTIMIZERS
+    },
+    **{
+        named(f"{name}-event", partial(waits_for_the_makers_event, name)): (
+            __name__,
+            "WAIT",
+            nothing,
+        )
+        for name in DEVICE_OPTIMIZERS
+    },
     **{
         named(f"{name}-{policy}", partial(host_step, name, policy)): (
             Tensor,
@@ -197,6 +217,12 @@ CASES: dict[Case, tuple[Any, str, Any]] = {
         for policy in ("native", "reference")
     },
 }
+
+
+def test_every_optimizer_has_its_cases() -> None:
+    assert {*HOST_OPTIMIZERS} == {*accel.optim.__all__}
+    native = {kind.__name__ for _, kind in declared(cuda.__name__) if kind.backend == "cuda"}
+    assert {f"{name}Builder" for name in DEVICE_OPTIMIZERS} == native
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)

@@ -1,4 +1,4 @@
-"""A backend of the simulated device with a native Adam that runs on its late streams."""
+"""A backend of the simulated device whose native optimizers run on its late streams."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class LateAccelerator(Accelerator):
         return True
 
 
-class FusedAdamBuilder(OpBuilder):
-    NAME = "fused_adam"
+class _LateBuilder(OpBuilder):
+    """A kind: the CPU's kernel of `optimizer`, on the streams of the device."""
+
     backend = "sim"
-    op = "accel.ops.adam:FusedAdam"
-    artifact = "late_adam"
+    optimizer = ""
 
     def sources(self) -> list[str]:
-        return [str(_HERE / "late_adam.cpp"), str(csrc_dir() / "cpu/adam.cpp")]
+        return [str(_HERE / "late_step.cpp"), str(csrc_dir() / f"cpu/{self.optimizer}.cpp")]
 
     def include_paths(self) -> list[str]:
         return [
@@ -39,7 +39,37 @@ class FusedAdamBuilder(OpBuilder):
         ]
 
     def cxx_args(self) -> list[str]:
-        return ["-O1", "-fopenmp", "-Daccel_adam_step=accel_cpu_adam_step"]
+        step = f"_{self.optimizer}_step"
+        renamed = f"-Daccel{step}=accel_cpu{step}"
+        return ["-O1", "-fopenmp", f"-DOPTIMIZER={self.optimizer}", renamed]
 
     def extra_ldflags(self) -> list[str]:
         return ["-fopenmp"]
+
+
+class FusedAdamBuilder(_LateBuilder):
+    NAME = "fused_adam"
+    op = "accel.ops.adam:FusedAdam"
+    artifact = "late_adam"
+    optimizer = "adam"
+
+
+class FusedLionBuilder(_LateBuilder):
+    NAME = "fused_lion"
+    op = "accel.ops.lion:FusedLion"
+    artifact = "late_lion"
+    optimizer = "lion"
+
+
+class FusedLambBuilder(_LateBuilder):
+    NAME = "fused_lamb"
+    op = "accel.ops.lamb:FusedLamb"
+    artifact = "late_lamb"
+    optimizer = "lamb"
+
+
+class Adam8bitBuilder(_LateBuilder):
+    NAME = "adam8bit"
+    op = "accel.ops.adam8bit:Adam8bit"
+    artifact = "late_adam8bit"
+    optimizer = "adam8bit"

@@ -16,21 +16,26 @@ _LIMIT_S = 120
 
 
 @functools.cache
-def observed(target: str) -> dict[str, Any]:
-    """Return what a fresh process saw while it imported, made and probed ``module:Class``."""
-    question = json.dumps({"target": target, "path": sys.path})
-    done = subprocess.run(
+def _asked(target: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-B", "-m", "accel.testing.fresh"],
-        input=question,
+        input=json.dumps({"target": target, "path": sys.path}),
         capture_output=True,
         text=True,
         timeout=_LIMIT_S,
         check=False,
     )
+
+
+def observed(target: str) -> dict[str, Any]:
+    """Return what a fresh process saw while it imported, made and probed ``module:Class``."""
+    done = _asked(target)
     if done.returncode:
+        said = done.stderr.strip()
+        last = said.rpartition("\n")[2] or "it said nothing."
         raise AssertionError(
-            f"{target} ended a fresh process with {done.returncode}: {done.stderr}"
-        )
+            f"{target} ended a fresh process with {done.returncode}: {last}"
+        ) from RuntimeError(said)
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 
@@ -60,7 +65,7 @@ class IsolationTests(Conformance):
         """After a probe, a forked child uses the device."""
         outcome = self._observed()["fork"]
         if outcome.startswith("skipped"):
-            raise SkipTest(outcome)
+            raise SkipTest(f"{self.acc.name}: {outcome.removeprefix('skipped: ')}.")
         expect_equal(outcome, "ok", "the device in a forked child")
 
     @on_device

@@ -13,7 +13,11 @@ from torch._C._distributed_c10d import AllgatherOptions
 
 
 class HostGroup(dist.ProcessGroup):
-    """Each collective waits for the current stream, runs on the host and is complete on return."""
+    """Each collective waits for the current stream, runs on the host and is complete on return.
+
+    What is missing here goes from torch to gloo with the devices' own memory, which gloo reads
+    before it is written; and its thread, when it lets go of such a tensor, can hang the process.
+    """
 
     def __init__(self, store: Any, rank: int, size: int, timeout: timedelta) -> None:
         super().__init__(rank, size)
@@ -67,9 +71,25 @@ class HostGroup(dist.ProcessGroup):
             output.div_(self.size())
         return _Done([output])
 
+    def allgather_into_tensor_coalesced(
+        self, outputs: list[Tensor], inputs: list[Tensor], opts: Any = None
+    ) -> Any:
+        for output, given in zip(outputs, inputs, strict=True):
+            self._allgather_base(output, given)
+        return _Done(outputs)
+
+    def reduce_scatter_tensor_coalesced(
+        self, outputs: list[Tensor], inputs: list[Tensor], opts: Any = None
+    ) -> Any:
+        for output, given in zip(outputs, inputs, strict=True):
+            self._reduce_scatter_base(output, given, opts)
+        return _Done(outputs)
+
     # Since torch 2.13 these are asked for by other names.
     all_gather_single = _allgather_base
     reduce_scatter_single = _reduce_scatter_base
+    all_gather_single_coalesced = allgather_into_tensor_coalesced
+    reduce_scatter_single_coalesced = reduce_scatter_tensor_coalesced
 
     def reduce(self, tensors: Any, opts: Any) -> Any:
         return self._through_host(self.gloo.reduce, tensors, tensors, opts)
