@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ from engine_tools import Workshop
 
 
 @pytest.fixture
-def workshop(tmp_path: Path, cache_dir: Path) -> Workshop:
+def workshop(tmp_path: Path, cache_dir: Path) -> Iterator[Workshop]:
     """A project with one tiny op, an empty cache, and a compiler that counts."""
     made = Workshop(tmp_path / "project", cache_dir)
     made.use_compiler()
-    return made
+    yield made
+    made.end()

@@ -42,6 +42,7 @@ class Workshop:
         self.include = folder / "include"
         self.source = folder / "op.cpp"
         self.logs: list[Path] = []
+        self.loaders: list[subprocess.Popen[str]] = []
         self.environment = {"ACCEL_CACHE_DIR": str(cache)}
         for part in (self.state, self.include / "deep"):
             part.mkdir(parents=True)
@@ -80,7 +81,14 @@ class Workshop:
         self.logs.append(log)
         with log.open("w") as stderr:
             command = [python, str(self._loader(user)), json.dumps(self.job(**options))]
-            return self._spawn(command, variables, stderr, user)
+            self.loaders.append(self._spawn(command, variables, stderr, user))
+        return self.loaders[-1]
+
+    def end(self) -> None:
+        """Kill the loaders that a failed test has left waiting."""
+        for loader in self.loaders:
+            if loader.poll() is None:
+                kill(loader)
 
     def _loader(self, user: int | None) -> Path:
         """The loader's script, where that user can read it."""

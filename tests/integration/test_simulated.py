@@ -5,10 +5,12 @@ A process has one accelerator for life, so every test here starts processes of i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -41,17 +43,23 @@ def start(
     """
     paths = [SIMULATED, SIMULATED / "gaudi", ROOT] if gaudi else [SIMULATED, ROOT]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))} | variables
-    done = subprocess.run(
+    with subprocess.Popen(
         [str(python), *command],
         cwd=ROOT,
         env=environment,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=280,
-        check=False,
-    )
-    assert done.returncode == 0, f"{command} gave {done.returncode}:\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+        start_new_session=True,
+    ) as process:
+        try:
+            out, complaints = process.communicate(timeout=280)
+        finally:
+            # A launcher that is stopped leaves its workers.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, f"{command} gave {process.returncode}:\n{out}\n{complaints}"
+    return out
 
 
 @pytest.fixture(scope="session")
