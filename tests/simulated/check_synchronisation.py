@@ -21,7 +21,7 @@ from accel.builders import cuda
 from accel.builders.base import declared
 
 LATE_S = 0.03
-DEVICE_OPTIMIZERS = ("FusedAdam", "FusedLion", "FusedLamb", "Adam8bit")
+DEVICE_OPTIMIZERS = ("FusedAdam", "FusedLion", "FusedAdagrad", "FusedLamb", "Adam8bit")
 HOST_OPTIMIZERS = (*DEVICE_OPTIMIZERS, "CPUAdam", "CPULion", "CPUAdagrad")
 Case = Callable[[], None]
 

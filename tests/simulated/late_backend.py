@@ -61,6 +61,13 @@ class FusedLionBuilder(_LateBuilder):
     optimizer = "lion"
 
 
+class FusedAdagradBuilder(_LateBuilder):
+    NAME = "fused_adagrad"
+    op = "accel.ops.adagrad:FusedAdagrad"
+    artifact = "late_adagrad"
+    optimizer = "adagrad"
+
+
 class FusedLambBuilder(_LateBuilder):
     NAME = "fused_lamb"
     op = "accel.ops.lamb:FusedLamb"
