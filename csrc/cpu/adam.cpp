@@ -11,14 +11,14 @@
 
 namespace ACCEL_TARGET {
 
-// One element; `L2` and `AMSGRAD` are constants in every call, so each becomes a loop of its own
-// without branches.
+// One element; `MAY_DECAY`, whether there may be an L2 decay, and `AMSGRAD` are constants in every
+// call, so each becomes a loop of its own without branches.
 static inline __attribute__((always_inline)) void adam_element(float *p, float grad, float *m,
                                                                float *v, float *max_v,
-                                                               const accel::AdamScalars &s, bool L2,
-                                                               bool AMSGRAD) {
+                                                               const accel::AdamScalars &s,
+                                                               bool MAY_DECAY, bool AMSGRAD) {
   float g = grad * s.grad_factor;
-  if (L2) g = g + s.l2 * *p;
+  if (MAY_DECAY) g = choose(s.has_l2, g + s.l2 * *p, g);
   const float decayed = *p * s.keep;
   // torch's lerp: measured from the nearer end, so that a weight of 1 gives g exactly.
   const float base = choose(s.from_grad, g, *m);
@@ -37,14 +37,15 @@ static inline __attribute__((always_inline)) void adam_element(float *p, float g
 
 static inline __attribute__((always_inline)) void adam_loop(
     float *__restrict p, const float *__restrict grad, float *__restrict m, float *__restrict v,
-    float *__restrict max_v, int64_t n, const accel::AdamScalars &given, bool L2, bool AMSGRAD) {
+    float *__restrict max_v, int64_t n, const accel::AdamScalars &given, bool AMSGRAD) {
   const accel::AdamScalars s = given;
   for (int64_t i = 0; i < n; ++i)
-    adam_element(p + i, grad[i], m + i, v + i, max_v + i, s, L2, AMSGRAD);
+    adam_element(p + i, grad[i], m + i, v + i, max_v + i, s, true, AMSGRAD);
 }
 
+#ifndef ACCEL_LOWEST
 // The whole portions of what is neither L2 nor AMSGrad; returns how many elements those were.
-static __attribute__((noinline)) int64_t adam_portions(float *__restrict p, const float *__restrict grad, float *__restrict m,
+static int64_t adam_portions(float *__restrict p, const float *__restrict grad, float *__restrict m,
                              float *__restrict v, int64_t n, const accel::AdamScalars &given) {
   const accel::AdamScalars s = given;
   int64_t i = 0;
@@ -55,21 +56,23 @@ static __attribute__((noinline)) int64_t adam_portions(float *__restrict p, cons
   }
   return i;
 }
+#endif
 
+// Not inlined: its loops would be made again in every caller.
 static __attribute__((noinline)) void adam_block(float *p, const float *g, float *m, float *v,
                                                  float *max_v, int64_t n,
                                                  const accel::AdamScalars &s) {
-  if (s.l2 != 0.0f) {
-    if (max_v) adam_loop(p, g, m, v, max_v, n, s, true, true);
-    else adam_loop(p, g, m, v, nullptr, n, s, true, false);
-  } else if (max_v) {
-    adam_loop(p, g, m, v, max_v, n, s, false, true);
-  } else {
-    const int64_t done = adam_portions(p, g, m, v, n, s);
-    adam_loop(p + done, g + done, m + done, v + done, nullptr, n - done, s, false, false);
-  }
+  if (max_v) return adam_loop(p, g, m, v, max_v, n, s, true);
+  int64_t done = 0;
+#ifndef ACCEL_LOWEST
+  if (!s.has_l2) done = adam_portions(p, g, m, v, n, s);
+#endif
+  adam_loop(p + done, g + done, m + done, v + done, nullptr, n - done, s, false);
 }
 
+#ifdef ACCEL_LOWEST
+static constexpr accel::AdamMixed adam_mixed = nullptr;
+#else
 // The usual mixed precision in one pass, without a stop in the cache: bfloat16 gradient and
 // parameter, float32 master copy and states, no L2 decay.
 static void adam_mixed(uint16_t *__restrict param, const uint16_t *__restrict grad,
@@ -89,6 +92,7 @@ static void adam_mixed(uint16_t *__restrict param, const uint16_t *__restrict gr
   adam_block(p + i, rest, m + i, v + i, nullptr, n - i, s);
   store_bfloat16(param + i, p + i, n - i, 0, 0);
 }
+#endif
 
 static const accel::AdamLevel adam_level = {adam_block, adam_mixed, &convert};
 
@@ -106,23 +110,26 @@ namespace accel {
 
 // What a loop needs of the hyper-parameters at one step, prepared in double.
 struct AdamScalars {
-  float grad_factor;  // 1 / grad_scale, negative to maximize
-  float l2;           // weight decay of the L2 mode, else 0
-  float keep;         // 1 - lr * weight_decay of the decoupled mode, else 1
+  float grad_factor;   // 1 / grad_scale, negative to maximize
+  float l2;            // weight decay of the L2 mode, else 0
+  float keep;          // 1 - lr * weight_decay of the decoupled mode, else 1
   float m_weight, v_weight, beta2;
-  float root_factor;  // 1 / sqrt(c2)
+  float root_factor;   // 1 / sqrt(c2)
   float eps;
-  float step_size;    // lr / c1
+  float step_size;     // lr / c1
+  uint32_t has_l2;     // all ones where l2 is not 0, else 0
   uint32_t from_grad;  // all ones where beta1 <= 0.5, else 0
 };
 
 using AdamBlock = void (*)(float *p, const float *g, float *m, float *v, float *max_v, int64_t n,
                            const AdamScalars &s);
 
+using AdamMixed = void (*)(uint16_t *param, const uint16_t *g, float *p, float *m, float *v,
+                           int64_t n, const AdamScalars &s);
+
 struct AdamLevel {
   AdamBlock block;
-  void (*mixed)(uint16_t *param, const uint16_t *g, float *p, float *m, float *v, int64_t n,
-                const AdamScalars &s);
+  AdamMixed mixed;  // null where blocks serve
   const Convert *convert;
 };
 
@@ -159,6 +166,7 @@ AdamScalars scalars_at(const accel_adam_args &a, double step) {
   AdamScalars s;
   s.grad_factor = grad_factor(a, a.flags & ACCEL_ADAM_MAXIMIZE);
   s.l2 = decoupled ? 0.0f : static_cast<float>(a.weight_decay);
+  s.has_l2 = s.l2 != 0.0f ? ~0u : 0u;
   s.keep = decoupled ? static_cast<float>(1.0 - lr * a.weight_decay) : 1.0f;
   s.from_grad = 1.0 - a.beta1 >= 0.5 ? ~0u : 0u;
   s.m_weight = static_cast<float>(s.from_grad ? -a.beta1 : 1.0 - a.beta1);
@@ -197,7 +205,7 @@ void adam_step(const accel_adam_args &a) {
   ScalarsByStep<AdamScalars> scalars;
   scalars.prepare(a, [&](double step) { return scalars_at(a, step); },
                   back ? Count::kBack : Count::kForward);
-  if (is_mixed(a)) {
+  if (level.mixed && is_mixed(a)) {
     for_pieces(a.numels, a.count, a.num_threads, [&](int64_t i, int64_t begin, int64_t end) {
       level.mixed(static_cast<uint16_t *>(a.params[i]) + begin,
                   static_cast<const uint16_t *>(a.grads[i]) + begin, a.masters[i] + begin,

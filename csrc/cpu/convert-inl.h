@@ -16,8 +16,8 @@ static inline float float_of(uint32_t u) {
   return x;
 }
 
-// The first value where `mask` is all ones, the second where it is 0. A condition instead, being the
-// same for all elements, would have compilers make every loop twice.
+// The first value where `mask` is all ones, the second where it is 0: what is the same for all elements
+// needs no loop of its own.
 static inline float choose(uint32_t mask, float first, float second) {
   return float_of((bits_of(first) & mask) | (bits_of(second) & ~mask));
 }

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Includes ACCEL_SOURCE once per SIMD level, with ACCEL_TARGET naming the level's namespace.
+// Includes ACCEL_SOURCE once per SIMD level, with ACCEL_TARGET naming the level's namespace and
+// ACCEL_LOWEST defined for the level that few processors are left with, which needs no loops of its own
+// for what is usual.
 //
 // The including file brings in every header beforehand: a standard header first seen inside a
 // target region would be compiled for that target and could run on processors without it.
 
 #define ACCEL_TARGET baseline
+#define ACCEL_LOWEST 1
 #include ACCEL_SOURCE
+#undef ACCEL_LOWEST
 #undef ACCEL_TARGET
 
 #if defined(__x86_64__)
