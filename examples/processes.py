@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -64,10 +65,22 @@ def process_group(acc: accel.Accelerator, world: World, *, needed: bool) -> Iter
     )
     try:
         yield
-        # A tensor that a thread of gloo lets go of while the interpreter ends aborts the process.
         dist.barrier()
     finally:
         dist.destroy_process_group()
+
+
+def leave(code: int) -> NoReturn:
+    """End this process with an exit code.
+
+    One of many goes without the interpreter's own end: threads of gloo outlive their group, and one
+    that lets go of a tensor while the interpreter ends aborts the process.
+    """
+    if find_world().size > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def spread(model: nn.Module, acc: accel.Accelerator, world: World, *, shard: bool) -> nn.Module:

@@ -18,7 +18,7 @@ import torch
 from checkpoint import RunError
 from curve import draw_curve
 from display import Display
-from processes import find_world, mean, process_group
+from processes import find_world, leave, mean, process_group
 from run import Run, make_run
 from settings import Request, parse
 from torch import Tensor
@@ -136,4 +136,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

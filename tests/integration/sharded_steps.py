@@ -117,10 +117,12 @@ def main() -> None:
         check_fsdp(name)
         check_mesh_of_two_dimensions(name)
     check_8bit_is_refused()
-    # A tensor that a thread of gloo lets go of while the interpreter ends aborts the process.
     dist.barrier()
     dist.destroy_process_group()
     sys.stdout.write(f"rank {os.environ['RANK']} is done\n")
+    sys.stdout.flush()
+    # A thread of gloo that lets go of a tensor while the interpreter ends aborts the process.
+    os._exit(0)
 
 
 if __name__ == "__main__":
