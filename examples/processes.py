@@ -65,6 +65,7 @@ def process_group(acc: accel.Accelerator, world: World, *, needed: bool) -> Iter
     )
     try:
         yield
+        # Nobody leaves while another still waits for its part of the last exchange.
         dist.barrier()
     finally:
         dist.destroy_process_group()

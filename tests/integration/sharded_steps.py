@@ -117,6 +117,7 @@ def main() -> None:
         check_fsdp(name)
         check_mesh_of_two_dimensions(name)
     check_8bit_is_refused()
+    # Nobody leaves while another still waits for its part of the last exchange.
     dist.barrier()
     dist.destroy_process_group()
     sys.stdout.write(f"rank {os.environ['RANK']} is done\n")
