@@ -27,7 +27,7 @@ class OpBuilder:
     """Says how one op is had on one backend. Constructing one has no effects.
 
     A subclass is a declaration: class attributes, or the methods `sources`, `include_paths`,
-    `cxx_args`, `nvcc_args` and `extra_ldflags` where data cannot say it.
+    `parts`, `cxx_args`, `nvcc_args` and `extra_ldflags` where data cannot say it.
 
     Attributes:
         NAME: the op's name, such as ``"fused_adam"``.
@@ -71,6 +71,10 @@ class OpBuilder:
         """Return the folders of local headers."""
         return [str(jit.csrc_dir() / "include")]
 
+    def parts(self) -> list[str]:
+        """Return macros that each choose a part of the sources; parts compile side by side."""
+        return []
+
     def cxx_args(self) -> list[str]:
         """Return flags for the C++ compiler beyond the engine's own."""
         return []
@@ -110,6 +114,7 @@ class OpBuilder:
             targets=self.targets,
             language=self.language,
             openmp=self.openmp,
+            parts=tuple(self.parts()),
         )
 
     def _locate(self, text: str) -> Path:
@@ -247,18 +252,9 @@ class OpBuilder:
         Raises:
             OpUnavailable: the builder declares no native source.
         """
-        from setuptools import Extension
+        from accel.builders.packaging import extension
 
-        recipe = self.recipe()
-        openmp = ["-fopenmp"] if recipe.openmp else []
-        return Extension(
-            name=self.absolute_name(),
-            sources=[str(source) for source in recipe.sources],
-            include_dirs=[str(folder) for folder in recipe.include_dirs],
-            extra_compile_args=["-std=c++17", "-O3", *recipe.compile_flags, *openmp],
-            extra_link_args=[*recipe.link_flags, *openmp],
-            language="c++",
-        )
+        return extension(self.absolute_name(), self.recipe())
 
 
 def _allowed_rungs() -> frozenset[str]:

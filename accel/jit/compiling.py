@@ -69,11 +69,12 @@ class _Watch:
 
     def __call__(self) -> bool:
         done = [self._has(command, "code") for command in self.commands]
-        begun = [
+        # By name once: a source may be compiled in several parts at a time.
+        begun = dict.fromkeys(
             (command.source.name if command.source else "linking")
             for command, over in zip(self.commands, done, strict=True)
             if not over and self._has(command, "start")
-        ]
+        )
         self.progress.update(sum(done), ", ".join(begun))
         self.endless = any(
             _size(self.staging / f"{c.output}.log") > _MOST_LOG for c in self.commands

@@ -53,9 +53,10 @@ def _reported_headers(plan: Plan, staging: Path) -> dict[str, list[Any]]:
     """Return the headers that the compiler named and the fit does not cover, with their marks."""
     known = {os.path.realpath(path) for path in plan.fitted.files.values()}
     found: dict[str, list[Any]] = {}
-    for number in range(len(plan.recipe.sources)):
+    for command in plan.commands[:-1]:
+        report = (staging / command.output).with_suffix(".d")
         try:
-            rule = read_regular(staging / f"{number}.d").decode("utf-8", "surrogateescape")
+            rule = read_regular(report).decode("utf-8", "surrogateescape")
         except OSError:
             continue
         for path in depfile_paths(rule):

@@ -98,7 +98,7 @@ class Plan(NamedTuple):
 
     @property
     def commands(self) -> tuple[Command, ...]:
-        """The steps: one for each source, then the link."""
+        """The steps: one for each part of each source, then the link."""
         recipe = self.recipe
         folders = [f"-I{os.path.abspath(folder)}" for folder in recipe.include_dirs]  # noqa: PTH100
         for folder in (*recipe.system_include_dirs, *recipe.release_include_dirs):
@@ -106,10 +106,13 @@ class Plan(NamedTuple):
         report = "-MD" if recipe.system_include_dirs else "-MMD"
         steps = []
         for number, source in enumerate(recipe.sources):
-            output = f"{number}.o"
             path = source.absolute()
-            ends = (report, "-MF", f"{number}.d", "-c", str(path), "-o", output)
-            steps.append(Command(output, (*self._compiler_for(source), *folders, *ends), path))
+            for part in recipe.parts or ("",):
+                stem = f"{number}{part and '-'}{part}"
+                chosen = (f"-D{part}",) if part else ()
+                ends = (*chosen, report, "-MF", f"{stem}.d", "-c", str(path), "-o", f"{stem}.o")
+                argv = (*self._compiler_for(source), *folders, *ends)
+                steps.append(Command(f"{stem}.o", argv, path))
         library = f"{recipe.name}.so"
         objects = [step.output for step in steps]
         link = (*self.compiler.command, *self._ccbin(), *objects, "-o", library)

@@ -32,6 +32,8 @@ class Recipe:
         abi: version of the C interface that the library exports.
         language: ``"c++"`` or ``"cuda"``.
         openmp: whether the sources use OpenMP.
+        parts: macros; each source is compiled once with each of them defined, side by side, and
+            then holds no more than that part. Default: once, with none.
         system_include_dirs: folders of headers that others install (torch's, Python's); what is
             included from them is taken from the compiler's report instead.
         release_include_dirs: folders of headers that a release named in `identity` fixes (SYCL's);
@@ -54,6 +56,7 @@ class Recipe:
     abi: int = 1
     language: Literal["c++", "cuda"] = "c++"
     openmp: bool = False
+    parts: tuple[str, ...] = ()
     system_include_dirs: tuple[Path, ...] = ()
     release_include_dirs: tuple[Path, ...] = ()
     library_dirs: tuple[Path, ...] = ()
@@ -129,6 +132,7 @@ def take_fit(recipe: Recipe) -> Fit:
         "language": recipe.language,
         "abi": str(recipe.abi),
         "openmp": str(recipe.openmp),
+        "parts": " ".join(recipe.parts),
         "extension": str(recipe.extension),
         "declared compile flags": " ".join(recipe.compile_flags),
         "declared host flags": " ".join(recipe.host_flags),

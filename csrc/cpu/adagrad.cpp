@@ -29,15 +29,14 @@ static void adagrad_block(float *p, const float *g, float *sum, int64_t n,
   else adagrad_loop(p, g, sum, n, s, false);
 }
 
-static const accel::AdagradLevel adagrad_level = {adagrad_block, &convert};
+const accel::AdagradLevel adagrad_level = {adagrad_block, &convert};
 
 }  // namespace ACCEL_TARGET
 
 #else
 
 #include "accel/adagrad.h"
-#include "optimizer.h"
-#include "simd.h"
+#include "convert.h"
 
 namespace accel {
 
@@ -53,7 +52,12 @@ struct AdagradLevel {
 }  // namespace accel
 
 #define ACCEL_SOURCE "adagrad.cpp"
+#define ACCEL_TABLE const accel::AdagradLevel adagrad_level
 #include "foreach_target.h"
+
+#ifdef ACCEL_PART_COMMON
+#include "optimizer.h"
+#include "simd.h"
 
 namespace accel {
 namespace {
@@ -88,4 +92,5 @@ int32_t accel_adagrad_step(const accel_adagrad_args *args, void *) {
   return accel::guarded([&] { accel::adagrad_step(*args); });
 }
 
+#endif
 #endif

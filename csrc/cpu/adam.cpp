@@ -94,17 +94,14 @@ static void adam_mixed(uint16_t *__restrict param, const uint16_t *__restrict gr
 }
 #endif
 
-static const accel::AdamLevel adam_level = {adam_block, adam_mixed, &convert};
+const accel::AdamLevel adam_level = {adam_block, adam_mixed, &convert};
 
 }  // namespace ACCEL_TARGET
 
 #else
 
-#include <cmath>
-
 #include "accel/adam.h"
-#include "optimizer.h"
-#include "simd.h"
+#include "convert.h"
 
 namespace accel {
 
@@ -136,7 +133,12 @@ struct AdamLevel {
 }  // namespace accel
 
 #define ACCEL_SOURCE "adam.cpp"
+#define ACCEL_TABLE const accel::AdamLevel adam_level
 #include "foreach_target.h"
+
+#ifdef ACCEL_PART_COMMON
+#include "optimizer.h"
+#include "simd.h"
 
 namespace accel {
 namespace {
@@ -161,8 +163,8 @@ AdamScalars scalars_at(const accel_adam_args &a, double step) {
   const double lr = learning_rate(a);
   const bool correct = a.flags & ACCEL_ADAM_BIAS_CORRECTION;
   const bool decoupled = a.flags & ACCEL_ADAM_ADAMW;
-  const double c1 = correct ? 1.0 - std::pow(a.beta1, step) : 1.0;
-  const double c2 = correct ? 1.0 - std::pow(a.beta2, step) : 1.0;
+  const double c1 = correct ? 1.0 - __builtin_pow(a.beta1, step) : 1.0;
+  const double c2 = correct ? 1.0 - __builtin_pow(a.beta2, step) : 1.0;
   AdamScalars s;
   s.grad_factor = grad_factor(a, a.flags & ACCEL_ADAM_MAXIMIZE);
   s.l2 = decoupled ? 0.0f : static_cast<float>(a.weight_decay);
@@ -172,7 +174,7 @@ AdamScalars scalars_at(const accel_adam_args &a, double step) {
   s.m_weight = static_cast<float>(s.from_grad ? -a.beta1 : 1.0 - a.beta1);
   s.v_weight = static_cast<float>(1.0 - a.beta2);
   s.beta2 = static_cast<float>(a.beta2);
-  s.root_factor = static_cast<float>(1.0 / std::sqrt(c2));
+  s.root_factor = static_cast<float>(1.0 / __builtin_sqrt(c2));
   s.eps = static_cast<float>(a.eps);
   s.step_size = static_cast<float>(lr / c1);
   return s;
@@ -238,4 +240,5 @@ int32_t accel_adam_step(const accel_adam_args *args, void *) {
   return accel::guarded([&] { accel::adam_step(*args); });
 }
 
+#endif
 #endif

@@ -138,17 +138,14 @@ static void adam8bit_block(float *p, const float *g, const accel::Codes &m, cons
                                 static_cast<uint64_t>(first));
 }
 
-static const accel::Adam8bitLevel adam8bit_level = {adam8bit_block, &convert};
+const accel::Adam8bitLevel adam8bit_level = {adam8bit_block, &convert};
 
 }  // namespace ACCEL_TARGET
 
 #else
 
-#include <cmath>
-
 #include "accel/adam8bit.h"
-#include "optimizer.h"
-#include "simd.h"
+#include "convert.h"
 
 namespace accel {
 
@@ -174,7 +171,12 @@ struct Adam8bitLevel {
 }  // namespace accel
 
 #define ACCEL_SOURCE "adam8bit.cpp"
+#define ACCEL_TABLE const accel::Adam8bitLevel adam8bit_level
 #include "foreach_target.h"
+
+#ifdef ACCEL_PART_COMMON
+#include "optimizer.h"
+#include "simd.h"
 
 namespace accel {
 namespace {
@@ -183,8 +185,8 @@ Adam8bitScalars scalars_at(const accel_adam8bit_args &a, double step) {
   const double lr = learning_rate(a);
   const bool correct = a.flags & ACCEL_ADAM8BIT_BIAS_CORRECTION;
   const bool decoupled = a.flags & ACCEL_ADAM8BIT_ADAMW;
-  const double c1 = correct ? 1.0 - std::pow(a.beta1, step) : 1.0;
-  const double c2 = correct ? 1.0 - std::pow(a.beta2, step) : 1.0;
+  const double c1 = correct ? 1.0 - __builtin_pow(a.beta1, step) : 1.0;
+  const double c2 = correct ? 1.0 - __builtin_pow(a.beta2, step) : 1.0;
   const bool from_grad = 1.0 - a.beta1 >= 0.5;
   return {grad_factor(a, a.flags & ACCEL_ADAM8BIT_MAXIMIZE),
           decoupled ? 0.0f : static_cast<float>(a.weight_decay),
@@ -192,7 +194,7 @@ Adam8bitScalars scalars_at(const accel_adam8bit_args &a, double step) {
           static_cast<float>(from_grad ? -a.beta1 : 1.0 - a.beta1),
           static_cast<float>(1.0 - a.beta2),
           static_cast<float>(a.beta2),
-          static_cast<float>(1.0 / std::sqrt(c2)),
+          static_cast<float>(1.0 / __builtin_sqrt(c2)),
           static_cast<float>(a.eps),
           static_cast<float>(lr / c1),
           from_grad ? ~0u : 0u};
@@ -206,14 +208,14 @@ void adam8bit_step(const accel_adam8bit_args &a) {
   for_pieces<kStates>(a.numels, a.count, a.num_threads, [&](int64_t i, int64_t begin, int64_t end) {
     const Adam8bitScalars &s = scalars[i];
     for (int64_t from = begin; from < end; from += kBlock) {
-      const int64_t to = std::min(from + kBlock, end);
+      const int64_t to = lesser(from + kBlock, end);
       ParamBlock<accel_adam8bit_args> block(a, *level.convert, scalars.seed(i), i, from, to - from);
       const uint64_t key = block.key(1);
       for (int64_t at = from; at < to; at += kStates) {
         const Codes m = {a.exp_avgs[i] + at, a.exp_avg_scales[i] + at / kStates};
         const Codes v = {a.exp_avg_sqs[i] + at, a.exp_avg_sq_scales[i] + at / kStates};
         level.block(block.param() + (at - from), block.grad() + (at - from), m, v,
-                    std::min(kStates, to - at), s, key, at);
+                    lesser(kStates, to - at), s, key, at);
       }
       block.store();
     }
@@ -231,4 +233,5 @@ int32_t accel_adam8bit_step(const accel_adam8bit_args *args, void *) {
   return accel::guarded([&] { accel::adam8bit_step(*args); });
 }
 
+#endif
 #endif

@@ -2,6 +2,7 @@
 // The table that convert-inl.h fills for every SIMD level, indexed by accel_dtype and accel_rounding.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "accel/abi.h"

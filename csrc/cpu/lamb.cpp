@@ -53,17 +53,14 @@ static void lamb_apply(float *__restrict p, const float *__restrict m, const flo
   for (int64_t i = 0; i < n; ++i) p[i] = p[i] - rate * direction(p[i], m[i], v[i], s);
 }
 
-static const accel::LambLevel lamb_level = {lamb_moments, lamb_norms, lamb_apply, &convert};
+const accel::LambLevel lamb_level = {lamb_moments, lamb_norms, lamb_apply, &convert};
 
 }  // namespace ACCEL_TARGET
 
 #else
 
-#include <cmath>
-
 #include "accel/lamb.h"
-#include "optimizer.h"
-#include "simd.h"
+#include "convert.h"
 
 namespace accel {
 
@@ -86,7 +83,12 @@ struct LambLevel {
 }  // namespace accel
 
 #define ACCEL_SOURCE "lamb.cpp"
+#define ACCEL_TABLE const accel::LambLevel lamb_level
 #include "foreach_target.h"
+
+#ifdef ACCEL_PART_COMMON
+#include "optimizer.h"
+#include "simd.h"
 
 namespace accel {
 namespace {
@@ -98,8 +100,8 @@ constexpr int64_t kPart = 1 << 15;
 LambScalars scalars_at(const accel_lamb_args &a, double step) {
   const bool correct = a.flags & ACCEL_LAMB_BIAS_CORRECTION;
   const bool inside = a.flags & ACCEL_LAMB_EPS_INSIDE;
-  const double c1 = correct ? 1.0 - std::pow(a.beta1, step) : 1.0;
-  const double c2 = correct ? 1.0 - std::pow(a.beta2, step) : 1.0;
+  const double c1 = correct ? 1.0 - __builtin_pow(a.beta1, step) : 1.0;
+  const double c2 = correct ? 1.0 - __builtin_pow(a.beta2, step) : 1.0;
   const float eps = static_cast<float>(a.eps);
   return {grad_factor(a, a.flags & ACCEL_LAMB_MAXIMIZE),
           static_cast<float>(a.beta1),
@@ -109,12 +111,12 @@ LambScalars scalars_at(const accel_lamb_args &a, double step) {
           inside ? eps : 0.0f,
           inside ? 0.0f : eps,
           static_cast<float>(a.weight_decay),
-          learning_rate(a) * std::sqrt(c2) / c1};
+          learning_rate(a) * __builtin_sqrt(c2) / c1};
 }
 
 double coefficient(const accel_lamb_args &a, const double *norms) {
   if (norms[0] == 0.0 || norms[1] == 0.0) return 1.0;
-  const double ratio = std::sqrt(norms[0]) / std::sqrt(norms[1]);
+  const double ratio = __builtin_sqrt(norms[0]) / __builtin_sqrt(norms[1]);
   // In this order NaN stays NaN.
   return ratio > a.max_coeff ? a.max_coeff : (ratio < a.min_coeff ? a.min_coeff : ratio);
 }
@@ -126,12 +128,12 @@ class LambStep {
 
   void prepare() {
     for (int64_t i = 0; i < a_.count; ++i) {
-      first_part_.push_back(static_cast<int64_t>(parts_.size()));
+      first_part_.add(parts_.size());
       const int64_t numel = a_.numels[i];
       for (int64_t at = 0; at == 0 || at < numel; at += kPart)
-        parts_.push_back({i, at, std::min(at + kPart, numel), {0.0, 0.0}});
+        parts_.add({i, at, lesser(at + kPart, numel), {0.0, 0.0}});
     }
-    first_part_.push_back(static_cast<int64_t>(parts_.size()));
+    first_part_.add(parts_.size());
     const auto make = [&](double step) { return scalars_at(a_, step); };
     scalars_.prepare(a_, make, a_.flags & ACCEL_LAMB_MOMENTS ? Count::kForward : Count::kNot);
   }
@@ -146,11 +148,11 @@ class LambStep {
         if (apply) this->apply(part);
       });
     for (int64_t i = 0; i < a_.count; ++i) {
-      const bool cut = first_part_[index(i + 1)] - first_part_[index(i)] > 1;
+      const bool cut = first_part_[i + 1] - first_part_[i] > 1;
       if (moments && cut) finish_norms(i);
       if (apply && a_.coeffs) *a_.coeffs[i] = static_cast<float>(coefficient(a_, a_.norms[i]));
     }
-    const bool all_done = moments && static_cast<int64_t>(parts_.size()) == a_.count;
+    const bool all_done = moments && parts_.size() == a_.count;
     if (apply && !all_done)
       each_part([&](const Part &part) {
         if (!moments || !whole(part)) this->apply(part);
@@ -163,8 +165,6 @@ class LambStep {
     double norms[2];
   };
 
-  static size_t index(int64_t i) { return static_cast<size_t>(i); }
-
   bool whole(const Part &part) const {
     return part.begin == 0 && part.end == a_.numels[part.tensor];
   }
@@ -173,15 +173,15 @@ class LambStep {
   void each_part(const Body &body) {
     int64_t elements = 0;
     for (int64_t i = 0; i < a_.count; ++i) elements += a_.numels[i];
-    const int64_t threads = std::min<int64_t>(a_.num_threads, 1 + elements / kWorthAThread);
-    for_items(static_cast<int64_t>(parts_.size()), static_cast<int32_t>(threads),
-              [&](int64_t i) { body(parts_[index(i)]); });
+    const int64_t threads = lesser(a_.num_threads, 1 + elements / kWorthAThread);
+    for_items(parts_.size(), static_cast<int32_t>(threads),
+              [&](int64_t i) { body(parts_[i]); });
   }
 
   void moments(Part &part) const {
     const int64_t i = part.tensor;
     for (int64_t at = part.begin; at < part.end; at += kBlock) {
-      const int64_t n = std::min(kBlock, part.end - at);
+      const int64_t n = lesser(kBlock, part.end - at);
       alignas(64) float buffers[2][kBlock];
       ParamBlock<accel_lamb_args> block(a_, c_, scalars_.seed(i), i, at, n);
       Block m(c_, a_.state_dtype, a_.exp_avgs[i], at, n, buffers[0]);
@@ -202,9 +202,9 @@ class LambStep {
   void finish_norms(int64_t tensor) const {
     double *const norms = a_.norms[tensor];
     norms[0] = norms[1] = 0.0;
-    for (int64_t k = first_part_[index(tensor)]; k < first_part_[index(tensor + 1)]; ++k) {
-      norms[0] += parts_[index(k)].norms[0];
-      norms[1] += parts_[index(k)].norms[1];
+    for (int64_t k = first_part_[tensor]; k < first_part_[tensor + 1]; ++k) {
+      norms[0] += parts_[k].norms[0];
+      norms[1] += parts_[k].norms[1];
     }
   }
 
@@ -212,7 +212,7 @@ class LambStep {
     const int64_t i = part.tensor;
     const double rate = scalars_[i].rate * coefficient(a_, a_.norms[i]);
     for (int64_t at = part.begin; at < part.end; at += kBlock) {
-      const int64_t n = std::min(kBlock, part.end - at);
+      const int64_t n = lesser(kBlock, part.end - at);
       alignas(64) float buffers[2][kBlock];
       ParamBlock<accel_lamb_args> block(a_, c_, scalars_.seed(i), i, at, n);
       const Block m(c_, a_.state_dtype, a_.exp_avgs[i], at, n, buffers[0]);
@@ -226,8 +226,8 @@ class LambStep {
   const LambLevel &level_;
   const Convert &c_;
   ScalarsByStep<LambScalars> scalars_;
-  std::vector<Part> parts_;
-  std::vector<int64_t> first_part_;
+  Array<Part> parts_;
+  Array<int64_t> first_part_;
 };
 
 int32_t check(const accel_lamb_args *a) {
@@ -252,4 +252,5 @@ int32_t accel_lamb_step(const accel_lamb_args *args, void *) {
   });
 }
 
+#endif
 #endif

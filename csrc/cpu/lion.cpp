@@ -19,15 +19,14 @@ static void lion_block(float *__restrict p, const float *__restrict grad, float 
   }
 }
 
-static const accel::LionLevel lion_level = {lion_block, &convert};
+const accel::LionLevel lion_level = {lion_block, &convert};
 
 }  // namespace ACCEL_TARGET
 
 #else
 
 #include "accel/lion.h"
-#include "optimizer.h"
-#include "simd.h"
+#include "convert.h"
 
 namespace accel {
 
@@ -45,7 +44,12 @@ struct LionLevel {
 }  // namespace accel
 
 #define ACCEL_SOURCE "lion.cpp"
+#define ACCEL_TABLE const accel::LionLevel lion_level
 #include "foreach_target.h"
+
+#ifdef ACCEL_PART_COMMON
+#include "optimizer.h"
+#include "simd.h"
 
 namespace accel {
 namespace {
@@ -83,4 +87,5 @@ int32_t accel_lion_step(const accel_lion_args *args, void *) {
   return accel::guarded([&] { accel::lion_step(*args); });
 }
 
+#endif
 #endif

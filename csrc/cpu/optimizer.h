@@ -7,8 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <new>
-#include <vector>
 
+#include "array.h"
 #include "convert.h"
 #include "parallel.h"
 
@@ -62,7 +62,7 @@ class ScalarsByStep {
   template <class Args, class Make>
   void prepare(const Args &a, const Make &make, Count count = Count::kForward) {
     const auto add = [&](double step) {
-      sets_.push_back({make(step), accel_random_seed(a.seed, static_cast<int64_t>(step))});
+      sets_.add({make(step), accel_random_seed(a.seed, static_cast<int64_t>(step))});
     };
     if (!a.steps) return add(static_cast<double>(a.step));
     constexpr int64_t kAhead = 8;
@@ -73,7 +73,7 @@ class ScalarsByStep {
     }
     const int64_t distinct = same ? 1 : a.count;
     const float ahead = count == Count::kForward ? 1.0f : 0.0f;
-    sets_.reserve(static_cast<size_t>(distinct));
+    sets_.reserve(distinct);
     for (int64_t i = 0; i < distinct; ++i) add(static_cast<double>(*a.steps[i] + ahead));
     const float by = count == Count::kBack ? -1.0f : ahead;
     if (by != 0.0f)
@@ -90,10 +90,10 @@ class ScalarsByStep {
   };
 
   const Set &at(int64_t tensor) const {
-    return sets_[sets_.size() == 1 ? 0 : static_cast<size_t>(tensor)];
+    return sets_[sets_.size() == 1 ? 0 : tensor];
   }
 
-  std::vector<Set> sets_;
+  Array<Set> sets_;
 };
 
 // Gradient and parameter (or master copy) of one block, as float32.
@@ -146,7 +146,7 @@ void for_blocks(const Args &a, const Body &body) {
   const bool whole = all_float32(a);
   for_pieces(a.numels, a.count, a.num_threads, [&](int64_t tensor, int64_t begin, int64_t end) {
     const int64_t stride = whole ? end - begin : kBlock;
-    for (int64_t at = begin; at < end; at += stride) body(tensor, at, std::min(stride, end - at));
+    for (int64_t at = begin; at < end; at += stride) body(tensor, at, lesser(stride, end - at));
   });
 }
 

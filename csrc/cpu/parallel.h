@@ -10,17 +10,26 @@
 #include <omp.h>
 #endif
 
-#include <algorithm>
-#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 
 namespace accel {
 
+// In place of <algorithm> and <atomic>, which take longer to read than this file to compile.
+inline int64_t lesser(int64_t a, int64_t b) { return a < b ? a : b; }
+template <class T>
+T load(const T &shared) {
+  return __atomic_load_n(&shared, __ATOMIC_RELAXED);
+}
+template <class T>
+void store(T &shared, T value) {
+  __atomic_store_n(&shared, value, __ATOMIC_RELAXED);
+}
+
 // A forked child has its parent's OpenMP pool on paper and none of its threads, and would wait for
 // them for ever; it stays with one thread.
-inline std::atomic<bool> in_forked_child{false};
+inline bool in_forked_child = false;
 
 // Whether the process was forked and has not called exec since: flag 0x40, PF_FORKNOEXEC, of the
 // ninth field of /proc/self/stat. Tells a library that is loaded in a child what happened before.
@@ -39,8 +48,8 @@ inline bool forked_without_exec() {
 }
 
 __attribute__((constructor)) inline void watch_forks() {
-  in_forked_child.store(forked_without_exec());
-  pthread_atfork(nullptr, nullptr, [] { in_forked_child.store(true); });
+  store(in_forked_child, forked_without_exec());
+  pthread_atfork(nullptr, nullptr, [] { store(in_forked_child, true); });
 }
 
 constexpr int64_t kGrain = 16;             // elements: a float32 cache line, so no two threads share one
@@ -53,8 +62,8 @@ void for_pieces(const int64_t *numels, int64_t count, int32_t max_threads, const
   int64_t total = 0;
   for (int64_t i = 0; i < count; ++i) total += numels[i];
   if (total == 0) return;
-  [[maybe_unused]] int64_t wanted = std::min<int64_t>(max_threads, (total + kWorthAThread - 1) / kWorthAThread);
-  if (in_forked_child.load(std::memory_order_relaxed)) wanted = 1;
+  [[maybe_unused]] int64_t wanted = lesser(max_threads, (total + kWorthAThread - 1) / kWorthAThread);
+  if (load(in_forked_child)) wanted = 1;
 
   const auto share = [&](int64_t part, int64_t parts) {
     // Both ends in double width: total * parts may pass 2^63.
@@ -64,7 +73,7 @@ void for_pieces(const int64_t *numels, int64_t count, int32_t max_threads, const
     for (int64_t i = 0; i < count && offset < last; offset += numels[i], ++i) {
       if (offset + numels[i] <= first) continue;
       const auto cut = [&](int64_t at) {
-        const int64_t inside = std::clamp<int64_t>(at - offset, 0, numels[i]);
+        const int64_t inside = at < offset ? 0 : lesser(at - offset, numels[i]);
         return inside == numels[i] ? inside : inside / kUnit * kUnit;
       };
       const int64_t begin = cut(first), end = cut(last);
@@ -85,8 +94,8 @@ void for_pieces(const int64_t *numels, int64_t count, int32_t max_threads, const
 constexpr int64_t kWorthATeam = 256;
 template <class Body>
 void for_ranges(int64_t count, int32_t max_threads, const Body &body) {
-  [[maybe_unused]] int64_t wanted = std::min<int64_t>(max_threads, count / kWorthATeam);
-  if (in_forked_child.load(std::memory_order_relaxed)) wanted = 1;
+  [[maybe_unused]] int64_t wanted = lesser(max_threads, count / kWorthATeam);
+  if (load(in_forked_child)) wanted = 1;
 #ifdef _OPENMP
   if (wanted > 1) {
 #pragma omp parallel num_threads(static_cast<int>(wanted))
@@ -103,12 +112,12 @@ void for_ranges(int64_t count, int32_t max_threads, const Body &body) {
 // Calls body(item) for every item once, each thread taking the next one when it is done.
 template <class Body>
 void for_items(int64_t count, int32_t max_threads, const Body &body) {
-  std::atomic<int64_t> next{0};
+  int64_t next = 0;
   const auto take = [&] {
-    for (int64_t item; (item = next.fetch_add(1, std::memory_order_relaxed)) < count;) body(item);
+    for (int64_t item; (item = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED)) < count;) body(item);
   };
-  int64_t wanted = std::min<int64_t>(max_threads, count);
-  if (in_forked_child.load(std::memory_order_relaxed)) wanted = 1;
+  int64_t wanted = lesser(max_threads, count);
+  if (load(in_forked_child)) wanted = 1;
 #ifdef _OPENMP
   if (wanted > 1) {
 #pragma omp parallel num_threads(static_cast<int>(wanted))

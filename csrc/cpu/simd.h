@@ -3,7 +3,6 @@
 // defines the library's exports beside the op.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -32,11 +31,11 @@ inline uint32_t simd_available() {
   return levels;
 }
 
-inline std::atomic<int32_t> forced_level{-1};
+inline int32_t forced_level = -1;
 
 inline int32_t simd_level() {
   static const int32_t best = 31 - __builtin_clz(simd_available());
-  const int32_t forced = forced_level.load(std::memory_order_relaxed);
+  const int32_t forced = load(forced_level);
   return forced >= 0 ? forced : best;
 }
 
@@ -71,7 +70,7 @@ int32_t accel_simd_level(void) { return accel::simd_level(); }
 
 int32_t accel_simd_force(int32_t level) {
   if (level < 0 || level > 31 || !(accel::simd_available() >> level & 1u)) return ACCEL_UNSUPPORTED;
-  accel::forced_level.store(level, std::memory_order_relaxed);
+  accel::store(accel::forced_level, level);
   return ACCEL_OK;
 }
 

@@ -3,7 +3,6 @@
 // library.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 
 #include "accel/cpu.h"
@@ -48,16 +47,16 @@ inline bool take_grad(const accel_tensor_api &api, const void *handle, int64_t n
 int32_t accel_any_moved(void *const *handles, const int64_t *expected, int64_t count,
                         accel_address_of address_of, int32_t num_threads) {
   constexpr int64_t kAhead = 12;
-  std::atomic<bool> moved{false};
+  bool moved = false;
   accel::for_ranges(count, num_threads, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       if (i + kAhead < end) accel::ask_for_record(handles[i + kAhead]);
       void *address = nullptr;
       if (address_of(handles[i], &address) != 0 || reinterpret_cast<int64_t>(address) != expected[i])
-        return moved.store(true, std::memory_order_relaxed);
+        return accel::store(moved, true);
     }
   });
-  return moved.load();
+  return moved;
 }
 
 int64_t accel_first_overlap(const int64_t *starts, const int64_t *stops, int64_t known,
@@ -81,17 +80,17 @@ int32_t accel_take_grads(const accel_tensor_api *api, void *const *handles, cons
                          int32_t num_threads) {
   constexpr int64_t kAhead = 16, kGradAhead = 8;
   if (!api || api->struct_size != sizeof *api) return ACCEL_BAD_STRUCT;
-  std::atomic<bool> odd{false};
+  bool odd = false;
   accel::for_ranges(count, num_threads, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       if (i + kAhead < end) accel::ask_for_record(handles[i + kAhead]);
       if (i + kGradAhead < end)
         accel::ask_for_record(api->grad_of(accel::record_of(handles[i + kGradAhead])));
       if (!accel::take_grad(*api, handles[i], numels[i], dtypes[i], addresses + i, kept + i))
-        return odd.store(true, std::memory_order_relaxed);
+        return accel::store(odd, true);
     }
   });
-  if (!odd.load()) return ACCEL_OK;
+  if (!odd) return ACCEL_OK;
   accel_let_go(api, kept, count);
   return ACCEL_UNSUPPORTED;
 }

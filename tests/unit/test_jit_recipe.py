@@ -64,6 +64,7 @@ def test_a_recipe_needs_a_source(recipe: jit.Recipe) -> None:
         {"abi": 2},
         {"openmp": True},
         {"targets": ("avx2",)},
+        {"parts": ("ONE",)},
         {"compile_flags": ("-DX",)},
         {"link_flags": ("-lm",)},
         {"identity": (("torch", "2.13"),)},
