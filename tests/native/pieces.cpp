@@ -2,6 +2,7 @@
 // How work is split, for sizes that no machine has the memory for.
 #include "parallel.h"
 
+#include <algorithm>
 #include <mutex>
 
 #include "drive.h"
