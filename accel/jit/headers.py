@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from accel.jit.files import read_regular, sha256
 
@@ -17,7 +16,7 @@ _INCLUDE = rb"#[ \t]*(?:include(?:_next)?|embed|define[ \t]+\w+)" + _FILE
 _HAS_INCLUDE = rb"__has_include(?:_next)?[ \t]*\(" + _FILE
 
 
-class Scan(NamedTuple):
+class Scan:
     """What a set of sources consists of.
 
     Attributes:
@@ -26,9 +25,12 @@ class Scan(NamedTuple):
         paths: where each label was read.
     """
 
-    contents: dict[str, str]
-    edges: tuple[str, ...]
-    paths: dict[str, Path]
+    def __init__(
+        self, contents: dict[str, str], edges: tuple[str, ...], paths: dict[str, Path]
+    ) -> None:
+        self.contents = contents
+        self.edges = edges
+        self.paths = paths
 
 
 def scan(sources: Sequence[Path], include_dirs: Sequence[Path], root: Path) -> Scan:

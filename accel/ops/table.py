@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 from array import array
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,7 +24,7 @@ def all_plain(tensors: Sequence[Tensor]) -> bool:
     return all(map(Tensor.is_contiguous, tensors)) and not any(map(Tensor.is_neg, tensors))
 
 
-class Partition(NamedTuple):
+class Partition:
     """Indices of the tensors, by who can step them.
 
     Attributes:
@@ -34,8 +33,11 @@ class Partition(NamedTuple):
         rest: indices that only the reference can step.
     """
 
-    native: tuple[tuple[int, ...], ...]
-    rest: tuple[int, ...]
+    __slots__ = ("native", "rest")
+
+    def __init__(self, native: tuple[tuple[int, ...], ...], rest: tuple[int, ...]) -> None:
+        self.native = native
+        self.rest = rest
 
 
 def partition(roles: Roles) -> Partition:
