@@ -62,9 +62,11 @@ class TensorLists:
         )
 
 
-@dataclass(slots=True, kw_only=True, eq=False, repr=False)
+@dataclass(slots=True, kw_only=True, init=False, eq=False, repr=False)
 class Hyper:
     """What every op's numbers have in common; the same for all tensors of a call.
+
+    Each op has a subclass with the numbers of its own; only those are made.
 
     Attributes:
         lr: learning rate; `lr_tensor`, a scalar tensor, replaces it.
