@@ -5,13 +5,16 @@ from __future__ import annotations
 import ctypes
 from array import array
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from accel.ops import abi
 from accel.ops.checks import Roles, extent, is_dense
-from accel.ops.host_loops import HostLoops, Watch
+
+if TYPE_CHECKING:
+    from accel.ops.host_loops import HostLoops, Watch
 
 
 def addresses(tensors: Iterable[Tensor]) -> array[int]:

@@ -26,7 +26,7 @@ ENGINE = {
     *("plan", "recipe", "store", "toolchain"),
 }
 OPS = {
-    *("abi", "adam", "adam_step", "base", "capture", "checks", "family", "host_loops", "kernel"),
+    *("abi", "adam", "adam_step", "base", "capture", "checks", "family", "kernel"),
     *("lists", "native", "optimizer_ids", "reference", "rounding", "surface", "table", "threads"),
 }
 NEEDED = {f"accel.jit.{name}" for name in ENGINE} | {f"accel.ops.{name}" for name in OPS}
