@@ -27,7 +27,7 @@ ENGINE = {
 }
 OPS = {
     *("abi", "adam", "adam_step", "base", "capture", "checks", "family", "kernel"),
-    *("lists", "native", "optimizer_ids", "reference", "rounding", "surface", "table", "threads"),
+    *("lists", "native", "optimizer_ids", "reference", "surface", "table", "threads"),
 }
 NEEDED = {f"accel.jit.{name}" for name in ENGINE} | {f"accel.ops.{name}" for name in OPS}
 
