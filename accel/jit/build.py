@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from accel import environment
 from accel.errors import BuildFailed, CacheUntrusted
-from accel.jit import location, store
+from accel.jit import failures, location, store
 from accel.jit.artifact import LOG, MANIFEST, Artifact, verify
 from accel.jit.compiling import compile_plan
 from accel.jit.files import remove_tree
@@ -55,7 +55,7 @@ def build(
         raise
     except OSError as error:
         raise _no_room(plan, error) from error
-    before = store.Failure.look(root, plan.stem)
+    before = failures.Failure.look(root, plan.stem)
     lock = store.lock_of(root, plan.stem)
     used = _wait_turn(lock, plan, root, before, use)
     if used is not None:
@@ -77,7 +77,7 @@ def _wait_turn(
     lock: BuildLock,
     plan: Plan,
     root: Path,
-    before: store.Failure,
+    before: failures.Failure,
     use: Callable[[Artifact], Used | None],
 ) -> Used | None:
     """Use the artifact of whoever builds it now; ``None`` when it is this process's turn."""
@@ -120,12 +120,12 @@ def _build_here(plan: Plan, root: Path, verbose: bool) -> Artifact | None:
     except OSError as error:
         raise _no_room(plan, error) from error
     except BuildFailed as error:
-        store.keep_failure(root, plan.stem, error)
+        failures.keep_failure(root, plan.stem, error)
         raise
     finally:
         if place is None or staging not in place.parents:
             remove_tree(staging)
-    store.forget_failure(root, plan.stem)
+    failures.forget_failure(root, plan.stem)
     if place is None:
         return None
     found = verify(place, plan.recipe.name)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from accel import environment
 from accel.errors import BuildFailed
-from accel.jit import store
+from accel.jit import failures
 from accel.jit.jobs import job_count
 from accel.jit.ninja import ninja_file, shell_text
 from accel.jit.plan import Command, Plan
@@ -146,7 +146,7 @@ def _failure(plan: Plan, staging: Path, root: Path, log: bytes, why: str) -> Bui
     failed, code = _first_failed(plan, staging)
     output = _read(staging / f"{failed.output}.log").decode("utf-8", "replace")
     first = first_error(output) or _last_line(_read(staging / "ninja.log"))
-    path = store.keep_log(root, plan.stem, log)
+    path = failures.keep_log(root, plan.stem, log)
     what = why or _no_space(root) or f"{plan.compiler.label} {_ending(code)}"
     where = f"Command and output: {path}" if path else "The log could not be kept."
     detail = f": {first}" if first else ""

@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 
 
-def read_regular(path: Path, *, limit: int | None = None, follow: bool = True) -> bytes:
+def read_regular(path: str | Path, *, limit: int | None = None, follow: bool = True) -> bytes:
     """Return the bytes of a regular file.
 
     Args:

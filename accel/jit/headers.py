@@ -6,18 +6,17 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from accel.jit.files import read_regular, sha256
 
-# Also macros that spell a file name, `__has_include` and `#embed`; too many hits do no harm.
-_INCLUDE = re.compile(
-    rb"(?:#[ \t]*(?:include(?:_next)?|embed|define[ \t]+\w+)|__has_include(?:_next)?[ \t]*\()"
-    rb"""[ \t]*([<"])([^<>"\r\n]+)[>"]"""
-)
+# Also macros that spell a file name, `#embed` and `__has_include`; too many hits do no harm.
+# Either pattern begins with a literal, which a search skips to.
+_FILE = rb"""[ \t]*([<"])([^<>"\r\n]+)[>"]"""
+_INCLUDE = rb"#[ \t]*(?:include(?:_next)?|embed|define[ \t]+\w+)" + _FILE
+_HAS_INCLUDE = rb"__has_include(?:_next)?[ \t]*\(" + _FILE
 
 
-class Scan(NamedTuple):
+class Scan:
     """What a set of sources consists of.
 
     Attributes:
@@ -26,9 +25,12 @@ class Scan(NamedTuple):
         paths: where each label was read.
     """
 
-    contents: dict[str, str]
-    edges: tuple[str, ...]
-    paths: dict[str, Path]
+    def __init__(
+        self, contents: dict[str, str], edges: tuple[str, ...], paths: dict[str, Path]
+    ) -> None:
+        self.contents = contents
+        self.edges = edges
+        self.paths = paths
 
 
 def scan(sources: Sequence[Path], include_dirs: Sequence[Path], root: Path) -> Scan:
@@ -47,7 +49,7 @@ def scan(sources: Sequence[Path], include_dirs: Sequence[Path], root: Path) -> S
     """
     walker = _Walker(include_dirs, root, sources)
     for source in sources:
-        walker.visit(source, source.name)
+        walker.visit(str(source), source.name)
     walker.drain()
     return Scan(walker.contents, tuple(sorted(walker.edges)), walker.paths)
 
@@ -60,45 +62,66 @@ class _Walker:
         parents = [os.path.realpath(source.parent) for source in sources]
         self.roots = [os.path.realpath(root), os.path.commonpath(parents) if parents else ""]
         self.labels: dict[str, str] = {}
-        self.visited: dict[Path, str] = {}
+        self.visited: dict[str, str] = {}
+        self.found: dict[tuple[str | None, str], str | None] = {}
+        self.folders: dict[str, str] = {}
         self.contents: dict[str, str] = {}
         self.paths: dict[str, Path] = {}
         self.edges: set[str] = set()
         self.pending: list[tuple[str, str, bytes]] = []
 
-    def visit(self, path: Path, spelling: str) -> str:
+    def visit(self, path: str, spelling: str) -> str:
         if path not in self.visited:
             self.visited[path] = self._read(path, spelling)
         return self.visited[path]
 
-    def _read(self, path: Path, spelling: str) -> str:
-        real = os.path.realpath(path)
+    def _read(self, path: str, spelling: str) -> str:
+        folder, name = os.path.split(path)
+        real = self._real(folder, name)
         if real in self.labels:
             return self.labels[real]
         data = read_regular(path)
         label = self.labels[real] = self._label(real, spelling)
         self.contents[label] = sha256(data)
-        self.paths[label] = path
-        self.pending.append((label, str(path.parent), data))
+        self.paths[label] = Path(path)
+        self.pending.append((label, folder, data))
         return label
+
+    def _real(self, folder: str, name: str) -> str:
+        """Return the real path of a file, looking up each folder once."""
+        path = os.path.join(folder, name)  # noqa: PTH118 - called often when warm
+        if os.path.islink(path):  # noqa: PTH114
+            return os.path.realpath(path)
+        if folder not in self.folders:
+            self.folders[folder] = os.path.realpath(folder)
+        return os.path.join(self.folders[folder], name)  # noqa: PTH118
 
     def drain(self) -> None:
         while self.pending:
             label, folder, data = self.pending.pop(0)
-            for quote, raw in _INCLUDE.findall(data):
+            named = re.findall(_INCLUDE, data)
+            if b"__has_include" in data:
+                named += re.findall(_HAS_INCLUDE, data)
+            for quote, raw in named:
                 spelling = os.fsdecode(raw)
                 found = self._find(spelling, folder if quote == b'"' else None)
                 if found is not None:
                     self.edges.add(f"{label} > {spelling} > {self.visit(found, spelling)}")
 
-    def _find(self, spelling: str, beside: str | None) -> Path | None:
+    def _find(self, spelling: str, beside: str | None) -> str | None:
+        asked = (beside, spelling)
+        if asked not in self.found:
+            self.found[asked] = self._search(spelling, beside)
+        return self.found[asked]
+
+    def _search(self, spelling: str, beside: str | None) -> str | None:
         folders = self.include_dirs if beside is None else [beside, *self.include_dirs]
         if spelling.startswith("/") or "\0" in spelling:
             return None
         for folder in folders:
-            candidate = os.path.join(folder, spelling)  # noqa: PTH118 - called often when warm
+            candidate = os.path.join(folder, spelling)  # noqa: PTH118
             if os.path.isfile(candidate):  # noqa: PTH113
-                return Path(candidate)
+                return candidate
         return None
 
     def _label(self, real: str, spelling: str) -> str:

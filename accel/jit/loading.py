@@ -41,8 +41,9 @@ def acquire(recipe: Recipe, *, verbose: bool = False) -> Library:
         plan = plan_of(recipe, fitted)
         if isinstance(plan, Rejected):
             return _without_compiler(recipe, fitted, prebuilt, plan)
-        with gate(plan.digest):
-            found = library.loaded(plan.digest) or _from_cache(plan)
+        digest = plan.digest
+        with gate(digest):
+            found = library.loaded(digest) or _from_cache(plan, digest)
             if found is None:
                 found = _from_build(plan, verbose)
         if found is not None:
@@ -145,8 +146,8 @@ def _from_prebuilt(recipe: Recipe, fitted: Fit) -> Library | Rejected:
         return Rejected(reason)
 
 
-def _from_cache(plan: Plan) -> Library | None:
-    found = store.find(plan.recipe.name, plan.digest)
+def _from_cache(plan: Plan, digest: str) -> Library | None:
+    found = store.find(plan.recipe.name, digest)
     if isinstance(found, Rejected):
         return None
     try:

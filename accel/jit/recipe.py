@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -17,7 +17,8 @@ from accel.probe import Rejected
 ENGINE = "1"
 
 
-@dataclass(frozen=True, slots=True)
+# Its methods are written out: what is generated for so many fields takes each process 2 ms.
+@dataclass(frozen=True, slots=True, init=False, eq=False, repr=False)
 class Recipe:
     """What is to be built. Holds no fact about tools or machine; making one has no effects.
 
@@ -49,22 +50,46 @@ class Recipe:
     name: str
     backend: str
     sources: tuple[Path, ...]
-    include_dirs: tuple[Path, ...] = ()
-    compile_flags: tuple[str, ...] = ()
-    link_flags: tuple[str, ...] = ()
-    targets: tuple[str, ...] = ()
-    abi: int = 1
-    language: Literal["c++", "cuda"] = "c++"
-    openmp: bool = False
-    parts: tuple[str, ...] = ()
-    system_include_dirs: tuple[Path, ...] = ()
-    release_include_dirs: tuple[Path, ...] = ()
-    library_dirs: tuple[Path, ...] = ()
-    host_flags: tuple[str, ...] = ()
-    extension: bool = False
-    identity: tuple[tuple[str, str], ...] = ()
+    include_dirs: tuple[Path, ...]
+    compile_flags: tuple[str, ...]
+    link_flags: tuple[str, ...]
+    targets: tuple[str, ...]
+    abi: int
+    language: Literal["c++", "cuda"]
+    openmp: bool
+    parts: tuple[str, ...]
+    system_include_dirs: tuple[Path, ...]
+    release_include_dirs: tuple[Path, ...]
+    library_dirs: tuple[Path, ...]
+    host_flags: tuple[str, ...]
+    extension: bool
+    identity: tuple[tuple[str, str], ...]
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        name: str,
+        backend: str,
+        sources: tuple[Path, ...],
+        include_dirs: tuple[Path, ...] = (),
+        compile_flags: tuple[str, ...] = (),
+        link_flags: tuple[str, ...] = (),
+        targets: tuple[str, ...] = (),
+        abi: int = 1,
+        language: Literal["c++", "cuda"] = "c++",
+        openmp: bool = False,
+        system_include_dirs: tuple[Path, ...] = (),
+        release_include_dirs: tuple[Path, ...] = (),
+        library_dirs: tuple[Path, ...] = (),
+        host_flags: tuple[str, ...] = (),
+        extension: bool = False,
+        identity: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        given = dict(locals())
+        for field in _FIELDS:
+            object.__setattr__(self, field, given[field])
+        self._check()
+
+    def _check(self) -> None:
         for label, text in (("name", self.name), ("backend", self.backend)):
             if not (text.isascii() and text.replace("_", "x").isalnum() and len(text) <= 64):
                 raise ValueError(
@@ -73,6 +98,18 @@ class Recipe:
         if not self.sources:
             raise ValueError(f"Recipe {self.name!r} names no source; give at least one.")
 
+    def _values(self) -> tuple[object, ...]:
+        return tuple([getattr(self, field) for field in _FIELDS])
+
+    def __eq__(self, other: object) -> bool:
+        return self._values() == other._values() if isinstance(other, Recipe) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
+    def __repr__(self) -> str:
+        return f"Recipe({', '.join(f'{field}={getattr(self, field)!r}' for field in _FIELDS)})"
+
     @property
     def fit(self) -> str:
         """Hex digest of everything but the tools; reads the sources as they are now.
@@ -80,6 +117,9 @@ class Recipe:
         Raises `OSError` where a source cannot be read.
         """
         return take_fit(self).digest
+
+
+_FIELDS = tuple(field.name for field in fields(Recipe))
 
 
 class Fit(NamedTuple):

@@ -8,14 +8,16 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from accel import environment
 from accel.errors import CacheUntrusted
 from accel.jit import location
 from accel.jit.files import read_regular, sha256, write_atomic
-from accel.jit.process import run_tool
 from accel.probe import Rejected
+
+if TYPE_CHECKING:
+    from accel.jit.process import ToolResult
 
 _PROGRAMS = {"gcc": "g++", "clang": "clang++", "nvcc": "nvcc"}
 _known: dict[str, Compiler] = {}
@@ -193,7 +195,7 @@ def _facts_of(words: tuple[str, ...]) -> Compiler | Rejected:
 
 def _ask(command: tuple[str, ...]) -> Compiler | Rejected:
     """Run the preprocessor on nothing: its predefined macros say who it is and what it makes."""
-    answer = run_tool([*command, "-dM", "-E", "-x", "c++", "/dev/null"], env=_plain_environment())
+    answer = _run((*command, "-dM", "-E", "-x", "c++", "/dev/null"))
     if answer.trouble:
         return Rejected(answer.trouble)
     macros = dict(re.findall(r"^#define (\w+) ?(.*)$", answer.output, re.MULTILINE))
@@ -222,8 +224,8 @@ def _ask(command: tuple[str, ...]) -> Compiler | Rejected:
 
 def _searched_for_openmp(command: tuple[str, ...]) -> tuple[str, ...]:
     """Return the folders in which no ``omp.h`` was found, where installing it may change that."""
-    asked = [*command, "-v", "-fopenmp", "-E", "-x", "c++", "-include", "omp.h", "/dev/null"]
-    answer = run_tool(asked, env=_plain_environment())
+    asked = ("-v", "-fopenmp", "-E", "-x", "c++", "-include", "omp.h", "/dev/null")
+    answer = _run((*command, *asked))
     if not answer.trouble:
         return ()
     return tuple(re.findall(r"^ (/.*)$", answer.output, re.MULTILINE)) or ("/usr/include",)
@@ -231,7 +233,7 @@ def _searched_for_openmp(command: tuple[str, ...]) -> tuple[str, ...]:
 
 def _parts_of(command: tuple[str, ...]) -> tuple[str, ...]:
     """Return the compiler proper behind the driver, which a ccache or a script hides."""
-    answer = run_tool([*command, "-print-prog-name=cc1plus"], env=_plain_environment())
+    answer = _run((*command, "-print-prog-name=cc1plus"))
     path = answer.output.strip()
     return (path,) if not answer.trouble and path.startswith("/") and "\n" not in path else ()
 
@@ -243,10 +245,12 @@ def _contents(command: Sequence[str]) -> Iterator[str]:
         yield word if path is None else sha256(read_regular(Path(path)))
 
 
-def _plain_environment() -> dict[str, str]:
+def _run(command: Sequence[str]) -> ToolResult:
     import tempfile
 
-    return environment.for_compiler(Path(tempfile.gettempdir()))
+    from accel.jit.process import run_tool
+
+    return run_tool(command, env=environment.for_compiler(Path(tempfile.gettempdir())))
 
 
 def find_nvcc() -> Compiler | Rejected:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn
 
 from torch import Tensor
@@ -77,14 +76,8 @@ class FusedAdam(OptimizerOp):
         self.kernel.run(_lists(params, grads, exp_avgs, exp_avg_sqs), hyper)
 
 
-@dataclass(frozen=True, slots=True)
-class _Created:
-    """What `create_adam` was told and later calls do not repeat."""
-
-    adamw: bool
-
-
-_ids: OptimizerIds[_Created] = OptimizerIds("adam")
+# Whether decay is AdamW's: what `create_adam` was told and later calls do not repeat.
+_ids: OptimizerIds[bool] = OptimizerIds("adam")
 
 
 class CPUAdam(OptimizerOp):
@@ -116,7 +109,7 @@ class CPUAdam(OptimizerOp):
         `TypeError` or `ValueError` naming the argument.
         """
         _hyper(1, alpha, betta1, betta2, eps, weight_decay, True, adamw=bool(adamw_mode))
-        _ids.create(optimizer_id, _Created(bool(adamw_mode)))
+        _ids.create(optimizer_id, bool(adamw_mode))
         if should_log:
             _log.info(
                 "Adam optimizer %d: alpha=%g, betas=(%g, %g), eps=%g, weight_decay=%g, adamw=%s, "
@@ -145,7 +138,7 @@ class CPUAdam(OptimizerOp):
         Raises `ValueError` for an id that was not created or is destroyed, and like
         `FusedAdam.multi_tensor_adam`. Nothing has been written then.
         """
-        adamw = _ids.find(optimizer_id).adamw
+        adamw = _ids.find(optimizer_id)
         hyper = _hyper(step, lr, beta1, beta2, epsilon, weight_decay, bias_correction, adamw=adamw)
         self._run(params, grads, exp_avg, exp_avg_sq, hyper)
         return 0
@@ -170,7 +163,7 @@ class CPUAdam(OptimizerOp):
         Raises like `adam_update`, and `ValueError` where `beta1` or `beta2` is 0, or decay keeps
         nothing of the parameter: such a step cannot be undone.
         """
-        adamw = _ids.find(optimizer_id).adamw
+        adamw = _ids.find(optimizer_id)
         hyper = _hyper(step, lr, beta1, beta2, epsilon, weight_decay, bias_correction, adamw=adamw)
         for name, value in (("beta1", beta1), ("beta2", beta2)):
             if value == 0.0:

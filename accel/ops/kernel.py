@@ -14,7 +14,6 @@ from torch.autograd.graph import increment_version
 from accel.ops import abi, checks
 from accel.ops.capture import check_repeatable, is_recorded
 from accel.ops.family import Family
-from accel.ops.host_loops import HostLoops
 from accel.ops.lists import Hyper, TensorLists
 from accel.ops.native import NativeLibrary, bind
 from accel.ops.table import (
@@ -30,6 +29,7 @@ from accel.ops.threads import cpu_threads
 if TYPE_CHECKING:
     from accel.jit import Library
     from accel.ops.gaudi import Gaudi, ListStep
+    from accel.ops.host_loops import HostLoops
     from accel.ops.portable import Call, Portable
 
 _NO_NAMES: Mapping[str, str] = {}

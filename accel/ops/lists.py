@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch import Tensor
 
 
-@dataclass(slots=True, eq=False, repr=False)
 class TensorLists:
     """Lists of one length, entry i of each for tensor i.
 
@@ -21,9 +20,17 @@ class TensorLists:
         extras: further tensors that are written, each of a shape of its own, by role.
     """
 
-    roles: dict[str, Sequence[Tensor]]
-    steps: Sequence[Tensor] | None = None
-    extras: dict[str, Sequence[Tensor]] = field(default_factory=dict)
+    __slots__ = ("extras", "roles", "steps")
+
+    def __init__(
+        self,
+        roles: dict[str, Sequence[Tensor]],
+        steps: Sequence[Tensor] | None = None,
+        extras: dict[str, Sequence[Tensor]] | None = None,
+    ) -> None:
+        self.roles = roles
+        self.steps = steps
+        self.extras = {} if extras is None else extras
 
     @property
     def params(self) -> Sequence[Tensor]:
@@ -55,9 +62,11 @@ class TensorLists:
         )
 
 
-@dataclass(slots=True, kw_only=True, eq=False, repr=False)
+@dataclass(slots=True, kw_only=True, init=False, eq=False, repr=False)
 class Hyper:
     """What every op's numbers have in common; the same for all tensors of a call.
+
+    Each op has a subclass with the numbers of its own; only those are made.
 
     Attributes:
         lr: learning rate; `lr_tensor`, a scalar tensor, replaces it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,10 +12,10 @@ import torch
 from accel import environment
 from accel.errors import AccelError, InvalidSetting, OpUnavailable
 from accel.ops import abi
-from accel.ops.host_loops import HostLoops
 
 if TYPE_CHECKING:
     from accel.jit import Library
+    from accel.ops.host_loops import HostLoops
     from accel.ops.portable import Call, Portable
 
 _STREAM_HANDLES = {"cuda": "cuda_stream", "xpu": "sycl_queue"}
@@ -29,7 +30,6 @@ class NativeLibrary:
 
     Attributes:
         path: the library's file.
-        loops: what else a CPU library runs; ``None`` for other libraries.
 
     Raises:
         OpUnavailable: the library has another ABI version.
@@ -52,11 +52,16 @@ class NativeLibrary:
         self._call = getattr(handle, symbol)
         self._call.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
         self._call.restype = ctypes.c_int32
-        has_loops = hasattr(handle, "accel_any_moved")
-        self.loops = HostLoops(handle) if has_loops else None
         wanted = environment.cpu_target()
         if wanted and hasattr(handle, "accel_simd_force"):
             self.force_simd(wanted)
+
+    @cached_property
+    def loops(self) -> HostLoops | None:
+        """What else a CPU library runs, bound when first used; ``None`` for other libraries."""
+        from accel.ops.host_loops import HostLoops
+
+        return HostLoops(self._handle) if hasattr(self._handle, "accel_any_moved") else None
 
     def __call__(self, args: ctypes.Structure, device: torch.device) -> None:
         """Run the op on the device's current stream; raises `AccelError` on a refusal."""

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from accel.ops.lists import Hyper, TensorLists
-from accel.ops.rounding import random_key, store
 
 Scalar = float | Tensor
 Update = Callable[[Tensor, Tensor, list[Tensor], Any, Scalar], tuple[Tensor, list[Tensor]]]
@@ -52,6 +51,9 @@ def _step_one(
     update: Update,
     back: bool,
 ) -> None:
+    # Here, not above: a load of a native library, which steps nothing itself, does without.
+    from accel.ops.rounding import random_key, store
+
     param = tensors.params[index]
     main = tensors.roles.get("masters", tensors.params)[index]
     kept = [tensors.roles[role][index] for role in states]

@@ -5,14 +5,16 @@ from __future__ import annotations
 import ctypes
 from array import array
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from accel.ops import abi
 from accel.ops.checks import Roles, extent, is_dense
-from accel.ops.host_loops import HostLoops, Watch
+
+if TYPE_CHECKING:
+    from accel.ops.host_loops import HostLoops, Watch
 
 
 def addresses(tensors: Iterable[Tensor]) -> array[int]:
@@ -25,7 +27,7 @@ def all_plain(tensors: Sequence[Tensor]) -> bool:
     return all(map(Tensor.is_contiguous, tensors)) and not any(map(Tensor.is_neg, tensors))
 
 
-class Partition(NamedTuple):
+class Partition:
     """Indices of the tensors, by who can step them.
 
     Attributes:
@@ -34,8 +36,11 @@ class Partition(NamedTuple):
         rest: indices that only the reference can step.
     """
 
-    native: tuple[tuple[int, ...], ...]
-    rest: tuple[int, ...]
+    __slots__ = ("native", "rest")
+
+    def __init__(self, native: tuple[tuple[int, ...], ...], rest: tuple[int, ...]) -> None:
+        self.native = native
+        self.rest = rest
 
 
 def partition(roles: Roles) -> Partition:

@@ -14,8 +14,9 @@ import accel
 from accel.ops import abi
 from accel.ops.adam import FusedAdam
 from accel.ops.adam8bit import Adam8bit
+from accel.ops.adam_step import AdamHyper
 from accel.ops.capture import check_repeatable
-from accel.ops.lists import Hyper, TensorLists
+from accel.ops.lists import TensorLists
 
 NUMBERS = (1e-2, 0.9, 0.999, 1e-8, 3, 1, True, 0.1)
 
@@ -149,7 +150,8 @@ def test_a_devices_capture_is_asked_of_the_device(
     )
     on_device = TensorLists({"params": [torch.empty(3, device="meta")]})
     counted = TensorLists(on_device.roles, [torch.empty((), device="meta")])
-    plain, drawing = (Hyper(lr=0.1, weight_decay=0.0, rounding=one) for one in abi.ROUNDING)
+    numbers = {"lr": 0.1, "weight_decay": 0.0, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8}
+    plain, drawing = (AdamHyper(**numbers, rounding=one) for one in abi.ROUNDING)
     check_repeatable(on_device, drawing, coded=True)  # without a module nothing can be captured
     monkeypatch.setattr(torch, "meta", module, raising=False)
     monkeypatch.setattr(torch, "get_device_module", lambda _: module)

@@ -85,3 +85,12 @@ def test_files_of_one_label_are_kept_apart(tmp_path: Path) -> None:
 def test_a_source_that_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="not a regular file"):
         scan([Path("/dev/null")], [], tmp_path)
+
+
+def test_a_link_is_the_file_that_it_names(tmp_path: Path) -> None:
+    write(tmp_path, a_cpp='#include "link.h"\n#include "far/b.h"\n#include "b.h"\n', b_h="1")
+    (tmp_path / "link.h").symlink_to("b.h")
+    (tmp_path / "far").symlink_to(".")
+    found = scan([tmp_path / "a.cpp"], [], tmp_path)
+    assert set(found.contents) == {"a.cpp", "b.h"}
+    assert found.edges == tuple(f"a.cpp > {name} > b.h" for name in ("b.h", "far/b.h", "link.h"))

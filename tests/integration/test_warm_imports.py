@@ -1,0 +1,47 @@
+"""Guarantee 11: what a warm load imports, which is most of what it costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from accel.builders.cpu import CPUAdamBuilder
+
+ROOT = Path(__file__).parents[2]
+WARM = """
+import json, sys
+import torch, accel
+builder = accel.accelerator_for("cpu").create_op_builder("cpu_adam")
+before = {*sys.modules}
+assert builder.load().implementation == "jit"
+print(json.dumps([name for name in sys.modules if name not in before]))
+"""
+# Each costs 0.2 ms or more. One for a build, another device, another op or a report is a mistake;
+# one that every load needs is added here.
+ENGINE = {
+    *("artifact", "files", "flags", "headers", "library", "loading", "location", "lock", "paths"),
+    *("plan", "recipe", "store", "toolchain"),
+}
+OPS = {
+    *("abi", "adam", "adam_step", "base", "capture", "checks", "family", "kernel"),
+    *("lists", "native", "optimizer_ids", "reference", "surface", "table", "threads"),
+}
+NEEDED = {f"accel.jit.{name}" for name in ENGINE} | {f"accel.ops.{name}" for name in OPS}
+
+
+def test_a_warm_load_imports_nothing_for_a_build() -> None:
+    assert CPUAdamBuilder().load().implementation == "jit"
+    done = subprocess.run(
+        [sys.executable, "-c", WARM],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+    imported = {name for name in json.loads(done.stdout) if name.startswith("accel.")}
+    assert "accel.jit.loading" in imported, "the watch sees nothing"
+    assert sorted(imported - NEEDED) == []
