@@ -77,6 +77,7 @@ class Recipe:
         abi: int = 1,
         language: Literal["c++", "cuda"] = "c++",
         openmp: bool = False,
+        parts: tuple[str, ...] = (),
         system_include_dirs: tuple[Path, ...] = (),
         release_include_dirs: tuple[Path, ...] = (),
         library_dirs: tuple[Path, ...] = (),
