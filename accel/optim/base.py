@@ -12,6 +12,7 @@ from torch.nn import Parameter
 from accel.current import accelerator_for
 from accel.ops.kernel import Kernel
 from accel.ops.lists import Hyper
+from accel.optim.marks import marked_where_watched
 from accel.optim.options import torch_options
 from accel.optim.policy import POLICY_KEYS, Policy, check_policy
 from accel.optim.prepared import PreparedGroup, collect, complete_state
@@ -106,6 +107,11 @@ class KernelOptimizer(torch.optim.Optimizer):
             self.run(prepared, hyper)
             prepared.release()
         return loss
+
+    @staticmethod
+    def profile_hook_step(func: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap `step` in torch's hooks and profiler mark; torch calls this once for each class."""
+        return marked_where_watched(func)
 
     def zero_grad(self, set_to_none: bool | None = None) -> None:
         """Clear the gradients: to ``None``, or to zeros where told so here or at construction."""
