@@ -45,29 +45,33 @@ static inline __attribute__((always_inline)) void adam_loop(
 
 #ifndef ACCEL_LOWEST
 // The whole portions of what is neither L2 nor AMSGrad; returns how many elements those were.
-static int64_t adam_portions(float *__restrict p, const float *__restrict grad, float *__restrict m,
-                             float *__restrict v, int64_t n, const accel::AdamScalars &given) {
+static int64_t adam_portions(const accel::AdamArrays &now, const accel::AdamArrays *next, int64_t n,
+                             const accel::AdamScalars &given) {
   const accel::AdamScalars s = given;
-  int64_t i = 0;
-  for (; i + kPortion <= n; i += kPortion) {
-    ask_ahead(i, n, p, grad, m, v);
+  float *__restrict p = now.p, *__restrict m = now.m, *__restrict v = now.v;
+  const float *__restrict grad = now.g;
+  const int64_t whole = n / kPortion * kPortion;
+  for (int64_t i = 0; i < whole; i += kPortion) {
+    const int64_t at = i + kAhead;
+    if (at < whole) ask_for(at, p, grad, m, v);
+    else if (next) ask_for(beginning(i, whole), next->p, next->g, next->m, next->v);
     for (int64_t j = i; j < i + kPortion; ++j)
       adam_element(p + j, grad[j], m + j, v + j, nullptr, s, false, false);
   }
-  return i;
+  return whole;
 }
 #endif
 
 // Not inlined: its loops would be made again in every caller.
-static __attribute__((noinline)) void adam_block(float *p, const float *g, float *m, float *v,
-                                                 float *max_v, int64_t n,
-                                                 const accel::AdamScalars &s) {
-  if (max_v) return adam_loop(p, g, m, v, max_v, n, s, true);
+static __attribute__((noinline)) void adam_block(const accel::AdamArrays &now,
+                                                 [[maybe_unused]] const accel::AdamArrays *next,
+                                                 int64_t n, const accel::AdamScalars &s) {
+  if (now.max_v) return adam_loop(now.p, now.g, now.m, now.v, now.max_v, n, s, true);
   int64_t done = 0;
 #ifndef ACCEL_LOWEST
-  if (!s.has_l2) done = adam_portions(p, g, m, v, n, s);
+  if (!s.has_l2) done = adam_portions(now, next, n, s);
 #endif
-  adam_loop(p + done, g + done, m + done, v + done, nullptr, n - done, s, false);
+  adam_loop(now.p + done, now.g + done, now.m + done, now.v + done, nullptr, n - done, s, false);
 }
 
 #ifdef ACCEL_LOWEST
@@ -75,22 +79,27 @@ static constexpr accel::AdamMixed adam_mixed = nullptr;
 #else
 // The usual mixed precision in one pass, without a stop in the cache: bfloat16 gradient and
 // parameter, float32 master copy and states, no L2 decay.
-static void adam_mixed(uint16_t *__restrict param, const uint16_t *__restrict grad,
-                       float *__restrict p, float *__restrict m, float *__restrict v, int64_t n,
+static void adam_mixed(const accel::AdamHalves &now, const accel::AdamHalves *next, int64_t n,
                        const accel::AdamScalars &given) {
   const accel::AdamScalars s = given;
-  int64_t i = 0;
-  for (; i + kPortion <= n; i += kPortion) {
-    ask_ahead(i, n, param, grad, p, m, v);
+  uint16_t *__restrict param = now.param;
+  const uint16_t *__restrict grad = now.g;
+  float *__restrict p = now.p, *__restrict m = now.m, *__restrict v = now.v;
+  const int64_t whole = n / kPortion * kPortion;
+  for (int64_t i = 0; i < whole; i += kPortion) {
+    const int64_t at = i + kAhead;
+    if (at < whole) ask_for(at, param, grad, p, m, v);
+    else if (next) ask_for(beginning(i, whole), next->param, next->g, next->p, next->m, next->v);
     for (int64_t j = i; j < i + kPortion; ++j) {
       adam_element(p + j, widen_bfloat16(grad[j]), m + j, v + j, nullptr, s, false, false);
       param[j] = narrow_bfloat16(p[j]);
     }
   }
   float rest[kPortion] = {};
-  load_bfloat16(rest, grad + i, n - i);
-  adam_block(p + i, rest, m + i, v + i, nullptr, n - i, s);
-  store_bfloat16(param + i, p + i, n - i, 0, 0);
+  const int64_t left = n - whole;
+  load_bfloat16(rest, grad + whole, left);
+  adam_block({p + whole, rest, m + whole, v + whole, nullptr}, nullptr, left, s);
+  store_bfloat16(param + whole, p + whole, left, 0, 0);
 }
 #endif
 
@@ -118,11 +127,26 @@ struct AdamScalars {
   uint32_t from_grad;  // all ones where beta1 <= 0.5, else 0
 };
 
-using AdamBlock = void (*)(float *p, const float *g, float *m, float *v, float *max_v, int64_t n,
-                           const AdamScalars &s);
+// What one tensor's step reads and writes.
+struct AdamArrays {
+  float *p;
+  const float *g;
+  float *m, *v;
+  float *max_v;  // null without AMSGrad
+};
 
-using AdamMixed = void (*)(uint16_t *param, const uint16_t *g, float *p, float *m, float *v,
-                           int64_t n, const AdamScalars &s);
+// The same in mixed precision, with p the master copy.
+struct AdamHalves {
+  uint16_t *param;
+  const uint16_t *g;
+  float *p, *m, *v;
+};
+
+// `next`, what is stepped after these `n` elements, may be null.
+using AdamBlock = void (*)(const AdamArrays &now, const AdamArrays *next, int64_t n,
+                           const AdamScalars &s);
+using AdamMixed = void (*)(const AdamHalves &now, const AdamHalves *next, int64_t n,
+                           const AdamScalars &s);
 
 struct AdamLevel {
   AdamBlock block;
@@ -144,8 +168,9 @@ namespace accel {
 namespace {
 
 // Undoes a step in the order in which it was done backwards; slow and plain, it is rarely called.
-void rollback_block(float *p, const float *grad, float *m, float *v, float *, int64_t n,
-                    const AdamScalars &s) {
+void rollback_block(const AdamArrays &now, const AdamArrays *, int64_t n, const AdamScalars &s) {
+  float *const p = now.p, *const m = now.m, *const v = now.v;
+  const float *const grad = now.g;
   const float beta1 = s.from_grad ? -s.m_weight : 1.0f - s.m_weight;
   for (int64_t i = 0; i < n; ++i) {
     const float denominator = __builtin_sqrtf(v[i]) * s.root_factor + s.eps;
@@ -192,11 +217,40 @@ int32_t check(const accel_adam_args *a) {
   return ACCEL_OK;
 }
 
+// From its element `at` on; in float32.
+AdamArrays arrays_of(const accel_adam_args &a, int64_t tensor, int64_t at) {
+  const auto from = [at](void *array) { return static_cast<float *>(array) + at; };
+  return {from(a.params[tensor]), static_cast<const float *>(a.grads[tensor]) + at,
+          from(a.exp_avgs[tensor]), from(a.exp_avg_sqs[tensor]), nullptr};
+}
+
+AdamHalves halves_of(const accel_adam_args &a, int64_t tensor, int64_t at) {
+  return {static_cast<uint16_t *>(a.params[tensor]) + at,
+          static_cast<const uint16_t *>(a.grads[tensor]) + at, a.masters[tensor] + at,
+          static_cast<float *>(a.exp_avgs[tensor]) + at,
+          static_cast<float *>(a.exp_avg_sqs[tensor]) + at};
+}
+
+bool is_plain(const accel_adam_args &a) {
+  return all_float32(a) && !(a.flags & (ACCEL_ADAM_AMSGRAD | ACCEL_ADAM_ROLLBACK));
+}
+
 bool is_mixed(const accel_adam_args &a) {
   const bool l2 = !(a.flags & ACCEL_ADAM_ADAMW) && a.weight_decay != 0.0;
   return a.masters && a.param_dtype == ACCEL_BFLOAT16 && a.grad_dtype == ACCEL_BFLOAT16 &&
          a.state_dtype == ACCEL_FLOAT32 && a.rounding == ACCEL_ROUND_NEAREST && !l2 &&
          !(a.flags & (ACCEL_ADAM_AMSGRAD | ACCEL_ADAM_ROLLBACK));
+}
+
+// Steps tensors where they lie, each with the next one in view.
+template <class Update, class Arrays>
+void step_pieces(const accel_adam_args &a, Update update, const Arrays &arrays,
+                 const ScalarsByStep<AdamScalars> &scalars) {
+  for_pieces(a.numels, a.count, a.num_threads, [&](int64_t i, int64_t begin, int64_t end) {
+    const bool last = i + 1 == a.count;
+    const auto next = arrays(a, last ? i : i + 1, 0);
+    update(arrays(a, i, begin), last ? nullptr : &next, end - begin, scalars[i]);
+  });
 }
 
 void adam_step(const accel_adam_args &a) {
@@ -207,15 +261,8 @@ void adam_step(const accel_adam_args &a) {
   ScalarsByStep<AdamScalars> scalars;
   scalars.prepare(a, [&](double step) { return scalars_at(a, step); },
                   back ? Count::kBack : Count::kForward);
-  if (level.mixed && is_mixed(a)) {
-    for_pieces(a.numels, a.count, a.num_threads, [&](int64_t i, int64_t begin, int64_t end) {
-      level.mixed(static_cast<uint16_t *>(a.params[i]) + begin,
-                  static_cast<const uint16_t *>(a.grads[i]) + begin, a.masters[i] + begin,
-                  static_cast<float *>(a.exp_avgs[i]) + begin,
-                  static_cast<float *>(a.exp_avg_sqs[i]) + begin, end - begin, scalars[i]);
-    });
-    return;
-  }
+  if (is_plain(a)) return step_pieces(a, level.block, arrays_of, scalars);
+  if (level.mixed && is_mixed(a)) return step_pieces(a, level.mixed, halves_of, scalars);
   for_blocks(a, [&](int64_t i, int64_t at, int64_t n) {
     alignas(64) float buffers[3][kBlock];
     ParamBlock<accel_adam_args> block(a, c, scalars.seed(i), i, at, n);
@@ -223,7 +270,7 @@ void adam_step(const accel_adam_args &a) {
     const Block v(c, a.state_dtype, a.exp_avg_sqs[i], at, n, buffers[1]);
     void *const max_tensor = a.max_exp_avg_sqs ? a.max_exp_avg_sqs[i] : nullptr;
     const Block max_v(c, a.state_dtype, max_tensor, at, n, buffers[2]);
-    update(block.param(), block.grad(), m.values, v.values, max_v.values, n, scalars[i]);
+    update({block.param(), block.grad(), m.values, v.values, max_v.values}, nullptr, n, scalars[i]);
     block.store();
     m.store(c, a.rounding, block.key(1));
     v.store(c, a.rounding, block.key(2));
