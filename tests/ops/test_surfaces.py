@@ -210,3 +210,21 @@ def test_stochastic_codes_keep_a_slow_decay(ops: dict[str, Any], signed: bool) -
     torch.testing.assert_close(after[:3], before[:3] * beta**steps, rtol=1e-2, atol=0)
     # Nothing comes from nothing; a square that a block has no number for becomes its smallest.
     assert after[3] == (0.0 if signed else 2.0**-31)
+
+
+def test_foreign_codes_below_no_scale_are_the_scale(ops: dict[str, Any]) -> None:
+    """The kernel's moments are those of the reference where codes and scales do not fit."""
+    scales = torch.tensor([0.0, math.nan, 2.0**-95, 2.0**126, 0.25])
+    found = []
+    for op in (ops["Adam8bit"], Adam8bit()):
+        m, v = (torch.arange(1200).remainder(200).to(torch.uint8) for _ in range(2))
+        m_scales, v_scales = scales.clone(), scales.clone()
+        p, g = torch.ones(1200), torch.tensor([1e-25, -1e-25]).repeat(600)
+        g[:256] = 0.0
+        g[300] = torch.tensor(0x7FF12345, dtype=torch.int32).view(torch.float32)
+        lists = [[g], [p], [m], [m_scales], [v], [v_scales]]
+        op.multi_tensor_adam8bit(1, None, lists, 0.1, 0.9, 0.99, 1e-8, 1, 1, True, 0.0, 7)
+        found.append([p, m, m_scales, v, v_scales])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
+    assert found[0][2].isnan().tolist() == [False, True, False, False, False]
