@@ -9,11 +9,11 @@ from torch import Tensor
 
 from accel.ops import abi
 from accel.ops.adam_step import AdamHyper, adam_update
-from accel.ops.codes8bit import decode, encode, memory_order
+from accel.ops.codes8bit import decode, encode, memory_order, noise
 from accel.ops.family import Family
 from accel.ops.lists import TensorLists
 from accel.ops.reference import count_steps, skip_flag, step_number
-from accel.ops.rounding import random_bits, random_key, store
+from accel.ops.rounding import random_key, store
 
 _FLAGS = (
     (abi.ADAM8BIT_ADAMW, abi.ADAM_ADAMW),
@@ -59,11 +59,10 @@ def _step_one(tensors: TensorLists, index: int, hyper: Adam8bitHyper) -> None:
     time = step_number(tensors, index, hyper)
     new_p, new = adam_update(p, grad, old, hyper, time, flags)
 
-    key = random_key(hyper.seed, time, index, 1)
-    noise = random_bits(key, torch.arange(p.numel(), device=p.device))
+    drawn = noise(random_key(hyper.seed, time, index, 1), p.numel(), p.device)
     skip = skip_flag(hyper, param.device)
     for code, scale, after, signed in zip(codes, scales, new, (True, False), strict=True):
-        new_code, new_scale = encode(after, signed=signed, noise=noise)
+        new_code, new_scale = encode(after, signed=signed, noise=drawn)
         flat = memory_order(code)
         flat.copy_(new_code if skip is None else torch.where(skip, flat, new_code))
         scale.copy_(new_scale if skip is None else torch.where(skip, scale, new_scale))

@@ -1,9 +1,9 @@
 """Block-wise 8-bit codes of optimizer states, as ``accel/adam8bit.h`` defines them.
 
 Blocks of 256 elements in memory order share a scale, the smallest power of two that no magnitude
-in the block exceeds. Signed codes are a sign and 7 bits, from 1.125 * 2^-15 of the scale to the
-scale; unsigned codes are 8 bits, from 1.125 * 2^-31. Within that range neighbours are 1/8 of a
-power of two apart: an error below 1/8 of the value when stochastic, at most 1/16 when nearest.
+in the block exceeds. Signed codes are a sign and 7 bits, unsigned codes are 8 bits, from 2^-31 of
+the scale on. Neighbours are 1/8 of a power of two apart, those of signed codes with 2^-15 of the
+scale added to them: an error below 1/8 of that when stochastic, at most 1/16 when nearest.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ import torch
 from torch import Tensor
 
 from accel.ops import abi
+from accel.ops.rounding import random_bits
 
 _BLOCK = abi.ADAM8BIT_BLOCK
-_BIAS = {True: 112 << 23, False: 96 << 23}
-_SMALLEST = {True: 1.125 * 2.0**-15, False: 1.125 * 2.0**-31}
+_LATTICE = 0xC1391E11
+_UNIT = {True: 2.0**-15, False: 2.0**-31}
+_LEAST = 32 << 23
+_MOST = 254 << 23
 _MASK = 0xFFFFFFFF
 
 
@@ -29,15 +32,23 @@ def memory_order(tensor: Tensor) -> Tensor:
     return tensor.as_strided((tensor.numel(),), (1,))
 
 
+def noise(key: int | Tensor, numel: int, device: torch.device) -> Tensor:
+    """Return ``accel_adam8bit_noise`` of every element, 32 bits each, as int64."""
+    numbers = torch.arange(numel, device=device)
+    rotation = random_bits(key, torch.arange(blocks(numel), device=device))
+    return (_spread(rotation, numel) + numbers % _BLOCK * _LATTICE) & _MASK
+
+
 def decode(codes: Tensor, scales: Tensor, *, signed: bool) -> Tensor:
     """Return float32 values of flat uint8 codes and their blocks' scales."""
+    scale = _spread(scales, codes.numel())
+    unit = scale * _UNIT[signed]
     wide = codes.to(torch.int32)
-    magnitude = wide & 0x7F if signed else wide
-    bits = torch.where(magnitude == 0, 0, (magnitude << 20) + _BIAS[signed])
+    bits = ((wide & 0x7F if signed else wide) << 20) + unit.view(torch.int32)
     values = bits.view(torch.float32)
     if signed:
-        values = torch.where(wide > 0x7F, -values, values)
-    return values * scales.repeat_interleave(_BLOCK)[: codes.numel()]
+        values = torch.where(wide > 0x7F, unit - values, values - unit)
+    return torch.where(scale > 0.0, values, scale)
 
 
 def encode(values: Tensor, *, signed: bool, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -49,25 +60,29 @@ def encode(values: Tensor, *, signed: bool, noise: Tensor | None = None) -> tupl
         noise: 32 random bits for each element as int64, or ``None`` to round to nearest.
     """
     scales = _scales(values)
-    inverse = torch.where(scales == 0.0, 0.0, 1.0 / scales)
-    y = values * inverse.repeat_interleave(_BLOCK)[: values.numel()]
-    u = y.view(torch.int32).to(torch.int64) & _MASK
-    magnitude = u & 0x7FFFFFFF if signed else u
-    drawn = torch.full_like(u, 0x80008000) if noise is None else noise
-    low = drawn & 0xFFFF if signed else drawn >> 16
-    coded = (magnitude - _BIAS[signed] + (low << 4)) >> 20
-    if signed:
-        small = torch.where(y.abs() < _SMALLEST[True], y.abs(), 0.0)
-        tiny = (low < (small * (2.0**31 / 1.125)).to(torch.int64)).to(torch.int64)
-        code = torch.where(y.abs() < _SMALLEST[True], tiny, coded) & 0x7F | (u >> 24 & 0x80)
+    scale = _spread(scales, values.numel())
+    unit = scale * _UNIT[signed]
+    moved = values.abs() + unit if signed else torch.maximum(values, unit)
+    if noise is None:
+        low: int | Tensor = 0x80000
     else:
-        code = torch.where(y < _SMALLEST[False], (values > 0.0).to(torch.int64), coded)
-    return (code & 0xFF).to(torch.uint8), scales
+        low = noise & 0xFFFFF if signed else noise >> 12
+    steps = moved.view(torch.int32).to(torch.int64) - unit.view(torch.int32) + low
+    code = steps >> 20
+    if signed:
+        code = code & 0x7F | torch.where(values.signbit(), 0x80, 0)
+    return torch.where(scale > 0.0, code & 0xFF, 0).to(torch.uint8), scales
+
+
+def _spread(of_blocks: Tensor, numel: int) -> Tensor:
+    """Return for each element its block's value."""
+    return of_blocks.repeat_interleave(_BLOCK)[:numel]
 
 
 def _scales(values: Tensor) -> Tensor:
     padded = torch.nn.functional.pad(values, (0, -values.numel() % _BLOCK))
     bits = (padded.view(torch.int32) & 0x7FFFFFFF).view(-1, _BLOCK)
     largest = bits.amax(dim=1) if len(bits) else bits.new_zeros(0)
-    rounded = (largest + 0x7FFFFF) & 0x7F800000
-    return torch.where(largest < 0x7F800000, rounded, largest).to(torch.int32).view(torch.float32)
+    scales = (largest + 0x7FFFFF & 0x7F800000).clamp(min=_LEAST).view(torch.float32)
+    scales = torch.where(largest == 0, 0.0, scales)
+    return torch.where(largest > _MOST, torch.nan, scales)

@@ -7,135 +7,205 @@
 
 namespace ACCEL_TARGET {
 
-static inline float decode_signed(uint32_t code, float scale) {
-  const uint32_t magnitude = code & 0x7Fu;
-  const uint32_t bits = magnitude ? (magnitude << 20) + (112u << 23) : 0u;
-  return float_of(bits | (code & 0x80u) << 24) * scale;
+constexpr int64_t kCodes = ACCEL_ADAM8BIT_BLOCK;
+
+template <class To, class From>
+static inline To as(const From &from) {
+  To to;
+  static_assert(sizeof to == sizeof from, "the same bits");
+  __builtin_memcpy(&to, &from, sizeof to);
+  return to;
 }
 
-static inline float decode_unsigned(uint32_t code, float scale) {
-  return float_of(code ? (code << 20) + (96u << 23) : 0u) * scale;
+// Bits of what is added to exp_avg's magnitudes, and of exp_avg_sq's smallest value.
+static inline uint32_t unit_signed(float scale) { return bits_of(scale * 0x1p-15f); }
+static inline uint32_t unit_unsigned(float scale) { return bits_of(scale * 0x1p-31f); }
+
+// Of one code or of several; signed ones come with their sign extended.
+template <class Value, class Code>
+static inline Value decode_signed(Code code, uint32_t unit) {
+  const Code bits = (code << 20 & 0x87F00000u) + unit;
+  return as<Value>(bits) - as<Value>((bits & 0x80000000u) | unit);
 }
 
-constexpr uint32_t kSmallestSigned = (112u << 23) + (1u << 20);
-constexpr uint32_t kSmallestUnsigned = (96u << 23) + (1u << 20);
-
-// `u` holds the bits of a value over its block's scale, `noise` 32 random bits. A code's bias is not
-// subtracted: it is a multiple of what the code's bits hold. Right from the code's smallest on.
-static inline uint32_t encode_signed(uint32_t u, uint32_t noise) {
-  const uint32_t coded = ((u & 0x7FFFFFFFu) + ((noise & 0xFFFFu) << 4)) >> 20;
-  return (coded & 0x7Fu) | (u >> 24 & 0x80u);
+template <class Value, class Code>
+static inline Value decode_unsigned(Code code, uint32_t unit) {
+  return as<Value>((code << 20) + unit);
 }
 
-static inline uint32_t encode_unsigned(uint32_t u, uint32_t noise) {
-  return (u + (noise >> 12 & 0xFFFF0u)) >> 20;
+#if defined(ACCEL_HAS_F16C) && !defined(__clang__)
+// Of plain loops between 8 and 32 bits GCC makes detours by way of 16, every half put in order. These
+// are its own names: <immintrin.h> would double the time that this file takes to compile.
+typedef uint32_t Words __attribute__((vector_size(32)));
+typedef float Values __attribute__((vector_size(32)));
+typedef int Ints __attribute__((vector_size(32)));
+typedef short Shorts __attribute__((vector_size(32)));
+typedef char Bytes __attribute__((vector_size(16)));
+typedef int64_t Pair __attribute__((vector_size(16)));
+
+static inline Bytes eight_codes(const uint8_t *codes) {
+  int64_t eight;
+  __builtin_memcpy(&eight, codes, sizeof eight);
+  return as<Bytes>(Pair{eight, 0});
 }
 
-// The same for every value. All comparisons are of bit patterns, which rise with the magnitude.
-static inline uint32_t encode_any_signed(uint32_t u, uint32_t noise) {
-  constexpr uint32_t kOne = 127u << 23;
-  const uint32_t magnitude = u & 0x7FFFFFFFu;
-  const float held = float_of(magnitude < kOne ? magnitude : kOne);
-  const int32_t chance = static_cast<int32_t>(held * (0x1p31f / 1.125f));
-  const uint32_t tiny = static_cast<int32_t>(noise & 0xFFFFu) < chance ? 1u : 0u;
-  return magnitude < kSmallestSigned ? tiny | (u >> 24 & 0x80u) : encode_signed(u, noise);
+// The upper 12 bits of sixteen words, in the order in which one instruction packs them.
+static inline Shorts shifted_down(const uint32_t *words) {
+  Words low, high;
+  __builtin_memcpy(&low, words, sizeof low);
+  __builtin_memcpy(&high, words + 8, sizeof high);
+  return as<Shorts>(__builtin_ia32_packusdw256(as<Ints>(low >> 20), as<Ints>(high >> 20)));
 }
 
-static inline uint32_t encode_any_unsigned(uint32_t u, uint32_t noise, float x) {
-  const uint32_t tiny = bits_of(x) < 1u ? 0u : 1u;
-  return u < kSmallestUnsigned ? tiny : encode_unsigned(u, noise);
+static inline void store_codes(uint8_t *codes, Shorts low, Shorts high) {
+  const Ints packed = as<Ints>(__builtin_ia32_packuswb256(low, high));
+  const Ints sorted = __builtin_ia32_permvarsi256(packed, Ints{0, 4, 1, 5, 2, 6, 3, 7});
+  __builtin_memcpy(codes, &sorted, sizeof sorted);
 }
+#endif
 
-static inline float power_of_two_above(uint32_t bits) {
-  return float_of(bits < 0x7F800000u ? (bits + 0x7FFFFFu) & 0xFF800000u : bits);
-}
-
-static inline float inverse_of(float scale) { return scale == 0.0f ? 0.0f : 1.0f / scale; }
-
-// The largest and smallest magnitudes of a block, as bits: as integers, so that NaN counts as the
-// largest.
-struct Range {
-  uint32_t largest_m = 0, largest_v = 0, smallest_m = ~0u, smallest_v = ~0u;
+// The bits of a block's moments, and after `encode` its codes in the upper 12 bits.
+struct Moments {
+  alignas(64) uint32_t m[kCodes], v[kCodes];
+  alignas(64) float root[kCodes];  // of v
 };
 
-// `L2` is a constant in every call, so each becomes a loop of its own without branches.
-static inline __attribute__((always_inline)) Range update(
-    float *__restrict p, const float *__restrict grad, const uint8_t *__restrict m_codes,
-    const uint8_t *__restrict v_codes, float *__restrict m, float *__restrict v, float m_scale,
-    float v_scale, int64_t n, const accel::Adam8bitScalars &given, bool L2) {
+static void fill(uint32_t *to, float value) {
+  for (int64_t i = 0; i < kCodes; ++i) to[i] = bits_of(value);
+}
+
+static void decode(Moments &to, const uint8_t *__restrict m, const uint8_t *__restrict v,
+                   float m_scale, float v_scale) {
+  const uint32_t m_unit = unit_signed(m_scale), v_unit = unit_unsigned(v_scale);
+  int64_t i = 0;
+#if defined(ACCEL_HAS_F16C) && !defined(__clang__)
+  for (; i + 8 <= kCodes; i += 8) {
+    const Words m_code = as<Words>(__builtin_ia32_pmovsxbd256(eight_codes(m + i)));
+    const Words v_code = as<Words>(__builtin_ia32_pmovzxbd256(eight_codes(v + i)));
+    const Values m_value = decode_signed<Values>(m_code, m_unit);
+    const Values v_value = decode_unsigned<Values>(v_code, v_unit);
+    __builtin_memcpy(to.m + i, &m_value, sizeof m_value);
+    __builtin_memcpy(to.v + i, &v_value, sizeof v_value);
+  }
+#endif
+  for (; i < kCodes; ++i) {
+    const auto m_code = static_cast<uint32_t>(static_cast<int8_t>(m[i]));
+    to.m[i] = bits_of(decode_signed<float>(m_code, m_unit));
+    to.v[i] = bits_of(decode_unsigned<float>(uint32_t{v[i]}, v_unit));
+  }
+  if (!(m_scale > 0.0f)) fill(to.m, m_scale);
+  if (!(v_scale > 0.0f)) fill(to.v, v_scale);
+}
+
+// The largest magnitudes of a block, as bits: as integers, so that NaN counts as the largest.
+struct Largest {
+  uint32_t m = 0, v = 0;
+};
+
+// `RARE`, whether there may be an L2 decay or a beta1 up to 0.5, is a constant in every call, so each
+// becomes a loop of its own without branches.
+static inline __attribute__((always_inline)) Largest update(
+    Moments &moments, const float *__restrict p, const float *__restrict grad,
+    const accel::Adam8bitScalars &given, bool RARE) {
   const accel::Adam8bitScalars s = given;
-  Range range;
-  for (int64_t i = 0; i < n; ++i) {
-    const float old_m = decode_signed(m_codes[i], m_scale);
-    const float old_v = decode_unsigned(v_codes[i], v_scale);
+  Largest largest;
+  for (int64_t i = 0; i < kCodes; ++i) {
+    const float old_m = float_of(moments.m[i]), old_v = float_of(moments.v[i]);
     float g = grad[i] * s.grad_factor;
-    if (L2) g = g + s.l2 * p[i];
-    const float base = choose(s.from_grad, g, old_m);
+    if (RARE) g = choose(s.has_l2, g + s.l2 * p[i], g);
+    const float base = RARE ? choose(s.from_grad, g, old_m) : old_m;
     const float new_m = base + s.m_weight * (g - old_m);
     const float new_v = s.beta2 * old_v + s.v_weight * g * g;
-    const float denominator = __builtin_sqrtf(new_v) * s.root_factor + s.eps;
-    m[i] = new_m;
-    v[i] = new_v;
-    p[i] = p[i] * s.keep - s.step_size * new_m / denominator;
-    const uint32_t m_bits = bits_of(new_m) & 0x7FFFFFFFu, v_bits = bits_of(new_v);
-    range.largest_m = m_bits > range.largest_m ? m_bits : range.largest_m;
-    range.largest_v = v_bits > range.largest_v ? v_bits : range.largest_v;
-    range.smallest_m = m_bits < range.smallest_m ? m_bits : range.smallest_m;
-    range.smallest_v = v_bits < range.smallest_v ? v_bits : range.smallest_v;
+    moments.root[i] = __builtin_sqrtf(new_v);
+    const uint32_t m = bits_of(new_m), v = bits_of(new_v), magnitude = m & 0x7FFFFFFFu;
+    moments.m[i] = m;
+    moments.v[i] = v;
+    largest.m = magnitude > largest.m ? magnitude : largest.m;
+    largest.v = v > largest.v ? v : largest.v;
   }
-  return range;
+  return largest;
 }
 
-// New moments of a block on their way to codes.
-struct Fresh {
-  const float *m, *v;
-  float m_inverse, v_inverse;
-};
-
-// Blocks begin at multiples of their size: within one, an element's number differs in its low byte
-// only, which passes the random bits' first shift untouched as long as nothing is carried.
-static void encode(uint8_t *__restrict m_codes, uint8_t *__restrict v_codes, const Fresh &fresh,
-                   uint32_t n, uint64_t key, uint64_t first) {
-  const float *__restrict m = fresh.m, *__restrict v = fresh.v;
-  const float m_inverse = fresh.m_inverse, v_inverse = fresh.v_inverse;
-  const uint32_t start = accel_random_start(key, 0, static_cast<uint32_t>(first));
-  for (uint32_t i = 0; i < n; ++i) {
-    const uint32_t noise = accel_random_finish(key, start ^ i);
-    m_codes[i] = static_cast<uint8_t>(encode_signed(bits_of(m[i] * m_inverse), noise));
-    v_codes[i] = static_cast<uint8_t>(encode_unsigned(bits_of(v[i] * v_inverse), noise));
+// Moves the parameter by the new moments, too. In one loop with the roots it would wait for them: a
+// processor has registers for a few iterations ahead.
+static void encode(Moments &moments, float *__restrict p, uint32_t m_unit, uint32_t v_unit,
+                   uint32_t noise, const accel::Adam8bitScalars &given) {
+  const accel::Adam8bitScalars s = given;
+  for (int64_t i = 0; i < kCodes; ++i) {
+    const uint32_t m = moments.m[i], v = moments.v[i];
+    const float denominator = moments.root[i] * s.root_factor + s.eps;
+    p[i] = p[i] * s.keep - s.step_size * float_of(m) / denominator;
+    const float moved = float_of(m) + float_of((m & 0x80000000u) | m_unit);
+    moments.m[i] = bits_of(moved) + (noise & 0xFFFFFu);
+    moments.v[i] = (v < v_unit ? v_unit : v) + (noise >> 12);
+    noise += ACCEL_ADAM8BIT_LATTICE;
   }
 }
 
-static void encode_any(uint8_t *__restrict m_codes, uint8_t *__restrict v_codes, const Fresh &fresh,
-                       uint32_t n, uint64_t key, uint64_t first) {
-  const float *__restrict m = fresh.m, *__restrict v = fresh.v;
-  const float m_inverse = fresh.m_inverse, v_inverse = fresh.v_inverse;
-  const uint32_t carry = accel_random_carry(first);
-  const uint32_t low = static_cast<uint32_t>(first);
-  for (uint32_t i = 0; i < n; ++i) {
-    const uint32_t noise = accel_random_mix(key, carry, low + i);
-    m_codes[i] = static_cast<uint8_t>(encode_any_signed(bits_of(m[i] * m_inverse), noise));
-    v_codes[i] = static_cast<uint8_t>(encode_any_unsigned(bits_of(v[i] * v_inverse), noise, v[i]));
+static void narrow(uint8_t *__restrict m, uint8_t *__restrict v, const Moments &from,
+                   uint32_t m_unit, uint32_t v_unit) {
+  int64_t i = 0;
+#if defined(ACCEL_HAS_F16C) && !defined(__clang__)
+  const auto m_first = static_cast<short>(m_unit >> 20), v_first = static_cast<short>(v_unit >> 20);
+  for (; i + 32 <= kCodes; i += 32) {
+    const Shorts m0 = shifted_down(from.m + i), m1 = shifted_down(from.m + i + 16);
+    const Shorts v0 = shifted_down(from.v + i), v1 = shifted_down(from.v + i + 16);
+    store_codes(m + i, ((m0 - m_first) & 0x7F) | (m0 >> 4 & 0x80),
+                ((m1 - m_first) & 0x7F) | (m1 >> 4 & 0x80));
+    store_codes(v + i, (v0 - v_first) & 0xFF, (v1 - v_first) & 0xFF);
   }
+#endif
+  for (; i < kCodes; ++i) {
+    const uint32_t magnitude = (from.m[i] - m_unit) >> 20 & 0x7Fu;
+    m[i] = static_cast<uint8_t>(magnitude | (from.m[i] >> 24 & 0x80u));
+    v[i] = static_cast<uint8_t>((from.v[i] - v_unit) >> 20);
+  }
+}
+
+// At least 2^-95, so that no value of a code is smaller than the smallest normal number.
+static inline float scale_of(uint32_t largest) {
+  const uint32_t rounded = (largest + 0x7FFFFFu) & 0xFF800000u;
+  const uint32_t finite = rounded < 32u << 23 ? 32u << 23 : rounded;
+  if (largest > 254u << 23) return __builtin_nanf("");
+  return float_of(largest ? finite : 0u);
+}
+
+static void whole_block(float *p, const float *g, const accel::Codes &m, const accel::Codes &v,
+                        const accel::Adam8bitScalars &s, uint32_t noise) {
+  Moments moments;
+  decode(moments, m.codes, v.codes, *m.scale, *v.scale);
+  const Largest largest =
+      s.has_l2 | s.from_grad ? update(moments, p, g, s, true) : update(moments, p, g, s, false);
+  *m.scale = scale_of(largest.m);
+  *v.scale = scale_of(largest.v);
+  const uint32_t m_unit = unit_signed(*m.scale), v_unit = unit_unsigned(*v.scale);
+  encode(moments, p, m_unit, v_unit, noise, s);
+  narrow(m.codes, v.codes, moments, m_unit, v_unit);
+  if (!(*m.scale > 0.0f)) __builtin_memset(m.codes, 0, kCodes);
+  if (!(*v.scale > 0.0f)) __builtin_memset(v.codes, 0, kCodes);
+}
+
+// Of a block's first `n` elements makes a whole one: repeating the last changes no maximum.
+template <class T>
+static void extend(T *to, const T *from, int64_t n) {
+  __builtin_memcpy(to, from, static_cast<size_t>(n) * sizeof(T));
+  for (int64_t i = n; i < kCodes; ++i) to[i] = from[n - 1];
 }
 
 static void adam8bit_block(float *p, const float *g, const accel::Codes &m, const accel::Codes &v,
-                           int64_t n, const accel::Adam8bitScalars &s, uint64_t key,
-                           int64_t first) {
-  alignas(64) float new_m[ACCEL_ADAM8BIT_BLOCK], new_v[ACCEL_ADAM8BIT_BLOCK];
-  const float m_scale = *m.scale, v_scale = *v.scale;
-  const Range range =
-      s.l2 != 0.0f
-          ? update(p, g, m.codes, v.codes, new_m, new_v, m_scale, v_scale, n, s, true)
-          : update(p, g, m.codes, v.codes, new_m, new_v, m_scale, v_scale, n, s, false);
-  *m.scale = power_of_two_above(range.largest_m);
-  *v.scale = power_of_two_above(range.largest_v);
-  const Fresh fresh = {new_m, new_v, inverse_of(*m.scale), inverse_of(*v.scale)};
-  const bool usual = first >> 32 == 0 &&
-                     bits_of(float_of(range.smallest_m) * fresh.m_inverse) >= kSmallestSigned &&
-                     bits_of(float_of(range.smallest_v) * fresh.v_inverse) >= kSmallestUnsigned;
-  (usual ? encode : encode_any)(m.codes, v.codes, fresh, static_cast<uint32_t>(n), key,
-                                static_cast<uint64_t>(first));
+                           int64_t n, const accel::Adam8bitScalars &s, uint32_t noise) {
+  if (n >= kCodes) return whole_block(p, g, m, v, s, noise);
+  float whole_p[kCodes], whole_g[kCodes];
+  uint8_t whole_m[kCodes], whole_v[kCodes];
+  extend(whole_p, p, n);
+  extend(whole_g, g, n);
+  extend(whole_m, m.codes, n);
+  extend(whole_v, v.codes, n);
+  whole_block(whole_p, whole_g, {whole_m, m.scale}, {whole_v, v.scale}, s, noise);
+  const size_t size = static_cast<size_t>(n);
+  __builtin_memcpy(p, whole_p, size * sizeof *p);
+  __builtin_memcpy(m.codes, whole_m, size);
+  __builtin_memcpy(v.codes, whole_v, size);
 }
 
 const accel::Adam8bitLevel adam8bit_level = {adam8bit_block, &convert};
@@ -153,6 +223,7 @@ struct Adam8bitScalars {
   float grad_factor, l2, keep;
   float m_weight, v_weight, beta2;
   float root_factor, eps, step_size;
+  uint32_t has_l2;     // all ones where l2 is not 0, else 0
   uint32_t from_grad;  // all ones where beta1 <= 0.5, else 0
 };
 
@@ -164,7 +235,7 @@ struct Codes {
 
 struct Adam8bitLevel {
   void (*block)(float *p, const float *g, const Codes &m, const Codes &v, int64_t n,
-                const Adam8bitScalars &s, uint64_t key, int64_t first);
+                const Adam8bitScalars &s, uint32_t noise);
   const Convert *convert;
 };
 
@@ -188,8 +259,9 @@ Adam8bitScalars scalars_at(const accel_adam8bit_args &a, double step) {
   const double c1 = correct ? 1.0 - __builtin_pow(a.beta1, step) : 1.0;
   const double c2 = correct ? 1.0 - __builtin_pow(a.beta2, step) : 1.0;
   const bool from_grad = 1.0 - a.beta1 >= 0.5;
+  const float l2 = decoupled ? 0.0f : static_cast<float>(a.weight_decay);
   return {grad_factor(a, a.flags & ACCEL_ADAM8BIT_MAXIMIZE),
-          decoupled ? 0.0f : static_cast<float>(a.weight_decay),
+          l2,
           decoupled ? static_cast<float>(1.0 - lr * a.weight_decay) : 1.0f,
           static_cast<float>(from_grad ? -a.beta1 : 1.0 - a.beta1),
           static_cast<float>(1.0 - a.beta2),
@@ -197,6 +269,7 @@ Adam8bitScalars scalars_at(const accel_adam8bit_args &a, double step) {
           static_cast<float>(1.0 / __builtin_sqrt(c2)),
           static_cast<float>(a.eps),
           static_cast<float>(lr / c1),
+          l2 != 0.0f ? ~0u : 0u,
           from_grad ? ~0u : 0u};
 }
 
@@ -215,7 +288,7 @@ void adam8bit_step(const accel_adam8bit_args &a) {
         const Codes m = {a.exp_avgs[i] + at, a.exp_avg_scales[i] + at / kStates};
         const Codes v = {a.exp_avg_sqs[i] + at, a.exp_avg_sq_scales[i] + at / kStates};
         level.block(block.param() + (at - from), block.grad() + (at - from), m, v,
-                    lesser(kStates, to - at), s, key, at);
+                    lesser(kStates, to - at), s, accel_adam8bit_noise(key, at));
       }
       block.store();
     }

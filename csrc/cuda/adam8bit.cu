@@ -14,37 +14,40 @@ constexpr int64_t kBlock = ACCEL_ADAM8BIT_BLOCK;
 constexpr int kEach = static_cast<int>(kBlock) / kLanes;
 static_assert(kChunk % kBlock == 0, "a piece begins where a block does");
 
-ACCEL_DEVICE float decode_signed(uint32_t code) {
-  const uint32_t magnitude = code & 0x7Fu;
-  return float_of((magnitude ? (magnitude << 20) + (112u << 23) : 0u) | (code & 0x80u) << 24);
+// Bits of what is added to exp_avg's magnitudes, and of exp_avg_sq's smallest value.
+ACCEL_DEVICE uint32_t unit_signed(float scale) { return bits_of(scale * (1.0f / 32768.0f)); }
+ACCEL_DEVICE uint32_t unit_unsigned(float scale) { return bits_of(scale * (1.0f / 2147483648.0f)); }
+
+ACCEL_DEVICE float decode_signed(uint32_t code, float scale) {
+  const uint32_t unit = unit_signed(scale), sign = (code & 0x80u) << 24;
+  const float moved = float_of((((code & 0x7Fu) << 20) + unit) | sign);
+  return scale > 0.0f ? moved - float_of(unit | sign) : scale;
 }
 
-ACCEL_DEVICE float decode_unsigned(uint32_t code) {
-  return float_of(code ? (code << 20) + (96u << 23) : 0u);
+ACCEL_DEVICE float decode_unsigned(uint32_t code, float scale) {
+  return scale > 0.0f ? float_of((code << 20) + unit_unsigned(scale)) : scale;
 }
 
-ACCEL_DEVICE uint32_t encode_signed(float y, uint32_t noise) {
-  constexpr float kSmallest = 1.125f / 32768.0f;  // 1.125 * 2^-15
-  const uint32_t u = bits_of(y), magnitude = u & 0x7FFFFFFFu, low = noise & 0xFFFFu;
-  uint32_t code = (magnitude - (112u << 23) + (low << 4)) >> 20;
-  const float absolute = float_of(magnitude);
-  if (absolute < kSmallest)
-    code = static_cast<int32_t>(low) < static_cast<int32_t>(absolute * (2147483648.0f / 1.125f));
-  return (code & 0x7Fu) | (u >> 24 & 0x80u);
+ACCEL_DEVICE uint8_t encode_signed(float x, float scale, uint32_t noise) {
+  const uint32_t unit = unit_signed(scale), u = bits_of(x);
+  const uint32_t moved = bits_of(float_of(u & 0x7FFFFFFFu) + float_of(unit));
+  const uint32_t code = (moved + (noise & 0xFFFFFu) - unit) >> 20 & 0x7Fu;
+  return static_cast<uint8_t>(scale > 0.0f ? code | (u >> 24 & 0x80u) : 0u);
 }
 
-ACCEL_DEVICE uint32_t encode_unsigned(float x, float inverse, uint32_t noise) {
-  constexpr float kSmallest = 1.125f / 2147483648.0f;  // 1.125 * 2^-31
-  const float y = x * inverse;
-  if (y < kSmallest) return x > 0.0f ? 1u : 0u;
-  return (bits_of(y) - (96u << 23) + (noise >> 16 << 4)) >> 20 & 0xFFu;
+ACCEL_DEVICE uint8_t encode_unsigned(float x, float scale, uint32_t noise) {
+  const uint32_t unit = unit_unsigned(scale), u = bits_of(x);
+  const uint32_t code = ((u < unit ? unit : u) + (noise >> 12) - unit) >> 20;
+  return static_cast<uint8_t>(scale > 0.0f ? code : 0u);
 }
 
-ACCEL_DEVICE float power_of_two_above(uint32_t bits) {
-  return float_of(bits < 0x7F800000u ? (bits + 0x7FFFFFu) & 0xFF800000u : bits);
+// The scale of a block by the bits of its largest magnitude: at least 2^-95, so that no value of a code
+// is smaller than the smallest normal number.
+ACCEL_DEVICE float scale_of(uint32_t largest) {
+  const uint32_t rounded = (largest + 0x7FFFFFu) & 0xFF800000u;
+  const uint32_t finite = rounded < 32u << 23 ? 32u << 23 : rounded;
+  return float_of(largest > 254u << 23 ? 0x7FC00000u : (largest ? finite : 0u));
 }
-
-ACCEL_DEVICE float inverse_of(float scale) { return scale == 0.0f ? 0.0f : 1.0f / scale; }
 
 template <int N>
 ACCEL_DEVICE void load_codes(const void *base, int64_t i, uint8_t (&codes)[N]) {
@@ -154,8 +157,8 @@ struct Adam8bit {
                                    float (&v)[kEach]) const {
       ACCEL_UNROLL
       for (int k = 0; k < kEach; ++k) {
-        m[k] = decode_signed(m_codes[k]) * m_scale;
-        v[k] = decode_unsigned(v_codes[k]) * v_scale;
+        m[k] = decode_signed(m_codes[k], m_scale);
+        v[k] = decode_unsigned(v_codes[k], v_scale);
         update(this->scalars, g[k], p[k], m[k], v[k]);
         // What lies beyond the tensor's end must not count in the block's scales.
         if (k >= valid) m[k] = v[k] = 0.0f;
@@ -173,19 +176,19 @@ struct Adam8bit {
         m_most = of_m > m_most ? of_m : m_most;
         v_most = of_v > v_most ? of_v : v_most;
       }
-      const float new_m = power_of_two_above(max_over_warp(m_most));
-      const float new_v = power_of_two_above(max_over_warp(v_most));
+      const float new_m = scale_of(max_over_warp(m_most));
+      const float new_v = scale_of(max_over_warp(v_most));
       if (first % kBlock == 0 && valid > 0) {
         *m_scale = new_m;
         *v_scale = new_v;
       }
-      const float m_inverse = inverse_of(new_m), v_inverse = inverse_of(new_v);
-      const uint64_t key = this->key(1);
+      // A lane's elements are adjacent, in one block.
+      uint32_t noise = accel_adam8bit_noise(this->key(1), static_cast<uint64_t>(first));
       ACCEL_UNROLL
       for (int k = 0; k < kEach; ++k) {
-        const uint32_t noise = accel_random_bits(key, static_cast<uint64_t>(first + k));
-        m_codes[k] = static_cast<uint8_t>(encode_signed(m[k] * m_inverse, noise));
-        v_codes[k] = static_cast<uint8_t>(encode_unsigned(v[k], v_inverse, noise));
+        m_codes[k] = encode_signed(m[k], new_m, noise);
+        v_codes[k] = encode_unsigned(v[k], new_v, noise);
+        noise += ACCEL_ADAM8BIT_LATTICE;
       }
     }
 

@@ -19,7 +19,7 @@ KERNELS = {
     "lamb": cpu.FusedLambBuilder,
     "adam8bit": cpu.Adam8bitBuilder,
 }
-LOOP = re.compile(r"^ *for \(.*\b(i|j|k) < (n|kLanes|i \+ kPortion); ")
+LOOP = re.compile(r"^ *for \(.*\b(i|j|k) < (n|kLanes|kCodes|i \+ kPortion); ")
 
 
 def loops(name: str) -> set[str]:

@@ -25,37 +25,41 @@ from accel.ops.portable.optimizer import (
 )
 
 _BLOCK = tl.constexpr(abi.ADAM8BIT_BLOCK)
+_LATTICE = tl.constexpr(0xC1391E11)
 
 
 @triton.jit
-def _decode(codes: Value, SIGNED: tl.constexpr) -> Value:
+def _unit(scale: Value, SIGNED: tl.constexpr) -> Value:
+    """Return what is added to the magnitudes of signed codes, and the smallest unsigned value."""
+    return scale * (1.0 / 32768.0 if SIGNED else 1.0 / 2147483648.0)
+
+
+@triton.jit
+def _decode(codes: Value, scale: Value, SIGNED: tl.constexpr) -> Value:
+    unit = _unit(scale, SIGNED)
     wide = codes.to(tl.uint32)
-    magnitude = wide & 0x7F if SIGNED else wide
-    bias = (112 << 23) if SIGNED else (96 << 23)
-    bits = tl.where(magnitude == 0, 0, (magnitude << 20) + bias)
+    bits = ((wide & 0x7F if SIGNED else wide) << 20) + unit.to(tl.uint32, bitcast=True)
+    values = bits.to(tl.float32, bitcast=True)
     if SIGNED:
-        bits = bits | ((wide & 0x80) << 24)
-    return bits.to(tl.float32, bitcast=True)
+        values = tl.where(wide > 0x7F, unit - values, values - unit)
+    return tl.where(scale > 0.0, values, scale)
 
 
 @triton.jit
-def _encode_signed(y: Value, noise: Value) -> Value:
-    u = y.to(tl.uint32, bitcast=True)
-    absolute = tl.abs(y)
-    low = noise & 0xFFFF
-    coded = ((u & 0x7FFFFFFF) - (112 << 23) + (low << 4)) >> 20
-    is_small = absolute < 1.125 / 32768.0
-    small = tl.where(is_small, absolute, 0.0)
-    tiny = low.to(tl.int32) < (small * (2147483648.0 / 1.125)).to(tl.int32)
-    code = tl.where(is_small, tiny.to(tl.uint32), coded)
-    return (code & 0x7F) | ((u >> 24) & 0x80)
+def _encode_signed(x: Value, scale: Value, noise: Value) -> Value:
+    unit = _unit(scale, True)
+    moved = (tl.abs(x) + unit).to(tl.uint32, bitcast=True)
+    code = (moved + (noise & 0xFFFFF) - unit.to(tl.uint32, bitcast=True)) >> 20
+    code = (code & 0x7F) | ((x.to(tl.uint32, bitcast=True) >> 24) & 0x80)
+    return tl.where(scale > 0.0, code, 0).to(tl.uint8)
 
 
 @triton.jit
-def _encode_unsigned(x: Value, inverse: Value, noise: Value) -> Value:
-    y = x * inverse
-    coded = (y.to(tl.uint32, bitcast=True) - (96 << 23) + ((noise >> 16) << 4)) >> 20
-    return tl.where(y < 1.125 / 2147483648.0, (x > 0.0).to(tl.uint32), coded)
+def _encode_unsigned(x: Value, scale: Value, noise: Value) -> Value:
+    unit = _unit(scale, False)
+    held = tl.where(x < unit, unit, x).to(tl.uint32, bitcast=True)
+    code = (held + (noise >> 12) - unit.to(tl.uint32, bitcast=True)) >> 20
+    return tl.where(scale > 0.0, code, 0).to(tl.uint8)
 
 
 @triton.jit
@@ -63,7 +67,9 @@ def _scales(x: Value, SIZE: tl.constexpr) -> Value:
     """Return each block's scale; bits are compared, so that NaN is the largest."""
     bits = x.to(tl.int32, bitcast=True) & 0x7FFFFFFF
     most = tl.max(tl.reshape(bits, (SIZE // _BLOCK, _BLOCK)), axis=1)
-    rounded = tl.where(most < 0x7F800000, (most + 0x7FFFFF) & -0x800000, most)
+    # At least 2^-95, so that no value of a code is smaller than the smallest normal number.
+    finite = tl.maximum((most + 0x7FFFFF) & 0x7F800000, 32 << 23)
+    rounded = tl.where(most == 0, 0, tl.where(most > (254 << 23), 0x7FC00000, finite))
     return rounded.to(tl.float32, bitcast=True)
 
 
@@ -104,8 +110,8 @@ def adam8bit_kernel(
     v_scale_at = state_at(row, 3).to(tl.pointer_type(tl.float32)) + blocks
     m_scale = _spread(tl.load(m_scale_at, inside, other=0.0), SIZE)
     v_scale = _spread(tl.load(v_scale_at, inside, other=0.0), SIZE)
-    m = _decode(tl.load(m_at, mask, other=0), True) * m_scale
-    v = _decode(tl.load(v_at, mask, other=0), False) * v_scale
+    m = _decode(tl.load(m_at, mask, other=0), m_scale, True)
+    v = _decode(tl.load(v_at, mask, other=0), v_scale, False)
     g = load_grad(row, at, mask, GRAD, ALIGNED) * grad_factor
     p = load_param(row, at, mask, PARAM, MASTER, ALIGNED)
     if L2:
@@ -115,13 +121,11 @@ def adam8bit_kernel(
     # What lies beyond the tensor's end must not count in the block's scales.
     m, v = tl.where(mask, m, 0.0), tl.where(mask, v, 0.0)
     new_m, new_v = _scales(m, SIZE), _scales(v, SIZE)
-    m_inverse = _spread(tl.where(new_m == 0.0, 0.0, tl.div_rn(1.0, new_m)), SIZE)
-    v_inverse = _spread(tl.where(new_v == 0.0, 0.0, tl.div_rn(1.0, new_v)), SIZE)
-    noise = random_bits(seed, tensor, 1, at)
+    noise = random_bits(seed, tensor, 1, at // _BLOCK) + (at % _BLOCK).to(tl.uint32) * _LATTICE
     tl.store(m_scale_at, new_m, inside)
     tl.store(v_scale_at, new_v, inside)
-    tl.store(m_at, _encode_signed(m * m_inverse, noise).to(tl.uint8), mask)
-    tl.store(v_at, _encode_unsigned(v, v_inverse, noise).to(tl.uint8), mask)
+    tl.store(m_at, _encode_signed(m, _spread(new_m, SIZE), noise), mask)
+    tl.store(v_at, _encode_unsigned(v, _spread(new_v, SIZE), noise), mask)
     store_param(row, at, mask, p, seed, tensor, PARAM, MASTER, STOCHASTIC, ALIGNED)
 
 

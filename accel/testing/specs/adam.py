@@ -48,7 +48,7 @@ def adam_given(case: Case, generator: torch.Generator) -> Lists:
     }
 
 
-def _corrections(case: Case) -> tuple[float, float]:
+def adam_corrections(case: Case) -> tuple[float, float]:
     """Return what the moments are divided by, for their start at zero."""
     if not case["bias_correction"]:
         return 1.0, 1.0
@@ -58,7 +58,7 @@ def _corrections(case: Case) -> tuple[float, float]:
 def adam_expected(case: Case, given: Lists) -> Lists:
     """Return parameters and moments after the step."""
     beta1, beta2, lr = case["beta1"], case["beta2"], case["lr"]
-    first, second = _corrections(case)
+    first, second = adam_corrections(case)
     found: Lists = {"params": [], "exp_avgs": [], "exp_avg_sqs": []}
     for param, grad, old_mean, old_square in zip(*given.values(), strict=True):
         gradient = grad + case["weight_decay"] * param if case["mode"] == 0 else grad
@@ -83,7 +83,7 @@ def adam_scale(case: Case, given: Lists, expected: Lists, name: str, at: int) ->
     if name != "params":
         moments: dict[str, Tensor] = {"exp_avgs": means, "exp_avg_sqs": squares}
         return moments[name]
-    first, second = _corrections(case)
+    first, second = adam_corrections(case)
     exact = expected["exp_avg_sqs"][at]
     root = (exact / second).sqrt() + case["eps"]
     uncertain = 1 + squares / exact.clamp_min(torch.finfo(torch.float32).tiny)

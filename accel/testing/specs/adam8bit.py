@@ -8,15 +8,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from accel.ops.codes8bit import decode, encode
 from accel.testing.spec import BadCall, Case, Lists, OpSpec
-from accel.testing.specs.adam import adam_cases, adam_expected, adam_given, adam_scale
+from accel.testing.specs.adam import (
+    adam_cases,
+    adam_corrections,
+    adam_expected,
+    adam_given,
+    adam_scale,
+)
 from accel.testing.specs.steps import BAD_STEPS, set_number
 
 _MOMENTS = {"exp_avgs": True, "exp_avg_sqs": False}
 """The lists of moments, and whether their code is signed."""
 
-_SMALLEST = {"exp_avgs": 1.125 * 2.0**-15, "exp_avg_sqs": 1.125 * 2.0**-31}
-"""The smallest magnitude of a code, as part of its block's scale."""
+_OFFSET = 2.0**-15
+"""What lies between a block's scale and the number that codes of first moments reach for it."""
+
+_SMALLEST = {"exp_avgs": _OFFSET, "exp_avg_sqs": 2.0**-31}
+"""What an error reaches below the smallest ordinary number, as part of the block's scale."""
 
 _BAD = (
     *BAD_STEPS,
@@ -51,16 +61,24 @@ class Adam8bitSpec(OpSpec):
         return adam_expected(case, given)
 
     def scale(self, case: Case, given: Lists, expected: Lists, name: str, at: int) -> Tensor:
-        """Return the size of what is added up; of moments, what their code's error amounts to.
+        """Return the size of what is added up, with what the moments' codes amount to.
 
-        That is less than 1/8 of the value, or the smallest number that the block has.
+        A code's error is less than 1/8 of the value, or the smallest number that the block has. A
+        first moment given as one block has it is off by the difference of the offsets in another.
         """
         size = adam_scale(case, given, expected, name, at)
-        if name not in _MOMENTS or not size.numel():
+        if not size.numel():
             return size
         # A block's scale is less than twice its largest magnitude.
-        smallest = _SMALLEST[name] * 2.0 * expected[name][at].abs().max()
-        error = expected[name][at].abs() / 8.0 + smallest
+        off = _OFFSET * 2.0 * given["exp_avgs"][at].abs().max()
+        if name in _MOMENTS:
+            smallest = _SMALLEST[name] * 2.0 * expected[name][at].abs().max()
+            error = expected[name][at].abs() / 8.0 + smallest
+            error = error + off if name == "exp_avgs" else error
+        else:
+            first, second = adam_corrections(case)
+            root = (expected["exp_avg_sqs"][at] / second).sqrt()
+            error = case["lr"] * off / first / (root + case["eps"])
         return size + error / (self.slack * torch.finfo(torch.float32).eps)
 
     def bad(self) -> Iterable[BadCall]:
@@ -84,10 +102,7 @@ class Adam8bitSpec(OpSpec):
 
 
 def _coded(values: Tensor, name: str) -> Tensor:
-    """Round to 3 bits after the leading one, and to 0 below half of what a block surely has."""
-    if not values.numel():
-        return values
-    mantissa, exponent = torch.frexp(values)
-    rounded = torch.ldexp((mantissa * 16.0).round() / 16.0, exponent)
-    smallest = _SMALLEST[name] * 2.0 * values.abs().max()
-    return torch.where(rounded.abs() < smallest, 0.0, rounded)
+    """Return numbers that the code has, at least for blocks in this order."""
+    signed = _MOMENTS[name]
+    coded = encode(values.float().reshape(-1), signed=signed)
+    return decode(*coded, signed=signed).view(values.shape).to(values.dtype)

@@ -5,28 +5,34 @@
  * new moments before they are encoded again. Blocks run over a tensor's memory; the last one may be
  * short.
  *
- * A block's scale is the smallest power of two that no magnitude in it exceeds; with y = x / scale:
- *   exp_avg: sign, then 7 bits k. k = 0 is 0, else |y| has the float32 bits (k << 20) + (112 << 23):
- *     steps of 1/8 of a power of two, from 1.125 * 2^-15 to 1
- *   exp_avg_sq: 8 bits k. k = 0 is 0, else y has the bits (k << 20) + (96 << 23):
- *     from 1.125 * 2^-31 to 1
- * Encoding is stochastic with r = accel_random_bits(key, element) and the key of the tensor's stream
- * 1 at the step, as in accel/random.h:
- * exp_avg takes (r & 0xFFFF) << 4 and exp_avg_sq takes r >> 16 << 4, added below the last bit kept.
- * A magnitude below exp_avg's smallest becomes 0 or the smallest, with a mean that is exact: the
- * smallest where (r & 0xFFFF) < (int32_t)(|y| * 2^31 / 1.125). An exp_avg_sq above 0 and below its
- * smallest becomes the smallest, so that it never divides by eps alone. So |x - decoded| <
- * |x| / 8 in range, and the mean error is 0. NaN or infinity makes the block's scale so, and the
- * whole block NaN.
+ * A block's scale is the smallest power of two that no magnitude in it exceeds, at least 2^-95; 0
+ * where all are 0, and NaN where one is above 2^127 or NaN. Below a scale that is 0 or NaN codes are
+ * 0, and all values are the scale. Else, of y = x / scale:
+ *   exp_avg: sign, then 7 bits k; |y| + 2^-15 has the float32 bits (k << 20) + (112 << 23): 0 is 0,
+ *     and neighbours are 1/8 of a power of two apart, from 2^-18 on
+ *   exp_avg_sq: 8 bits k; y has the bits (k << 20) + (96 << 23): from 2^-31, which smaller numbers
+ *     become, so that none divides by eps alone
+ * Encoding is stochastic: of those bits of x 20 are cut off after noise is added, r & 0xFFFFF for
+ * exp_avg and r >> 12 for exp_avg_sq. So |x - decoded| < (|x| + scale / 2^15) / 8 and, from the
+ * smallest on, x / 8; the mean error is 0.
+ *
+ * r = accel_adam8bit_noise(key, element), with the key of the tensor's stream 1 at the step as in
+ * accel/random.h: within a block a sequence that fills the square evenly (R2, Roberts 2018), rotated
+ * at random for every block and step (Cranley, Patterson 1976), so that the noise of one element is
+ * uniform, and new at each step.
  */
 #ifndef ACCEL_ADAM8BIT_H
 #define ACCEL_ADAM8BIT_H
 
 #include "accel/abi.h"
+#include "accel/random.h"
 
 enum accel_adam8bit_constant {
   ACCEL_ADAM8BIT_BLOCK = 256
 };
+
+/* 2^12 and 2^20 times the powers 1 and 2 of 0.7548776662, whose inverse solves x^3 = x + 1. */
+#define ACCEL_ADAM8BIT_LATTICE 0xC1391E11u
 
 enum accel_adam8bit_flag {
   ACCEL_ADAM8BIT_ADAMW = 1,
@@ -65,6 +71,12 @@ typedef struct accel_adam8bit_args {
   int32_t num_threads;
   uint32_t flags; /* enum accel_adam8bit_flag */
 } accel_adam8bit_args;
+
+/* The next element of the same block has ACCEL_ADAM8BIT_LATTICE more. */
+ACCEL_INLINE uint32_t accel_adam8bit_noise(uint64_t key, uint64_t element) {
+  return accel_random_bits(key, element / ACCEL_ADAM8BIT_BLOCK) +
+         ACCEL_ADAM8BIT_LATTICE * (uint32_t)(element % ACCEL_ADAM8BIT_BLOCK);
+}
 
 ACCEL_EXPORT int32_t accel_adam8bit_step(const accel_adam8bit_args *args, void *stream);
 
