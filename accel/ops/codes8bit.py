@@ -14,8 +14,10 @@ from torch import Tensor
 from accel.ops import abi
 from accel.ops.rounding import random_bits
 
+LATTICE = 0xC1391E11
+"""What the noise of neighbours in a block differs by: ``ACCEL_ADAM8BIT_LATTICE``."""
+
 _BLOCK = abi.ADAM8BIT_BLOCK
-_LATTICE = 0xC1391E11
 _UNIT = {True: 2.0**-15, False: 2.0**-31}
 _LEAST = 32 << 23
 _MOST = 254 << 23
@@ -36,7 +38,7 @@ def noise(key: int | Tensor, numel: int, device: torch.device) -> Tensor:
     """Return ``accel_adam8bit_noise`` of every element, 32 bits each, as int64."""
     numbers = torch.arange(numel, device=device)
     rotation = random_bits(key, torch.arange(blocks(numel), device=device))
-    return (_spread(rotation, numel) + numbers % _BLOCK * _LATTICE) & _MASK
+    return (_spread(rotation, numel) + numbers % _BLOCK * LATTICE) & _MASK
 
 
 def decode(codes: Tensor, scales: Tensor, *, signed: bool) -> Tensor:

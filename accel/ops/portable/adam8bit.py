@@ -10,6 +10,7 @@ import triton.language as tl
 from triton.language import tensor as Value
 
 from accel.ops import abi
+from accel.ops.codes8bit import LATTICE
 from accel.ops.portable.adam import adam_numbers, adam_update, scalars_on_device
 from accel.ops.portable.elements import random_bits
 from accel.ops.portable.optimizer import (
@@ -25,7 +26,7 @@ from accel.ops.portable.optimizer import (
 )
 
 _BLOCK = tl.constexpr(abi.ADAM8BIT_BLOCK)
-_LATTICE = tl.constexpr(0xC1391E11)
+_LATTICE = tl.constexpr(LATTICE)
 
 
 @triton.jit

@@ -43,22 +43,14 @@ ACCEL_INLINE uint32_t accel_random_carry(uint64_t element) {
   return (uint32_t)(element >> 32) * 0x85EBCA6Bu;
 }
 
-/* The two halves of the mixing: up to the first shift, and from there on. */
-ACCEL_INLINE uint32_t accel_random_start(uint64_t key, uint32_t carry, uint32_t low) {
-  const uint32_t x = (low ^ (uint32_t)key) + carry;
-  return x ^ (x >> 16);
-}
-
-ACCEL_INLINE uint32_t accel_random_finish(uint64_t key, uint32_t x) {
+ACCEL_INLINE uint32_t accel_random_mix(uint64_t key, uint32_t carry, uint32_t low) {
+  uint32_t x = (low ^ (uint32_t)key) + carry;
+  x ^= x >> 16;
   x *= 0x7FEB352Du;
   x ^= x >> 15;
   x += (uint32_t)(key >> 32);
   x *= 0x846CA68Bu;
   return x ^ (x >> 16);
-}
-
-ACCEL_INLINE uint32_t accel_random_mix(uint64_t key, uint32_t carry, uint32_t low) {
-  return accel_random_finish(key, accel_random_start(key, carry, low));
 }
 
 ACCEL_INLINE uint32_t accel_random_bits(uint64_t key, uint64_t element) {
