@@ -90,11 +90,10 @@ void for_pieces(const int64_t *numels, int64_t count, int32_t max_threads, const
   share(0, 1);
 }
 
-// Calls body(begin, end) for ranges that cover [0, count) once, of at least kWorthATeam items each.
-constexpr int64_t kWorthATeam = 256;
-template <class Body>
+// Calls body(begin, end) for ranges that cover [0, count) once, of at least kLeast items each.
+template <int64_t kLeast, class Body>
 void for_ranges(int64_t count, int32_t max_threads, const Body &body) {
-  [[maybe_unused]] int64_t wanted = lesser(max_threads, count / kWorthATeam);
+  [[maybe_unused]] int64_t wanted = lesser(max_threads, count / kLeast);
   if (load(in_forked_child)) wanted = 1;
 #ifdef _OPENMP
   if (wanted > 1) {

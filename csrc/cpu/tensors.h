@@ -46,9 +46,9 @@ inline bool take_grad(const accel_tensor_api &api, const void *handle, int64_t n
 
 int32_t accel_any_moved(void *const *handles, const int64_t *expected, int64_t count,
                         accel_address_of address_of, int32_t num_threads) {
-  constexpr int64_t kAhead = 12;
+  constexpr int64_t kAhead = 12, kWorthATeam = 256;
   bool moved = false;
-  accel::for_ranges(count, num_threads, [&](int64_t begin, int64_t end) {
+  accel::for_ranges<kWorthATeam>(count, num_threads, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       if (i + kAhead < end) accel::ask_for_record(handles[i + kAhead]);
       void *address = nullptr;
@@ -78,10 +78,10 @@ int64_t accel_first_overlap(const int64_t *starts, const int64_t *stops, int64_t
 int32_t accel_take_grads(const accel_tensor_api *api, void *const *handles, const int64_t *numels,
                          const int32_t *dtypes, int64_t count, int64_t *addresses, void **kept,
                          int32_t num_threads) {
-  constexpr int64_t kAhead = 16, kGradAhead = 8;
+  constexpr int64_t kAhead = 16, kGradAhead = 8, kWorthATeam = 128;
   if (!api || api->struct_size != sizeof *api) return ACCEL_BAD_STRUCT;
   bool odd = false;
-  accel::for_ranges(count, num_threads, [&](int64_t begin, int64_t end) {
+  accel::for_ranges<kWorthATeam>(count, num_threads, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       if (i + kAhead < end) accel::ask_for_record(handles[i + kAhead]);
       if (i + kGradAhead < end)
@@ -96,7 +96,9 @@ int32_t accel_take_grads(const accel_tensor_api *api, void *const *handles, cons
 }
 
 void accel_let_go(const accel_tensor_api *api, void **kept, int64_t count) {
+  constexpr int64_t kAhead = 12;
   for (int64_t i = 0; i < count; ++i) {
+    if (i + kAhead < count && kept[i + kAhead]) __builtin_prefetch(accel::record_of(kept[i + kAhead]), 1);
     if (kept[i]) api->let_go(kept[i]);
     kept[i] = nullptr;
   }
