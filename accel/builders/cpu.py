@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import platform
 
 from accel.builders.base import CPUOpBuilder
 
@@ -18,7 +18,7 @@ class _KernelBuilder(CPUOpBuilder):
 
     def parts(self) -> list[str]:
         """Return the macros of ``foreach_target.h``: one for each SIMD level, one for the rest."""
-        return [f"ACCEL_PART_{part}" for part in _PARTS.get(os.uname().machine, ())]
+        return [f"ACCEL_PART_{part}" for part in _PARTS.get(platform.machine(), ())]
 
     def cxx_args(self) -> list[str]:
         """Return what lets every loop become vector code, soon; results stay the same."""

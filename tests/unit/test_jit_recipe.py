@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accel import jit
+from accel.builders.cpu import FusedAdamBuilder
 from accel.errors import OpUnavailable
 from accel.jit.artifact import Artifact, read_manifest, verify
 from accel.jit.explain import explain
@@ -110,6 +111,19 @@ def test_elsewhere_than_on_linux_native_says_why_not(
     with pytest.raises(OpUnavailable, match="this is win32"):
         jit.acquire(recipe)
     assert explain(recipe).plan == plan
+
+
+def test_elsewhere_than_on_linux_a_kernel_says_why_not(
+    cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.platform", "win32")
+    monkeypatch.delattr("os.uname")
+    builder = FusedAdamBuilder()
+    assert "this is win32" in str(builder.plan())
+    rungs = dict(builder.rungs())
+    assert "this is win32" in str(rungs["jit"]) and rungs["reference"]
+    with pytest.raises(OpUnavailable, match="this is win32"):
+        builder.jit_load()
 
 
 def test_a_missing_source_is_no_exception_where_none_is_allowed(
