@@ -40,6 +40,7 @@ class OpBuilder:
         entry_point: the native library's function that a portable kernel may stand in for.
         targets: levels or architectures to compile for, all in one library.
         openmp: whether the sources use OpenMP.
+        cxx_runtime: whether the sources use exceptions, ``new`` or C++'s standard library.
         language: ``"c++"`` or ``"cuda"``.
     """
 
@@ -52,6 +53,7 @@ class OpBuilder:
     entry_point: ClassVar[str] = ""
     targets: ClassVar[tuple[str, ...]] = ()
     openmp: ClassVar[bool] = False
+    cxx_runtime: ClassVar[bool] = True
     language: ClassVar[Any] = "c++"
 
     _loaded: ClassVar[dict[tuple[str, str, str | None], Any]] = {}
@@ -114,6 +116,7 @@ class OpBuilder:
             targets=self.targets,
             language=self.language,
             openmp=self.openmp,
+            cxx_runtime=self.cxx_runtime,
             parts=tuple(self.parts()),
         )
 

@@ -16,6 +16,8 @@ _PARTS = {
 class _KernelBuilder(CPUOpBuilder):
     """A kind: kernels under ``csrc/cpu``, plain loops that the compiler turns into vector code."""
 
+    cxx_runtime = False
+
     def parts(self) -> list[str]:
         """Return the macros of ``foreach_target.h``: one for each SIMD level, one for the rest."""
         return [f"ACCEL_PART_{part}" for part in _PARTS.get(platform.machine(), ())]
@@ -24,9 +26,10 @@ class _KernelBuilder(CPUOpBuilder):
         """Return what lets every loop become vector code, soon; results stay the same."""
         # Of -O3, what these loops gain by: the rest takes as long again to compile, as do vector
         # forms of what is left after whole vectors.
-        fast = ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic", "-fpeel-loops"]
+        fast = ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic"]
         soon = ["-fno-tree-pre", "--param=vect-epilogues-nomask=0"]
-        return [*fast, *soon, "-fno-trapping-math", "-fno-unswitch-loops"]
+        plain = ["-fno-exceptions", "-fno-rtti"]
+        return [*fast, *soon, *plain, "-fno-trapping-math", "-fno-unswitch-loops"]
 
 
 class FusedAdamBuilder(_KernelBuilder):

@@ -34,6 +34,11 @@ _NVCC = (
 # A user's extension keeps the meaning that torch.utils.cpp_extension gives it.
 _EXTENSION = ("-O3", "-fPIC")
 _NVCC_EXTENSION = ("-O3", "--expt-relaxed-constexpr", "-Xcompiler=-fPIC")
+# GCC knows -nostdlib++ from release 13 on only.
+_NO_RUNTIME = {
+    "gcc": ("-nodefaultlibs", "-lm", "-lgcc", "-lc"),
+    "clang": ("-nostdlib++", "-lm"),
+}
 # These change results, set a mode for the whole process, or tie the library to one processor.
 _HARMFUL = frozenset(
     {
@@ -127,4 +132,5 @@ def link_flags(recipe: Recipe, compiler: Compiler) -> tuple[str, ...]:
     # A missing symbol is better found here than by whoever loads the library.
     whole = () if recipe.extension else ("-Wl,--no-undefined",)
     openmp = ("-fopenmp",) if recipe.openmp and compiler.openmp else ()
-    return ("-shared", *whole, *openmp, *recipe.link_flags)
+    runtime = () if recipe.cxx_runtime else _NO_RUNTIME[compiler.kind]
+    return ("-shared", *whole, *openmp, *recipe.link_flags, *runtime)

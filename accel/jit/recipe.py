@@ -33,6 +33,8 @@ class Recipe:
         abi: version of the C interface that the library exports.
         language: ``"c++"`` or ``"cuda"``.
         openmp: whether the sources use OpenMP.
+        cxx_runtime: whether the sources use exceptions, ``new`` or the standard library. Without
+            them a library links in a third of the time, and runs beside any C++ runtime.
         parts: macros; each source is compiled once with each of them defined, side by side, and
             then holds no more than that part. Default: once, with none.
         system_include_dirs: folders of headers that others install (torch's, Python's); what is
@@ -57,6 +59,7 @@ class Recipe:
     abi: int
     language: Literal["c++", "cuda"]
     openmp: bool
+    cxx_runtime: bool
     parts: tuple[str, ...]
     system_include_dirs: tuple[Path, ...]
     release_include_dirs: tuple[Path, ...]
@@ -77,6 +80,7 @@ class Recipe:
         abi: int = 1,
         language: Literal["c++", "cuda"] = "c++",
         openmp: bool = False,
+        cxx_runtime: bool = True,
         parts: tuple[str, ...] = (),
         system_include_dirs: tuple[Path, ...] = (),
         release_include_dirs: tuple[Path, ...] = (),
@@ -173,6 +177,7 @@ def take_fit(recipe: Recipe) -> Fit:
         "language": recipe.language,
         "abi": str(recipe.abi),
         "openmp": str(recipe.openmp),
+        "C++ runtime": str(recipe.cxx_runtime),
         "parts": " ".join(recipe.parts),
         "extension": str(recipe.extension),
         "declared compile flags": " ".join(recipe.compile_flags),

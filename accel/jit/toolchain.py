@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from accel.jit.process import ToolResult
 
 _PROGRAMS = {"gcc": "g++", "clang": "clang++", "nvcc": "nvcc"}
+_WHO = ("-dM", "-E", "-x", "c++", "/dev/null")
+_WHERE_OPENMP = ("-v", "-fopenmp", "-E", "-x", "c++", "-include", "omp.h", "/dev/null")
+_WHICH_PROGRAM = ("-print-prog-name=cc1plus",)
 _known: dict[str, Compiler] = {}
 
 
@@ -195,7 +198,12 @@ def _facts_of(words: tuple[str, ...]) -> Compiler | Rejected:
 
 def _ask(command: tuple[str, ...]) -> Compiler | Rejected:
     """Run the preprocessor on nothing: its predefined macros say who it is and what it makes."""
-    answer = _run((*command, "-dM", "-E", "-x", "c++", "/dev/null"))
+    from concurrent.futures import ThreadPoolExecutor
+
+    questions = (_WHO, _WHERE_OPENMP, _WHICH_PROGRAM)
+    # At a time: a first build waits for the answers, and asking is all that they cost.
+    with ThreadPoolExecutor(len(questions)) as pool:
+        answer, openmp, program = pool.map(lambda words: _run((*command, *words)), questions)
     if answer.trouble:
         return Rejected(answer.trouble)
     macros = dict(re.findall(r"^#define (\w+) ?(.*)$", answer.output, re.MULTILINE))
@@ -207,7 +215,7 @@ def _ask(command: tuple[str, ...]) -> Compiler | Rejected:
     minor = macros.get(stem.format("minor" if kind == "clang" else "MINOR"), "0")
     patch = macros.get(stem.format("patchlevel" if kind == "clang" else "PATCHLEVEL"), "0")
     told = sha256(repr(sorted(macros.items())).encode())
-    without_openmp = _searched_for_openmp(command)
+    without_openmp = _searched_for_openmp(openmp)
     compiler = Compiler(
         kind,
         command,
@@ -218,22 +226,19 @@ def _ask(command: tuple[str, ...]) -> Compiler | Rejected:
         sha256(f"{told} {list(_contents(command))}".encode())[:32],
         not without_openmp,
     )
-    remember(compiler, (*_parts_of(command), *without_openmp))
+    remember(compiler, (*_parts_of(program), *without_openmp))
     return compiler
 
 
-def _searched_for_openmp(command: tuple[str, ...]) -> tuple[str, ...]:
+def _searched_for_openmp(answer: ToolResult) -> tuple[str, ...]:
     """Return the folders in which no ``omp.h`` was found, where installing it may change that."""
-    asked = ("-v", "-fopenmp", "-E", "-x", "c++", "-include", "omp.h", "/dev/null")
-    answer = _run((*command, *asked))
     if not answer.trouble:
         return ()
     return tuple(re.findall(r"^ (/.*)$", answer.output, re.MULTILINE)) or ("/usr/include",)
 
 
-def _parts_of(command: tuple[str, ...]) -> tuple[str, ...]:
+def _parts_of(answer: ToolResult) -> tuple[str, ...]:
     """Return the compiler proper behind the driver, which a ccache or a script hides."""
-    answer = _run((*command, "-print-prog-name=cc1plus"))
     path = answer.output.strip()
     return (path,) if not answer.trouble and path.startswith("/") and "\n" not in path else ()
 

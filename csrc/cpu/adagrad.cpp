@@ -62,16 +62,17 @@ struct AdagradLevel {
 namespace accel {
 namespace {
 
-void adagrad_step(const accel_adagrad_args &a) {
+int32_t adagrad_step(const accel_adagrad_args &a) {
   const AdagradLevel &level = ACCEL_FOR_LEVEL(adagrad_level);
   const Convert &c = *level.convert;
   ScalarsByStep<AdagradScalars> scalars;
-  scalars.prepare(a, [&](double step) {
+  const auto make = [&](double step) {
     const double rate = learning_rate(a) / (1.0 + (step - 1.0) * a.lr_decay);
     return AdagradScalars{grad_factor(a, a.flags & ACCEL_ADAGRAD_MAXIMIZE),
                           static_cast<float>(a.weight_decay), static_cast<float>(a.eps),
                           static_cast<float>(rate)};
-  });
+  };
+  if (!scalars.prepare(a, make)) return ACCEL_NO_MEMORY;
   for_blocks(a, [&](int64_t i, int64_t at, int64_t n) {
     alignas(64) float buffer[kBlock];
     ParamBlock<accel_adagrad_args> block(a, c, scalars.seed(i), i, at, n);
@@ -80,6 +81,7 @@ void adagrad_step(const accel_adagrad_args &a) {
     block.store();
     sum.store(c, a.rounding, block.key(1));
   });
+  return ACCEL_OK;
 }
 
 }  // namespace
@@ -89,7 +91,7 @@ int32_t accel_adagrad_step(const accel_adagrad_args *args, void *) {
   const int32_t status = accel::check_common(args, ACCEL_ADAGRAD_MAXIMIZE);
   if (status != ACCEL_OK || accel::skipped(*args)) return status;
   if (!args->sums) return ACCEL_BAD_ARGUMENT;
-  return accel::guarded([&] { accel::adagrad_step(*args); });
+  return accel::adagrad_step(*args);
 }
 
 #endif

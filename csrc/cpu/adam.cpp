@@ -55,6 +55,7 @@ static int64_t adam_portions(const accel::AdamArrays &now, const accel::AdamArra
     const int64_t at = i + kAhead;
     if (at < whole) ask_for(at, p, grad, m, v);
     else if (next) ask_for(beginning(i, whole), next->p, next->g, next->m, next->v);
+#pragma GCC unroll 8
     for (int64_t j = i; j < i + kPortion; ++j)
       adam_element(p + j, grad[j], m + j, v + j, nullptr, s, false, false);
   }
@@ -90,6 +91,7 @@ static void adam_mixed(const accel::AdamHalves &now, const accel::AdamHalves *ne
     const int64_t at = i + kAhead;
     if (at < whole) ask_for(at, param, grad, p, m, v);
     else if (next) ask_for(beginning(i, whole), next->param, next->g, next->p, next->m, next->v);
+#pragma GCC unroll 8
     for (int64_t j = i; j < i + kPortion; ++j) {
       adam_element(p + j, widen_bfloat16(grad[j]), m + j, v + j, nullptr, s, false, false);
       param[j] = narrow_bfloat16(p[j]);
@@ -168,7 +170,7 @@ namespace accel {
 namespace {
 
 // Undoes a step in the order in which it was done backwards; slow and plain, it is rarely called.
-void rollback_block(const AdamArrays &now, const AdamArrays *, int64_t n, const AdamScalars &s) {
+__attribute__((cold)) void rollback_block(const AdamArrays &now, const AdamArrays *, int64_t n, const AdamScalars &s) {
   float *const p = now.p, *const m = now.m, *const v = now.v;
   const float *const grad = now.g;
   const float beta1 = s.from_grad ? -s.m_weight : 1.0f - s.m_weight;
@@ -244,23 +246,24 @@ bool is_mixed(const accel_adam_args &a) {
 
 // Steps tensors where they lie, each with the next one in view.
 template <class Update, class Arrays>
-void step_pieces(const accel_adam_args &a, Update update, const Arrays &arrays,
-                 const ScalarsByStep<AdamScalars> &scalars) {
+int32_t step_pieces(const accel_adam_args &a, Update update, const Arrays &arrays,
+                    const ScalarsByStep<AdamScalars> &scalars) {
   for_pieces(a.numels, a.count, a.num_threads, [&](int64_t i, int64_t begin, int64_t end) {
     const bool last = i + 1 == a.count;
     const auto next = arrays(a, last ? i : i + 1, 0);
     update(arrays(a, i, begin), last ? nullptr : &next, end - begin, scalars[i]);
   });
+  return ACCEL_OK;
 }
 
-void adam_step(const accel_adam_args &a) {
+int32_t adam_step(const accel_adam_args &a) {
   const AdamLevel &level = ACCEL_FOR_LEVEL(adam_level);
   const Convert &c = *level.convert;
   const bool back = a.flags & ACCEL_ADAM_ROLLBACK;
   const AdamBlock update = back ? rollback_block : level.block;
   ScalarsByStep<AdamScalars> scalars;
-  scalars.prepare(a, [&](double step) { return scalars_at(a, step); },
-                  back ? Count::kBack : Count::kForward);
+  const auto make = [&](double step) { return scalars_at(a, step); };
+  if (!scalars.prepare(a, make, back ? Count::kBack : Count::kForward)) return ACCEL_NO_MEMORY;
   if (is_plain(a)) return step_pieces(a, level.block, arrays_of, scalars);
   if (level.mixed && is_mixed(a)) return step_pieces(a, level.mixed, halves_of, scalars);
   for_blocks(a, [&](int64_t i, int64_t at, int64_t n) {
@@ -276,6 +279,7 @@ void adam_step(const accel_adam_args &a) {
     v.store(c, a.rounding, block.key(2));
     max_v.store(c, a.rounding, block.key(3));
   });
+  return ACCEL_OK;
 }
 
 }  // namespace
@@ -283,8 +287,7 @@ void adam_step(const accel_adam_args &a) {
 
 int32_t accel_adam_step(const accel_adam_args *args, void *) {
   const int32_t status = accel::check(args);
-  if (status != ACCEL_OK || accel::skipped(*args)) return status;
-  return accel::guarded([&] { accel::adam_step(*args); });
+  return status != ACCEL_OK || accel::skipped(*args) ? status : accel::adam_step(*args);
 }
 
 #endif

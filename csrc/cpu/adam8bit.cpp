@@ -273,11 +273,11 @@ Adam8bitScalars scalars_at(const accel_adam8bit_args &a, double step) {
           from_grad ? ~0u : 0u};
 }
 
-void adam8bit_step(const accel_adam8bit_args &a) {
+int32_t adam8bit_step(const accel_adam8bit_args &a) {
   constexpr int64_t kStates = ACCEL_ADAM8BIT_BLOCK;
   const Adam8bitLevel &level = ACCEL_FOR_LEVEL(adam8bit_level);
   ScalarsByStep<Adam8bitScalars> scalars;
-  scalars.prepare(a, [&](double step) { return scalars_at(a, step); });
+  if (!scalars.prepare(a, [&](double step) { return scalars_at(a, step); })) return ACCEL_NO_MEMORY;
   for_pieces<kStates>(a.numels, a.count, a.num_threads, [&](int64_t i, int64_t begin, int64_t end) {
     const Adam8bitScalars &s = scalars[i];
     for (int64_t from = begin; from < end; from += kBlock) {
@@ -293,6 +293,7 @@ void adam8bit_step(const accel_adam8bit_args &a) {
       block.store();
     }
   });
+  return ACCEL_OK;
 }
 
 }  // namespace
@@ -303,7 +304,7 @@ int32_t accel_adam8bit_step(const accel_adam8bit_args *args, void *) {
   if (status != ACCEL_OK || accel::skipped(*args)) return status;
   if (!args->exp_avgs || !args->exp_avg_sqs || !args->exp_avg_scales || !args->exp_avg_sq_scales)
     return ACCEL_BAD_ARGUMENT;
-  return accel::guarded([&] { accel::adam8bit_step(*args); });
+  return accel::adam8bit_step(*args);
 }
 
 #endif

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// A growing array of plain values: <vector> takes longer to read than an op takes to compile.
+// Room for plain values: <vector> takes longer to read than an op takes to compile, and an exception
+// would tie the library to a C++ runtime.
 #pragma once
 
 #include <cstdint>
 #include <cstdlib>
-#include <new>
 
 namespace accel {
 
@@ -18,19 +18,13 @@ class Array {
   Array &operator=(const Array &) = delete;
   ~Array() { std::free(values_); }
 
-  // Both throw std::bad_alloc; the values stay as they are.
-  void reserve(int64_t wanted) {
-    if (wanted <= room_) return;
-    void *const grown = std::realloc(values_, static_cast<size_t>(wanted) * sizeof(T));
-    if (!grown) throw std::bad_alloc();
-    values_ = static_cast<T *>(grown);
-    room_ = wanted;
+  // Makes room for `wanted` values, once; false where there is no memory for them.
+  [[nodiscard]] bool reserve(int64_t wanted) {
+    values_ = static_cast<T *>(std::malloc(static_cast<size_t>(wanted) * sizeof(T)));
+    return values_ != nullptr;
   }
-  void add(const T &value) {
-    const T kept = value;
-    if (size_ == room_) reserve(room_ ? 2 * room_ : 1);
-    values_[size_++] = kept;
-  }
+  // Within what was reserved.
+  void add(const T &value) { values_[size_++] = value; }
 
   int64_t size() const { return size_; }
   T &operator[](int64_t i) { return values_[i]; }
@@ -38,7 +32,7 @@ class Array {
 
  private:
   T *values_ = nullptr;
-  int64_t size_ = 0, room_ = 0;
+  int64_t size_ = 0;
 };
 
 }  // namespace accel

@@ -126,16 +126,20 @@ class LambStep {
   explicit LambStep(const accel_lamb_args &args)
       : a_(args), level_(ACCEL_FOR_LEVEL(lamb_level)), c_(*level_.convert) {}
 
-  void prepare() {
+  // False, and nothing is written, where there is no memory.
+  [[nodiscard]] bool prepare() {
+    int64_t parts = 0;
+    for (int64_t i = 0; i < a_.count; ++i) parts += parts_of(a_.numels[i]);
+    if (!parts_.reserve(parts) || !first_part_.reserve(a_.count + 1)) return false;
     for (int64_t i = 0; i < a_.count; ++i) {
       first_part_.add(parts_.size());
       const int64_t numel = a_.numels[i];
-      for (int64_t at = 0; at == 0 || at < numel; at += kPart)
-        parts_.add({i, at, lesser(at + kPart, numel), {0.0, 0.0}});
+      for (int64_t k = 0; k < parts_of(numel); ++k)
+        parts_.add({i, k * kPart, lesser((k + 1) * kPart, numel), {0.0, 0.0}});
     }
     first_part_.add(parts_.size());
     const auto make = [&](double step) { return scalars_at(a_, step); };
-    scalars_.prepare(a_, make, a_.flags & ACCEL_LAMB_MOMENTS ? Count::kForward : Count::kNot);
+    return scalars_.prepare(a_, make, a_.flags & ACCEL_LAMB_MOMENTS ? Count::kForward : Count::kNot);
   }
 
   void run() {
@@ -164,6 +168,9 @@ class LambStep {
     int64_t tensor, begin, end;
     double norms[2];
   };
+
+  // At least one, whose norms are those of nothing.
+  static int64_t parts_of(int64_t numel) { return numel == 0 ? 1 : (numel - 1) / kPart + 1; }
 
   bool whole(const Part &part) const {
     return part.begin == 0 && part.end == a_.numels[part.tensor];
@@ -245,11 +252,10 @@ int32_t check(const accel_lamb_args *a) {
 int32_t accel_lamb_step(const accel_lamb_args *args, void *) {
   const int32_t status = accel::check(args);
   if (status != ACCEL_OK || accel::skipped(*args)) return status;
-  return accel::guarded([&] {
-    accel::LambStep step(*args);
-    step.prepare();
-    step.run();
-  });
+  accel::LambStep step(*args);
+  if (!step.prepare()) return ACCEL_NO_MEMORY;
+  step.run();
+  return ACCEL_OK;
 }
 
 #endif

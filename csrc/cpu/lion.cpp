@@ -54,7 +54,7 @@ struct LionLevel {
 namespace accel {
 namespace {
 
-void lion_step(const accel_lion_args &a) {
+int32_t lion_step(const accel_lion_args &a) {
   const LionLevel &level = ACCEL_FOR_LEVEL(lion_level);
   const Convert &c = *level.convert;
   const double lr = learning_rate(a);
@@ -66,7 +66,7 @@ void lion_step(const accel_lion_args &a) {
                          static_cast<float>(a.beta2),
                          static_cast<float>(1.0 - a.beta2)};
   ScalarsByStep<LionScalars> scalars;
-  scalars.prepare(a, [&](double) { return s; });
+  if (!scalars.prepare(a, [&](double) { return s; })) return ACCEL_NO_MEMORY;
   for_blocks(a, [&](int64_t i, int64_t at, int64_t n) {
     alignas(64) float buffer[kBlock];
     ParamBlock<accel_lion_args> block(a, c, scalars.seed(i), i, at, n);
@@ -75,6 +75,7 @@ void lion_step(const accel_lion_args &a) {
     block.store();
     m.store(c, a.rounding, block.key(1));
   });
+  return ACCEL_OK;
 }
 
 }  // namespace
@@ -84,7 +85,7 @@ int32_t accel_lion_step(const accel_lion_args *args, void *) {
   const int32_t status = accel::check_common(args, ACCEL_LION_MAXIMIZE);
   if (status != ACCEL_OK || accel::skipped(*args)) return status;
   if (!args->exp_avgs) return ACCEL_BAD_ARGUMENT;
-  return accel::guarded([&] { accel::lion_step(*args); });
+  return accel::lion_step(*args);
 }
 
 #endif

@@ -6,7 +6,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <new>
 
 #include "array.h"
 #include "convert.h"
@@ -58,26 +57,20 @@ template <class Scalars>
 class ScalarsByStep {
  public:
   // Calls make(step) with the number of this step (of the last one unless it counts forward), and
-  // counts it in `steps` where they are given. Throws std::bad_alloc before anything is written.
+  // counts it in `steps` where they are given. Returns false, and has written nothing, where there is
+  // no memory.
   template <class Args, class Make>
-  void prepare(const Args &a, const Make &make, Count count = Count::kForward) {
-    const auto add = [&](double step) {
-      sets_.add({make(step), accel_random_seed(a.seed, static_cast<int64_t>(step))});
-    };
-    if (!a.steps) return add(static_cast<double>(a.step));
-    constexpr int64_t kAhead = 8;
-    bool same = true;
-    for (int64_t i = 1; i < a.count && same; ++i) {
-      if (i + kAhead < a.count) __builtin_prefetch(a.steps[i + kAhead], 1);
-      same = *a.steps[i] == *a.steps[0];
-    }
-    const int64_t distinct = same ? 1 : a.count;
+  [[nodiscard]] bool prepare(const Args &a, const Make &make, Count count = Count::kForward) {
+    const int64_t distinct = a.steps && !same_step(a) ? a.count : 1;
+    if (!sets_.reserve(distinct)) return false;
     const float ahead = count == Count::kForward ? 1.0f : 0.0f;
-    sets_.reserve(distinct);
-    for (int64_t i = 0; i < distinct; ++i) add(static_cast<double>(*a.steps[i] + ahead));
+    for (int64_t i = 0; i < distinct; ++i) {
+      const double step = a.steps ? static_cast<double>(*a.steps[i] + ahead) : static_cast<double>(a.step);
+      sets_.add({make(step), accel_random_seed(a.seed, static_cast<int64_t>(step))});
+    }
     const float by = count == Count::kBack ? -1.0f : ahead;
-    if (by != 0.0f)
-      for (int64_t i = 0; i < a.count; ++i) *a.steps[i] += by;
+    for (int64_t i = 0; a.steps && by != 0.0f && i < a.count; ++i) *a.steps[i] += by;
+    return true;
   }
 
   const Scalars &operator[](int64_t tensor) const { return at(tensor).scalars; }
@@ -88,6 +81,16 @@ class ScalarsByStep {
     Scalars scalars;
     uint64_t seed;
   };
+
+  template <class Args>
+  static bool same_step(const Args &a) {
+    constexpr int64_t kAhead = 8;
+    for (int64_t i = 1; i < a.count; ++i) {
+      if (i + kAhead < a.count) __builtin_prefetch(a.steps[i + kAhead], 1);
+      if (*a.steps[i] != *a.steps[0]) return false;
+    }
+    return true;
+  }
 
   const Set &at(int64_t tensor) const {
     return sets_[sets_.size() == 1 ? 0 : tensor];
@@ -148,17 +151,6 @@ void for_blocks(const Args &a, const Body &body) {
     const int64_t stride = whole ? end - begin : kBlock;
     for (int64_t at = begin; at < end; at += stride) body(tensor, at, lesser(stride, end - at));
   });
-}
-
-// Runs `step`, which may throw std::bad_alloc as long as it has written nothing.
-template <class Step>
-int32_t guarded(const Step &step) {
-  try {
-    step();
-  } catch (const std::bad_alloc &) {
-    return ACCEL_NO_MEMORY;
-  }
-  return ACCEL_OK;
 }
 
 }  // namespace accel

@@ -32,11 +32,13 @@ inline uint32_t simd_available() {
 }
 
 inline int32_t forced_level = -1;
+inline int32_t best_level = -1;  // until it is asked for
 
 inline int32_t simd_level() {
-  static const int32_t best = 31 - __builtin_clz(simd_available());
   const int32_t forced = load(forced_level);
-  return forced >= 0 ? forced : best;
+  if (forced >= 0) return forced;
+  if (load(best_level) < 0) store(best_level, 31 - __builtin_clz(simd_available()));
+  return load(best_level);
 }
 
 // The table of the level in use among one per compiled level, lowest first.

@@ -6,7 +6,7 @@ namespace ACCEL_TARGET {
 // Elements. Loops over whole portions ask for what lies `kAhead` further on: the processor's own
 // prefetching ends at every page and, with sums and roots to do, has fewer lines on the way than
 // memory could deliver. Where an array ends, the next one's beginning is asked for.
-constexpr int64_t kPortion = 64, kAhead = 256;
+constexpr int64_t kPortion = 32, kAhead = 256;
 
 template <class T>
 static inline __attribute__((always_inline)) void ask_for_portion(const T *portion) {
