@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import FrozenInstanceError, dataclass, fields
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, NoReturn
 
 from accel.jit.files import sha256
 from accel.jit.headers import scan
@@ -17,10 +17,10 @@ from accel.probe import Rejected
 ENGINE = "1"
 
 
-# Its methods are written out: what is generated for so many fields takes each process 2 ms.
-@dataclass(frozen=True, slots=True, init=False, eq=False, repr=False)
+# Its methods are written out: what is generated for so many fields takes each process 3 ms.
+@dataclass(init=False, eq=False, repr=False, match_args=False)
 class Recipe:
-    """What is to be built. Holds no fact about tools or machine; making one has no effects.
+    """What is to be built, frozen. Holds no fact about tools or machine; making one has no effects.
 
     Attributes:
         name: stem of the artifact: letters, digits and underscores, at most 64.
@@ -90,9 +90,14 @@ class Recipe:
         identity: tuple[tuple[str, str], ...] = (),
     ) -> None:
         given = dict(locals())
-        for field in _FIELDS:
-            object.__setattr__(self, field, given[field])
+        self.__dict__.update((field, given[field]) for field in _FIELDS)
         self._check()
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise FrozenInstanceError(f"cannot assign to field {name!r} of a Recipe")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise FrozenInstanceError(f"cannot delete field {name!r} of a Recipe")
 
     def _check(self) -> None:
         for label, text in (("name", self.name), ("backend", self.backend)):
