@@ -33,37 +33,6 @@ static inline Value decode_unsigned(Code code, uint32_t unit) {
   return as<Value>((code << 20) + unit);
 }
 
-#if defined(ACCEL_HAS_F16C) && !defined(__clang__)
-// Of plain loops between 8 and 32 bits GCC makes detours by way of 16, every half put in order. These
-// are its own names: <immintrin.h> would double the time that this file takes to compile.
-typedef uint32_t Words __attribute__((vector_size(32)));
-typedef float Values __attribute__((vector_size(32)));
-typedef int Ints __attribute__((vector_size(32)));
-typedef short Shorts __attribute__((vector_size(32)));
-typedef char Bytes __attribute__((vector_size(16)));
-typedef int64_t Pair __attribute__((vector_size(16)));
-
-static inline Bytes eight_codes(const uint8_t *codes) {
-  int64_t eight;
-  __builtin_memcpy(&eight, codes, sizeof eight);
-  return as<Bytes>(Pair{eight, 0});
-}
-
-// The upper 12 bits of sixteen words, in the order in which one instruction packs them.
-static inline Shorts shifted_down(const uint32_t *words) {
-  Words low, high;
-  __builtin_memcpy(&low, words, sizeof low);
-  __builtin_memcpy(&high, words + 8, sizeof high);
-  return as<Shorts>(__builtin_ia32_packusdw256(as<Ints>(low >> 20), as<Ints>(high >> 20)));
-}
-
-static inline void store_codes(uint8_t *codes, Shorts low, Shorts high) {
-  const Ints packed = as<Ints>(__builtin_ia32_packuswb256(low, high));
-  const Ints sorted = __builtin_ia32_permvarsi256(packed, Ints{0, 4, 1, 5, 2, 6, 3, 7});
-  __builtin_memcpy(codes, &sorted, sizeof sorted);
-}
-#endif
-
 // The bits of a block's moments, and after `encode` its codes in the upper 12 bits.
 struct Moments {
   alignas(64) uint32_t m[kCodes], v[kCodes];
@@ -77,18 +46,7 @@ static void fill(uint32_t *to, float value) {
 static void decode(Moments &to, const uint8_t *__restrict m, const uint8_t *__restrict v,
                    float m_scale, float v_scale) {
   const uint32_t m_unit = unit_signed(m_scale), v_unit = unit_unsigned(v_scale);
-  int64_t i = 0;
-#if defined(ACCEL_HAS_F16C) && !defined(__clang__)
-  for (; i + 8 <= kCodes; i += 8) {
-    const Words m_code = as<Words>(__builtin_ia32_pmovsxbd256(eight_codes(m + i)));
-    const Words v_code = as<Words>(__builtin_ia32_pmovzxbd256(eight_codes(v + i)));
-    const Values m_value = decode_signed<Values>(m_code, m_unit);
-    const Values v_value = decode_unsigned<Values>(v_code, v_unit);
-    __builtin_memcpy(to.m + i, &m_value, sizeof m_value);
-    __builtin_memcpy(to.v + i, &v_value, sizeof v_value);
-  }
-#endif
-  for (; i < kCodes; ++i) {
+  for (int64_t i = 0; i < kCodes; ++i) {
     const auto m_code = static_cast<uint32_t>(static_cast<int8_t>(m[i]));
     to.m[i] = bits_of(decode_signed<float>(m_code, m_unit));
     to.v[i] = bits_of(decode_unsigned<float>(uint32_t{v[i]}, v_unit));
@@ -126,6 +84,13 @@ static inline __attribute__((always_inline)) Largest update(
   return largest;
 }
 
+#if defined(ACCEL_HAS_F16C) && !defined(__clang__)
+}  // namespace ACCEL_TARGET
+#define ACCEL_EIGHTS 1
+#include "adam8bit_eights-inl.h"
+namespace ACCEL_TARGET {
+#else
+
 // Moves the parameter by the new moments, too. In one loop with the roots it would wait for them: a
 // processor has registers for a few iterations ahead.
 static void encode(Moments &moments, float *__restrict p, uint32_t m_unit, uint32_t v_unit,
@@ -144,23 +109,13 @@ static void encode(Moments &moments, float *__restrict p, uint32_t m_unit, uint3
 
 static void narrow(uint8_t *__restrict m, uint8_t *__restrict v, const Moments &from,
                    uint32_t m_unit, uint32_t v_unit) {
-  int64_t i = 0;
-#if defined(ACCEL_HAS_F16C) && !defined(__clang__)
-  const auto m_first = static_cast<short>(m_unit >> 20), v_first = static_cast<short>(v_unit >> 20);
-  for (; i + 32 <= kCodes; i += 32) {
-    const Shorts m0 = shifted_down(from.m + i), m1 = shifted_down(from.m + i + 16);
-    const Shorts v0 = shifted_down(from.v + i), v1 = shifted_down(from.v + i + 16);
-    store_codes(m + i, ((m0 - m_first) & 0x7F) | (m0 >> 4 & 0x80),
-                ((m1 - m_first) & 0x7F) | (m1 >> 4 & 0x80));
-    store_codes(v + i, (v0 - v_first) & 0xFF, (v1 - v_first) & 0xFF);
-  }
-#endif
-  for (; i < kCodes; ++i) {
+  for (int64_t i = 0; i < kCodes; ++i) {
     const uint32_t magnitude = (from.m[i] - m_unit) >> 20 & 0x7Fu;
     m[i] = static_cast<uint8_t>(magnitude | (from.m[i] >> 24 & 0x80u));
     v[i] = static_cast<uint8_t>((from.v[i] - v_unit) >> 20);
   }
 }
+#endif
 
 // At least 2^-95, so that no value of a code is smaller than the smallest normal number.
 static inline float scale_of(uint32_t largest) {
@@ -170,17 +125,30 @@ static inline float scale_of(uint32_t largest) {
   return float_of(largest ? finite : 0u);
 }
 
+static Largest decode_and_update(Moments &to, const float *p, const float *g, const accel::Codes &m,
+                                 const accel::Codes &v, const accel::Adam8bitScalars &s) {
+  const bool rare = s.has_l2 | s.from_grad;
+#ifdef ACCEL_EIGHTS
+  if (*m.scale > 0.0f && *v.scale > 0.0f)
+    return rare ? update_eights(to, p, g, m, v, s, true) : update_eights(to, p, g, m, v, s, false);
+#endif
+  decode(to, m.codes, v.codes, *m.scale, *v.scale);
+  return rare ? update(to, p, g, s, true) : update(to, p, g, s, false);
+}
+
 static void whole_block(float *p, const float *g, const accel::Codes &m, const accel::Codes &v,
                         const accel::Adam8bitScalars &s, uint32_t noise) {
   Moments moments;
-  decode(moments, m.codes, v.codes, *m.scale, *v.scale);
-  const Largest largest =
-      s.has_l2 | s.from_grad ? update(moments, p, g, s, true) : update(moments, p, g, s, false);
+  const Largest largest = decode_and_update(moments, p, g, m, v, s);
   *m.scale = scale_of(largest.m);
   *v.scale = scale_of(largest.v);
   const uint32_t m_unit = unit_signed(*m.scale), v_unit = unit_unsigned(*v.scale);
+#ifdef ACCEL_EIGHTS
+  encode_eights(m.codes, v.codes, p, moments, m_unit, v_unit, noise, s);
+#else
   encode(moments, p, m_unit, v_unit, noise, s);
   narrow(m.codes, v.codes, moments, m_unit, v_unit);
+#endif
   if (!(*m.scale > 0.0f)) __builtin_memset(m.codes, 0, kCodes);
   if (!(*v.scale > 0.0f)) __builtin_memset(v.codes, 0, kCodes);
 }
@@ -209,6 +177,7 @@ static void adam8bit_block(float *p, const float *g, const accel::Codes &m, cons
 }
 
 const accel::Adam8bitLevel adam8bit_level = {adam8bit_block, &convert};
+#undef ACCEL_EIGHTS
 
 }  // namespace ACCEL_TARGET
 
