@@ -76,7 +76,7 @@ static inline void store_codes(uint8_t *codes, Shorts low, Shorts high) {
   write(codes, __builtin_ia32_permvarsi256(packed, Ints{0, 4, 1, 5, 2, 6, 3, 7}));
 }
 
-// `encode` and `narrow` in one; asks for the next block's codes.
+// `encode` and `narrow` in one.
 static void encode_eights(uint8_t *__restrict m_codes, uint8_t *__restrict v_codes, float *__restrict p,
                           const Moments &from, uint32_t m_unit, uint32_t v_unit, uint32_t first_noise,
                           const accel::Adam8bitScalars &given) {
@@ -86,7 +86,6 @@ static void encode_eights(uint8_t *__restrict m_codes, uint8_t *__restrict v_cod
   Words noise = Words{0, 1, 2, 3, 4, 5, 6, 7} * ACCEL_ADAM8BIT_LATTICE + first_noise;
   Words m[4], v[4];
   for (int64_t i = 0; i < kCodes; i += 32) {
-    __builtin_prefetch((i & 32 ? v_codes - 32 : m_codes) + kCodes + i);
 #pragma GCC unroll 4
     for (int64_t k = 0; k < 4; ++k) {
       const int64_t at = i + 8 * k;
