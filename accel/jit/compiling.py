@@ -10,8 +10,8 @@ from accel import environment
 from accel.errors import BuildFailed
 from accel.jit import failures
 from accel.jit.jobs import job_count
-from accel.jit.ninja import ninja_file, shell_text
-from accel.jit.plan import Command, Plan
+from accel.jit.ninja import Command, ninja_file, shell_text
+from accel.jit.plan import Plan
 from accel.jit.progress import Progress
 from accel.jit.runner import run_supervised
 from accel.jit.toolchain import find_ninja

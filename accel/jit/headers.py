@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from accel.jit.files import read_regular, sha256
 
-# Also macros that spell a file name, `#embed` and `__has_include`; too many hits do no harm.
-# Either pattern begins with a literal, which a search skips to.
-_FILE = rb"""[ \t]*([<"])([^<>"\r\n]+)[>"]"""
-_INCLUDE = rb"#[ \t]*(?:include(?:_next)?|embed|define[ \t]+\w+)" + _FILE
-_HAS_INCLUDE = rb"__has_include(?:_next)?[ \t]*\(" + _FILE
+_DIRECTIVES = (b"include", b"embed", b"define")
+_HAS_INCLUDE = rb"""__has_include(?:_next)?[ \t]*\([ \t]*([<"])([^<>"\r\n]+)[>"]"""
 
 
 class Scan:
@@ -99,10 +96,7 @@ class _Walker:
     def drain(self) -> None:
         while self.pending:
             label, folder, data = self.pending.pop(0)
-            named = re.findall(_INCLUDE, data)
-            if b"__has_include" in data:
-                named += re.findall(_HAS_INCLUDE, data)
-            for quote, raw in named:
+            for quote, raw in _named_in(data):
                 spelling = os.fsdecode(raw)
                 found = self._find(spelling, folder if quote == b'"' else None)
                 if found is not None:
@@ -133,3 +127,23 @@ class _Walker:
         while unique in self.contents:
             unique, number = f"{label}#{number}", number + 1
         return unique
+
+
+def _named_in(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield quote and spelling of each file that a source may name; too many do no harm.
+
+    Macros count that spell a file name. Splitting is done before a pattern would be compiled.
+    """
+    at = data.find(b"#") + 1
+    while at:
+        end = data.find(b"\n", at)
+        line = data[at : end if end >= 0 else None].lstrip(b" \t")
+        at = data.find(b"#", at) + 1
+        if line.startswith(_DIRECTIVES):
+            before, quote, after = line.partition(b'"')
+            if b"<" in before:
+                yield b"<", before.partition(b"<")[2].partition(b">")[0]
+            elif quote:
+                yield b'"', after.partition(b'"')[0]
+    if b"__has_include" in data:
+        yield from re.findall(_HAS_INCLUDE, data)

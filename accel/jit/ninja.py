@@ -1,11 +1,25 @@
-"""The text of a `build.ninja` for a plan's commands, safe for any character in a path."""
+"""A build's steps and the text of their `build.ninja`, safe for any character in a path."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
-from accel.jit.plan import Command
+
+class Command(NamedTuple):
+    """One step of a build, run in the staging folder.
+
+    Attributes:
+        output: name of the file that it makes there.
+        argv: the command's words.
+        source: the file that is compiled, or ``None`` for the linking step.
+    """
+
+    output: str
+    argv: tuple[str, ...]
+    source: Path | None
 
 
 def ninja_file(commands: Sequence[Command]) -> str:

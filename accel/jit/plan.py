@@ -16,20 +16,7 @@ from accel.probe import Rejected
 
 if TYPE_CHECKING:
     from accel.jit.arch import ArchPlan
-
-
-class Command(NamedTuple):
-    """One step of a build, run in the staging folder.
-
-    Attributes:
-        output: name of the file that it makes there.
-        argv: the command's words.
-        source: the file that is compiled, or ``None`` for the linking step.
-    """
-
-    output: str
-    argv: tuple[str, ...]
-    source: Path | None
+    from accel.jit.ninja import Command
 
 
 class Plan(NamedTuple):
@@ -99,6 +86,8 @@ class Plan(NamedTuple):
     @property
     def commands(self) -> tuple[Command, ...]:
         """The steps: one for each part of each source, then the link."""
+        from accel.jit.ninja import Command
+
         recipe = self.recipe
         folders = [f"-I{os.path.abspath(folder)}" for folder in recipe.include_dirs]  # noqa: PTH100
         for folder in (*recipe.system_include_dirs, *recipe.release_include_dirs):

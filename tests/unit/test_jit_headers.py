@@ -32,11 +32,20 @@ def labels(folder: Path) -> set[str]:
         '#include_next "b.h"',
         '#embed "b.h"',
         '// #include "b.h"',
+        '/* # */ #include "b.h" // <a.h>',
+        '#include <b.h> // not "a.h"',
     ],
 )
-def test_every_way_to_name_a_header(tmp_path: Path, line: str) -> None:
-    write(tmp_path, a_cpp=f"{line}\n", inc__b_h='#include "sub/c.h"\n', inc__sub__c_h="")
+@pytest.mark.parametrize("ending", ["\n", "\r\n", ""])
+def test_every_way_to_name_a_header(tmp_path: Path, line: str, ending: str) -> None:
+    write(tmp_path, a_cpp=f"{line}{ending}", inc__b_h='#include "sub/c.h"\n', inc__sub__c_h="")
     assert labels(tmp_path) == {"a.cpp", "inc/b.h", "inc/sub/c.h"}
+
+
+def test_a_name_may_hold_what_begins_a_directive(tmp_path: Path) -> None:
+    write(tmp_path, a_cpp='#include "b#c.h"\n')
+    (tmp_path / "b#c.h").touch()
+    assert labels(tmp_path) == {"a.cpp", "b#c.h"}
 
 
 def test_beside_the_file_wins_for_quotes_only(tmp_path: Path) -> None:

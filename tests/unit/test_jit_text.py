@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from accel.jit.compiling import first_error
 from accel.jit.flags import check_user_flags
 from accel.jit.manifest import depfile_paths, needed_glibc
-from accel.jit.ninja import ninja_file
-from accel.jit.plan import Command
+from accel.jit.ninja import Command, ninja_file
 from accel.jit.torch_extension import TorchFacts
 
 HARMFUL = [
