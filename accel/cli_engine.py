@@ -161,7 +161,7 @@ def _recipes(ops: tuple[str, ...], backend: str, arch: str) -> list[tuple[list[s
         # An architecture says nothing to a library of the host.
         if arch and recipe.language == "cuda":
             targets = tuple(word for word in arch.replace(";", ",").split(",") if word.strip())
-            recipe = dataclasses.replace(recipe, targets=targets)
+            recipe = recipe.replace(targets=targets)
         key = (recipe.backend, recipe.name)
         by_artifact.setdefault(key, ([], recipe))[0].append(builder.NAME)
     if not by_artifact:

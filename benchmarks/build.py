@@ -21,7 +21,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +201,7 @@ def measure(op: str, rounds: int, peers: bool, show: Callable[[str], None]) -> d
     builder = next(one for one in vars(cpu).values() if getattr(one, "NAME", "") == op)
     recipe = builder().recipe()
     # The bare compiler takes the sources whole: one call for each, as anyone would.
-    plan = jit.make_plan(replace(recipe, parts=()))
+    plan = jit.make_plan(recipe.replace(parts=()))
     if not plan:
         raise SystemExit(str(plan))
     results: dict[str, Any] = {"op": op, "compiler": plan.compiler.label, "rounds": rounds}

@@ -7,12 +7,13 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from accel.jit.files import read_regular, sha256
 from accel.jit.location import ours
 from accel.jit.recipe import ENGINE, libc
 from accel.probe import Rejected
+from accel.value import Value
 
 MANIFEST = "manifest.json"
 LOG = "build.log"
@@ -20,7 +21,7 @@ _MOST_MANIFEST = 32 << 20
 _TEXTS = ("name", "backend", "fit", "base", "digest", "engine", "sha256", "glibc")
 
 
-class Artifact(NamedTuple):
+class Artifact(Value):
     """A library whose manifest and checksum were found right.
 
     Attributes:

@@ -9,16 +9,16 @@ import os
 import stat
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 from accel import environment
 from accel.errors import CacheUntrusted
+from accel.value import Value
 
 _log = logging.getLogger(__name__)
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-class Location(NamedTuple):
+class Location(Value):
     """The folders in use now.
 
     Attributes:

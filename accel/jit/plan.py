@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from accel import environment
 from accel.jit.files import sha256
@@ -13,13 +13,14 @@ from accel.jit.flags import check_user_flags, compile_flags, host_compile_flags,
 from accel.jit.recipe import Fit, Recipe, digest_of, libc, platform_refusal, take_fit
 from accel.jit.toolchain import Compiler, find_cxx, find_nvcc, processor
 from accel.probe import Rejected
+from accel.value import Value
 
 if TYPE_CHECKING:
     from accel.jit.arch import ArchPlan
     from accel.jit.ninja import Command
 
 
-class Plan(NamedTuple):
+class Plan(Value):
     """Everything that decides what a library's bytes will be.
 
     Attributes:

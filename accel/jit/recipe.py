@@ -5,22 +5,20 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import FrozenInstanceError, dataclass, fields
 from pathlib import Path
-from typing import Literal, NamedTuple, NoReturn
+from typing import Literal
 
 from accel.jit.files import sha256
 from accel.jit.headers import scan
 from accel.jit.paths import csrc_dir
 from accel.probe import Rejected
+from accel.value import Value
 
 ENGINE = "1"
 
 
-# Its methods are written out: what is generated for so many fields takes each process 3 ms.
-@dataclass(init=False, eq=False, repr=False, match_args=False)
-class Recipe:
-    """What is to be built, frozen. Holds no fact about tools or machine; making one has no effects.
+class Recipe(Value):
+    """What is to be built. Holds no fact about tools or machine; making one has no effects.
 
     Attributes:
         name: stem of the artifact: letters, digits and underscores, at most 64.
@@ -52,52 +50,21 @@ class Recipe:
     name: str
     backend: str
     sources: tuple[Path, ...]
-    include_dirs: tuple[Path, ...]
-    compile_flags: tuple[str, ...]
-    link_flags: tuple[str, ...]
-    targets: tuple[str, ...]
-    abi: int
-    language: Literal["c++", "cuda"]
-    openmp: bool
-    cxx_runtime: bool
-    parts: tuple[str, ...]
-    system_include_dirs: tuple[Path, ...]
-    release_include_dirs: tuple[Path, ...]
-    library_dirs: tuple[Path, ...]
-    host_flags: tuple[str, ...]
-    extension: bool
-    identity: tuple[tuple[str, str], ...]
-
-    def __init__(
-        self,
-        name: str,
-        backend: str,
-        sources: tuple[Path, ...],
-        include_dirs: tuple[Path, ...] = (),
-        compile_flags: tuple[str, ...] = (),
-        link_flags: tuple[str, ...] = (),
-        targets: tuple[str, ...] = (),
-        abi: int = 1,
-        language: Literal["c++", "cuda"] = "c++",
-        openmp: bool = False,
-        cxx_runtime: bool = True,
-        parts: tuple[str, ...] = (),
-        system_include_dirs: tuple[Path, ...] = (),
-        release_include_dirs: tuple[Path, ...] = (),
-        library_dirs: tuple[Path, ...] = (),
-        host_flags: tuple[str, ...] = (),
-        extension: bool = False,
-        identity: tuple[tuple[str, str], ...] = (),
-    ) -> None:
-        given = dict(locals())
-        self.__dict__.update((field, given[field]) for field in _FIELDS)
-        self._check()
-
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise FrozenInstanceError(f"cannot assign to field {name!r} of a Recipe")
-
-    def __delattr__(self, name: str) -> NoReturn:
-        raise FrozenInstanceError(f"cannot delete field {name!r} of a Recipe")
+    include_dirs: tuple[Path, ...] = ()
+    compile_flags: tuple[str, ...] = ()
+    link_flags: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    abi: int = 1
+    language: Literal["c++", "cuda"] = "c++"
+    openmp: bool = False
+    cxx_runtime: bool = True
+    parts: tuple[str, ...] = ()
+    system_include_dirs: tuple[Path, ...] = ()
+    release_include_dirs: tuple[Path, ...] = ()
+    library_dirs: tuple[Path, ...] = ()
+    host_flags: tuple[str, ...] = ()
+    extension: bool = False
+    identity: tuple[tuple[str, str], ...] = ()
 
     def _check(self) -> None:
         for label, text in (("name", self.name), ("backend", self.backend)):
@@ -108,18 +75,6 @@ class Recipe:
         if not self.sources:
             raise ValueError(f"Recipe {self.name!r} names no source; give at least one.")
 
-    def _values(self) -> tuple[object, ...]:
-        return tuple([getattr(self, field) for field in _FIELDS])
-
-    def __eq__(self, other: object) -> bool:
-        return self._values() == other._values() if isinstance(other, Recipe) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self._values())
-
-    def __repr__(self) -> str:
-        return f"Recipe({', '.join(f'{field}={getattr(self, field)!r}' for field in _FIELDS)})"
-
     @property
     def fit(self) -> str:
         """Hex digest of everything but the tools; reads the sources as they are now.
@@ -129,10 +84,7 @@ class Recipe:
         return take_fit(self).digest
 
 
-_FIELDS = tuple(field.name for field in fields(Recipe))
-
-
-class Fit(NamedTuple):
+class Fit(Value):
     """A recipe's fingerprint at one moment.
 
     Attributes:

@@ -6,7 +6,7 @@ import ctypes
 import os
 import re
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -80,8 +80,7 @@ def _place(package: Distribution, recorded: str) -> Path:
 def with_sycl(recipe: Recipe) -> Recipe:
     """Return the recipe with SYCL's headers and libsycl; raises `OpUnavailable` without them."""
     runtime = _required()
-    return replace(
-        recipe,
+    return recipe.replace(
         release_include_dirs=(runtime.include,),
         library_dirs=(runtime.library.parent,),
         link_flags=(*recipe.link_flags, f"-l:{runtime.library.name}"),

@@ -8,13 +8,14 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from accel import environment
 from accel.errors import CacheUntrusted
 from accel.jit import location
 from accel.jit.files import read_regular, sha256, write_atomic
 from accel.probe import Rejected
+from accel.value import Value
 
 if TYPE_CHECKING:
     from accel.jit.process import ToolResult
@@ -26,7 +27,7 @@ _WHICH_PROGRAM = ("-print-prog-name=cc1plus",)
 _known: dict[str, Compiler] = {}
 
 
-class Compiler(NamedTuple):
+class Compiler(Value):
     """A compiler that answered.
 
     Attributes:
@@ -132,7 +133,7 @@ def remember(compiler: Compiler, parts: Sequence[str] = ()) -> None:
     """Keep the facts for later processes, until the command or one of `parts` changes on disk."""
     key = _key(compiler.command)
     _known[key] = compiler
-    facts = compiler._asdict() | {"parts": {part: _stamp(part) for part in parts}}
+    facts = compiler.as_dict() | {"parts": {part: _stamp(part) for part in parts}}
     try:
         folder = location.prepare() / ".toolchains"
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -177,7 +178,7 @@ def _read(path: Path, command: Sequence[str]) -> Compiler | None:
         parts = facts.pop("parts")
         if any(_stamp(part) != stamp for part, stamp in parts.items()):
             return None
-        if set(facts) != set(Compiler._fields):
+        if set(facts) != set(Compiler.fields):
             return None
         facts["command"] = tuple(command)
         found = Compiler(**facts)

@@ -4,7 +4,6 @@ import ctypes
 import re
 import shutil
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,7 +39,7 @@ pytestmark = [
 def built(request, tmp_path_factory):
     """Name, library and ptxas' report of one library, compiled with warnings as errors."""
     folder = tmp_path_factory.mktemp(request.param)
-    plan = make_plan(replace(RECIPES[request.param], targets=ARCHS))
+    plan = make_plan(RECIPES[request.param].replace(targets=ARCHS))
     assert not isinstance(plan, Rejected), plan
     strict = ("-Werror", "all-warnings", "-Xcompiler=-Wall,-Wextra,-Werror", "-Xptxas=-v")
     report = ""
@@ -125,12 +124,12 @@ def test_a_launch_without_a_driver_is_an_error_with_a_name(built):
 
 
 def test_a_prebuilt_folder_needs_no_device(cache_dir, tmp_path):
-    recipe = replace(FusedAdamBuilder().recipe(), targets=("9.0",))
+    recipe = FusedAdamBuilder().recipe().replace(targets=("9.0",))
     folder = build_prebuilt(recipe, tmp_path / "out")
     assert '"9.0+PTX"' in (folder / "manifest.json").read_text()
 
 
 def test_an_architecture_that_nvcc_dropped_is_an_answer():
-    plan = make_plan(replace(RECIPES["adam"], targets=("3.5",)))
+    plan = make_plan(RECIPES["adam"].replace(targets=("3.5",)))
     assert isinstance(plan, Rejected)
     assert "3.5" in plan.reason and "nvcc" in plan.reason

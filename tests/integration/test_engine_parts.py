@@ -6,7 +6,6 @@ import platform
 import re
 import shutil
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,7 +55,7 @@ def test_each_part_is_compiled_and_together_they_are_the_library(recipe: jit.Rec
     assert ("-DPART_ONE" in one, "-DPART_TWO" in one) == (True, False)
     assert ("-DPART_ONE" in two, "-DPART_TWO" in two) == (False, True)
     assert jit.acquire(recipe).handle.value() == 7
-    assert jit.acquire(replace(recipe, parts=())).handle.value() == 7
+    assert jit.acquire(recipe.replace(parts=())).handle.value() == 7
 
 
 def test_an_error_that_all_parts_share_is_told_once(recipe: jit.Recipe) -> None:
@@ -68,7 +67,7 @@ def test_an_error_that_all_parts_share_is_told_once(recipe: jit.Recipe) -> None:
 
 def test_a_missing_part_is_found_when_the_library_is_linked(recipe: jit.Recipe) -> None:
     with pytest.raises(BuildFailed, match="number"):
-        jit.acquire(replace(recipe, parts=("PART_TWO",)))
+        jit.acquire(recipe.replace(parts=("PART_TWO",)))
 
 
 @pytest.mark.skipif(
@@ -81,7 +80,7 @@ def test_a_kernel_in_parts_is_the_whole_kernel(
     recipe = builder().recipe()
     assert len(compiles(recipe)) == 4
     levels = {}
-    for name, asked in (("parts", recipe), ("whole", replace(recipe, parts=()))):
+    for name, asked in (("parts", recipe), ("whole", recipe.replace(parts=()))):
         path = jit.acquire(asked).path
         exported = subprocess.run(
             ["nm", "-D", "--defined-only", path], capture_output=True, text=True, check=True

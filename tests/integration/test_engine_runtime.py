@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,7 +75,7 @@ def test_sources_that_throw_are_linked_with_the_runtime(tmp_path: Path, cache_di
     recipe = jit.Recipe("op", "cpu", (source,))
     assert jit.acquire(recipe).handle.value(1) == 7
     with pytest.raises(BuildFailed, match="undefined reference"):
-        jit.acquire(replace(recipe, cxx_runtime=False))
+        jit.acquire(recipe.replace(cxx_runtime=False))
 
 
 def test_a_kernel_without_memory_says_so_and_has_written_nothing(cache_dir: Path) -> None:

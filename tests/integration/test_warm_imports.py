@@ -27,7 +27,8 @@ OPS = {
     *("abi", "adam", "adam_step", "base", "capture", "checks", "family", "kernel"),
     *("lists", "native", "optimizer_ids", "reference", "surface", "table", "threads"),
 }
-NEEDED = {f"accel.jit.{name}" for name in ENGINE} | {f"accel.ops.{name}" for name in OPS}
+NEEDED = {"accel.value", *(f"accel.jit.{name}" for name in ENGINE)}
+NEEDED |= {f"accel.ops.{name}" for name in OPS}
 
 
 def imported(cache: Path) -> set[str]:

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*(ROOT / "accel").rglob("*.py"), *(ROOT / "op_builder").rglob("*.py")])
 LAYERS = (
-    ("errors", "probe", "environment", "torch_build"),
+    ("value", "errors", "probe", "environment", "torch_build"),
     ("jit",),
     ("ops",),
     ("builders",),
