@@ -5,6 +5,8 @@
 Contestants take turns and gradients are made anew before every step; read medians and ratios.
 `pass` reads and writes the very tensors of FusedAdam, with next to no arithmetic; `walk` is the
 bare Python loop over them that fetches the addresses of parameters, gradients and moments.
+`cores` is how many cores the threads' arithmetic was worth: two virtual ones may share a real one,
+and what is bound by arithmetic (Adam8bit) then takes up to twice as long.
 """
 
 from __future__ import annotations
@@ -89,15 +91,27 @@ class Bound(Contestant):
         self.turn()
 
 
+def streams() -> ctypes.CDLL:
+    """Return the library of the bounds."""
+    source = Path(__file__).with_name("streams.cpp")
+    return acquire(Recipe(name="streams", backend="cpu", sources=(source,), openmp=True)).handle
+
+
+def effective_cores() -> float:
+    """Return how many times one thread's arithmetic all threads get done together."""
+    function = streams().bench_arithmetic
+    function.restype, function.argtypes = ctypes.c_float, [ctypes.c_int32]
+    seconds = []
+    for threads in (1, cpu_threads()):
+        began = time.perf_counter()
+        function(threads)
+        seconds.append(time.perf_counter() - began)
+    return cpu_threads() * seconds[0] / seconds[1]
+
+
 def memory_pass(lists: list[list[Tensor]]) -> Step:
     """Return a pass over the bytes that Adam reads and writes."""
-    recipe = Recipe(
-        name="streams",
-        backend="cpu",
-        sources=(Path(__file__).with_name("streams.cpp"),),
-        openmp=True,
-    )
-    function = acquire(recipe).handle.bench_pass
+    function = streams().bench_pass
     function.argtypes = [ctypes.c_void_p] * 6 + [ctypes.c_int64, ctypes.c_int32]
     params, *states = lists
     parameters, *moments = (_addresses(listed) for listed in lists)
@@ -182,23 +196,27 @@ def fitting(shapes: Shapes, names: dict[str, Any]) -> dict[str, Any]:
     return {name: names[name] for name in order[:room]}
 
 
-def race(shapes: Shapes, rounds: int, names: dict[str, Any]) -> dict[str, float]:
-    """Return the median seconds of every contestant, taking turns."""
+def race(shapes: Shapes, rounds: int, names: dict[str, Any]) -> tuple[dict[str, float], float]:
+    """Return the median seconds of every contestant, taking turns, and the median of `cores`."""
     names = fitting(shapes, names)
     field = {name: Contestant(shapes, dtype, make) for name, (dtype, make) in names.items()}
     field["walk"] = Bound(field[OURS], walk)
     field["pass"] = Bound(field[OURS], memory_pass)
     field["pass, bf16"] = Bound(field[OURS_BF16], memory_pass)
+    cores = []
     for _ in range(rounds):
         for contestant in field.values():
             contestant.turn()
-    return {name: contestant.median() for name, contestant in field.items()}
+        cores.append(effective_cores())
+    medians = {name: contestant.median() for name, contestant in field.items()}
+    return medians, statistics.median(cores)
 
 
-def report(title: str, medians: dict[str, float]) -> None:
+def report(title: str, medians: dict[str, float], cores: float) -> None:
     """Print medians and ratios."""
     limit = medians["pass"]
-    print(f"\n{title}: {cpu_threads()} threads, torch {torch.get_num_threads()}")
+    threads = f"{cpu_threads()} threads worth {cores:.1f} cores, torch {torch.get_num_threads()}"
+    print(f"\n{title}: {threads}")
     for name, seconds in sorted(medians.items(), key=lambda item: item[1]):
         own = medians["pass, bf16"] if "bf16" in name else limit
         ratio = medians[OURS] / seconds
@@ -244,13 +262,15 @@ def main() -> None:
     if options.only:
         kept = options.only.split(",")
         field = {n: m for n, m in field.items() if n in needed or any(k in n for k in kept)}
-    results = {}
+    results, cores = {}, {}
     for key in options.shapes.split(","):
         title, shapes = SHAPES[key]
-        results[key] = race(shapes, options.rounds, field)
-        report(title, results[key])
+        results[key], cores[key] = race(shapes, options.rounds, field)
+        report(title, results[key], cores[key])
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "optim.json").write_text(json.dumps(results, indent=2))
+    (options.out / "optim.json").write_text(
+        json.dumps({"seconds": results, "cores": cores}, indent=2)
+    )
     draw(results, options.out / "optim.png")
     print(f"\nWritten: {options.out / 'optim.json'}, {options.out / 'optim.png'}")
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What memory alone allows an optimizer: the same reads and writes with next to no arithmetic.
+// What memory alone allows an optimizer: the same reads and writes with next to no arithmetic; and
+// arithmetic without memory.
 #include <cstdint>
 #include <cstring>
 
@@ -54,4 +55,24 @@ extern "C" __attribute__((visibility("default"))) void bench_pass(
         seven(static_cast<float *>(p[i]) + begin, static_cast<float *>(g[i]) + begin, m[i] + begin,
               v[i] + begin, n);
     }
+}
+
+typedef float Eight __attribute__((vector_size(32)));
+
+// Keeps the units for arithmetic busy: ten chains that do not wait for each other.
+WIDEST static float chains() {
+  Eight x[10] = {};
+  for (int64_t i = 0; i < 200'000; ++i)
+#pragma GCC unroll 10
+    for (int k = 0; k < 10; ++k) x[k] = x[k] * 0.5f + 1.0f;
+  float sum = 0.0f;
+  for (const Eight &one : x) sum += one[0];
+  return sum;
+}
+
+extern "C" __attribute__((visibility("default"))) float bench_arithmetic(int32_t threads) {
+  float sum = 0.0f;
+#pragma omp parallel num_threads(threads) reduction(+ : sum)
+  sum += chains();
+  return sum;
 }

@@ -85,10 +85,8 @@ static inline __attribute__((always_inline)) Largest update(
 }
 
 #if defined(ACCEL_HAS_F16C) && !defined(__clang__)
-}  // namespace ACCEL_TARGET
 #define ACCEL_EIGHTS 1
 #include "adam8bit_eights-inl.h"
-namespace ACCEL_TARGET {
 #else
 
 // Moves the parameter by the new moments, too. In one loop with the roots it would wait for them: a

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The loops of adam8bit.cpp over eight elements at a time, for levels with AVX2: included inside each
-// such target region. Same bits, and memory asked for on the way.
+// The loops of adam8bit.cpp over eight elements at a time, for levels with AVX2: included inside the
+// namespace of each. Same bits, and memory asked for on the way.
 //
 // Of plain loops between 8 and 32 bits GCC makes detours by way of 16, every half put in order. The
 // names are its own: <immintrin.h> would double the time that this takes to compile.
-
-namespace ACCEL_TARGET {
 
 typedef uint32_t Words __attribute__((vector_size(32)));
 typedef float Values __attribute__((vector_size(32)));
@@ -104,5 +102,3 @@ static void encode_eights(uint8_t *__restrict m_codes, uint8_t *__restrict v_cod
     store_codes(v_codes + i, (v0 - v_first) & 0xFF, (v1 - v_first) & 0xFF);
   }
 }
-
-}  // namespace ACCEL_TARGET
