@@ -36,8 +36,8 @@ static inline uint32_t greatest(const Words &words) {
   return found;
 }
 
-// `decode` and `update` in one, of scales above 0. Meanwhile the next block's parameters and gradients
-// are asked for, a line at a time: all at once they would wait for each other.
+// `decode` and `update` in one, of scales above 0. Meanwhile the parameters and gradients of the block
+// after the next are asked for, a line at a time: all at once they would wait for each other.
 static inline __attribute__((always_inline)) Largest update_eights(
     Moments &to, const float *__restrict p, const float *__restrict grad, const accel::Codes &m,
     const accel::Codes &v, const accel::Adam8bitScalars &given, bool RARE) {
@@ -45,7 +45,7 @@ static inline __attribute__((always_inline)) Largest update_eights(
   const uint32_t m_unit = unit_signed(*m.scale), v_unit = unit_unsigned(*v.scale);
   Words largest_m = {}, largest_v = {};
   for (int64_t i = 0; i < kCodes; i += 8) {
-    __builtin_prefetch((i & 8 ? p - 8 : grad) + kCodes + i);
+    __builtin_prefetch((i & 8 ? p - 8 : grad) + 2 * kCodes + i);
     const Words m_code = as<Words>(__builtin_ia32_pmovsxbd256(eight_codes(m.codes + i)));
     const Words v_code = as<Words>(__builtin_ia32_pmovzxbd256(eight_codes(v.codes + i)));
     const Values old_m = decode_signed<Values>(m_code, m_unit);
