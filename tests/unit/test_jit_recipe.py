@@ -63,6 +63,7 @@ def test_a_recipe_needs_a_source(recipe: jit.Recipe) -> None:
         {"language": "cuda"},
         {"abi": 2},
         {"openmp": True},
+        {"cxx_runtime": False},
         {"targets": ("avx2",)},
         {"parts": ("ONE",)},
         {"compile_flags": ("-DX",)},
