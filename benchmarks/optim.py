@@ -21,6 +21,7 @@ import time
 import warnings
 from array import array
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,7 @@ class Bound(Contestant):
         self.turn()
 
 
+@cache
 def streams() -> ctypes.CDLL:
     """Return the library of the bounds."""
     source = Path(__file__).with_name("streams.cpp")

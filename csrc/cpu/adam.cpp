@@ -170,7 +170,8 @@ namespace accel {
 namespace {
 
 // Undoes a step in the order in which it was done backwards; slow and plain, it is rarely called.
-__attribute__((cold)) void rollback_block(const AdamArrays &now, const AdamArrays *, int64_t n, const AdamScalars &s) {
+__attribute__((cold)) void rollback_block(const AdamArrays &now, const AdamArrays *, int64_t n,
+                                          const AdamScalars &s) {
   float *const p = now.p, *const m = now.m, *const v = now.v;
   const float *const grad = now.g;
   const float beta1 = s.from_grad ? -s.m_weight : 1.0f - s.m_weight;
@@ -246,14 +247,13 @@ bool is_mixed(const accel_adam_args &a) {
 
 // Steps tensors where they lie, each with the next one in view.
 template <class Update, class Arrays>
-int32_t step_pieces(const accel_adam_args &a, Update update, const Arrays &arrays,
-                    const ScalarsByStep<AdamScalars> &scalars) {
+void step_pieces(const accel_adam_args &a, Update update, const Arrays &arrays,
+                 const ScalarsByStep<AdamScalars> &scalars) {
   for_pieces(a.numels, a.count, a.num_threads, [&](int64_t i, int64_t begin, int64_t end) {
     const bool last = i + 1 == a.count;
     const auto next = arrays(a, last ? i : i + 1, 0);
     update(arrays(a, i, begin), last ? nullptr : &next, end - begin, scalars[i]);
   });
-  return ACCEL_OK;
 }
 
 int32_t adam_step(const accel_adam_args &a) {
@@ -264,21 +264,25 @@ int32_t adam_step(const accel_adam_args &a) {
   ScalarsByStep<AdamScalars> scalars;
   const auto make = [&](double step) { return scalars_at(a, step); };
   if (!scalars.prepare(a, make, back ? Count::kBack : Count::kForward)) return ACCEL_NO_MEMORY;
-  if (is_plain(a)) return step_pieces(a, level.block, arrays_of, scalars);
-  if (level.mixed && is_mixed(a)) return step_pieces(a, level.mixed, halves_of, scalars);
-  for_blocks(a, [&](int64_t i, int64_t at, int64_t n) {
-    alignas(64) float buffers[3][kBlock];
-    ParamBlock<accel_adam_args> block(a, c, scalars.seed(i), i, at, n);
-    const Block m(c, a.state_dtype, a.exp_avgs[i], at, n, buffers[0]);
-    const Block v(c, a.state_dtype, a.exp_avg_sqs[i], at, n, buffers[1]);
-    void *const max_tensor = a.max_exp_avg_sqs ? a.max_exp_avg_sqs[i] : nullptr;
-    const Block max_v(c, a.state_dtype, max_tensor, at, n, buffers[2]);
-    update({block.param(), block.grad(), m.values, v.values, max_v.values}, nullptr, n, scalars[i]);
-    block.store();
-    m.store(c, a.rounding, block.key(1));
-    v.store(c, a.rounding, block.key(2));
-    max_v.store(c, a.rounding, block.key(3));
-  });
+  if (is_plain(a)) {
+    step_pieces(a, level.block, arrays_of, scalars);
+  } else if (level.mixed && is_mixed(a)) {
+    step_pieces(a, level.mixed, halves_of, scalars);
+  } else {
+    for_blocks(a, [&](int64_t i, int64_t at, int64_t n) {
+      alignas(64) float buffers[3][kBlock];
+      ParamBlock<accel_adam_args> block(a, c, scalars.seed(i), i, at, n);
+      const Block m(c, a.state_dtype, a.exp_avgs[i], at, n, buffers[0]);
+      const Block v(c, a.state_dtype, a.exp_avg_sqs[i], at, n, buffers[1]);
+      void *const max_tensor = a.max_exp_avg_sqs ? a.max_exp_avg_sqs[i] : nullptr;
+      const Block max_v(c, a.state_dtype, max_tensor, at, n, buffers[2]);
+      update({block.param(), block.grad(), m.values, v.values, max_v.values}, nullptr, n, scalars[i]);
+      block.store();
+      m.store(c, a.rounding, block.key(1));
+      v.store(c, a.rounding, block.key(2));
+      max_v.store(c, a.rounding, block.key(3));
+    });
+  }
   return ACCEL_OK;
 }
 
