@@ -21,13 +21,13 @@ static inline To as(const From &from) {
 static inline uint32_t unit_signed(float scale) { return bits_of(scale * 0x1p-15f); }
 static inline uint32_t unit_unsigned(float scale) { return bits_of(scale * 0x1p-31f); }
 
-// Of one code or of several; signed ones come with their sign extended.
-template <class Value, class Code>
-static inline Value decode_signed(Code code, uint32_t unit) {
-  const Code bits = (code << 20 & 0x87F00000u) + unit;
-  return as<Value>(bits) - as<Value>((bits & 0x80000000u) | unit);
+// Of a code with its sign extended.
+static inline float decode_signed(uint32_t code, uint32_t unit) {
+  const uint32_t bits = (code << 20 & 0x87F00000u) + unit;
+  return float_of(bits) - float_of((bits & 0x80000000u) | unit);
 }
 
+// Of one code or of several.
 template <class Value, class Code>
 static inline Value decode_unsigned(Code code, uint32_t unit) {
   return as<Value>((code << 20) + unit);
@@ -48,7 +48,7 @@ static void decode(Moments &to, const uint8_t *__restrict m, const uint8_t *__re
   const uint32_t m_unit = unit_signed(m_scale), v_unit = unit_unsigned(v_scale);
   for (int64_t i = 0; i < kCodes; ++i) {
     const auto m_code = static_cast<uint32_t>(static_cast<int8_t>(m[i]));
-    to.m[i] = bits_of(decode_signed<float>(m_code, m_unit));
+    to.m[i] = bits_of(decode_signed(m_code, m_unit));
     to.v[i] = bits_of(decode_unsigned<float>(uint32_t{v[i]}, v_unit));
   }
   if (!(m_scale > 0.0f)) fill(to.m, m_scale);
@@ -60,8 +60,8 @@ struct Largest {
   uint32_t m = 0, v = 0;
 };
 
-// `RARE`, whether there may be an L2 decay or a beta1 up to 0.5, is a constant in every call, so each
-// becomes a loop of its own without branches.
+// `RARE`, whether gradients are scaled or there may be an L2 decay or a beta1 up to 0.5, is a constant
+// in every call, so each becomes a loop of its own without branches.
 static inline __attribute__((always_inline)) Largest update(
     Moments &moments, const float *__restrict p, const float *__restrict grad,
     const accel::Adam8bitScalars &given, bool RARE) {
@@ -69,7 +69,8 @@ static inline __attribute__((always_inline)) Largest update(
   Largest largest;
   for (int64_t i = 0; i < kCodes; ++i) {
     const float old_m = float_of(moments.m[i]), old_v = float_of(moments.v[i]);
-    float g = grad[i] * s.grad_factor;
+    float g = grad[i];
+    if (RARE) g = g * s.grad_factor;
     if (RARE) g = choose(s.has_l2, g + s.l2 * p[i], g);
     const float base = RARE ? choose(s.from_grad, g, old_m) : old_m;
     const float new_m = base + s.m_weight * (g - old_m);
@@ -96,8 +97,7 @@ static void encode(Moments &moments, float *__restrict p, uint32_t m_unit, uint3
   const accel::Adam8bitScalars s = given;
   for (int64_t i = 0; i < kCodes; ++i) {
     const uint32_t m = moments.m[i], v = moments.v[i];
-    const float denominator = moments.root[i] * s.root_factor + s.eps;
-    p[i] = p[i] * s.keep - s.step_size * float_of(m) / denominator;
+    p[i] = p[i] * s.keep - s.step_size * float_of(m) / (moments.root[i] + s.eps);
     const float moved = float_of(m) + float_of((m & 0x80000000u) | m_unit);
     moments.m[i] = bits_of(moved) + (noise & 0xFFFFFu);
     moments.v[i] = (v < v_unit ? v_unit : v) + (noise >> 12);
@@ -125,7 +125,7 @@ static inline float scale_of(uint32_t largest) {
 
 static Largest decode_and_update(Moments &to, const float *p, const float *g, const accel::Codes &m,
                                  const accel::Codes &v, const accel::Adam8bitScalars &s) {
-  const bool rare = s.has_l2 | s.from_grad;
+  const bool rare = s.has_l2 | s.from_grad | (s.grad_factor != 1.0f);
 #ifdef ACCEL_EIGHTS
   if (*m.scale > 0.0f && *v.scale > 0.0f)
     return rare ? update_eights(to, p, g, m, v, s, true) : update_eights(to, p, g, m, v, s, false);
@@ -189,7 +189,7 @@ namespace accel {
 struct Adam8bitScalars {
   float grad_factor, l2, keep;
   float m_weight, v_weight, beta2;
-  float root_factor, eps, step_size;
+  float eps, step_size;  // both times sqrt(c2), so that roots are not divided by it
   uint32_t has_l2;     // all ones where l2 is not 0, else 0
   uint32_t from_grad;  // all ones where beta1 <= 0.5, else 0
 };
@@ -224,7 +224,7 @@ Adam8bitScalars scalars_at(const accel_adam8bit_args &a, double step) {
   const bool correct = a.flags & ACCEL_ADAM8BIT_BIAS_CORRECTION;
   const bool decoupled = a.flags & ACCEL_ADAM8BIT_ADAMW;
   const double c1 = correct ? 1.0 - __builtin_pow(a.beta1, step) : 1.0;
-  const double c2 = correct ? 1.0 - __builtin_pow(a.beta2, step) : 1.0;
+  const double root_c2 = correct ? __builtin_sqrt(1.0 - __builtin_pow(a.beta2, step)) : 1.0;
   const bool from_grad = 1.0 - a.beta1 >= 0.5;
   const float l2 = decoupled ? 0.0f : static_cast<float>(a.weight_decay);
   return {grad_factor(a, a.flags & ACCEL_ADAM8BIT_MAXIMIZE),
@@ -233,9 +233,8 @@ Adam8bitScalars scalars_at(const accel_adam8bit_args &a, double step) {
           static_cast<float>(from_grad ? -a.beta1 : 1.0 - a.beta1),
           static_cast<float>(1.0 - a.beta2),
           static_cast<float>(a.beta2),
-          static_cast<float>(1.0 / __builtin_sqrt(c2)),
-          static_cast<float>(a.eps),
-          static_cast<float>(lr / c1),
+          static_cast<float>(a.eps * root_c2),
+          static_cast<float>(lr / c1 * root_c2),
           l2 != 0.0f ? ~0u : 0u,
           from_grad ? ~0u : 0u};
 }

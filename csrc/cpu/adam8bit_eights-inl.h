@@ -10,6 +10,7 @@ typedef float Values __attribute__((vector_size(32)));
 typedef int Ints __attribute__((vector_size(32)));
 typedef short Shorts __attribute__((vector_size(32)));
 typedef char Bytes __attribute__((vector_size(16)));
+typedef char WideBytes __attribute__((vector_size(32)));
 typedef int64_t Pair __attribute__((vector_size(16)));
 
 template <class Vector, class T>
@@ -31,9 +32,15 @@ static inline Words greater(const Words &a, const Words &b) {
 }
 
 static inline uint32_t greatest(const Words &words) {
-  uint32_t found = 0;
-  for (int k = 0; k < 8; ++k) found = words[k] > found ? words[k] : found;
-  return found;
+  const Words of_two = greater(words, __builtin_shuffle(words, Words{4, 5, 6, 7, 0, 1, 2, 3}));
+  const Words of_four = greater(of_two, __builtin_shuffle(of_two, Words{2, 3, 0, 1, 6, 7, 4, 5}));
+  return greater(of_four, __builtin_shuffle(of_four, Words{1, 0, 3, 2, 5, 4, 7, 6}))[0];
+}
+
+// The unit with the signs of `bits`.
+static inline Values with_signs(const Words &bits, uint32_t unit) {
+  const Values above = as<Values>(Words{} + unit), below = as<Values>(Words{} + (unit | 0x80000000u));
+  return __builtin_ia32_blendvps256(above, below, as<Values>(bits));
 }
 
 // `decode` and `update` in one, of scales above 0. Meanwhile the parameters and gradients of the block
@@ -44,22 +51,28 @@ static inline __attribute__((always_inline)) Largest update_eights(
   const accel::Adam8bitScalars s = given;
   const uint32_t m_unit = unit_signed(*m.scale), v_unit = unit_unsigned(*v.scale);
   Words largest_m = {}, largest_v = {};
-  for (int64_t i = 0; i < kCodes; i += 8) {
-    __builtin_prefetch((i & 8 ? p - 8 : grad) + 2 * kCodes + i);
-    const Words m_code = as<Words>(__builtin_ia32_pmovsxbd256(eight_codes(m.codes + i)));
-    const Words v_code = as<Words>(__builtin_ia32_pmovzxbd256(eight_codes(v.codes + i)));
-    const Values old_m = decode_signed<Values>(m_code, m_unit);
-    const Values old_v = decode_unsigned<Values>(v_code, v_unit);
-    Values g = read<Values>(grad + i) * s.grad_factor;
-    if (RARE) g = s.has_l2 ? g + s.l2 * read<Values>(p + i) : g;
-    const Values base = RARE && s.from_grad ? g : old_m;
-    const Values new_m = base + s.m_weight * (g - old_m);
-    const Values new_v = s.beta2 * old_v + s.v_weight * g * g;
-    write(to.m + i, new_m);
-    write(to.v + i, new_v);
-    write(to.root + i, __builtin_ia32_sqrtps256(new_v));
-    largest_m = greater(largest_m, as<Words>(new_m) & 0x7FFFFFFFu);
-    largest_v = greater(largest_v, as<Words>(new_v));
+  for (int64_t line = 0; line < kCodes; line += 16) {
+    __builtin_prefetch(grad + 2 * kCodes + line);
+    __builtin_prefetch(p + 2 * kCodes + line);
+#pragma GCC unroll 2
+    for (int64_t i = line; i < line + 16; i += 8) {
+      const Words m_code = as<Words>(__builtin_ia32_pmovsxbd256(eight_codes(m.codes + i)));
+      const Words v_code = as<Words>(__builtin_ia32_pmovzxbd256(eight_codes(v.codes + i)));
+      const Words m_bits = (m_code << 20 & 0x87F00000u) + m_unit;
+      const Values old_m = as<Values>(m_bits) - with_signs(m_code, m_unit);
+      const Values old_v = decode_unsigned<Values>(v_code, v_unit);
+      Values g = read<Values>(grad + i);
+      if (RARE) g = g * s.grad_factor;
+      if (RARE) g = s.has_l2 ? g + s.l2 * read<Values>(p + i) : g;
+      const Values base = RARE && s.from_grad ? g : old_m;
+      const Values new_m = base + s.m_weight * (g - old_m);
+      const Values new_v = s.beta2 * old_v + s.v_weight * g * g;
+      write(to.m + i, new_m);
+      write(to.v + i, new_v);
+      write(to.root + i, __builtin_ia32_sqrtps256(new_v));
+      largest_m = greater(largest_m, as<Words>(new_m) & 0x7FFFFFFFu);
+      largest_v = greater(largest_v, as<Words>(new_v));
+    }
   }
   return {greatest(largest_m), greatest(largest_v)};
 }
@@ -67,6 +80,11 @@ static inline __attribute__((always_inline)) Largest update_eights(
 // The upper 12 bits of sixteen words, in the order in which one instruction packs them.
 static inline Shorts shifted_down(const Words &low, const Words &high) {
   return as<Shorts>(__builtin_ia32_packusdw256(as<Ints>(low >> 20), as<Ints>(high >> 20)));
+}
+
+// Of words 0000s000 0ccccccc bytes sccccccc, still in words: 16 times the upper half plus the lower.
+static inline Shorts signs_down(const Shorts &codes) {
+  return __builtin_ia32_pmaddubsw256(as<WideBytes>(codes), as<WideBytes>(Shorts{} + 0x1001));
 }
 
 static inline void store_codes(uint8_t *codes, Shorts low, Shorts high) {
@@ -88,17 +106,16 @@ static void encode_eights(uint8_t *__restrict m_codes, uint8_t *__restrict v_cod
     for (int64_t k = 0; k < 4; ++k) {
       const int64_t at = i + 8 * k;
       const Words new_m = read<Words>(from.m + at);
-      const Values denominator = read<Values>(from.root + at) * s.root_factor + s.eps;
-      write(p + at, read<Values>(p + at) * s.keep - s.step_size * as<Values>(new_m) / denominator);
-      const Values moved = as<Values>(new_m) + as<Values>((new_m & 0x80000000u) | m_unit);
+      const Values change = s.step_size * as<Values>(new_m) / (read<Values>(from.root + at) + s.eps);
+      write(p + at, read<Values>(p + at) * s.keep - change);
+      const Values moved = as<Values>(new_m) + with_signs(new_m, m_unit);
       m[k] = as<Words>(moved) + (noise & 0xFFFFFu);
       v[k] = greater(read<Words>(from.v + at), least_v) + (noise >> 12);
       noise += 8 * ACCEL_ADAM8BIT_LATTICE;
     }
     const Shorts m0 = shifted_down(m[0], m[1]), m1 = shifted_down(m[2], m[3]);
     const Shorts v0 = shifted_down(v[0], v[1]), v1 = shifted_down(v[2], v[3]);
-    store_codes(m_codes + i, ((m0 - m_first) & 0x7F) | (m0 >> 4 & 0x80),
-                ((m1 - m_first) & 0x7F) | (m1 >> 4 & 0x80));
-    store_codes(v_codes + i, (v0 - v_first) & 0xFF, (v1 - v_first) & 0xFF);
+    store_codes(m_codes + i, signs_down(m0 - m_first), signs_down(m1 - m_first));
+    store_codes(v_codes + i, v0 - v_first, v1 - v_first);
   }
 }
