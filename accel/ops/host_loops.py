@@ -1,11 +1,12 @@
-"""Loops over thousands of tensors that a CPU library runs: moved, overlapping, gradients."""
+"""What a CPU library does for thousands of tensors at once: takes a step's gradients."""
 
 from __future__ import annotations
 
 import ctypes
+import sys
 import weakref
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -14,9 +15,23 @@ from accel.ops import abi
 from accel.ops.threads import cpu_threads
 
 if TYPE_CHECKING:
-    from accel.ops.torch_handles import Handles, TensorApi
+    from accel.ops.table import PointerTable
+    from accel.ops.torch_handles import TensorApi
 
 _P, _N, _I = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
+
+
+class SnapshotArgs(ctypes.Structure):
+    """``accel_snapshot`` of ``accel/cpu.h``; functions and arrays are addresses as integers."""
+
+    _fields_ = (
+        ("struct_size", ctypes.c_uint64),
+        *((name, _P) for name in ("api", "next_entry", "item_of")),
+        *((f"num_{name}", _N) for name in ("dictionaries", "values", "fixed", "params", "written")),
+        *((name, _P) for name in ("dictionaries", "values", "fixed", "fixed_at", "params",
+                                  "handles", "numels", "sizes", "dtypes", "slots", "kept",
+                                  "written_from", "written_to")),
+    )  # fmt: skip
 
 
 class HostLoops:
@@ -27,133 +42,121 @@ class HostLoops:
     """
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        self._moved = library.accel_any_moved
-        self._moved.restype, self._moved.argtypes = _I, (_P, _P, _N, _P, _I)
-        self._overlap = library.accel_first_overlap
-        self._overlap.restype, self._overlap.argtypes = _N, (_P, _P, _N, _P, _P, _N)
         # With the interpreter's lock held: no other thread exchanges a gradient meanwhile.
         locked = ctypes.PyDLL(None, handle=library._handle)
-        self._take = locked.accel_take_grads
-        self._take.restype, self._take.argtypes = _I, (_P, _P, _P, _P, _N, _P, _P, _I)
-        self._let_go = locked.accel_let_go
-        self._let_go.restype, self._let_go.argtypes = None, (_P, _P, _N)
+        self.take_grads = locked.accel_take_grads
+        self.take_grads.restype, self.take_grads.argtypes = _I, (_P, _P, _I)
+        self.let_go = locked.accel_let_go
+        self.let_go.restype, self.let_go.argtypes = None, (_P, _P, _N)
 
-    def watch(self, tensors: Sequence[Tensor], expected: array[int]) -> Watch | None:
-        """Return a watch on tensors at these addresses; ``None`` where torch has no handles."""
-        from accel.ops.torch_handles import address_of, handles_of
+    def snapshot(
+        self,
+        params: Sequence[Tensor],
+        grads: Sequence[Tensor | None],
+        states: Sequence[Mapping[str, Any]],
+        tables: Sequence[tuple[PointerTable, Sequence[int]]],
+    ) -> Snapshot | None:
+        """Return what takes the gradients of later steps, as long as all is as it is now.
 
-        ask = address_of()
-        handles = None if ask is None else handles_of(tensors)
-        return None if handles is None else Watch(self._moved, ask, handles, expected)
+        Args:
+            params: the parameters.
+            grads: their gradients, ``None`` where there is none.
+            states: dictionaries that are to hold what they hold.
+            tables: whose tensors are to stay where they are, each with the indices of its
+                parameters: there the addresses of gradients are written.
 
-    def gradients(
-        self, params: Sequence[Tensor], grads: Sequence[Tensor | None]
-    ) -> Gradients | None:
-        """Return a reader of the parameters' gradients, as long as they are like these.
-
-        ``None`` where this torch does not tell, or for element types that no kernel takes.
+        Returns:
+            ``None`` where this torch does not tell of gradients natively, where an interpreter has
+            no lock, or for element types that no kernel takes.
         """
-        from accel.ops.torch_handles import dtype_codes, handles_of, tensor_api
+        from accel.ops.torch_handles import dtype_codes, tensor_api
 
         api = tensor_api()
-        known = {None, *dtype_codes()} if api is not None else set()
-        if api is None or any((None if g is None else g.dtype) not in known for g in grads):
+        locked: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
+        if api is None or not locked() or not all(type(state) is dict for state in states):
             return None
-        handles = handles_of(params)
-        if handles is None:
+        if any(grad is not None and grad.dtype not in dtype_codes() for grad in grads):
             return None
-        codes = array("i", [0 if grad is None else dtype_codes()[grad.dtype] for grad in grads])
-        return Gradients((self._take, self._let_go), api, handles, grads, codes)
-
-    def overlap(
-        self, starts: array[int], stops: array[int], begins: array[int], sizes: array[int]
-    ) -> bool:
-        """Return whether a block of `sizes` bytes at `begins` meets one from `starts` to `stops`.
-
-        The latter rise and share nothing with each other.
-        """
-        found = self._overlap(
-            starts.buffer_info()[0],
-            stops.buffer_info()[0],
-            len(starts),
-            begins.buffer_info()[0],
-            sizes.buffer_info()[0],
-            len(begins),
-        )
-        return bool(found >= 0)
+        try:
+            return Snapshot(self, api, params, grads, states, tables)
+        except (AttributeError, OSError):
+            return None
 
 
-class Watch:
-    """torch's handles of tensors, and where the tensors were; both are kept."""
+class Snapshot:
+    """What a step was prepared for; all of it is kept alive. See `HostLoops.snapshot`.
 
-    def __init__(self, any_moved: Any, ask: Any, handles: Handles, expected: array[int]) -> None:
-        self._any_moved = any_moved
-        self._ask = ask
-        self._handles = handles
-        self._expected = expected
-
-    def moved(self) -> bool:
-        """Return whether a tensor's memory is elsewhere than it was."""
-        pointers = self._handles.pointers
-        at, expected = pointers.buffer_info()[0], self._expected.buffer_info()[0]
-        return bool(self._any_moved(at, expected, len(pointers), self._ask, cpu_threads()))
-
-
-class Gradients:
-    """Reads the gradients of many parameters at once, which Python does one by one.
-
-    Args:
-        functions: the library's `accel_take_grads` and `accel_let_go`.
-        api: torch's functions.
-        handles: of the parameters.
-        like: gradients of the sizes that are expected; ``None`` where there is none.
-        dtypes: torch's codes of their element types.
+    Raises:
+        AttributeError, OSError: this torch gives out no handles.
     """
 
     def __init__(
         self,
-        functions: tuple[Any, Any],
+        loops: HostLoops,
         api: TensorApi,
-        handles: Handles,
-        like: Sequence[Tensor | None],
-        dtypes: array[int],
+        params: Sequence[Tensor],
+        grads: Sequence[Tensor | None],
+        states: Sequence[Mapping[str, Any]],
+        tables: Sequence[tuple[PointerTable, Sequence[int]]],
     ) -> None:
-        self._take_grads, self._let_go = functions
-        self._api = api
-        self._handles = handles
-        self._numels = array("q", [-1 if grad is None else grad.numel() for grad in like])
-        self._dtypes = dtypes
-        self._present = [index for index, grad in enumerate(like) if grad is not None]
-        self._kept = array("q", bytes(8 * len(like)))
-        weakref.finalize(self, _release, self._let_go, api, self._kept)
+        from accel.ops.torch_handles import Handles, dtype_codes
 
-    def take(self) -> array[int] | None:
-        """Keep the gradients and return their addresses, of those that there are.
+        self._count = len(params)
+        values = [value for state in states for value in state.values()]
+        fixed = [pair for table, _ in tables for pair in table.fixed()]
+        written = sorted(extent for table, _ in tables for extent in table.written())
+        slots = array("q", bytes(8 * self._count))
+        for table, indices in tables:
+            for index, slot in zip(indices, table.slots("grads"), strict=True):
+                slots[index] = slot
+        self._handles = Handles(params), Handles([tensor for tensor, _ in fixed])
+        self._kept = array("q", bytes(8 * self._count))
+        self._arrays = {
+            "dictionaries": array("q", map(id, states)),
+            "values": array("q", map(id, values)),
+            "fixed": self._handles[1].pointers,
+            "fixed_at": array("q", [address for _, address in fixed]),
+            "params": array("q", map(id, params)),
+            "handles": self._handles[0].pointers,
+            "numels": array("q", [-1 if grad is None else grad.numel() for grad in grads]),
+            "sizes": array("q", [0 if grad is None else grad.nbytes for grad in grads]),
+            "dtypes": array(
+                "i", [0 if grad is None else dtype_codes()[grad.dtype] for grad in grads]
+            ),
+            "slots": slots,
+            "kept": self._kept,
+            "written_from": array("q", [start for start, _ in written]),
+            "written_to": array("q", [stop for _, stop in written]),
+        }
+        self._alive = (loops, api, [*params], [*states], values, [*tables])
+        self._args = SnapshotArgs(
+            ctypes.sizeof(SnapshotArgs),
+            ctypes.addressof(api),
+            *(ctypes.cast(function, _P).value for function in
+              (ctypes.pythonapi.PyDict_Next, ctypes.pythonapi.PyList_GetItem)),
+            *(len(listed) for listed in (states, values, fixed, params, written)),
+            **{name: listed.buffer_info()[0] for name, listed in self._arrays.items()},
+        )  # fmt: skip
+        self._take_grads = loops.take_grads
+        self._at = ctypes.addressof(self._args)
+        self._let_go = (loops.let_go, ctypes.addressof(api), self._kept)
+        weakref.finalize(self, _release, *self._let_go)
 
-        ``None`` where one is not as it was, not dense, not contiguous, or requires grad; nothing
-        is kept then.
+    def take(self, params: list[Tensor]) -> bool:
+        """Keep the gradients and write their addresses into the tables.
+
+        ``False``, with nothing kept, where anything is not as it was, and where a gradient is
+        strided, shares memory with what a step writes, or requires grad.
         """
-        self.release()
-        addresses = array("q", self._kept)
-        lists = (self._handles.pointers, self._numels, self._dtypes)
-        status = self._take_grads(
-            ctypes.addressof(self._api),
-            *(listed.buffer_info()[0] for listed in lists),
-            len(addresses),
-            addresses.buffer_info()[0],
-            self._kept.buffer_info()[0],
-            cpu_threads(),
-        )
-        if status != abi.OK:
-            return None
-        if len(self._present) == len(addresses):
-            return addresses
-        return array("q", [addresses[index] for index in self._present])
+        if type(params) is not list or len(params) != self._count:
+            return False
+        status: int = self._take_grads(self._at, id(params), cpu_threads())
+        return status == abi.OK
 
     def release(self) -> None:
         """Let go of the gradients."""
-        _release(self._let_go, self._api, self._kept)
+        _release(*self._let_go)
 
 
-def _release(let_go: Any, api: TensorApi, kept: array[int]) -> None:
-    let_go(ctypes.addressof(api), kept.buffer_info()[0], len(kept))
+def _release(let_go: Any, api: int, kept: array[int]) -> None:
+    let_go(api, kept.buffer_info()[0], len(kept))

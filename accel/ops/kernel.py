@@ -161,7 +161,7 @@ class Plan:
             for indices in parts.native
             if kernel.native is not None
         ]
-        self._loops: HostLoops | None = getattr(kernel.native, "loops", None)
+        self._native = kernel.native
         self._rest_at = parts.rest
         self._rest = tensors.select(parts.rest)
         self._grad_dtypes = [*map(_dtype_of, tensors.grads)]
@@ -182,33 +182,24 @@ class Plan:
         if array("q", map(_nbytes_of, grads)) != self._grad_sizes:
             return False
         pointers = addresses(grads)
-        nowhere = 0 in pointers and any(map(_lacks_memory, pointers, self._grad_sizes))
-        if nowhere or not self.refresh_at(pointers):
+        if 0 in pointers and any(map(_lacks_memory, pointers, self._grad_sizes)):
             return False
+        if pointers != self._grads_at and self._occupied.meets(pointers, self._grad_sizes):
+            return False
+        self._grads_at = pointers
         for call in self._calls:
+            call.table.replace("grads", array("q", [pointers[index] for index in call.indices]))
             call.table.roles["grads"] = tuple([grads[index] for index in call.indices])
         self._rest.roles["grads"] = [grads[index] for index in self._rest_at]
         return True
 
-    def refresh_at(self, pointers: array[int]) -> bool:
-        """Put in the addresses of other gradients, which the caller keeps alive and has checked.
-
-        Returns whether the plan still fits; else it changes nothing.
-        """
-        if pointers != self._grads_at and self._occupied.meets(
-            pointers, self._grad_sizes, self._loops
-        ):
-            return False
-        self._grads_at = pointers
-        whole = len(self._calls) == 1 and not self._rest_at
-        for call in self._calls:
-            own = pointers if whole else array("q", [pointers[index] for index in call.indices])
-            call.refresh(own)
-        return True
-
     def loops(self) -> HostLoops | None:
-        """Return the native loops where they can stand for all that is done in Python."""
-        return None if self._rest_at or not self._plain else self._loops
+        """Return the native loops where they can stand for all that `refresh` does."""
+        return None if self._rest_at or not self._plain else getattr(self._native, "loops", None)
+
+    def tables(self) -> list[tuple[PointerTable, tuple[int, ...]]]:
+        """Return the native calls' tensors, each with the indices of its entries."""
+        return [(call.table, call.indices) for call in self._calls]
 
     def release(self) -> None:
         """Let go of the gradients, whose memory others may want; `refresh` brings the next."""
@@ -219,7 +210,7 @@ class Plan:
 
     def moved(self) -> bool:
         """Return whether a parameter's or state's memory is elsewhere than at the start."""
-        return any(call.table.moved(self._loops) for call in self._calls)
+        return any(call.table.moved() for call in self._calls)
 
     def step(self, hyper: Hyper) -> None:
         """Step every tensor once; autograd is told that the parameters changed."""
@@ -255,11 +246,6 @@ class NativeCall:
         self._args.grad_dtype = abi.DTYPES[tensors.grads[0].dtype]
         if not family.coded:
             self._args.state_dtype = abi.DTYPES[tensors.roles[family.states[0]][0].dtype]
-
-    def refresh(self, pointers: array[int]) -> None:
-        """Put in the addresses of other gradients of the same shapes and dtypes."""
-        self.table.pointers["grads"] = pointers
-        self.table.fill(self._args)
 
     def step(self, hyper: Hyper) -> None:
         """Run it on the tensors' device."""

@@ -61,7 +61,7 @@ class NativeLibrary:
         """What else a CPU library runs, bound when first used; ``None`` for other libraries."""
         from accel.ops.host_loops import HostLoops
 
-        return HostLoops(self._handle) if hasattr(self._handle, "accel_any_moved") else None
+        return HostLoops(self._handle) if hasattr(self._handle, "accel_take_grads") else None
 
     def __call__(self, args: ctypes.Structure, device: torch.device) -> None:
         """Run the op on the device's current stream; raises `AccelError` on a refusal."""

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import ctypes
 from array import array
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from accel.ops import abi
 from accel.ops.checks import Roles, extent, is_dense
-
-if TYPE_CHECKING:
-    from accel.ops.host_loops import HostLoops, Watch
 
 
 def addresses(tensors: Iterable[Tensor]) -> array[int]:
@@ -79,12 +75,10 @@ class Occupied:
         self._starts = array("q", [start for start, _ in extents])
         self._stops = array("q", [stop for _, stop in extents])
 
-    def meets(self, starts: array[int], nbytes: array[int], loops: HostLoops | None) -> bool:
+    def meets(self, starts: array[int], nbytes: array[int]) -> bool:
         """Return whether any block of memory overlaps what is written."""
         if not starts or not self._starts:
             return False
-        if loops is not None:
-            return loops.overlap(self._starts, self._stops, starts, nbytes)
         begin = torch.frombuffer(starts, dtype=torch.int64)
         end = begin + torch.frombuffer(nbytes, dtype=torch.int64)
         # The last written block that starts before a block's end is the one that may reach in.
@@ -107,7 +101,6 @@ class PointerTable:
         self.roles = {role: tuple(tensors) for role, tensors in roles.items()}
         leaders = next(iter(self.roles.values()))
         self.device = leaders[0].device
-        self._watch: Watch | None = None
         self.numels = array("q", map(Tensor.numel, leaders))
         self.pointers = {role: addresses(tensors) for role, tensors in self.roles.items()}
         for role, pointers in self.pointers.items():
@@ -126,22 +119,37 @@ class PointerTable:
         """Let go of a role's tensors; their addresses stay until they are replaced."""
         self.roles[role] = ()
 
-    def moved(self, loops: HostLoops | None) -> bool:
+    def fixed(self) -> Iterator[tuple[Tensor, int]]:
+        """Yield the tensors of every role but the gradients, each with its address."""
+        for role, tensors in self.roles.items():
+            if role != "grads":
+                yield from zip(tensors, self.pointers[role], strict=True)
+
+    def written(self) -> Iterator[tuple[int, int]]:
+        """Yield the memory that a call writes, each tensor's first byte and the one after its last.
+
+        Steps are left out.
+        """
+        for role, tensors in self.roles.items():
+            if role not in ("grads", "steps"):
+                yield from (extent(tensor) for tensor in tensors if tensor.numel())
+
+    def moved(self) -> bool:
         """Return whether memory of another role than the gradients is elsewhere than at first."""
-        if self._watch is None and loops is not None:
-            fixed = [role for role in self.roles if role != "grads"]
-            tensors = [tensor for role in fixed for tensor in self.roles[role]]
-            expected = array("q")
-            for role in fixed:
-                expected.extend(self.pointers[role])
-            self._watch = loops.watch(tensors, expected)
-        if self._watch is not None:
-            return self._watch.moved()
         return any(
             addresses(tensors) != self.pointers[role]
             for role, tensors in self.roles.items()
             if role != "grads"
         )
+
+    def replace(self, role: str, pointers: array[int]) -> None:
+        """Put in the addresses of other tensors, where a filled call finds them."""
+        self.pointers[role][:] = pointers
+
+    def slots(self, role: str) -> list[int]:
+        """Return where a role's addresses are kept, as long as this table is."""
+        start, _ = self.pointers[role].buffer_info()
+        return [start + 8 * index for index in range(len(self.numels))]
 
     def fill(self, args: ctypes.Structure) -> None:
         """Write count, sizes and pointer arrays into a call's arguments."""

@@ -88,23 +88,6 @@ def _library() -> ctypes.CDLL:
     return library
 
 
-def handles_of(tensors: Sequence[Tensor]) -> Handles | None:
-    """Return the tensors' handles; ``None`` where this torch gives out none."""
-    try:
-        return Handles(tensors)
-    except (AttributeError, OSError):
-        return None
-
-
-@cache
-def address_of() -> int | None:
-    """Return the address of torch's function that writes a handle's data pointer, or ``None``."""
-    try:
-        return ctypes.cast(_library().aoti_torch_get_data_ptr, _P).value
-    except (AttributeError, OSError):
-        return None
-
-
 @cache
 def tensor_api() -> TensorApi | None:
     """Return torch's functions for reading gradients; ``None`` where this torch has others."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Sequence
 from itertools import chain
 from operator import is_not
@@ -14,12 +13,13 @@ from torch.nn import Parameter
 
 from accel.ops import checks
 from accel.ops.capture import is_recorded
-from accel.ops.host_loops import Gradients, HostLoops
+from accel.ops.host_loops import HostLoops, Snapshot
 from accel.ops.kernel import Kernel, Plan
 from accel.ops.lists import Hyper, TensorLists
 from accel.optim.policy import MASTER, state_dtype_for, wants_master
 
 if TYPE_CHECKING:
+    from accel.ops.table import PointerTable
     from accel.optim.base import KernelOptimizer
 
 Group = dict[str, Any]
@@ -81,7 +81,7 @@ class PreparedGroup:
                 optimizer.state.pop(param, None)
             raise
         self._kept = _entries(self._states)
-        self._gradients: Gradients | None = None
+        self._snapshot: Snapshot | None = None
         self._searched = False
 
     def _lists(
@@ -108,32 +108,25 @@ class PreparedGroup:
         """Return whether a state holds anything else than what was prepared."""
         return not checks.same_objects(_entries(self._states), self._kept)
 
-    def take(self, params: Sequence[Tensor]) -> bool:
+    def take(self, params: list[Tensor]) -> bool:
         """Take this step's gradients in a native loop; ``False`` leaves them to `refresh`.
 
         It takes them where everything is as it was at the last step and they are plain.
         """
-        if self._gradients is None or is_recorded():
-            return False
-        if not checks.same_objects(params, self._all) or self._replaced():
-            return False
-        if any(part.moved() for part in self.parts):
-            return False
-        pointers = self._gradients.take()
-        if pointers is None:
-            return False
-        if all(part.refresh_at(pointers) for part in self.parts):
-            return True
-        self._gradients.release()
-        return False
+        return self._snapshot is not None and not is_recorded() and self._snapshot.take(params)
 
-    def _find_gradients(self, grads: Sequence[Tensor | None]) -> Gradients | None:
-        """Return what reads such gradients natively, where it can stand for all of `refresh`."""
+    def _take_snapshot(self, grads: Sequence[Tensor | None]) -> Snapshot | None:
+        """Return what takes such gradients natively, where it can stand for all of `refresh`."""
         plain = all(type(param) in (Tensor, Parameter) for param in self._all)
         loops = [part.loops() for part in self.parts]
-        if not plain or self.sharded or not loops or loops[0] is None or None in loops:
+        if not plain or not loops or loops[0] is None or None in loops:
             return None
-        return loops[0].gradients(self._all, grads)
+        tables = [
+            (table, [self._at[index] for index in indices])
+            for part in self.parts
+            for table, indices in part.tables()
+        ]
+        return loops[0].snapshot(self._all, grads, self._states, tables)
 
     def refresh(self, params: Sequence[Tensor], grads: Sequence[Tensor | None]) -> bool:
         """Take this step's gradients; returns whether what was prepared still holds."""
@@ -145,10 +138,12 @@ class PreparedGroup:
         if self._replaced():
             return False
         if not self.sharded:
-            if self._gradients is None and not self._searched:
+            if not all(part.refresh(present) for part in self.parts):
+                return False
+            if not self._searched:
                 self._searched = True
-                self._gradients = self._find_gradients(grads)
-            return all(part.refresh(present) for part in self.parts)
+                self._snapshot = self._take_snapshot(grads)
+            return True
         if any(part.shards_moved(self._local) for part in self.parts):
             return False
         own = [self._local(grad) for grad in present]
@@ -163,8 +158,8 @@ class PreparedGroup:
         """Let go of the gradients."""
         for part in self.parts:
             part.release()
-        if self._gradients is not None:
-            self._gradients.release()
+        if self._snapshot is not None:
+            self._snapshot.release()
 
 
 class Part:
@@ -199,22 +194,14 @@ class Part:
         whole = len(self._at) == len(grads)
         return self._plan.refresh(grads if whole else [grads[index] for index in self._at])
 
-    def refresh_at(self, pointers: array[int]) -> bool:
-        """Take this step's gradients by their addresses; returns whether the plan still holds."""
-        if self._plan is None:
-            return False
-        whole = len(self._at) == len(pointers)
-        return self._plan.refresh_at(
-            pointers if whole else array("q", [pointers[index] for index in self._at])
-        )
-
-    def moved(self) -> bool:
-        """Return whether there is no plan, or a tensor's memory is elsewhere than it was."""
-        return self._plan is None or self._plan.moved()
-
     def loops(self) -> HostLoops | None:
         """Return the native loops where they can stand for all that `refresh` does."""
         return None if self._plan is None else self._plan.loops()
+
+    def tables(self) -> list[tuple[PointerTable, list[int]]]:
+        """Return the native calls' tensors, each with the indices of its entries in the group."""
+        calls = [] if self._plan is None else self._plan.tables()
+        return [(table, [self._at[index] for index in indices]) for table, indices in calls]
 
     def release(self) -> None:
         """Let go of the gradients."""

@@ -12,6 +12,7 @@ import pytest
 
 from accel.jit import csrc_dir
 from accel.ops import abi
+from accel.ops.host_loops import SnapshotArgs
 from accel.ops.torch_handles import TensorApi
 
 INCLUDE = csrc_dir() / "include"
@@ -22,6 +23,7 @@ STRUCTS = {
     "accel_lamb_args": (abi.LambArgs, "lamb.h"),
     "accel_adam8bit_args": (abi.Adam8bitArgs, "adam8bit.h"),
     "accel_tensor_api": (TensorApi, "cpu.h"),
+    "accel_snapshot": (SnapshotArgs, "cpu.h"),
 }
 
 

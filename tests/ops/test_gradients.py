@@ -41,7 +41,7 @@ def settled(params: list[nn.Parameter]) -> optim.FusedAdam:
 
 
 def reader(optimizer: optim.FusedAdam):
-    return optimizer._prepared[0]._gradients
+    return optimizer._prepared[0]._snapshot
 
 
 def reads(optimizer: optim.FusedAdam) -> list[bool]:
@@ -49,10 +49,9 @@ def reads(optimizer: optim.FusedAdam) -> list[bool]:
     found, told = reader(optimizer), []
     take = found.take
 
-    def watched():
-        pointers = take()
-        told.append(pointers is not None)
-        return pointers
+    def watched(params):
+        told.append(take(params))
+        return told[-1]
 
     found.take = watched
     return told
