@@ -43,17 +43,17 @@ def _sqrt(value: Scalar) -> Scalar:
 def _factors(
     like: Tensor, hyper: AdamHyper, time: Scalar, flags: int
 ) -> tuple[Scalar, Scalar, Scalar, Scalar]:
-    """Return gradient factor, what the decay keeps, step size and root factor."""
+    """Return gradient factor, what the decay keeps, step size and what is added to the root."""
     lr = learning_rate(hyper, like)
     correct = bool(flags & abi.ADAM_BIAS_CORRECTION)
     c1 = 1.0 - hyper.beta1**time if correct else 1.0
-    c2 = 1.0 - hyper.beta2**time if correct else 1.0
+    root_c2 = _sqrt(1.0 - hyper.beta2**time) if correct else 1.0
     keep = 1.0 - lr * hyper.weight_decay if flags & abi.ADAM_ADAMW else 1.0
     return (
         grad_factor(hyper, like, maximize=bool(flags & abi.ADAM_MAXIMIZE)),
         narrow(keep, like),
-        narrow(lr / c1, like),
-        narrow(1.0 / _sqrt(c2), like),
+        narrow(lr * root_c2 / c1, like),
+        narrow(hyper.eps * root_c2, like),
     )
 
 
@@ -74,7 +74,7 @@ def adam_update(
     p: Tensor, grad: Tensor, states: list[Tensor], hyper: AdamHyper, time: Scalar, flags: int
 ) -> tuple[Tensor, list[Tensor]]:
     """Return parameter and states after step number `time`; `flags` is a sum of ``abi.ADAM_*``."""
-    factor, keep, step_size, root_factor = _factors(p, hyper, time, flags)
+    factor, keep, step_size, eps = _factors(p, hyper, time, flags)
     m, v = states[:2]
     g = _gradient(p, grad, factor, hyper, flags)
     if 1.0 - hyper.beta1 >= 0.5:
@@ -85,16 +85,15 @@ def adam_update(
     new = [m, v]
     if flags & abi.ADAM_AMSGRAD:
         new.append(maximum(states[2], v))
-    denominator = root(new[-1]) * root_factor + hyper.eps
-    return p * keep - m * step_size / denominator, new
+    return p * keep - m * step_size / (root(new[-1]) + eps), new
 
 
 def _undo(
     p: Tensor, grad: Tensor, states: list[Tensor], hyper: AdamHyper, time: Scalar
 ) -> tuple[Tensor, list[Tensor]]:
-    factor, keep, step_size, root_factor = _factors(p, hyper, time, hyper.flags)
+    factor, keep, step_size, eps = _factors(p, hyper, time, hyper.flags)
     m, v = states
-    before = (p + m * step_size / (root(v) * root_factor + hyper.eps)) / keep
+    before = (p + m * step_size / (root(v) + eps)) / keep
     g = _gradient(before, grad, factor, hyper, hyper.flags)
     m = (m - g * (1.0 - hyper.beta1)) / hyper.beta1
     v = (v - g * (1.0 - hyper.beta2) * g) / hyper.beta2

@@ -29,7 +29,7 @@ static inline __attribute__((always_inline)) void adam_element(float *p, float g
     second = *max_v > new_v || *max_v != *max_v ? *max_v : new_v;
     *max_v = second;
   }
-  const float denominator = __builtin_sqrtf(second) * s.root_factor + s.eps;
+  const float denominator = __builtin_sqrtf(second) + s.eps;
   *m = new_m;
   *v = new_v;
   *p = decayed - s.step_size * new_m / denominator;
@@ -122,9 +122,8 @@ struct AdamScalars {
   float l2;            // weight decay of the L2 mode, else 0
   float keep;          // 1 - lr * weight_decay of the decoupled mode, else 1
   float m_weight, v_weight, beta2;
-  float root_factor;   // 1 / sqrt(c2)
-  float eps;
-  float step_size;     // lr / c1
+  float eps;           // eps * sqrt(c2)
+  float step_size;     // lr * sqrt(c2) / c1
   uint32_t has_l2;     // all ones where l2 is not 0, else 0
   uint32_t from_grad;  // all ones where beta1 <= 0.5, else 0
 };
@@ -176,7 +175,7 @@ __attribute__((cold)) void rollback_block(const AdamArrays &now, const AdamArray
   const float *const grad = now.g;
   const float beta1 = s.from_grad ? -s.m_weight : 1.0f - s.m_weight;
   for (int64_t i = 0; i < n; ++i) {
-    const float denominator = __builtin_sqrtf(v[i]) * s.root_factor + s.eps;
+    const float denominator = __builtin_sqrtf(v[i]) + s.eps;
     const float before = (p[i] + s.step_size * m[i] / denominator) / s.keep;
     float g = grad[i] * s.grad_factor;
     if (s.l2 != 0.0f) g = g + s.l2 * before;
@@ -192,7 +191,7 @@ AdamScalars scalars_at(const accel_adam_args &a, double step) {
   const bool correct = a.flags & ACCEL_ADAM_BIAS_CORRECTION;
   const bool decoupled = a.flags & ACCEL_ADAM_ADAMW;
   const double c1 = correct ? 1.0 - __builtin_pow(a.beta1, step) : 1.0;
-  const double c2 = correct ? 1.0 - __builtin_pow(a.beta2, step) : 1.0;
+  const double root_c2 = correct ? __builtin_sqrt(1.0 - __builtin_pow(a.beta2, step)) : 1.0;
   AdamScalars s;
   s.grad_factor = grad_factor(a, a.flags & ACCEL_ADAM_MAXIMIZE);
   s.l2 = decoupled ? 0.0f : static_cast<float>(a.weight_decay);
@@ -202,9 +201,8 @@ AdamScalars scalars_at(const accel_adam_args &a, double step) {
   s.m_weight = static_cast<float>(s.from_grad ? -a.beta1 : 1.0 - a.beta1);
   s.v_weight = static_cast<float>(1.0 - a.beta2);
   s.beta2 = static_cast<float>(a.beta2);
-  s.root_factor = static_cast<float>(1.0 / __builtin_sqrt(c2));
-  s.eps = static_cast<float>(a.eps);
-  s.step_size = static_cast<float>(lr / c1);
+  s.eps = static_cast<float>(a.eps * root_c2);
+  s.step_size = static_cast<float>(lr * root_c2 / c1);
   return s;
 }
 

@@ -189,9 +189,9 @@ namespace accel {
 struct Adam8bitScalars {
   float grad_factor, l2, keep;
   float m_weight, v_weight, beta2;
-  float eps, step_size;  // both times sqrt(c2), so that roots are not divided by it
-  uint32_t has_l2;     // all ones where l2 is not 0, else 0
-  uint32_t from_grad;  // all ones where beta1 <= 0.5, else 0
+  float eps, step_size;  // eps * sqrt(c2), lr * sqrt(c2) / c1
+  uint32_t has_l2;       // all ones where l2 is not 0, else 0
+  uint32_t from_grad;    // all ones where beta1 <= 0.5, else 0
 };
 
 // One block of a moment.
@@ -234,7 +234,7 @@ Adam8bitScalars scalars_at(const accel_adam8bit_args &a, double step) {
           static_cast<float>(1.0 - a.beta2),
           static_cast<float>(a.beta2),
           static_cast<float>(a.eps * root_c2),
-          static_cast<float>(lr / c1 * root_c2),
+          static_cast<float>(lr * root_c2 / c1),
           l2 != 0.0f ? ~0u : 0u,
           from_grad ? ~0u : 0u};
 }

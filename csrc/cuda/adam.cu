@@ -23,13 +23,12 @@ struct Adam {
 
   struct Scalars {
     float grad_factor;
-    float l2;           // weight decay of the L2 mode, else 0
-    float keep;         // 1 - lr * weight_decay of the decoupled mode, else 1
+    float l2;         // weight decay of the L2 mode, else 0
+    float keep;       // 1 - lr * weight_decay of the decoupled mode, else 1
     float m_weight, v_weight, beta2;
-    float root_factor;  // 1 / sqrt(c2)
-    float eps;
-    float step_size;    // lr / c1
-    bool from_grad;     // beta1 <= 0.5
+    float eps;        // eps * sqrt(c2)
+    float step_size;  // lr * sqrt(c2) / c1
+    bool from_grad;   // beta1 <= 0.5
     bool amsgrad, rollback;
   };
 
@@ -49,7 +48,7 @@ struct Adam {
     const bool decoupled = n.flags & ACCEL_ADAM_ADAMW;
     const bool correct = n.flags & ACCEL_ADAM_BIAS_CORRECTION;
     const double c1 = correct ? 1.0 - pow(n.beta1, at.step) : 1.0;
-    const double c2 = correct ? 1.0 - pow(n.beta2, at.step) : 1.0;
+    const double root_c2 = correct ? sqrt(1.0 - pow(n.beta2, at.step)) : 1.0;
     Scalars s;
     s.grad_factor = at.grad_factor;
     s.l2 = decoupled ? 0.0f : static_cast<float>(at.weight_decay);
@@ -58,9 +57,8 @@ struct Adam {
     s.m_weight = static_cast<float>(s.from_grad ? -n.beta1 : 1.0 - n.beta1);
     s.v_weight = static_cast<float>(1.0 - n.beta2);
     s.beta2 = static_cast<float>(n.beta2);
-    s.root_factor = static_cast<float>(1.0 / sqrt(c2));
-    s.eps = static_cast<float>(n.eps);
-    s.step_size = static_cast<float>(at.lr / c1);
+    s.eps = static_cast<float>(n.eps * root_c2);
+    s.step_size = static_cast<float>(at.lr * root_c2 / c1);
     s.amsgrad = n.flags & ACCEL_ADAM_AMSGRAD;
     s.rollback = n.flags & ACCEL_ADAM_ROLLBACK;
     return s;
@@ -85,13 +83,13 @@ struct Adam {
         most = second;
       }
     }
-    p = p * s.keep - s.step_size * m / (sqrtf(second) * s.root_factor + s.eps);
+    p = p * s.keep - s.step_size * m / (sqrtf(second) + s.eps);
   }
 
   // Undoes a step in the order in which it was done backwards.
   static ACCEL_DEVICE void undo(const Scalars &s, float grad, float &p, float &m, float &v) {
     const float beta1 = s.from_grad ? -s.m_weight : 1.0f - s.m_weight;
-    p = (p + s.step_size * m / (sqrtf(v) * s.root_factor + s.eps)) / s.keep;
+    p = (p + s.step_size * m / (sqrtf(v) + s.eps)) / s.keep;
     float g = grad * s.grad_factor;
     if (s.l2 != 0.0f) g = g + s.l2 * p;
     m = (m - (1.0f - beta1) * g) / beta1;

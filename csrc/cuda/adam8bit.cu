@@ -67,7 +67,7 @@ struct Adam8bit {
   struct Scalars {
     float grad_factor, l2, keep;
     float m_weight, v_weight, beta2;
-    float root_factor, eps, step_size;
+    float eps, step_size;  // eps * sqrt(c2), lr * sqrt(c2) / c1
     bool from_grad;
   };
 
@@ -88,7 +88,7 @@ struct Adam8bit {
     const bool decoupled = n.flags & ACCEL_ADAM8BIT_ADAMW;
     const bool correct = n.flags & ACCEL_ADAM8BIT_BIAS_CORRECTION;
     const double c1 = correct ? 1.0 - pow(n.beta1, at.step) : 1.0;
-    const double c2 = correct ? 1.0 - pow(n.beta2, at.step) : 1.0;
+    const double root_c2 = correct ? sqrt(1.0 - pow(n.beta2, at.step)) : 1.0;
     const bool from_grad = 1.0 - n.beta1 >= 0.5;
     return {at.grad_factor,
             decoupled ? 0.0f : static_cast<float>(at.weight_decay),
@@ -96,9 +96,8 @@ struct Adam8bit {
             static_cast<float>(from_grad ? -n.beta1 : 1.0 - n.beta1),
             static_cast<float>(1.0 - n.beta2),
             static_cast<float>(n.beta2),
-            static_cast<float>(1.0 / sqrt(c2)),
-            static_cast<float>(n.eps),
-            static_cast<float>(at.lr / c1),
+            static_cast<float>(n.eps * root_c2),
+            static_cast<float>(at.lr * root_c2 / c1),
             from_grad};
   }
 
@@ -108,7 +107,7 @@ struct Adam8bit {
     // torch's lerp: measured from the nearer end, so that a weight of 1 gives g exactly.
     m = (s.from_grad ? g : m) + s.m_weight * (g - m);
     v = s.beta2 * v + s.v_weight * g * g;
-    p = p * s.keep - s.step_size * m / (sqrtf(v) * s.root_factor + s.eps);
+    p = p * s.keep - s.step_size * m / (sqrtf(v) + s.eps);
   }
 
   template <class T, class Here>

@@ -31,7 +31,7 @@ from accel.ops.portable.optimizer import (
 @triton.jit
 def adam_update(
     p: Value, g: Value, m: Value, v: Value, max_v: Value, m_weight: Value, v_weight: Value,
-    beta2: Value, eps: Value, keep: Value, step_size: Value, root_factor: Value,
+    beta2: Value, eps: Value, keep: Value, step_size: Value,
     FROM_GRAD: tl.constexpr, AMSGRAD: tl.constexpr,
 ) -> Value:  # fmt: skip
     """Return parameter, moments and what was divided by, after the step."""
@@ -42,18 +42,15 @@ def adam_update(
     second = v
     if AMSGRAD:
         second = tl.where((max_v > v) | (max_v != max_v), max_v, v)  # noqa: PLR0124 - NaN wins
-    denominator = tl.sqrt_rn(second) * root_factor + eps
-    return p * keep - tl.div_rn(step_size * m, denominator), m, v, second
+    return p * keep - tl.div_rn(step_size * m, tl.sqrt_rn(second) + eps), m, v, second
 
 
 @triton.jit
 def _undo(
     p: Value, grad: Value, m: Value, v: Value, l2: Value, m_weight: Value, v_weight: Value,
-    beta1: Value, beta2: Value, eps: Value, keep: Value, step_size: Value, root_factor: Value,
-    L2: tl.constexpr,
+    beta1: Value, beta2: Value, eps: Value, keep: Value, step_size: Value, L2: tl.constexpr,
 ) -> Value:  # fmt: skip
-    denominator = tl.sqrt_rn(v) * root_factor + eps
-    p = tl.div_rn(p + tl.div_rn(step_size * m, denominator), keep)
+    p = tl.div_rn(p + tl.div_rn(step_size * m, tl.sqrt_rn(v) + eps), keep)
     g = grad
     if L2:
         g = g + l2 * p
@@ -64,21 +61,21 @@ def _undo(
 
 @triton.jit
 def scalars_on_device(
-    rows: Value, row: Value, lr: Value, grad_factor: Value, decay: Value, c1: Value, c2: Value,
-    log_beta1: Value, log_beta2: Value, STEPS: tl.constexpr, AHEAD: tl.constexpr,
+    rows: Value, row: Value, lr: Value, grad_factor: Value, decay: Value, eps: Value, c1: Value,
+    root_c2: Value, log_beta1: Value, log_beta2: Value, STEPS: tl.constexpr, AHEAD: tl.constexpr,
 ) -> Value:  # fmt: skip
-    """Return gradient factor, what the decay keeps, step size and root factor."""
+    """Return gradient factor, what the decay keeps, step size and what is added to the root."""
     # In float64, where 1 - beta^t does not cancel.
     one = tl.full((), 1.0, tl.float64)
     rate = rate_at(rows, lr)
-    d1, d2 = one * c1, one * c2
+    d1, root_d2 = one * c1, one * root_c2
     if STEPS:
         t = steps_done(row) + AHEAD
-        d1, d2 = one - tl.exp(t * log_beta1), one - tl.exp(t * log_beta2)
+        d1, root_d2 = one - tl.exp(t * log_beta1), tl.sqrt(one - tl.exp(t * log_beta2))
+        eps = (eps * root_d2).to(tl.float32)
     keep = (one - rate * decay).to(tl.float32)
-    step_size = (rate / d1).to(tl.float32)
-    root_factor = (one / tl.sqrt(d2)).to(tl.float32)
-    return factor_at(rows, grad_factor), keep, step_size, root_factor
+    step_size = (rate * root_d2 / d1).to(tl.float32)
+    return factor_at(rows, grad_factor), keep, step_size, eps
 
 
 @triton.jit
@@ -86,8 +83,8 @@ def adam_kernel(
     rows: Value, owners: Value,
     l2: tl.float32, decay: tl.float32, keep: tl.float32, m_weight: tl.float32,
     v_weight: tl.float32, beta1: tl.float32, beta2: tl.float32, eps: tl.float32, c1: tl.float32,
-    c2: tl.float32, log_beta1: tl.float32, log_beta2: tl.float32, step_size: tl.float32,
-    root_factor: tl.float32, lr: tl.float32, seed: tl.int64, grad_factor: tl.float32,
+    root_c2: tl.float32, log_beta1: tl.float32, log_beta2: tl.float32, step_size: tl.float32,
+    lr: tl.float32, seed: tl.int64, grad_factor: tl.float32,
     L2: tl.constexpr, FROM_GRAD: tl.constexpr, AMSGRAD: tl.constexpr, ROLLBACK: tl.constexpr,
     STEPS: tl.constexpr, ON_DEVICE: tl.constexpr,
     PARAM: tl.constexpr, GRAD: tl.constexpr, STATE: tl.constexpr, MASTER: tl.constexpr,
@@ -100,8 +97,8 @@ def adam_kernel(
     if STOCHASTIC:
         seed = seed_at(row, seed, 0 if ROLLBACK else 1)
     if ON_DEVICE:
-        grad_factor, keep, step_size, root_factor = scalars_on_device(
-            rows, row, lr, grad_factor, decay, c1, c2, log_beta1, log_beta2, STEPS,
+        grad_factor, keep, step_size, eps = scalars_on_device(
+            rows, row, lr, grad_factor, decay, eps, c1, root_c2, log_beta1, log_beta2, STEPS,
             0 if ROLLBACK else 1,
         )  # fmt: skip
     g = load_grad(row, at, mask, GRAD, ALIGNED) * grad_factor
@@ -112,13 +109,12 @@ def adam_kernel(
     if AMSGRAD:
         max_v = load_state(row, at, mask, 2, STATE, ALIGNED)
     if ROLLBACK:
-        p, m, v = _undo(p, g, m, v, l2, m_weight, v_weight, beta1, beta2, eps, keep, step_size,
-                        root_factor, L2)  # fmt: skip
+        p, m, v = _undo(p, g, m, v, l2, m_weight, v_weight, beta1, beta2, eps, keep, step_size, L2)
     else:
         if L2:
             g = g + l2 * p
         p, m, v, max_v = adam_update(p, g, m, v, max_v, m_weight, v_weight, beta2, eps, keep,
-                                 step_size, root_factor, FROM_GRAD, AMSGRAD)  # fmt: skip
+                                     step_size, FROM_GRAD, AMSGRAD)  # fmt: skip
     store_param(row, at, mask, p, seed, tensor, PARAM, MASTER, STOCHASTIC, ALIGNED)
     store_state(row, at, mask, m, seed, tensor, 0, STATE, STOCHASTIC, ALIGNED)
     store_state(row, at, mask, v, seed, tensor, 1, STATE, STOCHASTIC, ALIGNED)
@@ -154,7 +150,7 @@ def adam_numbers(args: Any, decoupled: bool, correct: bool) -> dict[str, float]:
     """Return the floats that Adam's kernels take of a call."""
     counted = correct and not args.steps
     c1 = 1.0 - args.beta1**args.step if counted else 1.0
-    c2 = 1.0 - args.beta2**args.step if counted else 1.0
+    root_c2 = math.sqrt(1.0 - args.beta2**args.step) if counted else 1.0
     decay = args.weight_decay if decoupled else 0.0
     from_grad = 1.0 - args.beta1 >= 0.5
     return {
@@ -165,12 +161,11 @@ def adam_numbers(args: Any, decoupled: bool, correct: bool) -> dict[str, float]:
         "v_weight": 1.0 - args.beta2,
         "beta1": args.beta1,
         "beta2": args.beta2,
-        "eps": args.eps,
+        "eps": args.eps * root_c2,
         "c1": c1,
-        "c2": c2,
+        "root_c2": root_c2,
         # Minus infinity makes a correction 1.
         "log_beta1": math.log(args.beta1) if correct and args.beta1 else -math.inf,
         "log_beta2": math.log(args.beta2) if correct and args.beta2 else -math.inf,
-        "step_size": args.lr / c1,
-        "root_factor": 1.0 / math.sqrt(c2),
+        "step_size": args.lr * root_c2 / c1,
     }

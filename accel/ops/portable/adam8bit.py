@@ -86,8 +86,8 @@ def adam8bit_kernel(
     rows: Value, owners: Value,
     l2: tl.float32, decay: tl.float32, keep: tl.float32, m_weight: tl.float32,
     v_weight: tl.float32, beta1: tl.float32, beta2: tl.float32, eps: tl.float32, c1: tl.float32,
-    c2: tl.float32, log_beta1: tl.float32, log_beta2: tl.float32, step_size: tl.float32,
-    root_factor: tl.float32, lr: tl.float32, seed: tl.int64, grad_factor: tl.float32,
+    root_c2: tl.float32, log_beta1: tl.float32, log_beta2: tl.float32, step_size: tl.float32,
+    lr: tl.float32, seed: tl.int64, grad_factor: tl.float32,
     L2: tl.constexpr, FROM_GRAD: tl.constexpr, STEPS: tl.constexpr, ON_DEVICE: tl.constexpr,
     PARAM: tl.constexpr, GRAD: tl.constexpr, STATE: tl.constexpr, MASTER: tl.constexpr,
     STOCHASTIC: tl.constexpr, ALIGNED: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
@@ -98,8 +98,8 @@ def adam8bit_kernel(
     at, mask = own_elements(rows, row, SIZE, ALIGNED)
     seed = seed_at(row, seed, 1)
     if ON_DEVICE:
-        grad_factor, keep, step_size, root_factor = scalars_on_device(
-            rows, row, lr, grad_factor, decay, c1, c2, log_beta1, log_beta2, STEPS, 1
+        grad_factor, keep, step_size, eps = scalars_on_device(
+            rows, row, lr, grad_factor, decay, eps, c1, root_c2, log_beta1, log_beta2, STEPS, 1
         )
     first = tl.min(at, axis=0) // _BLOCK
     blocks = first + tl.arange(0, SIZE // _BLOCK)
@@ -117,8 +117,9 @@ def adam8bit_kernel(
     p = load_param(row, at, mask, PARAM, MASTER, ALIGNED)
     if L2:
         g = g + l2 * p
-    p, m, v, _ = adam_update(p, g, m, v, v, m_weight, v_weight, beta2, eps, keep, step_size,
-                             root_factor, FROM_GRAD, False)  # fmt: skip
+    p, m, v, _ = adam_update(
+        p, g, m, v, v, m_weight, v_weight, beta2, eps, keep, step_size, FROM_GRAD, False
+    )
     # What lies beyond the tensor's end must not count in the block's scales.
     m, v = tl.where(mask, m, 0.0), tl.where(mask, v, 0.0)
     new_m, new_v = _scales(m, SIZE), _scales(v, SIZE)

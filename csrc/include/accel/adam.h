@@ -6,7 +6,8 @@
  *   without ADAMW: g += weight_decay * p            with ADAMW: p *= 1 - lr * weight_decay
  *   m += (1 - beta1) * (g - m)                      v = beta2 * v + (1 - beta2) * g * g
  *   s = v, or max_v = max(max_v, v) with AMSGRAD (NaN wins)
- *   p -= lr / c1 * m / (sqrt(s) / sqrt(c2) + eps)   c_i = 1 - beta_i^t with BIAS_CORRECTION, else 1
+ *   p -= lr * r / c1 * m / (sqrt(s) + eps * r)      c_i = 1 - beta_i^t with BIAS_CORRECTION, else 1
+ * where r = sqrt(c2): numerator and denominator of lr / c1 * m / (sqrt(s) / r + eps), both times r.
  * L2 decay is skipped, not multiplied by zero, where weight_decay is 0; scalars are prepared in
  * double. p is the master copy where there is one; the parameter then receives its rounded value.
  */
