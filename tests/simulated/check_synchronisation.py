@@ -29,9 +29,17 @@ Case = Callable[[], None]
 @pytest.fixture(autouse=True)
 def late_accelerator() -> Iterator[None]:
     accel.set_accelerator(LateAccelerator())
+    spoil_free_memory()
     yield
     accel.set_accelerator(None)
     torch.accelerator.synchronize()
+
+
+def spoil_free_memory() -> None:
+    """Fill what the next tensors may get: it may hold what the case before made, as if not late."""
+    spoilt = [torch.full((n,), torch.nan, device="sim") for n in (1, 64, 300) for _ in range(100)]
+    torch.accelerator.synchronize()
+    del spoilt
 
 
 def close(found: Tensor, expected: Tensor) -> None:
