@@ -199,7 +199,7 @@ class Part:
         return None if self._plan is None else self._plan.loops()
 
     def tables(self) -> list[tuple[PointerTable, list[int]]]:
-        """Return the native calls' tensors, each with the indices of its entries in the group."""
+        """Return the native calls' tensors, each with the indices of its gradients."""
         calls = [] if self._plan is None else self._plan.tables()
         return [(table, [self._at[index] for index in indices]) for table, indices in calls]
 
