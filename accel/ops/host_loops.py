@@ -6,7 +6,7 @@ import ctypes
 import sys
 import weakref
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -55,6 +55,7 @@ class HostLoops:
         grads: Sequence[Tensor | None],
         states: Sequence[Mapping[str, Any]],
         tables: Sequence[tuple[PointerTable, Sequence[int]]],
+        written: Iterable[tuple[int, int]],
     ) -> Snapshot | None:
         """Return what takes the gradients of later steps, as long as all is as it is now.
 
@@ -64,6 +65,8 @@ class HostLoops:
             states: dictionaries that are to hold what they hold.
             tables: whose tensors are to stay where they are, each with the indices of its
                 parameters: there the addresses of gradients are written.
+            written: memory that no gradient may share: blocks apart from each other, each its first
+                byte and the one after its last.
 
         Returns:
             ``None`` where this torch does not tell of gradients natively, where an interpreter has
@@ -78,13 +81,15 @@ class HostLoops:
         if any(grad is not None and grad.dtype not in dtype_codes() for grad in grads):
             return None
         try:
-            return Snapshot(self, api, params, grads, states, tables)
+            return Snapshot(self, api, params, grads, states, tables, sorted(written))
         except (AttributeError, OSError):
             return None
 
 
 class Snapshot:
-    """What a step was prepared for; all of it is kept alive. See `HostLoops.snapshot`.
+    """What a step was prepared for; all of it is kept alive.
+
+    Arguments are those of `HostLoops.snapshot`, with `written` in rising order.
 
     Raises:
         AttributeError, OSError: this torch gives out no handles.
@@ -98,13 +103,13 @@ class Snapshot:
         grads: Sequence[Tensor | None],
         states: Sequence[Mapping[str, Any]],
         tables: Sequence[tuple[PointerTable, Sequence[int]]],
+        written: Sequence[tuple[int, int]],
     ) -> None:
         from accel.ops.torch_handles import Handles, dtype_codes
 
         self._count = len(params)
         values = [value for state in states for value in state.values()]
         fixed = [pair for table, _ in tables for pair in table.fixed()]
-        written = sorted(extent for table, _ in tables for extent in table.written())
         slots = array("q", bytes(8 * self._count))
         for table, indices in tables:
             for index, slot in zip(indices, table.slots("grads"), strict=True):

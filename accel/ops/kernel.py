@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -200,6 +200,10 @@ class Plan:
     def tables(self) -> list[tuple[PointerTable, tuple[int, ...]]]:
         """Return the native calls' tensors, each with the indices of its entries."""
         return [(call.table, call.indices) for call in self._calls]
+
+    def written(self) -> Iterator[tuple[int, int]]:
+        """Yield the memory that a step writes; see `Occupied.blocks`."""
+        return self._occupied.blocks()
 
     def release(self) -> None:
         """Let go of the gradients, whose memory others may want; `refresh` brings the next."""

@@ -75,6 +75,10 @@ class Occupied:
         self._starts = array("q", [start for start, _ in extents])
         self._stops = array("q", [stop for _, stop in extents])
 
+    def blocks(self) -> Iterator[tuple[int, int]]:
+        """Yield each tensor's first byte and the one after its last, in rising order."""
+        return zip(self._starts, self._stops, strict=True)
+
     def meets(self, starts: array[int], nbytes: array[int]) -> bool:
         """Return whether any block of memory overlaps what is written."""
         if not starts or not self._starts:
@@ -124,15 +128,6 @@ class PointerTable:
         for role, tensors in self.roles.items():
             if role != "grads":
                 yield from zip(tensors, self.pointers[role], strict=True)
-
-    def written(self) -> Iterator[tuple[int, int]]:
-        """Yield the memory that a call writes, each tensor's first byte and the one after its last.
-
-        Steps are left out.
-        """
-        for role, tensors in self.roles.items():
-            if role not in ("grads", "steps"):
-                yield from (extent(tensor) for tensor in tensors if tensor.numel())
 
     def moved(self) -> bool:
         """Return whether memory of another role than the gradients is elsewhere than at first."""

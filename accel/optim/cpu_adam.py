@@ -106,9 +106,8 @@ class _MixedGroup(PreparedGroup):
         self._absent = [grad is None for grad in grads]
         self._seen = [away.watched() for away in self._away]
 
-    def take(self, params: Sequence[Tensor]) -> bool:
+    def _take_snapshot(self, grads: Sequence[Tensor | None]) -> None:
         """Leave the gradients to `refresh`: some lie elsewhere."""
-        return False
 
     def refresh(self, params: Sequence[Tensor], grads: Sequence[Tensor | None]) -> bool:
         """Take this step's gradients; returns whether what was prepared still holds."""

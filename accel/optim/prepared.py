@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from operator import is_not
 from typing import TYPE_CHECKING, Any
@@ -126,7 +126,8 @@ class PreparedGroup:
             for part in self.parts
             for table, indices in part.tables()
         ]
-        return loops[0].snapshot(self._all, grads, self._states, tables)
+        written = [block for part in self.parts for block in part.written()]
+        return loops[0].snapshot(self._all, grads, self._states, tables, written)
 
     def refresh(self, params: Sequence[Tensor], grads: Sequence[Tensor | None]) -> bool:
         """Take this step's gradients; returns whether what was prepared still holds."""
@@ -202,6 +203,10 @@ class Part:
         """Return the native calls' tensors, each with the indices of its gradients."""
         calls = [] if self._plan is None else self._plan.tables()
         return [(table, [self._at[index] for index in indices]) for table, indices in calls]
+
+    def written(self) -> Iterable[tuple[int, int]]:
+        """Return the memory that a step writes; see `Occupied.blocks`."""
+        return () if self._plan is None else self._plan.written()
 
     def release(self) -> None:
         """Let go of the gradients."""

@@ -47,7 +47,9 @@ class Prepared:
                 "steps": [state["step"] for state in self.states],
             }
         )
-        made = loops.snapshot(self.params, self.grads(), self.states, [(self.table, range(COUNT))])
+        made = loops.snapshot(
+            self.params, self.grads(), self.states, [(self.table, range(COUNT))], []
+        )
         assert made is not None
         self.snapshot = made
 
@@ -130,13 +132,13 @@ def test_empty_tensors_stay_where_they_are(loops: host_loops.HostLoops) -> None:
         param.grad = torch.rand(param.shape)
     grads = [param.grad for param in params]
     table = PointerTable({"params": params, "grads": grads})
-    snapshot = loops.snapshot(params, grads, [], [(table, range(2))])
+    snapshot = loops.snapshot(params, grads, [], [(table, range(2))], [])
     assert snapshot.take(params)
     assert not table.moved()
 
 
 def test_nothing_is_nothing(loops: host_loops.HostLoops) -> None:
-    assert loops.snapshot([], [], [], []).take([])
+    assert loops.snapshot([], [], [], [], []).take([])
 
 
 def test_a_snapshot_lets_its_tensors_go(loops: host_loops.HostLoops) -> None:
@@ -152,7 +154,7 @@ def test_an_interpreter_without_a_lock_is_left_to_python(
     loops: host_loops.HostLoops, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
-    assert loops.snapshot([], [], [], []) is None
+    assert loops.snapshot([], [], [], [], []) is None
 
 
 blocks = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 40)), max_size=20)
@@ -181,8 +183,8 @@ def test_overlap_is_exact(written: list, read: list) -> None:
     for param in params:
         param.grad = torch.zeros(param.shape)
     grads = [param.grad for param in params]
-    table = PointerTable({"grads": grads, "exp_avgs": own})
-    snapshot = loops.snapshot(params, grads, [], [(table, range(len(grads)))])
+    table = PointerTable({"params": params, "grads": grads})
+    snapshot = loops.snapshot(params, grads, [], [(table, range(len(grads)))], occupied.blocks())
     assert snapshot.take(params)
     for param, (start, size) in zip(params, read, strict=True):
         param.grad = memory[start : start + size]
