@@ -8,16 +8,6 @@
 
 namespace ACCEL_TARGET {
 
-static inline __attribute__((always_inline)) void adagrad_element(float *p, float grad, float *sum,
-                                                                  const accel::AdagradScalars &s,
-                                                                  bool L2) {
-  float g = grad * s.grad_factor;
-  if (L2) g = g + s.l2 * *p;
-  const float total = *sum + g * g;
-  *sum = total;
-  *p = *p - s.step_size * g / (__builtin_sqrtf(total) + s.eps);
-}
-
 // `L2` is a constant in every call, so each becomes a loop of its own without branches.
 static inline __attribute__((always_inline)) void adagrad_loop(float *__restrict p,
                                                                const float *__restrict grad,
@@ -25,15 +15,14 @@ static inline __attribute__((always_inline)) void adagrad_loop(float *__restrict
                                                                const accel::AdagradScalars &given,
                                                                bool L2) {
   const accel::AdagradScalars s = given;
-  int64_t i = 0;
-#ifndef ACCEL_LOWEST
-  for (; i + kPortion <= n; i += kPortion) {
-    ask_for(i + kAhead, p, grad, sum);
-#pragma GCC unroll 8
-    for (int64_t j = i; j < i + kPortion; ++j) adagrad_element(p + j, grad[j], sum + j, s, L2);
-  }
-#endif
-  for (; i < n; ++i) adagrad_element(p + i, grad[i], sum + i, s, L2);
+  const auto element = [=](int64_t i) __attribute__((always_inline)) {
+    float g = grad[i] * s.grad_factor;
+    if (L2) g = g + s.l2 * p[i];
+    const float total = sum[i] + g * g;
+    sum[i] = total;
+    p[i] = p[i] - s.step_size * g / (__builtin_sqrtf(total) + s.eps);
+  };
+  for_elements(n, element, p, grad, sum);
 }
 
 static void adagrad_block(float *p, const float *g, float *sum, int64_t n,

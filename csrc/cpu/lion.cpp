@@ -8,27 +8,17 @@
 
 namespace ACCEL_TARGET {
 
-static inline __attribute__((always_inline)) void lion_element(float *p, float grad, float *m,
-                                                               const accel::LionScalars &s) {
-  const float g = grad * s.grad_factor;
-  const float c = *m * s.beta1 + g * s.g_weight;
-  const float signed_one = c > 0.0f ? 1.0f : (c < 0.0f ? -1.0f : c);
-  *m = *m * s.beta2 + g * s.m_weight;
-  *p = *p * s.keep - signed_one * s.lr;
-}
-
 static void lion_block(float *__restrict p, const float *__restrict grad, float *__restrict m,
                        int64_t n, const accel::LionScalars &given) {
   const accel::LionScalars s = given;
-  int64_t i = 0;
-#ifndef ACCEL_LOWEST
-  for (; i + kPortion <= n; i += kPortion) {
-    ask_for(i + kAhead, p, grad, m);
-#pragma GCC unroll 8
-    for (int64_t j = i; j < i + kPortion; ++j) lion_element(p + j, grad[j], m + j, s);
-  }
-#endif
-  for (; i < n; ++i) lion_element(p + i, grad[i], m + i, s);
+  const auto element = [=](int64_t i) __attribute__((always_inline)) {
+    const float g = grad[i] * s.grad_factor;
+    const float c = m[i] * s.beta1 + g * s.g_weight;
+    const float signed_one = c > 0.0f ? 1.0f : (c < 0.0f ? -1.0f : c);
+    m[i] = m[i] * s.beta2 + g * s.m_weight;
+    p[i] = p[i] * s.keep - signed_one * s.lr;
+  };
+  for_elements(n, element, p, grad, m);
 }
 
 const accel::LionLevel lion_level = {lion_block, &convert};

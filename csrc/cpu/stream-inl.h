@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Walking along arrays that come from memory, for one SIMD level: included inside each target region.
 
+// Of the loop that follows: no iteration touches what another one writes.
+#ifdef __clang__
+#define ACCEL_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define ACCEL_INDEPENDENT _Pragma("GCC ivdep")
+#endif
+
 namespace ACCEL_TARGET {
 
 // Elements. Loops over whole portions ask for what lies `kAhead` further on: the processor's own
@@ -18,6 +25,24 @@ static inline __attribute__((always_inline)) void ask_for_portion(const T *porti
 template <class... T>
 static inline __attribute__((always_inline)) void ask_for(int64_t at, const T *...arrays) {
   (ask_for_portion(arrays + at), ...);
+}
+
+// Calls element(i) for every i below n, which touch nothing of each other, and asks for what lies ahead
+// in the arrays that it goes along.
+template <class Element, class... T>
+static inline __attribute__((always_inline)) void for_elements(int64_t n, const Element &element,
+                                                               [[maybe_unused]] const T *...arrays) {
+  int64_t i = 0;
+#ifndef ACCEL_LOWEST
+  for (; i + kPortion <= n; i += kPortion) {
+    ask_for(i + kAhead, arrays...);
+    ACCEL_INDEPENDENT
+#pragma GCC unroll 8
+    for (int64_t j = i; j < i + kPortion; ++j) element(j);
+  }
+#endif
+  ACCEL_INDEPENDENT
+  for (; i < n; ++i) element(i);
 }
 
 // Which portion of the next array to ask for at portion `i` of one that has `whole` elements in portions.
