@@ -27,7 +27,7 @@ class OpBuilder:
     """Says how one op is had on one backend. Constructing one has no effects.
 
     A subclass is a declaration: class attributes, or the methods `sources`, `include_paths`,
-    `parts`, `cxx_args`, `nvcc_args` and `extra_ldflags` where data cannot say it.
+    `parts`, `cxx_args`, `gcc_args`, `nvcc_args` and `extra_ldflags` where data cannot say it.
 
     Attributes:
         NAME: the op's name, such as ``"fused_adam"``.
@@ -81,6 +81,10 @@ class OpBuilder:
         """Return flags for the C++ compiler beyond the engine's own."""
         return []
 
+    def gcc_args(self) -> list[str]:
+        """Return flags for GCC alone; other compilers are not given them."""
+        return []
+
     def nvcc_args(self) -> list[str]:
         """Return flags for the CUDA compiler beyond the engine's own."""
         return []
@@ -112,6 +116,7 @@ class OpBuilder:
             sources=sources,
             include_dirs=tuple(self._locate(folder) for folder in self.include_paths()),
             compile_flags=tuple(flag for flag in flags if flag),
+            gcc_flags=tuple(flag for flag in self.gcc_args() if flag),
             link_flags=tuple(flag for flag in self.extra_ldflags() if flag),
             targets=self.targets,
             language=self.language,

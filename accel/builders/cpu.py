@@ -23,13 +23,15 @@ class _KernelBuilder(CPUOpBuilder):
         return [f"ACCEL_PART_{part}" for part in _PARTS.get(platform.machine(), ())]
 
     def cxx_args(self) -> list[str]:
-        """Return what lets every loop become vector code, soon; results stay the same."""
+        """Return what lets every loop become vector code; results stay the same."""
+        return ["-O2", "-ftree-vectorize", "-fno-exceptions", "-fno-rtti", "-fno-trapping-math"]
+
+    def gcc_args(self) -> list[str]:
+        """Return the rest of what vector code takes, and what makes it soon."""
         # Of -O3, what these loops gain by: the rest takes as long again to compile, as do vector
         # forms of what is left after whole vectors.
-        fast = ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic"]
-        soon = ["-fno-tree-pre", "--param=vect-epilogues-nomask=0"]
-        plain = ["-fno-exceptions", "-fno-rtti"]
-        return [*fast, *soon, *plain, "-fno-trapping-math", "-fno-unswitch-loops"]
+        soon = ["-fno-tree-pre", "--param=vect-epilogues-nomask=0", "-fno-unswitch-loops"]
+        return ["-fvect-cost-model=dynamic", *soon]
 
 
 class FusedAdamBuilder(_KernelBuilder):

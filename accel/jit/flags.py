@@ -37,7 +37,7 @@ _NVCC_EXTENSION = ("-O3", "--expt-relaxed-constexpr", "-Xcompiler=-fPIC")
 # GCC knows -nostdlib++ from release 13 on only.
 _NO_RUNTIME = {
     "gcc": ("-nodefaultlibs", "-lm", "-lgcc", "-lc"),
-    "clang": ("-nostdlib++", "-lm"),
+    "clang": ("-nostdlib++", "-static-libgcc", "-lm"),
 }
 # These change results, set a mode for the whole process, or tie the library to one processor.
 _HARMFUL = frozenset(
@@ -102,6 +102,8 @@ def compile_flags(
     """
     own = recipe.compile_flags
     if archs is None:
+        if compiler.kind == "gcc":
+            own = (*own, *recipe.gcc_flags)
         # A rebuilt library must not share inline statics with the one that is already loaded.
         unique = ("-fno-gnu-unique",) if compiler.kind == "gcc" and not recipe.extension else ()
         openmp = ("-fopenmp",) if recipe.openmp and compiler.openmp else ()

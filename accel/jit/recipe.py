@@ -26,6 +26,7 @@ class Recipe(Value):
         sources: the files to compile.
         include_dirs: folders of local headers; what the sources include from them is fingerprinted.
         compile_flags: flags for the compiler beyond the engine's own.
+        gcc_flags: the same for GCC alone; other compilers are not given them.
         link_flags: flags for the linker beyond the engine's own.
         targets: SIMD levels or GPU architectures to compile for, all in one library.
         abi: version of the C interface that the library exports.
@@ -52,6 +53,7 @@ class Recipe(Value):
     sources: tuple[Path, ...]
     include_dirs: tuple[Path, ...] = ()
     compile_flags: tuple[str, ...] = ()
+    gcc_flags: tuple[str, ...] = ()
     link_flags: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     abi: int = 1
@@ -138,6 +140,7 @@ def take_fit(recipe: Recipe) -> Fit:
         "parts": " ".join(recipe.parts),
         "extension": str(recipe.extension),
         "declared compile flags": " ".join(recipe.compile_flags),
+        "declared flags for GCC": " ".join(recipe.gcc_flags),
         "declared host flags": " ".join(recipe.host_flags),
         "declared link flags": " ".join(recipe.link_flags),
         "platform": f"{sys.platform}-{os.uname().machine}",

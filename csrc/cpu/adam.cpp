@@ -55,6 +55,7 @@ static int64_t adam_portions(const accel::AdamArrays &now, const accel::AdamArra
     const int64_t at = i + kAhead;
     if (at < whole) ask_for(at, p, grad, m, v);
     else if (next) ask_for(beginning(i, whole), next->p, next->g, next->m, next->v);
+    ACCEL_INDEPENDENT
 #pragma GCC unroll 8
     for (int64_t j = i; j < i + kPortion; ++j)
       adam_element(p + j, grad[j], m + j, v + j, nullptr, s, false, false);
@@ -91,6 +92,7 @@ static void adam_mixed(const accel::AdamHalves &now, const accel::AdamHalves *ne
     const int64_t at = i + kAhead;
     if (at < whole) ask_for(at, param, grad, p, m, v);
     else if (next) ask_for(beginning(i, whole), next->param, next->g, next->p, next->m, next->v);
+    ACCEL_INDEPENDENT
 #pragma GCC unroll 8
     for (int64_t j = i; j < i + kPortion; ++j) {
       adam_element(p + j, widen_bfloat16(grad[j]), m + j, v + j, nullptr, s, false, false);

@@ -115,7 +115,7 @@ void for_items(int64_t count, int32_t max_threads, const Body &body) {
   const auto take = [&] {
     for (int64_t item; (item = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED)) < count;) body(item);
   };
-  int64_t wanted = lesser(max_threads, count);
+  [[maybe_unused]] int64_t wanted = lesser(max_threads, count);
   if (load(in_forked_child)) wanted = 1;
 #ifdef _OPENMP
   if (wanted > 1) {

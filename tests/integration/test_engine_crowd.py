@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -69,9 +70,9 @@ def test_every_waiter_gets_the_failure(workshop: Workshop) -> None:
     told = [finish(loader) for loader in loaders]
     assert {one["error"] for one in told} == {"BuildFailed"}
     assert len({one["message"] for one in told}) == 1
-    assert "op.cpp:2:22: error: 'missing' was not declared" in told[0]["first_error"]
+    assert re.search("op.cpp:2:22: error: .*'missing'", told[0]["first_error"])
     assert "-c" in told[0]["command"]
-    assert "'missing' was not declared" in Path(told[0]["log_path"]).read_text()
+    assert told[0]["first_error"] in Path(told[0]["log_path"]).read_text()
     assert workshop.compiles() == 1
 
 
@@ -99,9 +100,9 @@ def test_a_failure_names_file_line_command_and_log(
     for name, text in workshop.environment.items():
         monkeypatch.setenv(name, text)
     workshop.source.write_text("#error this is the reason\n")
-    with pytest.raises(BuildFailed, match=r"op\.cpp:1:2: error: #error this is the reason") as told:
+    with pytest.raises(BuildFailed, match=r"op\.cpp:1:2: error: .*this is the reason") as told:
         jit.acquire(jit.Recipe("op", "cpu", (workshop.source,)))
-    assert str(told.value).startswith("op (cpu): g++ ")
+    assert re.match(r"op \(cpu\): (g|clang)\+\+ ", str(told.value))
     assert "exited with 1" in str(told.value)
     assert told.value.log_path is not None
     assert told.value.log_path in str(told.value)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from compilers import compilers
 
 from accel import jit
 from accel.builders import cpu
@@ -59,7 +60,11 @@ print(status, state() == before, step(ctypes.byref(args), None), state() == befo
 """
 
 
-def test_the_kernels_ask_for_no_runtime_but_c_and_openmp(cache_dir: Path) -> None:
+@pytest.mark.parametrize("compiler", compilers())
+def test_the_kernels_ask_for_no_runtime_but_c_and_openmp(
+    compiler: str, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", compiler)
     if shutil.which("readelf") is None:
         pytest.skip("reads what a library needs with readelf")
     for builder in (cpu.FusedAdamBuilder, cpu.FusedLambBuilder, cpu.Adam8bitBuilder):

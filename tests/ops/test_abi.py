@@ -37,7 +37,7 @@ def compiled(tmp_path: Path, body: str) -> dict[str, int]:
     )
     source = tmp_path / "layout.c"
     headers = f"#include <stddef.h>\n#include <stdio.h>\n{headers}"
-    source.write_text(f"{headers}\nint main(void) {{\n{body}\nreturn 0;}}")
+    source.write_text(f"{headers}\nint main(void) {{\n{body}\nreturn 0;}}\n")
     program = tmp_path / "layout"
     flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-pedantic", "-Wno-unused-function"]
     subprocess.run([compiler, *flags, f"-I{INCLUDE}", source, "-o", program], check=True)

@@ -122,5 +122,5 @@ def test_child_that_loads_the_library_itself(session_cache: Path) -> None:
 def test_no_library_of_torch_or_python(fused_adam: FusedAdam) -> None:
     found = subprocess.run(["ldd", fused_adam.path], capture_output=True, text=True, check=True)
     names = {line.split()[0].rpartition("/")[2] for line in found.stdout.splitlines()}
-    assert "libgomp.so.1" in names
+    assert [name for name in names if re.match(r"libg?omp\.so", name)]
     assert not [name for name in names if re.match(r"lib(torch|c10|python)", name)]

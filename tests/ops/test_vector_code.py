@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import platform
 import re
-import shutil
 import subprocess
 
 import pytest
+from compilers import compilers
 
 from accel.builders import cpu
 from accel.jit import csrc_dir
+from accel.jit.flags import compile_flags
+from accel.jit.toolchain import Compiler, find_cxx
 
 KERNELS = {
     "adam": cpu.FusedAdamBuilder,
@@ -29,20 +31,30 @@ def loops(name: str) -> set[str]:
     return {f"{name}:{number}" for number, line in lines if LOOP.match(line)}
 
 
+# What each compiler is to be asked, and how it answers where a loop fills the widest registers.
+ASK = {
+    "gcc": ("-fopt-info-vec-optimized", r"optimized: (?:loop|basic).* 64 byte vectors"),
+    "clang": ("-Rpass=loop-vectorize", r"remark: vectorized loop \(\D*(?:16|32|64),"),
+}
+
+
 @pytest.mark.parametrize("stem", KERNELS)
-@pytest.mark.skipif(
-    shutil.which("g++") is None or platform.machine() != "x86_64",
-    reason="asks g++ on x86-64 what it did",
-)
-def test_loops_use_the_widest_vectors(stem: str) -> None:
-    builder = KERNELS[stem]()
-    flags = ["-std=c++17", "-O3", "-fno-math-errno", "-ffp-contract=off", "-fopenmp"]
-    include = f"-I{csrc_dir() / 'include'}"
-    command = ["g++", *flags, *builder.cxx_args(), include, "-fopt-info-vec-optimized", "-c",
-               str(csrc_dir() / f"cpu/{stem}.cpp"), "-o", "/dev/null"]  # fmt: skip
+@pytest.mark.parametrize("program", compilers())
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="asks for vectors of x86-64")
+def test_loops_use_the_widest_vectors(
+    stem: str, program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", program)
+    compiler = find_cxx()
+    assert isinstance(compiler, Compiler)
+    flags = compile_flags(KERNELS[stem]().recipe(), compiler)
+    question, answer = ASK[compiler.kind]
+    source = csrc_dir() / f"cpu/{stem}.cpp"
+    command = [program, *flags, f"-I{csrc_dir() / 'include'}", question, "-c", str(source),
+               "-o", "/dev/null"]  # fmt: skip
     told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
-    pattern = r"([\w-]+\.(?:cpp|h)):(\d+):\d+: optimized: (?:loop|basic).* 64 byte vectors"
-    found = {f"{file}:{line}" for file, line in re.findall(pattern, told)}
+    lines = re.findall(rf"([\w-]+\.(?:cpp|h)):(\d+):\d+: {answer}", told)
+    found = {f"{file}:{line}" for file, line in lines}
     wanted = loops(f"{stem}.cpp") | loops("convert-inl.h")
     # What is left over after whole vectors, and sixteen lanes written out, are no loops of theirs.
     scalar = {place for place in wanted - found if not _is_rest(place)}

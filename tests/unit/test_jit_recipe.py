@@ -67,6 +67,7 @@ def test_a_recipe_needs_a_source(recipe: jit.Recipe) -> None:
         {"targets": ("avx2",)},
         {"parts": ("ONE",)},
         {"compile_flags": ("-DX",)},
+        {"gcc_flags": ("-fno-tree-pre",)},
         {"link_flags": ("-lm",)},
         {"identity": (("torch", "2.13"),)},
         {"extension": True},
