@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from accel.ops.base import Op
     from accel.ops.gaudi import Gaudi
 
+_ALLOWED_RUNGS = {
+    "auto": frozenset({"prebuilt", "jit", "portable", "vendor", "reference"}),
+    "native": frozenset({"prebuilt", "jit"}),
+    "reference": frozenset({"reference"}),
+}
 _REFERENCE_NOTE = "plain PyTorch, on every device"
 _warned: set[tuple[str, str]] = set()
 
@@ -183,7 +188,7 @@ class OpBuilder:
 
     def compatibility(self) -> Probe:
         """Return the verdict on the best rung that the policy in force allows."""
-        allowed = _allowed_rungs()
+        allowed = _ALLOWED_RUNGS[environment.ops_policy()]
         verdicts = [(rung, probe) for rung, probe in self.rungs() if rung in allowed]
         for rung, probe in verdicts:
             if isinstance(probe, Accepted):
@@ -263,14 +268,6 @@ class OpBuilder:
         from accel.builders.packaging import extension
 
         return extension(self.absolute_name(), self.recipe())
-
-
-def _allowed_rungs() -> frozenset[str]:
-    return {
-        "auto": frozenset({"prebuilt", "jit", "portable", "vendor", "reference"}),
-        "native": frozenset({"prebuilt", "jit"}),
-        "reference": frozenset({"reference"}),
-    }[environment.ops_policy()]
 
 
 class CPUOpBuilder(OpBuilder):

@@ -89,7 +89,7 @@ class Kernel:
             states = ["params"]
             floats = {role: listed for role, listed in roles.items() if role not in family.states}
         else:
-            states = [*family.states, *(set(family.extra_states) & roles.keys())]
+            states = [*family.states, *(role for role in family.extra_states if role in roles)]
             states = [names.get(role, role) for role in states]
             floats = roles
         checks.check_states(floats, states, single=single)

@@ -31,11 +31,12 @@ def marked_where_watched(step: Step) -> Step:
 
 
 def _watched(stepping: Optimizer) -> bool:
-    # What a later torch keeps elsewhere counts as there.
+    # What a later torch keeps elsewhere counts as there. Compilers are asked about first, since
+    # torch 2.9's cannot trace the question to the profiler.
     return (
-        _profiled is None
+        torch.compiler.is_compiling()
+        or _profiled is None
         or _profiled()
         or any(getattr(stepping, name, True) for name in _HOOKS)
         or any(getattr(optimizer, name, True) for name in _GLOBAL_HOOKS)
-        or torch.compiler.is_compiling()
     )
