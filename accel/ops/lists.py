@@ -57,9 +57,8 @@ class TensorLists:
 
     def written(self) -> dict[str, Sequence[Tensor]]:
         """Return the lists of tensors that a step writes, steps left out."""
-        return {role: listed for role, listed in self.roles.items() if role != "grads"} | (
-            self.extras
-        )
+        written = {role: listed for role, listed in self.roles.items() if role != "grads"}
+        return {**written, **self.extras}
 
 
 @dataclass(slots=True, kw_only=True, init=False, eq=False, repr=False)

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from adam_cases import Case
+from family_cases import compiles
 
 import accel
 from accel.ops import abi
@@ -39,6 +40,7 @@ def op_arguments(op: FusedAdam, **optional: object) -> tuple:
     return (*lists, *given, 1e-2, 0.9, 0.999, 1e-8, 0.1, 3, flags, "nearest", 0, op.kernel.key)
 
 
+@compiles
 @pytest.mark.parametrize("name", ["native", "reference"])
 @pytest.mark.parametrize(
     "optional",
@@ -54,6 +56,7 @@ def test_opcheck(name: str, optional: dict, fused_adam: FusedAdam) -> None:
     torch.library.opcheck(torch.ops.accel.adam_step, op_arguments(op, **optional))
 
 
+@compiles
 @pytest.mark.parametrize("name", ["native", "reference"])
 def test_compiled_caller(name: str, fused_adam: FusedAdam) -> None:
     op = fused_adam if name == "native" else FusedAdam()

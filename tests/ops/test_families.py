@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from family_cases import CASES, LEVELS, Case, tensors_of
+from family_cases import CASES, LEVELS, Case, compiles, tensors_of
 
 SHAPES = [(0,), (1,), (17,), (255,), (256,), (257, 3), (40_000,), ()]
 HALVES = [torch.bfloat16, torch.float16]
@@ -206,6 +206,7 @@ def test_nan_and_infinity_stay_visible(case: Case, native: Any, level: str) -> N
             assert torch.equal(left.isfinite(), right.isfinite())
 
 
+@compiles
 @pytest.mark.parametrize("native_op", [True, False])
 def test_opcheck(case: Case, native: Any, native_op: bool) -> None:
     kernel = (native if native_op else case.reference()).kernel
