@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.machinery import ExtensionFileLoader
@@ -79,6 +80,18 @@ def load(artifact: Artifact, rung: Rung) -> Library:
     if artifact.manifest["extension"]:
         # Its symbols are found in torch's libraries, which only torch itself can load.
         import_module("torch")
+    _share_openmp()
     handle = ctypes.CDLL(str(artifact.library), mode=os.RTLD_NOW | os.RTLD_LOCAL)
     library = Library(handle, artifact.library, artifact.digest, rung, artifact.manifest)
     return _loaded.setdefault(artifact.digest, library)
+
+
+def _share_openmp() -> None:
+    """Let calls to OpenMP find the runtime of torch's wheels where they renamed it, on aarch64.
+
+    Else ``libgomp.so.1`` would come beside it, and two pools of threads get in each other's way.
+    """
+    package = getattr(sys.modules.get("torch"), "__file__", None)
+    if package:
+        for runtime in Path(package).parent.with_name("torch.libs").glob("libgomp-*"):
+            ctypes.CDLL(str(runtime), mode=os.RTLD_NOW | os.RTLD_GLOBAL)
