@@ -92,6 +92,9 @@ def _share_openmp() -> None:
     Else ``libgomp.so.1`` would come beside it, and two pools of threads get in each other's way.
     """
     package = getattr(sys.modules.get("torch"), "__file__", None)
-    if package:
-        for runtime in Path(package).parent.with_name("torch.libs").glob("libgomp-*"):
+    if not package:
+        return
+    folder = Path(package).parent.with_name("torch.libs")
+    if folder.is_dir():
+        for runtime in folder.glob("libgomp-*"):
             ctypes.CDLL(str(runtime), mode=os.RTLD_NOW | os.RTLD_GLOBAL)
