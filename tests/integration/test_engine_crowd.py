@@ -60,6 +60,9 @@ def test_without_locks_all_load_correctly(workshop: Workshop, tmp_path: Path, er
     assert workshop.litter() == []
 
 
+UNKNOWN = "('missing' was not declared|use of undeclared identifier 'missing')"
+
+
 def test_every_waiter_gets_the_failure(workshop: Workshop) -> None:
     workshop.source.write_text('#include "value.h"\nint value() { return missing; }\n')
     pause = workshop.state / "wait-compile"
@@ -70,7 +73,7 @@ def test_every_waiter_gets_the_failure(workshop: Workshop) -> None:
     told = [finish(loader) for loader in loaders]
     assert {one["error"] for one in told} == {"BuildFailed"}
     assert len({one["message"] for one in told}) == 1
-    assert re.search("op.cpp:2:22: error: .*'missing'", told[0]["first_error"])
+    assert re.search(rf"op\.cpp:2:22: error: {UNKNOWN}", told[0]["first_error"])
     assert "-c" in told[0]["command"]
     assert told[0]["first_error"] in Path(told[0]["log_path"]).read_text()
     assert workshop.compiles() == 1
@@ -100,7 +103,9 @@ def test_a_failure_names_file_line_command_and_log(
     for name, text in workshop.environment.items():
         monkeypatch.setenv(name, text)
     workshop.source.write_text("#error this is the reason\n")
-    with pytest.raises(BuildFailed, match=r"op\.cpp:1:2: error: .*this is the reason") as told:
+    with pytest.raises(
+        BuildFailed, match=r"op\.cpp:1:2: error: (#error )?this is the reason"
+    ) as told:
         jit.acquire(jit.Recipe("op", "cpu", (workshop.source,)))
     assert re.match(r"op \(cpu\): (g|clang)\+\+ ", str(told.value))
     assert "exited with 1" in str(told.value)

@@ -60,7 +60,7 @@ def test_each_part_is_compiled_and_together_they_are_the_library(recipe: jit.Rec
 
 def test_an_error_that_all_parts_share_is_told_once(recipe: jit.Recipe) -> None:
     recipe.sources[0].write_text("#error reason\n")
-    with pytest.raises(BuildFailed, match=r"op\.cpp:1:2: error: .*reason") as told:
+    with pytest.raises(BuildFailed, match=r"op\.cpp:1:2: error: (#error )?reason") as told:
         jit.acquire(recipe)
     assert str(told.value).count(" error: ") == 1
 

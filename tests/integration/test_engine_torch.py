@@ -120,7 +120,7 @@ def test_a_library_without_a_module(project: Path) -> None:
 
 def test_an_extension_that_does_not_compile(project: Path) -> None:
     (project / "plain.cpp").write_text("#error reason\n")
-    with pytest.raises(BuildFailed, match=r"plain\.cpp:1:2: error: .*reason"):
+    with pytest.raises(BuildFailed, match=r"plain\.cpp:1:2: error: (#error )?reason"):
         builder(project, "plain").load()
 
 

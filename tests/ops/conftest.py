@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from family_cases import LEVELS
+from family_cases import CASES, LEVELS, Case
 from sycl_device import SyclDevice
 from sycl_device import missing as sycl_device_missing
 
@@ -33,6 +33,12 @@ def sycl_device(session_cache: object) -> Iterator[SyclDevice]:
         pytest.skip(reason)
     with pytest.MonkeyPatch.context() as patch:
         yield SyclDevice(patch)
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> Case:
+    """Every optimizer op in turn."""
+    return CASES[request.param]
 
 
 @pytest.fixture(params=LEVELS)

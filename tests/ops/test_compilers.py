@@ -12,11 +12,6 @@ from family_cases import CASES, LEVELS, Case
 from test_families import assert_like_the_reference
 
 
-@pytest.fixture(params=CASES)
-def case(request: pytest.FixtureRequest) -> Case:
-    return CASES[request.param]
-
-
 @pytest.fixture(params=compilers())
 def made(
     request: pytest.FixtureRequest,

@@ -13,11 +13,6 @@ SHAPES = [(0,), (1,), (17,), (255,), (256,), (257, 3), (40_000,), ()]
 HALVES = [torch.bfloat16, torch.float16]
 
 
-@pytest.fixture(params=CASES)
-def case(request: pytest.FixtureRequest) -> Case:
-    return CASES[request.param]
-
-
 @pytest.fixture
 def native(case: Case, session_cache: object) -> Any:
     return case.builder().jit_load()
