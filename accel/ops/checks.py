@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from accel.ops.overlap import Span, extent, find_conflict
+
 Roles = Mapping[str, Sequence[Tensor]]
 """Lists of tensors by argument name, all of one length; the first one gives shapes and devices."""
 
@@ -119,20 +121,17 @@ def is_dense(tensor: Tensor) -> bool:
 
 
 def check_no_overlap(written: Roles, read: Roles, *, single: bool = False) -> None:
-    """Refuse tensors that share memory where at least one of them is written.
+    """Refuse tensors that share an element if at least one of them is written.
 
     Raises `ValueError` naming both tensors, or one whose own elements share memory (expanded).
     """
-    spans = sorted(_spans(written, read, single))
-    end, owner, owner_written = -1, "", False
-    for start, stop, is_written, name in spans:
-        if start < end and (is_written or owner_written):
-            raise ValueError(f"{name} shares memory with {owner}; give each its own.")
-        if stop > end:
-            end, owner, owner_written = stop, name, is_written
+    conflict = find_conflict([*_spans(written, read, single)])
+    if conflict is not None:
+        span, owner = conflict
+        raise ValueError(f"{span.name} shares memory with {owner.name}; give each its own.")
 
 
-def _spans(written: Roles, read: Roles, single: bool) -> Iterator[tuple[int, int, bool, str]]:
+def _spans(written: Roles, read: Roles, single: bool) -> Iterator[Span]:
     for is_written, roles in ((True, written), (False, read)):
         for role, listed in roles.items():
             for index, tensor in enumerate(listed):
@@ -144,23 +143,7 @@ def _spans(written: Roles, read: Roles, single: bool) -> Iterator[tuple[int, int
                     )
                 start, stop = extent(tensor)
                 if start < stop:
-                    yield start, stop, is_written, name
-
-
-def extent(tensor: Tensor) -> tuple[int, int]:
-    """Return the addresses of a tensor's first byte and of the one after its last.
-
-    Both are 0 where it has no elements or no memory of its own.
-    """
-    start = tensor.data_ptr()
-    if start == 0 or tensor.numel() == 0:
-        return (0, 0)
-    if tensor.is_contiguous():
-        return (start, start + tensor.nbytes)
-    reach = sum(
-        (size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
-    )
-    return (start, start + (reach + 1) * tensor.element_size())
+                    yield Span(start, stop, is_written, name, tensor)
 
 
 def _folds(tensor: Tensor) -> bool:

@@ -2,52 +2,25 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import increment_version
 
 from accel.ops import abi, checks
 from accel.ops.capture import check_repeatable, is_recorded
 from accel.ops.family import Family
 from accel.ops.lists import Hyper, TensorLists
 from accel.ops.native import NativeLibrary, bind
-from accel.ops.table import (
-    Occupied,
-    Partition,
-    PointerTable,
-    addresses,
-    all_plain,
-    partition,
-)
-from accel.ops.threads import cpu_threads
+from accel.ops.plan import Plan
 
 if TYPE_CHECKING:
     from accel.jit import Library
     from accel.ops.gaudi import Gaudi, ListStep
-    from accel.ops.host_loops import HostLoops
     from accel.ops.portable import Call, Portable
 
 _NO_NAMES: Mapping[str, str] = {}
-_SCALARS = {
-    "lr_tensor": torch.float32,
-    "grad_scale": torch.float32,
-    "found_inf": torch.float32,
-    "noop_flag": torch.int32,
-}
-_requires_grad: Callable[[Tensor], bool] = Tensor.requires_grad.__get__  # type: ignore[attr-defined]
-_nbytes_of: Callable[[Tensor], int] = Tensor.nbytes.__get__  # type: ignore[attr-defined]
-_dtype_of: Callable[[Tensor], torch.dtype] = Tensor.dtype.__get__  # type: ignore[attr-defined]
-
-
-def _lacks_memory(pointer: int, nbytes: int) -> bool:
-    return not pointer and nbytes > 0
-
-
 class Kernel:
     """One family on one backend, known to the dispatcher by its key.
 
@@ -140,138 +113,7 @@ class Kernel:
         if is_recorded():
             self.family.dispatch(self.key, tensors, hyper)
         else:
-            Plan(self, tensors).step(hyper)
-
-
-class Plan:
-    """Checked tensors, sorted into native calls whose pointer arrays are made once.
-
-    Args:
-        kernel: who steps them.
-        tensors: the lists; kept alive by the plan.
-    """
-
-    def __init__(self, kernel: Kernel, tensors: TensorLists) -> None:
-        everything = Partition((), tuple(range(len(tensors.params))))
-        parts = everything if kernel.native is None else partition(tensors.roles)
-        self.tensors = tensors
-        self._step_lists = kernel.step_lists
-        self._calls = [
-            NativeCall(kernel.family, kernel.native, tensors.select(indices), indices)
-            for indices in parts.native
-            if kernel.native is not None
-        ]
-        self._native = kernel.native
-        self._rest_at = parts.rest
-        self._rest = tensors.select(parts.rest)
-        self._grad_dtypes = [*map(_dtype_of, tensors.grads)]
-        self._plain = all_plain(tensors.grads)
-        self._occupied = Occupied(chain.from_iterable(tensors.written().values()))
-        self._grads_at = addresses(tensors.grads)
-        self._grad_sizes = array("q", map(_nbytes_of, tensors.grads))
-
-    def refresh(self, grads: Sequence[Tensor]) -> bool:
-        """Put in other gradients; returns whether the plan still fits, and else changes nothing.
-
-        The gradients are those of the same parameters: their shapes and devices hold.
-        """
-        if not (self._plain and all_plain(grads) and not any(map(_requires_grad, grads))):
-            return False
-        if [*map(_dtype_of, grads)] != self._grad_dtypes:
-            return False
-        if array("q", map(_nbytes_of, grads)) != self._grad_sizes:
-            return False
-        pointers = addresses(grads)
-        if 0 in pointers and any(map(_lacks_memory, pointers, self._grad_sizes)):
-            return False
-        if pointers != self._grads_at and self._occupied.meets(pointers, self._grad_sizes):
-            return False
-        self._grads_at = pointers
-        for call in self._calls:
-            call.table.replace("grads", array("q", [pointers[index] for index in call.indices]))
-            call.table.roles["grads"] = tuple([grads[index] for index in call.indices])
-        self._rest.roles["grads"] = [grads[index] for index in self._rest_at]
-        return True
-
-    def loops(self) -> HostLoops | None:
-        """Return the native loops where they can stand for all that `refresh` does."""
-        return None if self._rest_at or not self._plain else getattr(self._native, "loops", None)
-
-    def tables(self) -> list[tuple[PointerTable, tuple[int, ...]]]:
-        """Return the native calls' tensors, each with the indices of its entries."""
-        return [(call.table, call.indices) for call in self._calls]
-
-    def written(self) -> Iterator[tuple[int, int]]:
-        """Yield the memory that a step writes; see `Occupied.blocks`."""
-        return self._occupied.blocks()
-
-    def release(self) -> None:
-        """Let go of the gradients, whose memory others may want; `refresh` brings the next."""
-        self.tensors.roles["grads"] = ()
-        self._rest.roles["grads"] = ()
-        for call in self._calls:
-            call.table.release("grads")
-
-    def moved(self) -> bool:
-        """Return whether a parameter's or state's memory is elsewhere than at the start."""
-        return any(call.table.moved() for call in self._calls)
-
-    def step(self, hyper: Hyper) -> None:
-        """Step every tensor once; autograd is told that the parameters changed."""
-        for call in self._calls:
-            call.step(hyper)
-        if self._rest.params:
-            self._step_lists(self._rest, hyper)
-        increment_version(self.tensors.params)
-
-
-class NativeCall:
-    """One call of the native step: a struct, its pointer arrays, and what they point to."""
-
-    def __init__(
-        self,
-        family: Family,
-        native: NativeLibrary | Call,
-        tensors: TensorLists,
-        indices: tuple[int, ...],
-    ) -> None:
-        roles = dict(tensors.roles)
-        if tensors.steps is not None:
-            roles["steps"] = tensors.steps
-        roles |= tensors.extras
-        self.indices = indices
-        self.table = PointerTable(roles)
-        self._native = native
-        self._numbers = family.numbers
-        self._scalars: list[Tensor] = []
-        self._args: Any = family.args()
-        self.table.fill(self._args)
-        self._args.param_dtype = abi.DTYPES[tensors.params[0].dtype]
-        self._args.grad_dtype = abi.DTYPES[tensors.grads[0].dtype]
-        if not family.coded:
-            self._args.state_dtype = abi.DTYPES[tensors.roles[family.states[0]][0].dtype]
-
-    def step(self, hyper: Hyper) -> None:
-        """Run it on the tensors' device."""
-        args = self._args
-        for name in self._numbers:
-            setattr(args, name, getattr(hyper, name))
-        args.rounding = abi.ROUNDING[hyper.rounding]
-        args.num_threads = cpu_threads() if self.table.device.type == "cpu" else 1
-        # The scalars of the last call may be freed: launches are ordered by the stream.
-        self._scalars.clear()
-        for name, dtype in _SCALARS.items():
-            setattr(args, name, self._scalar(getattr(hyper, name), dtype))
-        self._native(args, self.table.device)
-
-    def _scalar(self, value: Tensor | None, dtype: torch.dtype) -> int | None:
-        if value is None:
-            return None
-        # The CPU's kernel reads at once, and no stream orders that behind a copy from a device.
-        late = self.table.device.type != "cpu"
-        ready = value.detach().to(self.table.device, dtype, non_blocking=late)
-        self._scalars.append(ready)
-        return ready.data_ptr()
+            Plan(self, tensors).step(tensors, hyper)
 
 
 _kernels: dict[str, Kernel] = {}
@@ -298,4 +140,4 @@ def run_by_key(key: str, tensors: TensorLists, hyper: Hyper) -> None:
     kernel = _kernels[key]
     kernel.check(tensors)
     check_repeatable(tensors, hyper, coded=kernel.family.coded)
-    Plan(kernel, tensors).step(hyper)
+    Plan(kernel, tensors).step(tensors, hyper)

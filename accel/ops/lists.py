@@ -55,6 +55,11 @@ class TensorLists:
             {role: pick(listed) for role, listed in self.extras.items()},
         )
 
+    def by_field(self) -> dict[str, Sequence[Tensor]]:
+        """Return every list by its field of the op's C struct."""
+        steps = {} if self.steps is None else {"steps": self.steps}
+        return {**self.roles, **steps, **self.extras}
+
     def written(self) -> dict[str, Sequence[Tensor]]:
         """Return the lists of tensors that a step writes, steps left out."""
         written = {role: listed for role, listed in self.roles.items() if role != "grads"}

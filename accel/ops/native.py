@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +14,6 @@ from accel.ops import abi
 
 if TYPE_CHECKING:
     from accel.jit import Library
-    from accel.ops.host_loops import HostLoops
     from accel.ops.portable import Call, Portable
 
 _STREAM_HANDLES = {"cuda": "cuda_stream", "xpu": "sycl_queue"}
@@ -56,12 +54,10 @@ class NativeLibrary:
         if wanted and hasattr(handle, "accel_simd_force"):
             self.force_simd(wanted)
 
-    @cached_property
-    def loops(self) -> HostLoops | None:
-        """What else a CPU library runs, bound when first used; ``None`` for other libraries."""
-        from accel.ops.host_loops import HostLoops
-
-        return HostLoops(self._handle) if hasattr(self._handle, "accel_take_grads") else None
+    @property
+    def watcher(self) -> ctypes.CDLL | None:
+        """The library, if it can look at a step's tensors itself."""
+        return self._handle if hasattr(self._handle, "accel_watch_take") else None
 
     def __call__(self, args: ctypes.Structure, device: torch.device) -> None:
         """Run the op on the device's current stream; raises `AccelError` on a refusal."""

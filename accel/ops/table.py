@@ -10,17 +10,13 @@ import torch
 from torch import Tensor
 
 from accel.ops import abi
-from accel.ops.checks import Roles, extent, is_dense
+from accel.ops.checks import Roles, is_dense
+from accel.ops.overlap import extent
 
 
 def addresses(tensors: Iterable[Tensor]) -> array[int]:
     """Return the tensors' addresses as 64-bit integers."""
     return array("q", map(Tensor.data_ptr, tensors))
-
-
-def all_plain(tensors: Sequence[Tensor]) -> bool:
-    """Return whether every tensor is contiguous and holds its own values, not negated ones."""
-    return all(map(Tensor.is_contiguous, tensors)) and not any(map(Tensor.is_neg, tensors))
 
 
 class Partition:
@@ -64,23 +60,29 @@ def _flat(members: Sequence[Tensor]) -> bool:
 
 
 class Occupied:
-    """The memory that a call writes, to find gradients that lie in it.
+    """The memory that a call writes, to find gradients that may lie in it.
+
+    Tensors whose elements alternate count as one block, gaps included.
 
     Args:
-        tensors: written tensors that share no memory with each other.
+        tensors: written tensors that share no element with each other.
     """
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:
-        extents = sorted(extent(tensor) for tensor in tensors if tensor.numel())
-        self._starts = array("q", [start for start, _ in extents])
-        self._stops = array("q", [stop for _, stop in extents])
+        self._starts, self._stops = array("q"), array("q")
+        for start, stop in sorted(extent(tensor) for tensor in tensors if tensor.numel()):
+            if self._stops and start < self._stops[-1]:
+                self._stops[-1] = max(self._stops[-1], stop)
+            else:
+                self._starts.append(start)
+                self._stops.append(stop)
 
     def blocks(self) -> Iterator[tuple[int, int]]:
-        """Yield each tensor's first byte and the one after its last, in rising order."""
+        """Yield each block's first byte and the one after its last, in rising order."""
         return zip(self._starts, self._stops, strict=True)
 
     def meets(self, starts: array[int], nbytes: array[int]) -> bool:
-        """Return whether any block of memory overlaps what is written."""
+        """Return whether any block of memory overlaps a written one."""
         if not starts or not self._starts:
             return False
         begin = torch.frombuffer(starts, dtype=torch.int64)
@@ -92,64 +94,50 @@ class Occupied:
 
 
 class PointerTable:
-    """The pointer arrays of one native call; keeps the tensors alive.
+    """The pointer arrays of one native call; holds no tensors.
 
     Args:
-        roles: lists of tensors by the C struct's field name; the first gives the sizes.
+        fields: lists of tensors by the C struct's field name; the first gives the sizes.
+
+    Attributes:
+        device: the device of the first list's tensors.
+        numels: the sizes.
+        pointers: the addresses, by field.
 
     Raises:
         ValueError: a tensor has elements and no memory of its own (a fake or wrapper tensor).
     """
 
-    def __init__(self, roles: Roles) -> None:
-        self.roles = {role: tuple(tensors) for role, tensors in roles.items()}
-        leaders = next(iter(self.roles.values()))
+    def __init__(self, fields: Roles) -> None:
+        leaders = next(iter(fields.values()))
         self.device = leaders[0].device
         self.numels = array("q", map(Tensor.numel, leaders))
-        self.pointers = {role: addresses(tensors) for role, tensors in self.roles.items()}
-        for role, pointers in self.pointers.items():
+        self.pointers = {field: addresses(tensors) for field, tensors in fields.items()}
+        for field, pointers in self.pointers.items():
             if 0 in pointers:
-                self._check_memory(role, pointers)
+                self._check_memory(field, pointers)
 
-    def _check_memory(self, role: str, pointers: array[int]) -> None:
+    def _check_memory(self, field: str, pointers: array[int]) -> None:
         for index, (pointer, numel) in enumerate(zip(pointers, self.numels, strict=True)):
             if numel and not pointer:
                 raise ValueError(
-                    f"{role}[{index}] has elements but no memory that a kernel can reach; give an "
+                    f"{field}[{index}] has elements but no memory that a kernel can reach; give an "
                     f"ordinary tensor."
                 )
 
-    def release(self, role: str) -> None:
-        """Let go of a role's tensors; their addresses stay until they are replaced."""
-        self.roles[role] = ()
-
-    def fixed(self) -> Iterator[tuple[Tensor, int]]:
-        """Yield the tensors of every role but the gradients, each with its address."""
-        for role, tensors in self.roles.items():
-            if role != "grads":
-                yield from zip(tensors, self.pointers[role], strict=True)
-
-    def moved(self) -> bool:
-        """Return whether memory of another role than the gradients is elsewhere than at first."""
-        return any(
-            addresses(tensors) != self.pointers[role]
-            for role, tensors in self.roles.items()
-            if role != "grads"
-        )
-
-    def replace(self, role: str, pointers: array[int]) -> None:
+    def replace(self, field: str, pointers: array[int]) -> None:
         """Put in the addresses of other tensors, where a filled call finds them."""
-        self.pointers[role][:] = pointers
+        self.pointers[field][:] = pointers
 
-    def slots(self, role: str) -> list[int]:
-        """Return where a role's addresses are kept, as long as this table is."""
-        start, _ = self.pointers[role].buffer_info()
-        return [start + 8 * index for index in range(len(self.numels))]
+    def slot(self, field: str, index: int) -> int:
+        """Return the address of one entry of a pointer array, as long as this table is."""
+        start, _ = self.pointers[field].buffer_info()
+        return start + 8 * index
 
     def fill(self, args: ctypes.Structure) -> None:
         """Write count, sizes and pointer arrays into a call's arguments."""
         args.struct_size = ctypes.sizeof(args)
         args.count = len(self.numels)
         args.numels = self.numels.buffer_info()[0]
-        for role, pointers in self.pointers.items():
-            setattr(args, role, pointers.buffer_info()[0])
+        for field, pointers in self.pointers.items():
+            setattr(args, field, pointers.buffer_info()[0])

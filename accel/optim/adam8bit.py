@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -44,7 +44,10 @@ class Adam8bit(FusedAdam):
 
     builder: ClassVar[str] = "Adam8bitBuilder"
     states: ClassVar[Mapping[str, str]] = {"exp_avg": "exp_avgs", "exp_avg_sq": "exp_avg_sqs"}
-    extra_keys: ClassVar[tuple[str, ...]] = ("exp_avg_scale", "exp_avg_sq_scale")
+    extra_keys: ClassVar[Mapping[str, str]] = {
+        "exp_avg_scale": "exp_avg_scales",
+        "exp_avg_sq_scale": "exp_avg_sq_scales",
+    }
     always_seeded: ClassVar[bool] = True
 
     def __init__(
@@ -93,12 +96,6 @@ class Adam8bit(FusedAdam):
         """Return the keys of the states that a group's tensors have."""
         refuse("Adam8bit", amsgrad=group["amsgrad"])
         return tuple(self.states)
-
-    def extras(
-        self, group: Group, params: Sequence[Tensor], states: Sequence[Group]
-    ) -> dict[str, Sequence[Tensor]]:
-        """Return the moments' scales."""
-        return {f"{key}s": [state[key] for state in states] for key in self.extra_keys}
 
     def complete(self, group: Group, param: Tensor) -> Group:
         """Return a parameter's state, float moments encoded and codes laid out as it is."""

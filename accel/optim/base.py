@@ -15,7 +15,7 @@ from accel.ops.lists import Hyper
 from accel.optim.marks import marked_where_watched
 from accel.optim.options import torch_options
 from accel.optim.policy import POLICY_KEYS, Policy, check_policy
-from accel.optim.prepared import PreparedGroup, collect, complete_state
+from accel.optim.prepared import PreparedGroup, complete_state
 
 Group = dict[str, Any]
 
@@ -31,8 +31,8 @@ class KernelOptimizer(torch.optim.Optimizer):
     states: ClassVar[Mapping[str, str]]
     """The op's roles by the key under which torch keeps them in an optimizer's state."""
 
-    extra_keys: ClassVar[tuple[str, ...]] = ()
-    """Keys of further tensors in an optimizer's state."""
+    extra_keys: ClassVar[Mapping[str, str]] = {}
+    """The op's further tensors, of shapes of their own, by their keys in an optimizer's state."""
 
     always_seeded: ClassVar[bool] = False
     """Whether every step needs random bits, whatever the rounding."""
@@ -61,10 +61,8 @@ class KernelOptimizer(torch.optim.Optimizer):
         """Return a state as it is before the first step."""
         return torch.zeros_like(param, dtype=dtype, device=self.home(param))
 
-    def extras(
-        self, group: Group, params: Sequence[Tensor], states: Sequence[Group]
-    ) -> dict[str, Sequence[Tensor]]:
-        """Return further tensors that the op writes, by role, one for each parameter."""
+    def scratch(self, params: Sequence[Tensor]) -> dict[str, Sequence[Tensor]]:
+        """Return memory that the op writes and keeps nothing in, by field, one entry for each."""
         return {}
 
     def complete(self, group: Group, param: Tensor) -> Group:
@@ -102,10 +100,15 @@ class KernelOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        ready = [self._ready(index, group) for index, group in enumerate(self.param_groups)]
-        for prepared, hyper in ready:
-            self.run(prepared, hyper)
-            prepared.release()
+        taken: list[PreparedGroup] = []
+        try:
+            hypers = [self._take(index, group, taken) for index, group in enumerate(self.param_groups)]
+            for prepared, hyper in zip(taken, hypers, strict=True):
+                self.run(prepared, hyper)
+                prepared.release()
+        finally:
+            for prepared in taken:
+                prepared.release()
         return loss
 
     @staticmethod
@@ -117,19 +120,19 @@ class KernelOptimizer(torch.optim.Optimizer):
         """Clear the gradients: to ``None``, or to zeros where told so here or at construction."""
         super().zero_grad(self.set_grad_none if set_to_none is None else set_to_none)
 
-    def _ready(self, index: int, group: Group) -> tuple[PreparedGroup, Hyper]:
+    def _take(self, index: int, group: Group, taken: list[PreparedGroup]) -> Hyper:
+        """Take a group's tensors for a step; returns its numbers."""
         hyper = self.hyper(group)
         hyper.grad_scale = getattr(self, "grad_scale", None)
         hyper.found_inf = getattr(self, "found_inf", None)
         self._set_rounding(index, group, hyper)
         prepared = self._prepared.get(index)
-        if prepared is None or not prepared.take(group["params"]):
-            grads = collect(group["params"])
-            if prepared is None or not prepared.refresh(group["params"], grads):
-                prepared = self.prepare(group, grads)
-                self._prepared[index] = prepared
+        if prepared is None or not prepared.take(self, group):
+            prepared = self.prepare(group, [param.grad for param in group["params"]])
+            self._prepared[index] = prepared
+        taken.append(prepared)
         self.adjust(group, prepared, hyper)
-        return prepared, hyper
+        return hyper
 
     def _set_rounding(self, index: int, group: Group, hyper: Hyper) -> None:
         hyper.rounding = group["rounding"]

@@ -116,9 +116,7 @@ class FusedLamb(KernelOptimizer):
             + abi.LAMB_MAXIMIZE * group["maximize"],
         )
 
-    def extras(
-        self, group: Group, params: Sequence[Tensor], states: Sequence[Group]
-    ) -> dict[str, Sequence[Tensor]]:
+    def scratch(self, params: Sequence[Tensor]) -> dict[str, Sequence[Tensor]]:
         """Return memory for each tensor's norms and ratio."""
         if not params:
             return {"norms": [], "coeffs": []}
@@ -151,13 +149,13 @@ class FusedLamb(KernelOptimizer):
     def get_lamb_coeffs(self) -> list[float]:
         """Return the ratios of the last step's tensors, group by group; waits for the device."""
         parts = [part for index in sorted(self._prepared) for part in self._prepared[index].parts]
-        return [float(coeff) for part in parts for coeff in part.tensors.extras["coeffs"]]
+        return [float(coeff) for part in parts for coeff in part.scratch["coeffs"]]
 
 
 def _sum_norms(part: Part) -> None:
     """Add up the norms of tensors that are sharded over a dimension of a mesh, in one call each."""
     by_group: dict[Any, list[Tensor]] = {}
-    for param, norms in zip(part.params, part.tensors.extras["norms"], strict=True):
+    for param, norms in zip(part.params, part.scratch["norms"], strict=True):
         for dimension, placement in enumerate(getattr(param, "placements", ())):
             if placement.is_partial():
                 raise Unsupported(

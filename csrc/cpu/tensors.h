@@ -1,137 +1,208 @@
 // SPDX-License-Identifier: Apache-2.0
-// Loops over thousands of tensors through their library's handles: see accel/cpu.h. Included once per
-// library.
+// A step's tensors, looked at and found: see accel/tensors.h. Included once per library.
 #pragma once
 
 #include <cstdint>
 
-#include "accel/cpu.h"
+#include "accel/tensors.h"
 #include "parallel.h"
 
 namespace accel {
 
-// How many entries ahead handles, then records, then what these point to are asked for.
-constexpr int64_t kHandleAhead = 48, kRecordAhead = 32, kMemoryAhead = 16;
+// How many parameters ahead objects, then what they point to are asked for.
+constexpr int64_t kObjectsAhead = 8, kRecordsAhead = 4;
 
-// A handle points to a pointer to the tensor's record.
-inline const void *record_of(const void *handle) { return *static_cast<const void *const *>(handle); }
+// A look at one program's tensors.
+class Look {
+ public:
+  explicit Look(const accel_watch &watch) : w_(watch), py_(*watch.python), width_(watch.num_keys + 2) {}
 
-inline void ask_for_record(const void *handle) {
-  const char *const record = static_cast<const char *>(record_of(handle));
-  for (int line = 0; line < 3; ++line) __builtin_prefetch(record + 64 * line);
-}
-
-// The third word of torch's records points to where a tensor's address is kept. Where it does not,
-// something else is asked for in vain.
-inline void ask_for_storage(const void *handle) {
-  const char *const storage = static_cast<const char *const *>(record_of(handle))[2];
-  for (int line = 0; line < 2; ++line) __builtin_prefetch(storage + 64 * line);
-}
-
-inline void ask_ahead(void *const *handles, int64_t i, int64_t end) {
-  if (i + kHandleAhead < end) __builtin_prefetch(handles[i + kHandleAhead]);
-  if (i + kRecordAhead < end) ask_for_record(handles[i + kRecordAhead]);
-}
-
-// Whether the list and the dictionaries hold what they held.
-inline bool same_objects(const accel_snapshot &s, void *list) {
-  for (int64_t i = 0; i < s.num_params; ++i)
-    if (s.item_of(list, i) != s.params[i]) return false;
-  int64_t seen = 0;
-  for (int64_t i = 0; i < s.num_dictionaries; ++i) {
-    if (i + kRecordAhead < s.num_dictionaries) __builtin_prefetch(s.dictionaries[i + kRecordAhead]);
-    void *key = nullptr, *value = nullptr;
-    for (int64_t at = 0; s.next_entry(s.dictionaries[i], &at, &key, &value); ++seen)
-      if (seen == s.num_values || s.values[seen] != value) return false;
+  // Whether parameter i is all that was expected; what was found of it is kept either way.
+  bool take(void *params, void *states, int64_t i) {
+    ask_ahead(i);
+    const accel_expected *const expected = w_.expected + i * width_;
+    void **const kept = w_.kept + i * width_;
+    void *const param = py_.item_of_list(params, i);
+    if (!param) return error();
+    void *const grad = py_.attribute(param, py_.grad);
+    if (!grad) return error();
+    if (grad == py_.none || !expected[1].slot) {
+      const bool agreed = grad == py_.none && !expected[1].slot;
+      py_.let_go(grad);
+      return agreed;
+    }
+    keep(kept, param);
+    kept[1] = grad;
+    return is_plain(param, py_.parameter) && is_plain(grad, nullptr) && is_detached(grad) &&
+           keep_states(states, param, i) && read_all(expected, kept, i);
   }
-  return seen == s.num_values;
-}
 
-inline bool any_moved(const accel_snapshot &s, int64_t begin, int64_t end) {
-  for (int64_t i = begin; i < end; ++i) {
-    ask_ahead(s.fixed, i, end);
-    if (i + kMemoryAhead < end) ask_for_storage(s.fixed[i + kMemoryAhead]);
-    void *at = nullptr;
-    if (s.api->address_of(s.fixed[i], &at) != 0 || reinterpret_cast<int64_t>(at) != s.fixed_at[i])
-      return true;
+ private:
+  bool error() {
+    py_.forget_error();
+    return false;
   }
-  return false;
-}
 
-// Whether a block of memory shares a byte with one that is written.
-inline bool meets_written(const accel_snapshot &s, int64_t begin, int64_t size) {
-  // The last written block that starts before this one's end is the one that may reach into it.
-  int64_t low = 0, high = s.num_written;
-  while (low < high) {
-    const int64_t middle = low + (high - low) / 2;
-    if (s.written_from[middle] < begin + size) low = middle + 1;
-    else high = middle;
+  void keep(void **place, void *object) {
+    py_.keep(object);
+    *place = object;
   }
-  return size > 0 && low > 0 && s.written_to[low - 1] > begin;
-}
 
-// Keeps one parameter's gradient; false where it is not as expected.
-inline bool take_grad(const accel_snapshot &s, int64_t i) {
-  const accel_tensor_api &api = *s.api;
-  void *const grad = const_cast<void *>(api.grad_of(record_of(s.handles[i])));
-  bool defined = false, contiguous = false;
-  int32_t layout = 0, dtype = 0;
-  int64_t numel = 0;
-  void *memory = nullptr;
-  if (api.is_defined(grad, &defined) != 0 || defined != (s.numels[i] >= 0)) return false;
-  if (!defined) return true;
-  // Threads without the interpreter's lock must not be the ones to ask it.
-  const bool plain =
-      !api.is_interpreted(grad) &&
-      api.layout_of(grad, &layout) == 0 && layout == api.strided &&
-      api.dtype_of(grad, &dtype) == 0 && dtype == s.dtypes[i] &&
-      api.numel_of(grad, &numel) == 0 && numel == s.numels[i] &&
-      api.is_contiguous(grad, &contiguous) == 0 && contiguous &&
-      !api.requires_grad(record_of(grad)) && !api.is_negated(grad) &&
-      api.address_of(grad, &memory) == 0 && (memory != nullptr || numel == 0);
-  if (!plain) return false;
-  const int64_t at = reinterpret_cast<int64_t>(memory);
-  if (at != *s.slots[i] && meets_written(s, at, s.sizes[i])) return false;
-  *s.slots[i] = at;
-  return api.keep(grad, s.kept + i) == 0;
-}
-
-inline bool take_grads(const accel_snapshot &s, int64_t begin, int64_t end) {
-  for (int64_t i = begin; i < end; ++i) {
-    ask_ahead(s.handles, i, end);
-    if (i + kMemoryAhead < end)
-      ask_for_record(s.api->grad_of(record_of(s.handles[i + kMemoryAhead])));
-    if (!take_grad(s, i)) return false;
+  // A tensor and its library's record of it are usually where the last step found them; a place that
+  // holds something else now is asked for in vain. A shape lies within the record.
+  void ask_ahead(int64_t i) const {
+    const void *const *const objects = w_.hints + 2 * width_ * (i + kObjectsAhead);
+    const void *const *const records = w_.hints + 2 * width_ * (i + kRecordsAhead) + 1;
+    if (i + kObjectsAhead < w_.num_params)
+      for (int64_t k = 0; k < width_; ++k) __builtin_prefetch(objects[2 * k]);
+    if (i + kRecordsAhead >= w_.num_params) return;
+    for (int64_t k = 0; k < width_; ++k) {
+      const char *const shape = static_cast<const char *>(records[2 * k]);
+      for (int line = -64; line <= 64; line += 64) __builtin_prefetch(shape + line);
+    }
   }
-  return true;
-}
+
+  bool is_type(void *object, void *type) {
+    void *const found = py_.type_of(object);
+    py_.let_go(found);
+    return found == type;
+  }
+
+  // Whether nothing but the tensors' library answers for a tensor, and it holds its own values.
+  bool is_plain(void *tensor, void *also) {
+    if (!is_type(tensor, py_.tensor) && !(also && is_type(tensor, also))) return false;
+    void *const argument[] = {tensor};
+    void *const negated = py_.call(py_.is_neg, argument, 1, nullptr);
+    if (!negated) return error();
+    py_.let_go(negated);
+    return negated == py_.no;
+  }
+
+  bool is_detached(void *grad) {
+    void *const answer = py_.attribute(grad, py_.requires_grad);
+    if (!answer) return error();
+    py_.let_go(answer);
+    return answer == py_.no;
+  }
+
+  bool keep_states(void *states, void *param, int64_t i) {
+    const accel_expected *const expected = w_.expected + i * width_ + 2;
+    void **const kept = w_.kept + i * width_ + 2;
+    intptr_t place = w_.places[i];
+    void *key = nullptr, *entry = nullptr;
+    if (!py_.next_entry(states, &place, &key, &entry) || key != param) return false;
+    if (!is_type(entry, py_.dictionary)) return false;
+    void *value = nullptr;
+    int64_t next = 0;  // entries stand in the keys' order as a rule
+    for (intptr_t position = 0; py_.next_entry(entry, &position, &key, &value);) {
+      const int64_t k = index_of(key, next);
+      if (k < 0) continue;
+      next = k + 1;
+      if (expected[k].slot) keep(kept + k, value);
+    }
+    for (int64_t k = 0; k < w_.num_keys; ++k) {
+      if (!expected[k].slot || kept[k]) continue;
+      // Perhaps under an equal key that is another string.
+      void *const found = py_.item_of_dictionary(entry, w_.keys[k]);
+      if (!found) return error();
+      keep(kept + k, found);
+    }
+    for (int64_t k = 0; k < w_.num_keys; ++k)
+      if (kept[k] && !is_plain(kept[k], nullptr)) return false;
+    return true;
+  }
+
+  int64_t index_of(void *key, int64_t first) const {
+    for (int64_t k = first; k < w_.num_keys; ++k)
+      if (w_.keys[k] == key) return k;
+    for (int64_t k = 0; k < lesser(first, w_.num_keys); ++k)
+      if (w_.keys[k] == key) return k;
+    return -1;
+  }
+
+  bool read_all(const accel_expected *expected, void *const *kept, int64_t i) {
+    for (int64_t k = 0; k < width_; ++k)
+      if (kept[k] && !read(expected[k], kept[k], i, w_.hints + 2 * (i * width_ + k))) return false;
+    return true;
+  }
+
+  bool read(const accel_expected &expected, void *object, int64_t i, const void **hint) {
+    accel_dl_tensor t;
+    if (py_.read(object, &t) != 0) return error();
+    hint[0] = object;
+    hint[1] = t.shape;
+    const uint32_t dtype = t.dtype_code | uint32_t{t.dtype_bits} << 8 | uint32_t{t.dtype_lanes} << 16;
+    if (dtype != expected.dtype || t.device_type != w_.devices[2 * i] || t.device_id != w_.devices[2 * i + 1])
+      return false;
+    const int64_t numel = expected.numel < 0 ? laid_out(t, w_.layouts + w_.layout_at[i]) : contiguous(t);
+    if (numel < 0 || (expected.numel >= 0 && numel != expected.numel) || (numel > 0 && !t.data)) return false;
+    const int64_t address = reinterpret_cast<int64_t>(t.data) + static_cast<int64_t>(t.byte_offset);
+    if (address == *expected.slot) return true;
+    // What is written may share memory with something else now, which takes a look at everything.
+    if (expected.written || meets_written(address, numel * (t.dtype_bits / 8))) return false;
+    *expected.slot = address;
+    return true;
+  }
+
+  // The number of elements, or -1 for another layout: strides count only of dimensions that are moved along.
+  static int64_t laid_out(const accel_dl_tensor &t, const int64_t *layout) {
+    const int64_t ndim = *layout++;
+    const int64_t *const strides = layout + ndim;
+    if (t.ndim != ndim) return -1;
+    int64_t numel = 1;
+    for (int64_t d = 0; d < ndim; ++d) {
+      if (t.shape[d] != layout[d]) return -1;
+      numel *= t.shape[d];
+    }
+    for (int64_t d = 0; d < ndim && numel > 0; ++d)
+      if (t.shape[d] > 1 && t.strides[d] != strides[d]) return -1;
+    return numel;
+  }
+
+  static int64_t contiguous(const accel_dl_tensor &t) {
+    int64_t numel = 1;
+    bool dense = true;
+    for (int64_t d = t.ndim; d-- > 0; numel *= t.shape[d]) dense &= t.shape[d] == 1 || t.strides[d] == numel;
+    return dense || numel == 0 ? numel : -1;
+  }
+
+  // Whether a block of memory shares a byte with one that is written.
+  bool meets_written(int64_t begin, int64_t size) const {
+    // The last written block that starts before this one's end is the one that may reach into it.
+    int64_t low = 0, high = w_.num_written;
+    while (low < high) {
+      const int64_t middle = low + (high - low) / 2;
+      if (w_.written_from[middle] < begin + size) low = middle + 1;
+      else high = middle;
+    }
+    return size > 0 && low > 0 && w_.written_to[low - 1] > begin;
+  }
+
+  const accel_watch &w_;
+  const accel_python &py_;
+  const int64_t width_;
+};
 
 }  // namespace accel
 
-int32_t accel_take_grads(const accel_snapshot *snapshot, void *list, int32_t num_threads) {
-  constexpr int64_t kWorthATeam = 64;
-  if (!snapshot || snapshot->struct_size != sizeof *snapshot) return ACCEL_BAD_STRUCT;
-  const accel_snapshot &s = *snapshot;
-  if (!s.api || s.api->struct_size != sizeof *s.api) return ACCEL_BAD_STRUCT;
-  accel_let_go(s.api, s.kept, s.num_params);
-  if (!accel::same_objects(s, list)) return ACCEL_UNSUPPORTED;
-  if (s.num_params == 0) return ACCEL_OK;
-  bool odd = false;
-  accel::for_ranges<kWorthATeam>(s.num_params, num_threads, [&](int64_t begin, int64_t end) {
-    const auto share = [&](int64_t param) { return s.num_fixed * param / s.num_params; };
-    if (accel::any_moved(s, share(begin), share(end)) || !accel::take_grads(s, begin, end))
-      accel::store(odd, true);
-  });
-  if (!odd) return ACCEL_OK;
-  accel_let_go(s.api, s.kept, s.num_params);
-  return ACCEL_UNSUPPORTED;
+int32_t accel_watch_take(const accel_watch *watch, void *params, void *states) {
+  if (!watch || watch->struct_size != sizeof *watch) return ACCEL_BAD_STRUCT;
+  if (!watch->python || watch->python->struct_size != sizeof *watch->python) return ACCEL_BAD_STRUCT;
+  accel_watch_release(watch);
+  accel::Look look(*watch);
+  for (int64_t i = 0; i < watch->num_params; ++i)
+    if (!look.take(params, states, i)) {
+      accel_watch_release(watch);
+      return ACCEL_UNSUPPORTED;
+    }
+  return ACCEL_OK;
 }
 
-void accel_let_go(const accel_tensor_api *api, void **kept, int64_t count) {
-  constexpr int64_t kAhead = 12;
+void accel_watch_release(const accel_watch *watch) {
+  const int64_t count = watch->num_params * (watch->num_keys + 2);
   for (int64_t i = 0; i < count; ++i) {
-    if (i + kAhead < count && kept[i + kAhead]) __builtin_prefetch(accel::record_of(kept[i + kAhead]), 1);
-    if (kept[i]) api->let_go(kept[i]);
-    kept[i] = nullptr;
+    void *const object = watch->kept[i];
+    watch->kept[i] = nullptr;
+    if (object) watch->python->let_go(object);
   }
 }

@@ -1,0 +1,113 @@
+"""Which of several tensors share memory, to the element."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Span(NamedTuple):
+    """A tensor's memory.
+
+    Attributes:
+        start: address of its first byte.
+        stop: address of the byte after its last.
+        written: whether it is to be written.
+        name: how an error names it.
+        tensor: the tensor.
+    """
+
+    start: int
+    stop: int
+    written: bool
+    name: str
+    tensor: Tensor
+
+
+def extent(tensor: Tensor) -> tuple[int, int]:
+    """Return the addresses of a tensor's first byte and of the one after its last.
+
+    Both are 0 if it has no elements or no memory of its own.
+    """
+    start = tensor.data_ptr()
+    if start == 0 or tensor.numel() == 0:
+        return (0, 0)
+    if tensor.is_contiguous():
+        return (start, start + tensor.nbytes)
+    reach = sum(
+        (size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
+    )
+    return (start, start + (reach + 1) * tensor.element_size())
+
+
+def find_conflict(spans: Sequence[Span]) -> tuple[Span, Span] | None:
+    """Return two tensors with an element in common of which at least one is written, if any are.
+
+    Tensors whose elements alternate, such as two columns of one buffer, share nothing.
+    """
+    for cluster in _clusters(sorted(spans, key=lambda span: span[:4])):
+        if any(span.written for span in cluster):
+            found = _conflict_within(cluster)
+            if found is not None:
+                return found
+    return None
+
+
+def _clusters(spans: Sequence[Span]) -> Iterator[list[Span]]:
+    """Yield tensors that begin before all earlier ones have ended, where there are several."""
+    cluster: list[Span] = []
+    end = -1
+    for span in spans:
+        if span.start >= end:
+            if len(cluster) > 1:
+                yield cluster
+            cluster = []
+        cluster.append(span)
+        end = max(end, span.stop)
+    if len(cluster) > 1:
+        yield cluster
+
+
+def _conflict_within(cluster: Sequence[Span]) -> tuple[Span, Span] | None:
+    first = cluster[0].start
+    unit = math.gcd(
+        *(span.start - first for span in cluster),
+        *(span.tensor.element_size() for span in cluster),
+    )
+    size = (max(span.stop for span in cluster) - first) // unit
+    taken = torch.zeros(size, dtype=torch.bool, device="cpu")
+    # What is only read may share memory with its like, and comes last.
+    for span in sorted(cluster, key=lambda span: not span.written):
+        place = _place(taken, span, first, unit)
+        if bool(place.any()):
+            return span, _owner(span, cluster, taken.zero_(), unit)
+        if span.written:
+            place.fill_(True)
+    return None
+
+
+def _place(taken: Tensor, span: Span, first: int, unit: int) -> Tensor:
+    """Return the marks of a tensor's elements."""
+    units = span.tensor.element_size() // unit
+    return taken.as_strided(
+        (*span.tensor.shape, units),
+        (*(stride * units for stride in span.tensor.stride()), 1),
+        (span.start - first) // unit,
+    )
+
+
+def _owner(span: Span, cluster: Sequence[Span], taken: Tensor, unit: int) -> Span:
+    """Return the written tensor that shares an element with a given one."""
+    first = cluster[0].start
+    _place(taken, span, first, unit).fill_(True)
+    return next(
+        other
+        for other in cluster
+        if other is not span
+        and (other.written or span.written)
+        and bool(_place(taken, other, first, unit).any())
+    )

@@ -1,0 +1,107 @@
+"""`Watch`: what a plan's tensors were checked for, looked at again before each step."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from itertools import chain
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from accel.ops.checks import check_no_overlap
+from accel.ops.lists import TensorLists
+from accel.ops.overlap import extent
+from accel.ops.plan import Plan
+from accel.ops.table import Occupied, addresses
+
+_layout_of: Callable[[Tensor], torch.layout] = Tensor.layout.__get__  # type: ignore[attr-defined]
+_dtype_of: Callable[[Tensor], torch.dtype] = Tensor.dtype.__get__  # type: ignore[attr-defined]
+_device_of: Callable[[Tensor], torch.device] = Tensor.device.__get__  # type: ignore[attr-defined]
+_shape_of: Callable[[Tensor], torch.Size] = Tensor.shape.__get__  # type: ignore[attr-defined]
+_requires_grad: Callable[[Tensor], bool] = Tensor.requires_grad.__get__  # type: ignore[attr-defined]
+_ASKED: tuple[Callable[[Tensor], Any], ...] = (
+    type, _dtype_of, _device_of, _shape_of, Tensor.stride, Tensor.is_neg,
+)  # fmt: skip
+
+
+class Seen(NamedTuple):
+    """One tensor of a step as it was found, and where its call has its address.
+
+    Attributes:
+        tensor: the tensor.
+        slot: the address of the call's entry for it.
+        own_layout: whether its shape is its own, not its parameter's; it is contiguous then.
+    """
+
+    tensor: Tensor
+    slot: int
+    own_layout: bool = False
+
+
+class Watch:
+    """What was true of a plan's tensors when they were checked.
+
+    Holds addresses and facts, no tensors.
+
+    Args:
+        plan: their plan.
+        tensors: the checked lists.
+    """
+
+    def __init__(self, plan: Plan, tensors: TensorLists) -> None:
+        self._plan = plan
+        self._facts = _facts(tensors)
+        self._at = {field: addresses(listed) for field, listed in tensors.by_field().items()}
+        self._occupied = Occupied(chain.from_iterable(tensors.written().values()))
+        extents = [extent(grad) for grad in tensors.grads]
+        self._grads_reach = array("q", [stop - start for start, stop in extents])
+
+    def take(self, tensors: TensorLists) -> bool:
+        """Put other tensors into the plan; ``False``, and nothing changed, if the plan is not theirs.
+
+        They are if they are like those that were checked, in every respect but their addresses.
+
+        Raises:
+            ValueError: two of them share memory that a step writes.
+        """
+        # A tensor that is not strided has no strides to be asked for.
+        if any(layout is not torch.strided for layout in map(_layout_of, _all(tensors))):
+            return False
+        if any(map(_requires_grad, tensors.grads)) or _facts(tensors) != self._facts:
+            return False
+        at = {field: addresses(listed) for field, listed in tensors.by_field().items()}
+        if any(map(_lacks_memory, chain.from_iterable(at.values()), _all(tensors))):
+            return False
+        moved = [field for field, pointers in at.items() if pointers != self._at[field]]
+        if moved:
+            self._check_overlap(tensors, moved, at["grads"])
+            for field in moved:
+                self._plan.put(field, at[field])
+            self._at = at
+        return True
+
+    def written(self) -> list[tuple[int, int]]:
+        """Return the memory that a step writes, steps' counters left out; see `Occupied.blocks`."""
+        return [*self._occupied.blocks()]
+
+    def _check_overlap(
+        self, tensors: TensorLists, moved: list[str], grads_at: array[int]
+    ) -> None:
+        written = tensors.written()
+        if moved != ["grads"] or self._occupied.meets(grads_at, self._grads_reach):
+            check_no_overlap(written, {"grads": tensors.grads})
+            self._occupied = Occupied(chain.from_iterable(written.values()))
+
+
+def _all(tensors: TensorLists) -> chain[Tensor]:
+    return chain.from_iterable(tensors.by_field().values())
+
+
+def _facts(tensors: TensorLists) -> list[list[Any]]:
+    return [[*map(ask, listed)] for listed in tensors.by_field().values() for ask in _ASKED]
+
+
+def _lacks_memory(pointer: int, tensor: Tensor) -> bool:
+    return not pointer and tensor.numel() > 0
