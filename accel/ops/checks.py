@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from numbers import Real
-from operator import is_
 from typing import Any
 
 import torch
@@ -176,8 +175,3 @@ def check_not_negative(name: str, value: Any) -> float:
 def check_beta(name: str, value: Any) -> float:
     """Return a decay rate in [0, 1); raises like `check_number`."""
     return check_number(name, value, lambda x: 0.0 <= x < 1.0, "a number in [0, 1)")
-
-
-def same_objects(left: Sequence[Any], right: Sequence[Any]) -> bool:
-    """Return whether both hold the same objects in the same order."""
-    return len(left) == len(right) and all(map(is_, left, right))

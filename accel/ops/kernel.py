@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from accel.ops.portable import Call, Portable
 
 _NO_NAMES: Mapping[str, str] = {}
+
+
 class Kernel:
     """One family on one backend, known to the dispatcher by its key.
 

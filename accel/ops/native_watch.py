@@ -51,7 +51,10 @@ _CPU = 1
 class Python(ctypes.Structure):
     """``accel_python`` of ``accel/tensors.h``: functions and objects are addresses as integers."""
 
-    _fields_ = (("struct_size", ctypes.c_uint64), *((name, _P) for name in ("read", *_C_API, *_OBJECTS)))
+    _fields_ = (
+        ("struct_size", ctypes.c_uint64),
+        *((name, _P) for name in ("read", *_C_API, *_OBJECTS)),
+    )
 
 
 class Expected(ctypes.Structure):

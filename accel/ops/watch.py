@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -18,8 +18,8 @@ from accel.ops.table import Occupied, addresses
 
 _layout_of: Callable[[Tensor], torch.layout] = Tensor.layout.__get__  # type: ignore[attr-defined]
 _dtype_of: Callable[[Tensor], torch.dtype] = Tensor.dtype.__get__  # type: ignore[attr-defined]
-_device_of: Callable[[Tensor], torch.device] = Tensor.device.__get__  # type: ignore[attr-defined]
-_shape_of: Callable[[Tensor], torch.Size] = Tensor.shape.__get__  # type: ignore[attr-defined]
+_device_of: Callable[[Tensor], torch.device] = Tensor.device.__get__
+_shape_of: Any = Tensor.shape.__get__  # type: ignore[attr-defined]
 _requires_grad: Callable[[Tensor], bool] = Tensor.requires_grad.__get__  # type: ignore[attr-defined]
 _ASKED: tuple[Callable[[Tensor], Any], ...] = (
     type, _dtype_of, _device_of, _shape_of, Tensor.stride, Tensor.is_neg,
@@ -52,16 +52,16 @@ class Watch:
 
     def __init__(self, plan: Plan, tensors: TensorLists) -> None:
         self._plan = plan
-        self._facts = _facts(tensors)
+        self._facts = facts(tensors.by_field())
         self._at = {field: addresses(listed) for field, listed in tensors.by_field().items()}
         self._occupied = Occupied(chain.from_iterable(tensors.written().values()))
         extents = [extent(grad) for grad in tensors.grads]
         self._grads_reach = array("q", [stop - start for start, stop in extents])
 
     def take(self, tensors: TensorLists) -> bool:
-        """Put other tensors into the plan; ``False``, and nothing changed, if the plan is not theirs.
+        """Put other tensors into the plan; ``False``, with nothing changed, if they do not fit it.
 
-        They are if they are like those that were checked, in every respect but their addresses.
+        They fit if they are like those that were checked, in every respect but their addresses.
 
         Raises:
             ValueError: two of them share memory that a step writes.
@@ -69,7 +69,7 @@ class Watch:
         # A tensor that is not strided has no strides to be asked for.
         if any(layout is not torch.strided for layout in map(_layout_of, _all(tensors))):
             return False
-        if any(map(_requires_grad, tensors.grads)) or _facts(tensors) != self._facts:
+        if any(map(_requires_grad, tensors.grads)) or facts(tensors.by_field()) != self._facts:
             return False
         at = {field: addresses(listed) for field, listed in tensors.by_field().items()}
         if any(map(_lacks_memory, chain.from_iterable(at.values()), _all(tensors))):
@@ -86,9 +86,7 @@ class Watch:
         """Return the memory that a step writes, steps' counters left out; see `Occupied.blocks`."""
         return [*self._occupied.blocks()]
 
-    def _check_overlap(
-        self, tensors: TensorLists, moved: list[str], grads_at: array[int]
-    ) -> None:
+    def _check_overlap(self, tensors: TensorLists, moved: list[str], grads_at: array[int]) -> None:
         written = tensors.written()
         if moved != ["grads"] or self._occupied.meets(grads_at, self._grads_reach):
             check_no_overlap(written, {"grads": tensors.grads})
@@ -99,8 +97,9 @@ def _all(tensors: TensorLists) -> chain[Tensor]:
     return chain.from_iterable(tensors.by_field().values())
 
 
-def _facts(tensors: TensorLists) -> list[list[Any]]:
-    return [[*map(ask, listed)] for listed in tensors.by_field().values() for ask in _ASKED]
+def facts(lists: Mapping[str, Sequence[Tensor]]) -> list[list[Any]]:
+    """Return what a plan relies on of its tensors, apart from where they are."""
+    return [[*map(ask, listed)] for listed in lists.values() for ask in _ASKED]
 
 
 def _lacks_memory(pointer: int, tensor: Tensor) -> bool:

@@ -108,12 +108,17 @@ class Adam8bit(FusedAdam):
         complete_frame(state, group, param, self.home(param))
         for key, scale_key, signed in _MOMENTS:
             codes = _blank(param)
-            moment = state.get(key)
-            if moment is None:
+            moment, scale = state.get(key), state.get(scale_key)
+            if isinstance(moment, Tensor) and moment.shape != param.shape:
+                raise ValueError(
+                    f"{key} has shape {tuple(moment.shape)}, but its parameter has "
+                    f"{tuple(param.shape)}."
+                )
+            if moment is None or (moment.dtype == torch.uint8 and scale is None):
                 state[key] = codes.zero_()
                 state[scale_key] = torch.zeros(blocks(param.numel()), device=param.device)
             elif moment.dtype != torch.uint8 or moment.stride() != codes.stride():
-                values = _floats(moment, state.get(scale_key), signed)
+                values = _floats(moment, scale, signed)
                 flat = memory_order(torch.empty_like(codes, dtype=torch.float32).copy_(values))
                 fresh, state[scale_key] = encode(flat, signed=signed)
                 memory_order(codes).copy_(fresh)

@@ -102,7 +102,9 @@ class KernelOptimizer(torch.optim.Optimizer):
                 loss = closure()
         taken: list[PreparedGroup] = []
         try:
-            hypers = [self._take(index, group, taken) for index, group in enumerate(self.param_groups)]
+            hypers = [
+                self._take(index, group, taken) for index, group in enumerate(self.param_groups)
+            ]
             for prepared, hyper in zip(taken, hypers, strict=True):
                 self.run(prepared, hyper)
                 prepared.release()

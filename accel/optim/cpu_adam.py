@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from accel.ops.checks import check_gradients, check_tensors, is_dense, same_objects
+from accel.ops.checks import check_gradients, check_tensors, is_dense
 from accel.ops.lists import Hyper
 from accel.optim.adam import FusedAdam
 from accel.optim.offload import OffloadedGroup
 from accel.optim.policy import PARAM
-from accel.optim.prepared import PreparedGroup
+from accel.optim.prepared import PreparedGroup, unchanged_on_error
+
+if TYPE_CHECKING:
+    from accel.optim.base import KernelOptimizer
 
 Group = dict[str, Any]
 _HOST = torch.device("cpu")
@@ -83,54 +86,53 @@ class CPUAdam(FusedAdam):
 class _MixedGroup(PreparedGroup):
     """A group with parameters on the host and elsewhere."""
 
+    _everything: tuple[Any, Sequence[Tensor], Sequence[Tensor | None]]
+    """The optimizer, its parameters and their gradients, during a step."""
+
     def __init__(self, optimizer: CPUAdam, group: Group, grads: Sequence[Tensor | None]) -> None:
-        everywhere = list(group["params"])
-        at_home = [
-            None if param.device.type != "cpu" else grad
-            for param, grad in zip(everywhere, grads, strict=True)
-        ]
-        super().__init__(optimizer, group, at_home)
-        self._everywhere = everywhere
+        params = list(group["params"])
         self._of: dict[tuple[Any, ...], list[int]] = {}
-        for index, (param, grad) in enumerate(zip(everywhere, grads, strict=True)):
+        for index, (param, grad) in enumerate(zip(params, grads, strict=True)):
             if grad is not None and param.device.type != "cpu":
                 _check_away(param, grad, index)
                 key = (param.device, param.dtype, grad.dtype)
                 self._of.setdefault(key, []).append(index)
         kernel = optimizer.kernel(_HOST)
-        self._away = [
-            OffloadedGroup(optimizer, group, _pick(everywhere, at), _pick(grads, at), kernel)
-            for at in self._of.values()
-        ]
-        self._grads = list(grads)
+        with unchanged_on_error(optimizer, params):
+            super().__init__(optimizer, group, _at_home(params, grads))
+            self._away = [
+                OffloadedGroup(optimizer, group, _pick(params, at), _pick(grads, at), kernel)
+                for at in self._of.values()
+            ]
+        self._patience = 0
         self._absent = [grad is None for grad in grads]
-        self._seen = [away.watched() for away in self._away]
+        self._everything = (optimizer, params, list(grads))
 
-    def _take_snapshot(self, grads: Sequence[Tensor | None]) -> None:
-        """Leave the gradients to `refresh`: some lie elsewhere."""
-
-    def refresh(self, params: Sequence[Tensor], grads: Sequence[Tensor | None]) -> bool:
-        """Take this step's gradients; returns whether what was prepared still holds."""
+    def take(
+        self,
+        optimizer: KernelOptimizer,
+        group: Group,
+        grads: Sequence[Tensor | None] | None = None,
+    ) -> bool:
+        """Take this step's tensors; ``False``, with none taken, if they are not alike any more."""
+        params = list(group["params"])
+        grads = [param.grad for param in params] if grads is None else grads
         if [grad is None for grad in grads] != self._absent:
             return False
-        for at, away, seen in zip(self._of.values(), self._away, self._seen, strict=True):
-            if not away.holds(_pick(params, at), _pick(grads, at)):
-                return False
-            if not same_objects(away.watched(), seen):
+        for at, away in zip(self._of.values(), self._away, strict=True):
+            if not away.take(optimizer, _pick(params, at), _pick(grads, at)):
                 return False
             for index in at:
                 _check_away(params[index], grads[index], index)
-        self._grads = list(grads)
-        at_home = [
-            None if param.device.type != "cpu" else grad
-            for param, grad in zip(params, grads, strict=True)
-        ]
-        return super().refresh(params, at_home)
+        if not super().take(optimizer, group, _at_home(params, grads)):
+            return False
+        self._everything = (optimizer, params, list(grads))
+        return True
 
     def release(self) -> None:
-        """Let go of the gradients."""
+        """Let go of the tensors."""
         super().release()
-        self._grads = [None] * len(self._grads)
+        self._everything = (None, [], [])
 
     def step(self, hyper: Hyper) -> None:
         """Step every tensor of the group that has a gradient."""
@@ -142,8 +144,16 @@ class _MixedGroup(PreparedGroup):
         super().step(hyper)
         if hyper.found_inf is not None and bool(hyper.found_inf):
             return
+        optimizer, params, grads = self._everything
         for at, away in zip(self._of.values(), self._away, strict=True):
-            away.step(_pick(self._grads, at), hyper)
+            away.step(optimizer, _pick(params, at), _pick(grads, at), hyper)
+
+
+def _at_home(params: Sequence[Tensor], grads: Sequence[Tensor | None]) -> list[Tensor | None]:
+    return [
+        None if param.device.type != "cpu" else grad
+        for param, grad in zip(params, grads, strict=True)
+    ]
 
 
 def _pick(listed: Sequence[Any], at: Sequence[int]) -> list[Any]:

@@ -11,8 +11,11 @@ from torch import Tensor
 
 from accel.current import accelerator_for
 from accel.ops import checks
-from accel.ops.kernel import Kernel, Plan
+from accel.ops.kernel import Kernel
 from accel.ops.lists import Hyper, TensorLists
+from accel.ops.plan import Plan
+from accel.ops.table import addresses
+from accel.ops.watch import facts
 from accel.optim.policy import MASTER
 from accel.optim.transfers import Transfers
 
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from accel.optim.base import KernelOptimizer
 
 Group = dict[str, Any]
+Found = dict[str, Sequence[Tensor]]
+Grads = Sequence[Tensor | None]
 BUCKET = 1 << 24
 """Elements that are transferred and stepped together; two such buckets are in flight."""
 
@@ -59,7 +64,8 @@ class OffloadedGroup:
     """The parameters of a group on one device and of one pair of types, stepped on the host.
 
     Master copies and states are on the host; gradients come over in buckets and rounded parameters
-    go back, each on a stream of its own, while the host steps the bucket between.
+    go back, each on a stream of its own, while the host steps the bucket between. Between steps
+    it holds buffers, and none of the user's tensors.
 
     Args:
         optimizer: whose group it is; the group's states are made complete.
@@ -80,13 +86,13 @@ class OffloadedGroup:
         grads: Sequence[Tensor],
         kernel: Kernel,
     ) -> None:
-        checks.check_no_overlap({"params": params}, {})
         self._kernel = kernel
-        self._keys = optimizer.state_keys(group)
-        self._roles = [optimizer.states[key] for key in self._keys]
-        self._states = [optimizer.complete(group, param) for param in params]
-        self._params = [_flat(param) for param in params]
-        self._laid_out = list(params)
+        states = {key: optimizer.states[key] for key in optimizer.state_keys(group)}
+        self._fields = {**states, MASTER: "masters"}
+        for param in params:
+            state = optimizer.complete(group, param)
+            for key in self._fields:
+                state[key] = _like(state[key], param)
         self._dtypes = (params[0].dtype, grads[0].dtype)
         self._buckets = list(cut([param.numel() for param in params], BUCKET))
         ends = [pieces[-1].offset + _span(pieces[-1]) for pieces in self._buckets]
@@ -97,38 +103,76 @@ class OffloadedGroup:
         numbers = range(len(self._buckets))
         self._in = [self._staged(number, self._transfers.grads(number)) for number in numbers]
         self._out = [self._staged(number, self._transfers.params(number)) for number in numbers]
-        self._targets = [
-            [self._params[p.index][p.start : p.stop] for p in pieces] for pieces in self._buckets
-        ]
-        self._steps = [torch.zeros(len(pieces)) for pieces in self._buckets]
-        self._plans = [self._plan(number) for number in range(len(self._buckets))]
+        self._steps = [_counters(len(pieces)) for pieces in self._buckets]
+        found = self._find(optimizer, params)
+        if found is None:
+            raise TypeError(f"A state of {type(optimizer).__name__} is no tensor.")
+        self._plan(found)
 
-    def _plan(self, number: int) -> Plan:
+    def _find(self, optimizer: KernelOptimizer, params: Sequence[Tensor]) -> Found | None:
+        """Return the parameters and states; ``None`` if a state lacks a tensor."""
+        states = [optimizer.state.get(param) or {} for param in params]
+        lists: Found = {"params": list(params)}
+        for key, field in (*self._fields.items(), ("step", "steps")):
+            lists[field] = [state.get(key) for state in states]  # type: ignore[misc]
+        if not all(isinstance(tensor, Tensor) for listed in lists.values() for tensor in listed):
+            return None
+        return lists
+
+    def _plan(self, found: Found) -> None:
+        """Make the buckets' plans for tensors that have been checked."""
+        checks.check_no_overlap(found, {})
+        self._facts, self._at = facts(found), {name: addresses(found[name]) for name in found}
+        self._plans = [
+            Plan(self._kernel, self._lists(number, found)) for number in range(len(self._buckets))
+        ]
+
+    def _lists(self, number: int, found: Found) -> TensorLists:
         pieces = self._buckets[number]
         roles: dict[str, Sequence[Tensor]] = {
             "params": self._out[number],
             "grads": self._in[number],
         }
-        for role, key in (*zip(self._roles, self._keys, strict=True), ("masters", MASTER)):
-            roles[role] = [
-                _flat(_as(self._states[piece.index], key, self._laid_out[piece.index]))[
-                    piece.start : piece.stop
-                ]
-                for piece in pieces
-            ]
-        return Plan(self._kernel, TensorLists(roles, self._steps[number].unbind()))
+        for field in self._fields.values():
+            roles[field] = [_cut_out(found[field][piece.index], piece) for piece in pieces]
+        return TensorLists(roles, self._steps[number].unbind())
 
     def _staged(self, number: int, memory: Tensor) -> list[Tensor]:
         return [memory[p.offset : p.offset + _span(p)] for p in self._buckets[number]]
 
-    def step(self, grads: Sequence[Tensor], hyper: Hyper) -> None:
+    def take(self, optimizer: KernelOptimizer, params: Sequence[Tensor], grads: Grads) -> bool:
+        """Take a step's tensors; ``False`` if they are not alike any more.
+
+        Raises:
+            ValueError: tensors share memory that a step writes.
+        """
+        found = self._find(optimizer, params)
+        if found is None or facts(found) != self._facts:
+            return False
+        if any(grad is None or grad.dtype != self._dtypes[1] for grad in grads):
+            return False
+        if any(addresses(listed) != self._at[name] for name, listed in found.items()):
+            self._plan(found)
+        return True
+
+    def step(
+        self, optimizer: KernelOptimizer, params: Sequence[Tensor], grads: Grads, hyper: Hyper
+    ) -> None:
         """Step every parameter once; the device's current stream waits for the last one."""
-        if not self._buckets:
-            torch._foreach_add_([state["step"] for state in self._states], 1.0)
-            return
-        pairs = zip(grads, self._laid_out, strict=True)
-        flats = [_flat(_like(grad, param)) for grad, param in pairs]
-        counted = torch.stack([state["step"] for state in self._states])
+        found = self._find(optimizer, params)
+        if found is None:
+            raise RuntimeError("The optimizer's state was changed during a step.")
+        if self._buckets:
+            flats = [
+                _flat(_like(grad, param))
+                for grad, param in zip(grads, params, strict=True)
+                if grad is not None
+            ]
+            self._step_buckets(found, flats, hyper)
+        torch._foreach_add_(list(found["steps"]), 1.0)
+
+    def _step_buckets(self, found: Found, flats: Sequence[Tensor], hyper: Hyper) -> None:
+        counted = torch.stack(list(found["steps"]))
         transfers = self._transfers
         transfers.begin()
         self._fetch(0, flats)
@@ -137,31 +181,23 @@ class OffloadedGroup:
                 self._fetch(number + 1, flats)
             self._steps[number].copy_(counted[[piece.index for piece in pieces]])
             transfers.wait_until_usable(number)
-            self._plans[number].step(hyper)
-            transfers.send(number, self._out[number], self._targets[number])
+            plan = self._plans[number]
+            plan.step(self._lists(number, found) if plan.rest else None, hyper)
+            targets = [_cut_out(found["params"][piece.index], piece) for piece in pieces]
+            transfers.send(number, self._out[number], targets)
         transfers.end()
-        torch._foreach_add_([state["step"] for state in self._states], 1.0)
 
     def _fetch(self, number: int, flats: Sequence[Tensor]) -> None:
         sources = [flats[p.index][p.start : p.stop] for p in self._buckets[number]]
         self._transfers.fetch(number, sources, self._in[number])
 
-    def holds(self, params: Sequence[Tensor], grads: Sequence[Tensor]) -> bool:
-        """Return whether these are the tensors that it was made for, their memory in place."""
-        return (
-            checks.same_objects(params, self._laid_out)
-            and all(grad.dtype == self._dtypes[1] for grad in grads)
-            and all(
-                param.data_ptr() == flat.data_ptr()
-                for param, flat in zip(params, self._params, strict=True)
-            )
-            and not any(plan.moved() for plan in self._plans)
-        )
 
-    def watched(self) -> list[Any]:
-        """Return the state tensors that it works on, to notice when one is replaced."""
-        keys = (*self._keys, MASTER, "step")
-        return [state.get(key) for state in self._states for key in keys]
+def _counters(count: int) -> Tensor:
+    return torch.zeros(count, dtype=torch.float32, device="cpu")
+
+
+def _cut_out(tensor: Tensor, piece: Piece) -> Tensor:
+    return _flat(tensor)[piece.start : piece.stop]
 
 
 def _span(piece: Piece) -> int:
@@ -180,10 +216,3 @@ def _like(tensor: Tensor, param: Tensor) -> Tensor:
     return torch.empty_strided(
         param.shape, param.stride(), dtype=tensor.dtype, device=tensor.device
     ).copy_(tensor)
-
-
-def _as(state: Group, key: str, param: Tensor) -> Tensor:
-    """Return a state with the parameter's strides, and keep it so."""
-    state[key] = _like(state[key], param)
-    kept: Tensor = state[key]
-    return kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from operator import is_not
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 Group = dict[str, Any]
 _PATIENCE = 8
-"""How many native watches may each serve for less than `_WORTH_IT` steps until Python does it all."""
+"""How many native watches may each serve for under `_WORTH_IT` steps, before Python does it all."""
 
 _WORTH_IT = 4
 
@@ -36,6 +37,23 @@ def keys_of(optimizer: KernelOptimizer, group: Group) -> dict[str, str]:
     """Return the keys of a parameter's state, with the field of the op's C struct for each."""
     states = {key: optimizer.states[key] for key in optimizer.state_keys(group)}
     return {**states, MASTER: "masters", "step": "steps", **optimizer.extra_keys}
+
+
+@contextmanager
+def unchanged_on_error(optimizer: KernelOptimizer, params: Sequence[Tensor]) -> Iterator[None]:
+    """Put the parameters' states back as they were if what is done meanwhile raises."""
+    states = [optimizer.state.get(param) for param in params]
+    before = [None if state is None else {**state} for state in states]
+    try:
+        yield
+    except BaseException:
+        for param, entries in zip(params, before, strict=True):
+            if entries is None:
+                optimizer.state.pop(param, None)
+            else:
+                optimizer.state[param].clear()
+                optimizer.state[param].update(entries)
+        raise
 
 
 class Members(NamedTuple):
@@ -67,7 +85,7 @@ class PreparedGroup:
         grads: its gradients, ``None`` where there is none or this process leaves it out.
 
     Raises:
-        TypeError, ValueError: a tensor cannot be stepped, named; no state has been added.
+        TypeError, ValueError: a tensor cannot be stepped, named; the states are as before.
     """
 
     def __init__(
@@ -84,18 +102,13 @@ class PreparedGroup:
         checks.check_tensors({"params": own, "grads": given})
         checks.check_gradients("grads", given)
         self.sharded = any(map(is_not, own, params))
-        fresh = [param for param in params if param not in optimizer.state]
-        try:
+        with unchanged_on_error(optimizer, params):
             states = [optimizer.complete(group, param) for param in params]
             keys = keys_of(optimizer, group)
             self.parts = [
                 Part(optimizer, kernel, keys, at, members._replace(states=states))
                 for kernel, at in _by_kernel(optimizer, own, states)
             ]
-        except BaseException:
-            for param in fresh:
-                optimizer.state.pop(param, None)
-            raise
 
     def _members(
         self, optimizer: KernelOptimizer, group: Group, grads: Sequence[Tensor | None]
@@ -216,7 +229,7 @@ class Part:
         group: Members,
     ) -> None:
         self.at = at
-        mastered = MASTER in group.states[at[0]]
+        mastered = MASTER in (group.states[at[0]] or {})
         self.keys = {key: field for key, field in keys.items() if key != MASTER or mastered}
         self.scratch = optimizer.scratch([group.own[index] for index in at])
         self._kernel = kernel
@@ -267,14 +280,19 @@ class Part:
         of_own_layout = {*self.tensors.extras, "steps"}
         for call in self._plan.calls:
             for place, index in enumerate(call.indices):
-                yield self.at[index], [
-                    None if field is None else Seen(
-                        lists[field][index],
-                        call.table.slot(field, place),
-                        field in of_own_layout,
-                    )
-                    for field in fields
-                ]
+                yield (
+                    self.at[index],
+                    [
+                        None
+                        if field is None
+                        else Seen(
+                            lists[field][index],
+                            call.table.slot(field, place),
+                            field in of_own_layout,
+                        )
+                        for field in fields
+                    ],
+                )
 
     def written(self) -> list[tuple[int, int]]:
         """Return the memory that a step writes; see `Watch.written`."""

@@ -51,16 +51,16 @@ class Look {
   // A tensor and its library's record of it are usually where the last step found them; a place that
   // holds something else now is asked for in vain. A shape lies within the record.
   void ask_ahead(int64_t i) const {
-    const void *const *const objects = w_.hints + 2 * width_ * (i + kObjectsAhead);
-    const void *const *const records = w_.hints + 2 * width_ * (i + kRecordsAhead) + 1;
+    const int64_t *const objects = w_.hints + 2 * width_ * (i + kObjectsAhead);
+    const int64_t *const shapes = w_.hints + 2 * width_ * (i + kRecordsAhead) + 1;
     if (i + kObjectsAhead < w_.num_params)
-      for (int64_t k = 0; k < width_; ++k) __builtin_prefetch(objects[2 * k]);
+      for (int64_t k = 0; k < width_; ++k) ask_for(objects[2 * k]);
     if (i + kRecordsAhead >= w_.num_params) return;
-    for (int64_t k = 0; k < width_; ++k) {
-      const char *const shape = static_cast<const char *>(records[2 * k]);
-      for (int line = -64; line <= 64; line += 64) __builtin_prefetch(shape + line);
-    }
+    for (int64_t k = 0; k < width_; ++k)
+      for (int line = -64; line <= 64; line += 64) ask_for(shapes[2 * k] + line);
   }
+
+  static void ask_for(int64_t address) { __builtin_prefetch(reinterpret_cast<const void *>(address)); }
 
   bool is_type(void *object, void *type) {
     void *const found = py_.type_of(object);
@@ -126,11 +126,11 @@ class Look {
     return true;
   }
 
-  bool read(const accel_expected &expected, void *object, int64_t i, const void **hint) {
+  bool read(const accel_expected &expected, void *object, int64_t i, int64_t *hint) {
     accel_dl_tensor t;
     if (py_.read(object, &t) != 0) return error();
-    hint[0] = object;
-    hint[1] = t.shape;
+    hint[0] = reinterpret_cast<int64_t>(object);
+    hint[1] = reinterpret_cast<int64_t>(t.shape);
     const uint32_t dtype = t.dtype_code | uint32_t{t.dtype_bits} << 8 | uint32_t{t.dtype_lanes} << 16;
     if (dtype != expected.dtype || t.device_type != w_.devices[2 * i] || t.device_id != w_.devices[2 * i + 1])
       return false;

@@ -9,7 +9,8 @@ import torch
 from family_cases import CASES, tensors_of
 from test_cuda_host_build import library
 
-from accel.ops.kernel import Plan, kernel_for
+from accel.ops.kernel import kernel_for
+from accel.ops.plan import Plan
 
 BF16 = torch.bfloat16
 SHAPES = [(700,), (0,), (8192 + 5,)]
@@ -41,7 +42,7 @@ def test_replays_are_the_eager_steps(case, kernel):
     captured, eager = low_precision(case, steps=4.0), low_precision(case)
     plan = Plan(kernel, captured)
     for step in (5, 6, 7):
-        plan.step(hyper)
+        plan.step(captured, hyper)
         kernel.run(eager, case.hyper(rounding="stochastic", seed=2**63 + 5, step=step))
         assert_equal(captured, eager)
     assert [*map(float, captured.steps)] == [7.0] * len(SHAPES)
@@ -79,8 +80,8 @@ def test_a_skipped_step_moves_nothing_on(case, kernel):
     skipping, plain = low_precision(case, steps=4.0), low_precision(case, steps=4.0)
     plan = Plan(kernel, skipping)
     hyper = case.hyper(rounding="stochastic", seed=3, noop_flag=flag)
-    plan.step(hyper)
+    plan.step(skipping, hyper)
     flag.zero_()
-    plan.step(hyper)
+    plan.step(skipping, hyper)
     kernel.run(plain, case.hyper(rounding="stochastic", seed=3))
     assert_equal(skipping, plain)

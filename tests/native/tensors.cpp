@@ -1,202 +1,286 @@
 // SPDX-License-Identifier: Apache-2.0
-// The loops over a library's tensors, with a library of a page: every gradient is taken or none.
-#include <atomic>
+// A step's tensors looked at, with an interpreter and a tensors' library of a page: all is kept or nothing.
 #include <deque>
+#include <memory>
 
+#include "accel/tensors.h"
 #include "drive.h"
 
-struct Record;
-using Handle = Record *;  // what a handle points to
-
-struct Record {
-  Handle own = this, grad = nullptr;
-  float value = 0.0f;
-  std::atomic<int> kept{0};
-  bool requires_grad = false, negated = false, interpreted = false, contiguous = true;
-  int32_t layout = 7, dtype = 3;
-  int64_t numel = 1;
-  void *address = &value;
+// An object of whatever kind. Its references are counted: none may be lost or let go twice.
+struct Object {
+  Object *type = nullptr;
+  int64_t references = 1;
+  // Of a tensor:
+  Object *grad = nullptr, *requires_grad = nullptr, *negated = nullptr;
+  accel_dl_tensor tensor = {};
+  std::vector<int64_t> shape, strides;
+  bool unreadable = false;
+  // Of a list the values; of a dictionary the keys, too.
+  std::vector<Object *> keys, values;
 };
 
-static const Record &at(const void *handle) { return **static_cast<const Handle *>(handle); }
-static const void *grad_of(const void *record) { return &static_cast<const Record *>(record)->grad; }
-static bool requires_grad(const void *record) { return static_cast<const Record *>(record)->requires_grad; }
-static bool is_negated(const void *handle) { return at(handle).negated; }
-static bool is_interpreted(const void *handle) { return at(handle).interpreted; }
+static Object tensor_type, parameter_type, dictionary_type, other_type, none, no, yes;
+static Object grad_name, requires_grad_name, is_neg, first_key, second_key, equal_key;
+static int64_t errors = 0;
 
-static int32_t is_defined(void *handle, bool *answer) {
-  *answer = *static_cast<Handle *>(handle) != nullptr;
-  return 0;
+static Object &at(void *object) { return *static_cast<Object *>(object); }
+
+static void *new_reference(Object *object) {
+  ++object->references;
+  return object;
 }
-static int32_t is_contiguous(void *handle, bool *answer) {
-  *answer = at(handle).contiguous;
-  return 0;
-}
-static int32_t layout_of(void *handle, int32_t *layout) {
-  *layout = at(handle).layout;
-  return 0;
-}
-static int32_t dtype_of(void *handle, int32_t *dtype) {
-  *dtype = at(handle).dtype;
-  return 0;
-}
-static int32_t numel_of(void *handle, int64_t *numel) {
-  *numel = at(handle).numel;
-  return at(handle).numel < 0;
-}
-static int32_t address_of(void *handle, void **address) {
-  *address = at(handle).address;
-  return 0;
-}
-static int32_t keep(void *handle, void **kept) {
-  Record *const record = *static_cast<Handle *>(handle);
-  record->kept.fetch_add(1);
-  *kept = new Handle(record);
-  return 0;
-}
-static int32_t let_go(void *kept) {
-  (*static_cast<Handle *>(kept))->kept.fetch_sub(1);
-  delete static_cast<Handle *>(kept);
+
+static int32_t read(void *object, accel_dl_tensor *tensor) {
+  if (at(object).unreadable) return --errors, -1;
+  *tensor = at(object).tensor;
+  tensor->ndim = static_cast<int32_t>(at(object).shape.size());
+  tensor->shape = at(object).shape.data();
+  tensor->strides = at(object).strides.data();
   return 0;
 }
 
-// An interpreter of a page: objects are addresses, lists and dictionaries vectors of them.
-using Objects = std::vector<void *>;
-
-static void *item_of(void *list, int64_t index) {
-  return (*static_cast<Objects *>(list))[static_cast<size_t>(index)];
+static void *attribute(void *object, void *name) {
+  Object *const found = name == &grad_name ? at(object).grad : at(object).requires_grad;
+  if (!found) return --errors, nullptr;
+  return new_reference(found);
 }
 
-static int32_t next_entry(void *dictionary, int64_t *position, void **key, void **value) {
-  const Objects &objects = *static_cast<Objects *>(dictionary);
-  if (*position == static_cast<int64_t>(objects.size())) return 0;
-  *key = nullptr;
-  *value = objects[static_cast<size_t>((*position)++)];
+static void *call(void *function, void *const *arguments, uintptr_t count, void *) {
+  REQUIRE(function == &is_neg && count == 1);
+  Object *const found = at(arguments[0]).negated;
+  if (!found) return --errors, nullptr;
+  return new_reference(found);
+}
+
+static void *type_of(void *object) { return new_reference(at(object).type); }
+
+static void *item_of_list(void *list, intptr_t index) {
+  const auto &values = at(list).values;
+  if (static_cast<size_t>(index) >= values.size()) return --errors, nullptr;
+  return values[static_cast<size_t>(index)];
+}
+
+static int32_t next_entry(void *dictionary, intptr_t *position, void **key, void **value) {
+  const Object &all = at(dictionary);
+  const auto place = static_cast<size_t>(*position);
+  if (place >= all.keys.size()) return 0;
+  *key = all.keys[place];
+  *value = all.values[place];
+  ++*position;
   return 1;
 }
 
-constexpr int64_t kTensors = 1500;
+static void *item_of_dictionary(void *dictionary, void *key) {
+  const Object &all = at(dictionary);
+  for (size_t i = 0; i < all.keys.size(); ++i)
+    if (all.keys[i] == key || (key == &second_key && all.keys[i] == &equal_key)) return all.values[i];
+  return nullptr;
+}
 
-class Library {
+static void keep(void *object) { ++at(object).references; }
+
+static void let_go(void *object) {
+  --at(object).references;
+  REQUIRE(at(object).references > 0);
+}
+
+static void forget_error() { errors = 0; }
+
+constexpr size_t kParams = 40;
+
+// Parameters of 2 x 3 elements, a gradient each but every seventh, and states under two keys: one of the
+// parameter's shape and one of a single element, which the fifths lack.
+class Program {
  public:
-  Library() : params(kTensors), grads(kTensors), states(kTensors), dictionaries(kTensors) {
-    for (int64_t i = 0; i < kTensors; ++i) {
-      const auto n = static_cast<size_t>(i);
-      // Every seventh has no gradient.
-      params[n].grad = i % 7 ? &grads[n] : nullptr;
-      list.push_back(&params[n]);
-      handles.push_back(&params[n].own);
-      numels.push_back(i % 7 ? 1 : -1);
-      sizes.push_back(i % 7 ? 4 : 0);
-      dtypes.push_back(3);
-      expected.push_back(i % 7 ? reinterpret_cast<int64_t>(&grads[n].value) : 0);
-      fixed.push_back(&states[n].own);
-      fixed_at.push_back(reinterpret_cast<int64_t>(&states[n].value));
-      for (size_t entry = 0; entry < n % 3; ++entry) {
-        dictionaries[n].push_back(&states[n] + entry);
-        values.push_back(&states[n] + entry);
+  Program() : kept(kParams * 4), expected(kParams * 4), addresses(kParams * 4), hints(kParams * 8) {
+    for (size_t i = 0; i < kParams; ++i) {
+      Object &param = tensor({2, 3}, &parameter_type);
+      params.values.push_back(&param);
+      param.grad = i % 7 ? &tensor({2, 3}) : &none;
+      Object &entry = made.emplace_back();
+      entry.type = &dictionary_type;
+      entry.keys = {&first_key};
+      entry.values = {&tensor({2, 3})};
+      if (i % 5) {
+        entry.keys.push_back(&second_key);
+        entry.values.push_back(&tensor({}));
       }
+      states.keys.push_back(&param);
+      states.values.push_back(&entry);
+      places.push_back(static_cast<int64_t>(i));
+      layout_at.push_back(0);
+      devices.insert(devices.end(), {1, 0});
+      expect(i);
     }
-    for (Objects &dictionary : dictionaries) at_dictionaries.push_back(&dictionary);
-    addresses.assign(kTensors, 0);
-    for (int64_t &address : addresses) slots.push_back(&address);
-    was = list;
   }
 
-  int32_t take(int32_t threads) {
-    const accel_tensor_api api = {sizeof(accel_tensor_api), grad_of, requires_grad, is_negated,
-                                  is_interpreted, is_defined, is_contiguous, layout_of, dtype_of,
-                                  numel_of, address_of, keep, let_go, 7};
-    std::vector<void *> kept(kTensors);
-    const accel_snapshot snapshot = {
-        sizeof(accel_snapshot), &api, next_entry, item_of, kTensors,
-        static_cast<int64_t>(values.size()), kTensors, kTensors,
-        static_cast<int64_t>(written_from.size()), at_dictionaries.data(), values.data(), fixed.data(),
-        fixed_at.data(), was.data(), handles.data(), numels.data(), sizes.data(), dtypes.data(),
-        slots.data(), kept.data(), written_from.data(), written_to.data()};
-    const int32_t status = accel_take_grads(&snapshot, &list, threads);
-    for (size_t i = 0; i < kept.size(); ++i) {
-      REQUIRE((kept[i] != nullptr) == (status == ACCEL_OK && numels[i] >= 0));
-      REQUIRE(grads[i].kept == (kept[i] != nullptr));
+  Object &tensor(std::vector<int64_t> shape, Object *type = &tensor_type) {
+    Object &object = made.emplace_back();
+    object.type = type;
+    object.requires_grad = &no;
+    object.negated = &no;
+    object.shape = std::move(shape);
+    object.strides.assign(object.shape.size(), 1);
+    for (size_t d = object.shape.size(); d-- > 1;) object.strides[d - 1] = object.strides[d] * object.shape[d];
+    object.tensor.device_type = 1;
+    object.tensor.dtype_code = 2;
+    object.tensor.dtype_bits = 32;
+    object.tensor.dtype_lanes = 1;
+    object.tensor.data = memory.emplace_back(new float[6]).get();
+    object.tensor.byte_offset = 0;
+    return object;
+  }
+
+  Object &param(size_t i) { return *params.values[i]; }
+  Object &state(size_t i, size_t key) { return *states.values[i]->values[key]; }
+
+  int32_t take() {
+    const accel_python python = {
+        sizeof(accel_python), read, attribute, call, type_of, item_of_list, item_of_dictionary,
+        next_entry, keep, let_go, forget_error, &none, &no, &tensor_type, &parameter_type,
+        &dictionary_type, &grad_name, &requires_grad_name, &is_neg};
+    const accel_watch watch = {
+        sizeof(accel_watch), &python, kParams, 2, static_cast<int64_t>(written_from.size()), keys,
+        expected.data(), layout_at.data(), layouts, places.data(), devices.data(), written_from.data(),
+        written_to.data(), kept.data(), hints.data()};
+    int32_t status = ACCEL_OK;
+    for (int again = 0; again < 2; ++again) {
+      status = accel_watch_take(&watch, &params, &states);
+      int64_t held = 0;
+      for (Object &object : made) held += object.references - 1;
+      int64_t wanted = 0;
+      for (size_t i = 0; i < kParams; ++i) wanted += i % 7 ? i % 5 ? 4 : 3 : 0;
+      REQUIRE(held == (status == ACCEL_OK ? wanted : 0));
+      REQUIRE(errors == 0);
     }
-    // What the step before has kept is let go.
-    if (status == ACCEL_OK) {
-      REQUIRE(accel_take_grads(&snapshot, &list, threads) == ACCEL_OK);
-      for (const Record &grad : grads) REQUIRE(grad.kept <= 1);
-    }
-    accel_let_go(&api, kept.data(), kTensors);
-    for (const Record &grad : grads) REQUIRE(grad.kept == 0);
-    for (void *handle : kept) REQUIRE(handle == nullptr);
+    accel_watch_release(&watch);
+    for (const Object &object : made) REQUIRE(object.references == 1);
+    for (const Object *object : {&tensor_type, &dictionary_type, &none, &no, &yes}) REQUIRE(object->references == 1);
     return status;
   }
 
-  std::deque<Record> params, grads, states;
-  std::deque<Objects> dictionaries;
-  Objects list, was, handles, fixed, values, at_dictionaries;
-  std::vector<int64_t> numels, sizes, addresses, expected, fixed_at, written_from, written_to;
-  std::vector<int64_t *> slots;
-  std::vector<int32_t> dtypes;
+  std::deque<Object> made;
+  std::deque<std::unique_ptr<float[]>> memory;
+  Object params, states;
+  std::vector<void *> kept;
+  std::vector<accel_expected> expected;
+  std::vector<int64_t> addresses, layout_at, places, written_from, written_to, hints;
+  std::vector<int32_t> devices;
+  void *const keys[2] = {&first_key, &second_key};
+  const int64_t layouts[5] = {2, 2, 3, 3, 1};
+
+ private:
+  void expect(size_t i) {
+    if (i % 7 == 0) return;
+    Object *const objects[] = {&param(i), param(i).grad, &state(i, 0), i % 5 ? &state(i, 1) : nullptr};
+    for (size_t k = 0; k < 4; ++k) {
+      if (!objects[k]) continue;
+      addresses[4 * i + k] = reinterpret_cast<int64_t>(objects[k]->tensor.data);
+      expected[4 * i + k] = {&addresses[4 * i + k], k == 3 ? 1 : -1, 2 | 32 << 8 | 1 << 16, k != 1};
+    }
+  }
 };
 
 template <class Spoil>
 static void refuses(const Spoil &spoil) {
-  for (int64_t index : {1, 751, 1499})
-    for (int32_t threads : {1, 3}) {
-      Library library;
-      spoil(library, static_cast<size_t>(index));
-      REQUIRE(library.take(threads) == ACCEL_UNSUPPORTED);
-    }
+  for (size_t index : {size_t{1}, size_t{18}, kParams - 1}) {
+    Program program;
+    spoil(program, index);
+    REQUIRE(program.take() == ACCEL_UNSUPPORTED);
+  }
 }
 
-static void takes(int32_t threads) {
-  Library library;
-  library.grads[8].numel = 0;
-  library.grads[8].address = nullptr;
-  library.numels[8] = library.sizes[8] = 0;
-  library.expected[8] = 0;
-  // Right before and right behind a gradient, and around one that has no bytes.
-  const auto byte_of = [&](size_t i) { return reinterpret_cast<int64_t>(&library.grads[i].value); };
-  library.written_from = {0, byte_of(9) - 4, byte_of(9) + 4};
-  library.written_to = {1, byte_of(9), byte_of(9) + 8};
-  REQUIRE(library.take(threads) == ACCEL_OK);
-  REQUIRE(library.addresses == library.expected);
+template <class Change>
+static void takes(const Change &change) {
+  for (size_t index : {size_t{1}, size_t{18}, kParams - 1}) {
+    Program program;
+    change(program, index);
+    REQUIRE(program.take() == ACCEL_OK);
+  }
+}
+
+template <class Spoil>
+static void refuses_any_tensor(const Spoil &spoil) {
+  refuses([&](Program &p, size_t i) { spoil(p.param(i)); });
+  refuses([&](Program &p, size_t i) { spoil(*p.param(i).grad); });
+  refuses([&](Program &p, size_t i) { spoil(p.state(i, 0)); });
+  refuses([&](Program &p, size_t i) { spoil(p.state(i, 1)); });
+}
+
+static float elsewhere[6];
+
+static void gradients_elsewhere() {
+  Program program;
+  program.param(9).grad->tensor.data = elsewhere;
+  program.param(10).grad->tensor.byte_offset = 8;
+  REQUIRE(program.take() == ACCEL_OK);
+  REQUIRE(program.addresses[4 * 9 + 1] == reinterpret_cast<int64_t>(elsewhere));
+  const int64_t start = reinterpret_cast<int64_t>(program.param(10).grad->tensor.data);
+  REQUIRE(program.addresses[4 * 10 + 1] == start + 8);
 }
 
 static void no_tensors() {
-  accel_tensor_api api = {};
-  accel_snapshot snapshot = {};
-  snapshot.api = &api;
-  snapshot.struct_size = sizeof snapshot;
-  REQUIRE(accel_take_grads(&snapshot, nullptr, 3) == ACCEL_BAD_STRUCT);
-  api.struct_size = sizeof api;
-  REQUIRE(accel_take_grads(&snapshot, nullptr, 3) == ACCEL_OK);
-  snapshot.struct_size += 8;
-  REQUIRE(accel_take_grads(&snapshot, nullptr, 3) == ACCEL_BAD_STRUCT);
-  REQUIRE(accel_take_grads(nullptr, nullptr, 3) == ACCEL_BAD_STRUCT);
+  accel_python python = {};
+  accel_watch watch = {};
+  watch.python = &python;
+  watch.struct_size = sizeof watch;
+  REQUIRE(accel_watch_take(&watch, nullptr, nullptr) == ACCEL_BAD_STRUCT);
+  python.struct_size = sizeof python;
+  REQUIRE(accel_watch_take(&watch, nullptr, nullptr) == ACCEL_OK);
+  watch.struct_size += 8;
+  REQUIRE(accel_watch_take(&watch, nullptr, nullptr) == ACCEL_BAD_STRUCT);
+  REQUIRE(accel_watch_take(nullptr, nullptr, nullptr) == ACCEL_BAD_STRUCT);
 }
 
 int main() {
-  for (int32_t threads : {1, 3}) takes(threads);
-  from_many_threads([] { takes(3); });
+  takes([](Program &, size_t) {});
+  gradients_elsewhere();
   no_tensors();
-  refuses([](Library &l, size_t i) { l.grads[i].requires_grad = true; });
-  refuses([](Library &l, size_t i) { l.grads[i].negated = true; });
-  refuses([](Library &l, size_t i) { l.grads[i].interpreted = true; });
-  refuses([](Library &l, size_t i) { l.grads[i].contiguous = false; });
-  refuses([](Library &l, size_t i) { l.grads[i].layout = 8; });
-  refuses([](Library &l, size_t i) { l.grads[i].dtype = 4; });
-  refuses([](Library &l, size_t i) { l.grads[i].numel = 2; });
-  refuses([](Library &l, size_t i) { l.grads[i].numel = -1; });
-  refuses([](Library &l, size_t i) { l.grads[i].address = nullptr; });
-  refuses([](Library &l, size_t i) { l.params[i].grad = nullptr; });
-  refuses([](Library &l, size_t i) { l.params[i - i % 7].grad = &l.grads[i]; });
-  refuses([](Library &l, size_t i) { ++l.fixed_at[i]; });
-  refuses([](Library &l, size_t i) { l.list[i] = &l.grads[i]; });
-  refuses([](Library &l, size_t i) { l.dictionaries[i].push_back(&l); });
-  refuses([](Library &l, size_t i) { l.dictionaries[i].back() = &l; });
-  refuses([](Library &l, size_t i) { l.dictionaries[i].clear(); });
-  refuses([](Library &l, size_t i) {
-    l.written_from = {reinterpret_cast<int64_t>(&l.grads[i].value) + 3};
-    l.written_to = {l.written_from[0] + 1};
+  // What is allowed to change.
+  takes([](Program &p, size_t i) { p.state(i, 1).shape = p.state(i, 1).strides = {1}; });
+  takes([](Program &p, size_t i) { std::swap(p.states.values[i]->keys[0], p.states.values[i]->keys[1]);
+                                   std::swap(p.states.values[i]->values[0], p.states.values[i]->values[1]); });
+  takes([](Program &p, size_t i) { p.states.values[i]->keys[1] = &equal_key; });
+  takes([](Program &p, size_t i) { p.states.values[i]->keys.insert(p.states.values[i]->keys.begin(), &other_type);
+                                   p.states.values[i]->values.insert(p.states.values[i]->values.begin(), &other_type); });
+  // What each tensor is watched for.
+  refuses_any_tensor([](Object &o) { o.type = &other_type; });
+  refuses_any_tensor([](Object &o) { o.negated = &yes; });
+  refuses_any_tensor([](Object &o) { o.negated = nullptr; });
+  refuses_any_tensor([](Object &o) { o.unreadable = true; });
+  refuses_any_tensor([](Object &o) { o.tensor.dtype_bits = 64; });
+  refuses_any_tensor([](Object &o) { o.tensor.dtype_code = 4; });
+  refuses_any_tensor([](Object &o) { o.tensor.dtype_lanes = 2; });
+  refuses_any_tensor([](Object &o) { o.tensor.device_type = 2; });
+  refuses_any_tensor([](Object &o) { o.tensor.device_id = 1; });
+  refuses_any_tensor([](Object &o) { o.tensor.data = nullptr; });
+  refuses_any_tensor([](Object &o) { o.shape.push_back(2), o.strides.push_back(1); });
+  const auto refuses_moved = [](auto of) { refuses([of](Program &p, size_t i) { of(p, i).tensor.data = elsewhere; }); };
+  refuses_moved([](Program &p, size_t i) -> Object & { return p.param(i); });
+  refuses_moved([](Program &p, size_t i) -> Object & { return p.state(i, 0); });
+  refuses_moved([](Program &p, size_t i) -> Object & { return p.state(i, 1); });
+  refuses([](Program &p, size_t i) { p.param(i).strides = {1, 2}; });
+  refuses([](Program &p, size_t i) { p.param(i).grad->strides = {1, 2}; });
+  refuses([](Program &p, size_t i) { p.param(i).shape = {3, 2}; });
+  refuses([](Program &p, size_t i) { p.param(i).grad->shape = {2, 2}; });
+  refuses([](Program &p, size_t i) { p.param(i).grad->requires_grad = &yes; });
+  refuses([](Program &p, size_t i) { p.param(i).grad->requires_grad = nullptr; });
+  refuses([](Program &p, size_t i) { p.param(i).grad = &none; });
+  refuses([](Program &p, size_t i) { p.param(i).grad = nullptr; });
+  refuses([](Program &p, size_t i) { p.param(i - i % 7).grad = p.param(i).grad; });
+  refuses([](Program &p, size_t i) { std::swap(p.params.values[i], p.params.values[i - 1]); });
+  refuses([](Program &p, size_t i) { p.params.values.resize(i); });
+  refuses([](Program &p, size_t i) { p.states.values[i]->type = &other_type; });
+  refuses([](Program &p, size_t i) { p.states.values[i]->keys.clear(), p.states.values[i]->values.clear(); });
+  refuses([](Program &p, size_t i) { p.states.keys.resize(i), p.states.values.resize(i); });
+  refuses([](Program &p, size_t i) {
+    p.param(i).grad->tensor.data = elsewhere;
+    p.written_from = {reinterpret_cast<int64_t>(elsewhere) + 20};
+    p.written_to = {p.written_from[0] + 40};
+  });
+  takes([](Program &p, size_t i) {
+    p.param(i).grad->tensor.data = elsewhere;
+    p.written_from = {0, reinterpret_cast<int64_t>(elsewhere) + 24};
+    p.written_to = {reinterpret_cast<int64_t>(elsewhere), p.written_from[1] + 40};
   });
 }

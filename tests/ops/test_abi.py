@@ -12,8 +12,7 @@ import pytest
 
 from accel.jit import csrc_dir
 from accel.ops import abi
-from accel.ops.host_loops import SnapshotArgs
-from accel.ops.torch_handles import TensorApi
+from accel.ops.native_watch import Expected, Python, WatchArgs
 
 INCLUDE = csrc_dir() / "include"
 STRUCTS = {
@@ -22,8 +21,9 @@ STRUCTS = {
     "accel_adagrad_args": (abi.AdagradArgs, "adagrad.h"),
     "accel_lamb_args": (abi.LambArgs, "lamb.h"),
     "accel_adam8bit_args": (abi.Adam8bitArgs, "adam8bit.h"),
-    "accel_tensor_api": (TensorApi, "cpu.h"),
-    "accel_snapshot": (SnapshotArgs, "cpu.h"),
+    "accel_python": (Python, "tensors.h"),
+    "accel_expected": (Expected, "tensors.h"),
+    "accel_watch": (WatchArgs, "tensors.h"),
 }
 
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from accel import optim
-from accel.ops import torch_handles
+from accel.ops import native_watch
 
 COUNT = 600
 pytestmark = pytest.mark.skipif(
-    torch_handles.tensor_api() is None, reason="this torch does not tell of gradients natively"
+    isinstance(native_watch.python_api(), str), reason="this torch cannot be asked natively"
 )
 
 
@@ -41,7 +41,7 @@ def settled(params: list[nn.Parameter]) -> optim.FusedAdam:
 
 
 def reader(optimizer: optim.FusedAdam):
-    return optimizer._prepared[0]._snapshot
+    return optimizer._prepared[0]._native
 
 
 def reads(optimizer: optim.FusedAdam) -> list[bool]:
@@ -49,8 +49,8 @@ def reads(optimizer: optim.FusedAdam) -> list[bool]:
     found, told = reader(optimizer), []
     take = found.take
 
-    def watched(params):
-        told.append(take(params))
+    def watched(params, states):
+        told.append(take(params, states))
         return told[-1]
 
     found.take = watched
@@ -195,7 +195,7 @@ def test_steps_are_those_of_python(dtype: torch.dtype, monkeypatch: pytest.Monke
     other = copy.deepcopy(params)
     optimizer = settled(params)
     with monkeypatch.context() as patch:
-        patch.setattr("accel.ops.torch_handles.tensor_api", lambda: None)
+        patch.setattr(native_watch, "python_api", lambda: "not here")
         by_python = optim.FusedAdam(other, lr=0.01)
         for seed in range(2):
             give(other, seed)
@@ -249,14 +249,3 @@ def test_gradients_stay_alive_while_they_are_read() -> None:
         optimizer.step()
     assert told == [True] * 3
     assert all(bool(torch.isfinite(param).all()) for param in params)
-
-
-def test_a_torch_that_declares_otherwise_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    symbol, header, _ = torch_handles._DECLARED["grad_of"]
-    other = {**torch_handles._DECLARED, "grad_of": (symbol, header, "  at::Tensor grad() const;")}
-    monkeypatch.setattr(torch_handles, "_DECLARED", other)
-    assert torch_handles.tensor_api.__wrapped__() is None
-    gone = {**torch_handles._STABLE, "keep": "aoti_torch_no_such_function"}
-    monkeypatch.undo()
-    monkeypatch.setattr(torch_handles, "_STABLE", gone)
-    assert torch_handles.tensor_api.__wrapped__() is None
