@@ -133,28 +133,12 @@ class NativeWatch:
         if isinstance(api, str):
             raise OSError(api)
         self._count, width = len(seen), len(keys) + 2
-        expected = (Expected * max(1, self._count * width))()
-        layouts, layout_at, devices = array("q"), array("q"), array("i")
-        for index, entries in enumerate(seen):
-            layout_at.append(len(layouts))
-            param = None if entries is None else entries[0]
-            devices.extend((_CPU, 0))
-            if entries is None or param is None:
-                continue
-            if param.tensor.device.type != "cpu":
-                raise LookupError(param.tensor.device)
-            layouts.extend((param.tensor.ndim, *param.tensor.shape, *param.tensor.stride()))
-            for column, entry in enumerate(entries):
-                if entry is not None:
-                    expected[index * width + column] = _expected(entry, written=column != 1)
+        expected, arrays = _described(seen, width)
         blocks = [*written]
         names = [*map(sys.intern, keys)]
-        arrays = {
+        arrays |= {
             "keys": array("q", map(id, names)),
-            "layout_at": layout_at,
-            "layouts": layouts,
             "places": array("q", places),
-            "devices": devices,
             "written_from": array("q", [start for start, _ in blocks]),
             "written_to": array("q", [stop for _, stop in blocks]),
             "kept": array("q", bytes(8 * self._count * width)),
@@ -191,6 +175,27 @@ class NativeWatch:
     def release(self) -> None:
         """Let go of the tensors."""
         self._release(ctypes.addressof(self._args))
+
+
+def _described(
+    seen: Sequence[Sequence[Seen | None] | None], width: int
+) -> tuple[Any, dict[str, array[int]]]:
+    """Return what is expected of every tensor, and the layouts and devices of parameters."""
+    expected = (Expected * max(1, len(seen) * width))()
+    layouts, layout_at, devices = array("q"), array("q"), array("i")
+    for index, entries in enumerate(seen):
+        layout_at.append(len(layouts))
+        devices.extend((_CPU, 0))
+        if entries is None or entries[0] is None:
+            continue
+        param = entries[0].tensor
+        if param.device.type != "cpu":
+            raise LookupError(param.device)
+        layouts.extend((param.ndim, *param.shape, *param.stride()))
+        for column, entry in enumerate(entries):
+            if entry is not None:
+                expected[index * width + column] = _expected(entry, written=column != 1)
+    return expected, {"layouts": layouts, "layout_at": layout_at, "devices": devices}
 
 
 def _let_go(release: Any, args: WatchArgs, alive: Any) -> None:
