@@ -10,7 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from accel.errors import AccelError
+
 Optimizer = torch.optim.Optimizer
+REFUSALS = (type(None), TypeError, ValueError, AccelError)
+"""What may come of a step: nothing raised, or what a user can understand."""
 
 
 class Memory:
@@ -139,6 +143,8 @@ def step_as_fresh(optimizer: Optimizer) -> Exception | None:
     """
     before, twin = fresh(optimizer), fresh(optimizer)
     wanted = outcome(twin.step)
+    if not isinstance(wanted, REFUSALS):
+        raise AssertionError("refused in other words than ours") from wanted
     error = outcome(optimizer.step)
     assert_alike_error(error, wanted)
     assert_alike(optimizer, twin if error is None else before)
