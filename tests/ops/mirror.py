@@ -69,14 +69,19 @@ def stepped_by(optimizer: Optimizer) -> list[Tensor]:
     return [*{id(param): param for param in listed}.values()]
 
 
-def fresh(optimizer: Optimizer, make: Callable[..., Optimizer] | None = None) -> Optimizer:
+def fresh(
+    optimizer: Optimizer,
+    make: Callable[..., Optimizer] | None = None,
+    memory: Memory | None = None,
+) -> Optimizer:
     """Return an optimizer made anew from what another one shows: its groups and its state.
 
     Args:
         optimizer: what is copied, and whose class the result has.
         make: makes an optimizer of another class from a list of parameters.
+        memory: what has been copied already.
     """
-    memory = Memory()
+    memory = memory or Memory()
     made = (make or type(optimizer))([nn.Parameter(torch.zeros(1))])
     made.defaults = dict(optimizer.defaults)
     made.param_groups[:] = [
@@ -93,10 +98,14 @@ def fresh(optimizer: Optimizer, make: Callable[..., Optimizer] | None = None) ->
 
 
 def outcome(step: Callable[[], Any]) -> Exception | None:
-    """Return what a step raises."""
+    """Return what a step raises, without the frames, which would keep their tensors alive."""
     try:
         step()
     except Exception as error:
+        raised: BaseException | None = error
+        while raised is not None:
+            raised.__traceback__ = None
+            raised = raised.__context__
         return error
     return None
 
