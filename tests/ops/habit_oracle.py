@@ -1,0 +1,283 @@
+"""What a step must do, told by what everybody can see: refuse for a reason, or be as torch's.
+
+The reasons are a specification of their own; the numbers are torch's optimizers', or the documented
+formula of those that torch has none of.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from family_cases import lamb
+from mirror import fresh, stepped_by
+from torch import Tensor
+
+from accel import optim
+from accel.ops import abi
+from accel.optim.policy import MASTER, state_dtype_for, wants_master
+
+Optimizer = torch.optim.Optimizer
+HOST = torch.device("cpu")
+HALVES = (torch.bfloat16, torch.float16)
+FLOATS = (torch.float32, *HALVES, torch.float64)
+BLOCK = 256
+
+TOLERANCE = {
+    # Both round a handful of float32 operations; moments of size 1 cancel to within 30 times that.
+    torch.float32: {"rtol": 1e-5, "atol": 1e-5},
+    torch.float64: {"rtol": 1e-9, "atol": 1e-9},
+    # The model steps in float32: what is left is one rounding that goes the other way.
+    torch.bfloat16: {"rtol": 2**-7, "atol": 1e-5},
+    torch.float16: {"rtol": 2**-10, "atol": 1e-5},
+}
+
+
+class Model(torch.optim.Optimizer):
+    """An optimizer that torch has none of, by its formula."""
+
+    keys: tuple[str, ...]
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params, {})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            present = [param for param in group["params"] if param.grad is not None]
+            scale = self.scale(group, [param.grad for param in present])
+            for param in present:
+                state = self.state[param]
+                state["step"] = state.get("step", torch.zeros(())) + 1
+                for key in self.keys:
+                    if key not in state:
+                        state[key] = torch.zeros_like(param)
+                grad = param.grad * (-scale if group["maximize"] else scale)
+                old = [state[key] for key in self.keys]
+                made = self.formula(param, grad, old, float(state["step"]), group)
+                for tensor, value in zip([param, *old], made, strict=True):
+                    tensor.copy_(value)
+
+    def scale(self, group: dict[str, Any], grads: list[Tensor]) -> float:
+        return 1.0
+
+    def formula(
+        self, p: Tensor, g: Tensor, old: list[Tensor], step: float, group: dict[str, Any]
+    ) -> tuple[Tensor, ...]:
+        raise NotImplementedError
+
+
+class LionModel(Model):
+    """Lion in the parameter's type, in the documented order, so that signs are the same."""
+
+    keys = ("exp_avg",)
+
+    def formula(self, p, g, old, step, group):  # type: ignore[no-untyped-def]
+        (m,), (beta1, beta2), lr = old, group["betas"], float(group["lr"])
+        sign = torch.sign(m * beta1 + g * (1 - beta1))
+        return p * (1 - lr * group["weight_decay"]) - sign * lr, m * beta2 + g * (1 - beta2)
+
+
+class LambModel(Model):
+    """LAMB in float64."""
+
+    keys = ("exp_avg", "exp_avg_sq")
+
+    def scale(self, group, grads):  # type: ignore[no-untyped-def]
+        limit = group["max_grad_norm"]
+        norm = float(torch.cat([torch.zeros(1), *(g.double().reshape(-1) for g in grads)]).norm())
+        return 1 / max((norm + 1e-6) / limit, 1.0) if limit else 1.0
+
+    def formula(self, p, g, old, step, group):  # type: ignore[no-untyped-def]
+        numbers = {key: group[key] for key in ("eps", "weight_decay", "max_coeff", "min_coeff")}
+        return lamb(*(x.double() for x in (p, g, *old)), _Hyper(group, step, **numbers))
+
+
+class _Hyper:
+    def __init__(self, group: dict[str, Any], step: float, **numbers: float) -> None:
+        self.__dict__.update(numbers, step=step, lr=float(group["lr"]))
+        self.beta1, self.beta2 = group["betas"]
+        self.flags = (
+            abi.LAMB_BIAS_CORRECTION * group["bias_correction"]
+            + abi.LAMB_EPS_INSIDE * group["eps_inside_sqrt"]
+        )
+
+
+MODELS: dict[Any, Callable[..., Optimizer] | None] = {
+    optim.FusedAdam: functools.partial(torch.optim.AdamW, foreach=False),
+    optim.CPUAdam: functools.partial(torch.optim.AdamW, foreach=False),
+    optim.Adam8bit: None,
+    optim.FusedLion: LionModel,
+    optim.CPULion: LionModel,
+    optim.FusedAdagrad: functools.partial(torch.optim.Adagrad, foreach=False),
+    optim.CPUAdagrad: functools.partial(torch.optim.Adagrad, foreach=False),
+    optim.FusedLamb: LambModel,
+}
+"""What an optimizer steps as; of `Adam8bit`, whose rounding is random, there is none."""
+
+
+def wide(theirs: Optimizer, keys: Callable[[dict[str, Any]], tuple[str, ...]]) -> Optimizer:
+    """Return a model's optimizer that can step what ours can.
+
+    Everything is of the parameter's type, float32 for 16 bits, and states that torch's optimizers
+    make at their construction alone are there.
+    """
+    made = fresh(theirs, lambda params: type(theirs)(params))
+    for group in made.param_groups:
+        for param in group["params"]:
+            grad = param.grad
+            if grad is None:
+                continue
+            dtype = torch.float32 if param.dtype in HALVES else param.dtype
+            param.grad = None
+            param.data = param.data.to(dtype)
+            param.grad = grad.detach().to(dtype)
+            _complete(made.state[param], param, keys(group), group)
+    return made
+
+
+def _complete(
+    state: dict[str, Any], param: Tensor, keys: tuple[str, ...], group: dict[str, Any]
+) -> None:
+    if isinstance(state.get("step"), Tensor) and state["step"].dtype == torch.float32:
+        pass
+    elif "step" in state:
+        state["step"] = torch.tensor(float(state["step"]))
+    for key in (*keys, *(key for key in state if key != "step")):
+        start = group["initial_accumulator_value"] if key == "sum" else 0.0
+        entry = state.get(key)
+        state[key] = (
+            torch.full_like(param, start) if entry is None else entry.to(param.dtype)
+        ).detach()
+    # torch makes all of a state where it is empty, and else expects all of it.
+    state.setdefault("step", torch.zeros(()))
+
+
+def must_refuse(optimizer: Any) -> list[str]:
+    """Return patterns of what a step has to refuse; none: it has to be done."""
+    reasons: list[str] = []
+    for group in optimizer.param_groups:
+        params = [param for param in group["params"] if param.grad is not None]
+        mine = [reason for param in params for reason in _of_one(optimizer, group, param)]
+        reasons += mine or _of_memory(optimizer, group, params)
+    return reasons
+
+
+def _of_one(optimizer: Any, group: dict[str, Any], param: Tensor) -> Iterator[str]:
+    grad: Any = param.grad
+    eight = isinstance(optimizer, optim.Adam8bit)
+    for tensor in (param, grad):
+        if tensor.dtype not in FLOATS[: 3 if eight else 4]:
+            yield "complex|float64"
+    if (param.dtype == torch.float64) != (grad.dtype == torch.float64):
+        yield "float64"
+    if grad.requires_grad:
+        yield "requires grad"
+    if grad.shape != param.shape:
+        yield "shape"
+    for key, entry, _ in _kept(optimizer, group, param):
+        scale = key in optimizer.extra_keys
+        blocks = -(-param.numel() // BLOCK)
+        if entry.shape != ((blocks,) if scale else param.shape):
+            yield "shape|scale|element"
+    tensors = [param, grad, *(entry for _, entry, _ in _kept(optimizer, group, param))]
+    if any(_reach(tensor) > tensor.untyped_storage().nbytes() for tensor in tensors):
+        yield "memory|storage"
+
+
+def _kept(optimizer: Any, group: dict[str, Any], param: Tensor) -> Iterator[tuple[str, Any, bool]]:
+    """Yield the entries of a state that a step works with, and whether it does so in place."""
+    state = optimizer.state.get(param, {})
+    coded = (torch.uint8,) if isinstance(optimizer, optim.Adam8bit) else ()
+    for key in (*optimizer.state_keys(group), *optimizer.extra_keys, MASTER):
+        entry = state.get(key)
+        if entry is None or (key == MASTER and not wants_master(param, group, HOST)):
+            continue
+        floats = key == MASTER or key in optimizer.extra_keys
+        dtypes = (torch.float32,) if floats else coded or (state_dtype_for(param, group),)
+        yield key, entry, entry.dtype in dtypes
+
+
+def _reach(tensor: Tensor) -> int:
+    if not tensor.numel():
+        return 0
+    ends = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
+    return (tensor.storage_offset() + ends + 1) * tensor.element_size()
+
+
+def _bytes(tensor: Tensor) -> list[int]:
+    """Return the addresses of a tensor's bytes, those of elements that share memory repeatedly."""
+    found = [tensor.storage_offset() * tensor.element_size()]
+    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        found = [at + i * stride * tensor.element_size() for at in found for i in range(size)]
+    start = tensor.untyped_storage().data_ptr()
+    return [start + at + byte for at in found for byte in range(tensor.element_size())]
+
+
+def _of_memory(optimizer: Any, group: dict[str, Any], params: list[Tensor]) -> list[str]:
+    taken: set[int] = set()
+    total = 0
+    for param in params:
+        for tensor in (param, *(e for _, e, here in _kept(optimizer, group, param) if here)):
+            listed = _bytes(tensor)
+            taken.update(listed)
+            total += len(listed)
+    read = {byte for param in params for byte in _bytes(param.grad)}  # type: ignore[arg-type]
+    return ["share"] if len(taken) < total or read & taken else []
+
+
+def may_refuse(optimizer: Any) -> bool:
+    """Return whether a tensor's strides do not nest, of which nobody can tell quickly."""
+    for param in stepped_by(optimizer):
+        for tensor in (param, *(optimizer.state.get(param, {}).values())):
+            if isinstance(tensor, Tensor):
+                reach = 0
+                for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+                    if size > 1:
+                        if stride <= reach:
+                            return True
+                        reach += stride * (size - 1)
+    return False
+
+
+def groups_meet(optimizer: Optimizer) -> bool:
+    """Return whether groups, which are stepped one after the other, share memory."""
+    seen: set[int] = set()
+    for group in optimizer.param_groups:
+        mine: set[int] = set()
+        for param in group["params"]:
+            state = optimizer.state.get(param, {})
+            for tensor in (param, param.grad, *state.values()):
+                if isinstance(tensor, Tensor) and tensor.untyped_storage().nbytes():
+                    mine.add(tensor.untyped_storage().data_ptr())
+        if seen & mine:
+            return True
+        seen |= mine
+    return False
+
+
+def assert_as_model(ours: Any, theirs: Optimizer) -> None:
+    """Assert that parameters and states are those of the model's step."""
+    pairs = zip(stepped_by(ours), stepped_by(theirs), strict=True)
+    for number, (param, wanted) in enumerate(pairs):
+        _assert_close(f"param {number}", param, wanted)
+        if param.grad is None:
+            continue
+        state, model = ours.state[param], theirs.state[wanted]
+        assert float(state["step"]) == float(model["step"]), f"step of param {number}"
+        for group in ours.param_groups:
+            if any(param is other for other in group["params"]):
+                for key in ours.state_keys(group):
+                    _assert_close(f"{key} of param {number}", state[key], model[key])
+
+
+def _assert_close(name: str, found: Tensor, wanted: Tensor) -> None:
+    torch.testing.assert_close(
+        found.detach(),
+        wanted.detach().to(found.dtype),
+        **TOLERANCE[found.dtype],
+        equal_nan=True,
+        msg=lambda text: f"{name}: {text}",
+    )
