@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from checkpoint import RunError
+from storage import RunError
 
 
 @dataclass(frozen=True, slots=True)
