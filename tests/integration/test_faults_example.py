@@ -129,6 +129,19 @@ def test_states_that_do_not_fit_are_told(
     assert "lacks 'text'" in refusal(train, tmp_path, capsys)
 
 
+def test_codes_of_8_bits_are_not_taken_for_numbers(
+    train: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = [*TINY, "--steps", "8", "--stop-at", "2", "--optimizer"]
+    assert train.main([*run, "torch", "--out", str(tmp_path)]) == 0
+    resume = ["--resume", "--optimizer", "8bit", "--stop-at", "4", "--out", str(tmp_path)]
+    assert train.main(resume) == 0
+    for other in ("torch", "fused"):
+        said = refusal(train, tmp_path, capsys, "--resume", "--optimizer", other)
+        assert f"--optimizer {other} was asked for" in said and "8-bit codes" in said
+    assert train.main(["--resume", "--out", str(tmp_path)]) == 0
+
+
 @contextmanager
 def another_user() -> Iterator[None]:
     os.seteuid(NOBODY)
