@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from accel import environment, registry
@@ -18,6 +21,7 @@ _selected: Accelerator | None = None
 _open_scopes = 0
 _scoped: ContextVar[Accelerator | None] = ContextVar("accel_scoped", default=None)
 _lock = threading.RLock()
+_looked = False
 
 
 def _renew_lock() -> None:
@@ -51,6 +55,7 @@ def get_accelerator() -> Accelerator:
 
 def _select() -> Accelerator:
     global _selected
+    _look_for_another_op_builder()
     with _lock:
         if _selected is None:
             asked = environment.accelerator()
@@ -75,6 +80,8 @@ def set_accelerator(accelerator: str | Accelerator | None) -> None:
     """
     global _selected
     chosen = None if accelerator is None else _resolve(accelerator, "set_accelerator")
+    if chosen is not None:
+        _look_for_another_op_builder()
     with _lock:
         _selected = chosen
 
@@ -120,6 +127,34 @@ def accelerator_for(device_or_tensor: Any) -> Accelerator:
     if current is not None and current.device_type == kind:
         return current
     return registry.for_device_type(kind)
+
+
+def _look_for_another_op_builder() -> None:
+    """Warn once if DeepSpeed mode is asked for and DeepSpeed will meet another ``op_builder``.
+
+    DeepSpeed's source folder has one; from there, ours is never asked.
+    """
+    global _looked
+    if _looked or not environment.deepspeed_mode():
+        return
+    _looked = True
+    ours = Path(__file__).resolve().parent.parent / "op_builder"
+    try:
+        spec = find_spec("op_builder")
+    except (ImportError, ValueError):
+        spec = None
+    places = spec.submodule_search_locations if spec is not None else None
+    found = Path(next(iter(places))).resolve() if places else None
+    if found == ours:
+        return
+    seen = f"finds {found}, which is not accel's" if found else "finds none"
+    warnings.warn(
+        f"ACCEL_DEEPSPEED=1 has no effect here: DeepSpeed looks for the package op_builder and "
+        f"{seen} ({ours}). Start in a folder that has no op_builder/, and keep such a folder out "
+        f"of PYTHONPATH.",
+        RuntimeWarning,
+        stacklevel=4,
+    )
 
 
 def _resolve(accelerator: str | Accelerator, caller: str) -> Accelerator:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -19,6 +21,9 @@ from accel.builders.cpu import CPUAdagradBuilder, CPUAdamBuilder, CPULionBuilder
 from accel.deepspeed import ForwardingOp, Owners
 
 ROOT = Path(__file__).parents[2]
+needs_deepspeed = pytest.mark.skipif(
+    find_spec("deepspeed") is None, reason="deepspeed is not installed"
+)
 ADAM = (1e-3, 0.9, 0.999, 1e-8, 0.0, True, False)
 CREATED = {
     "adam": (CPUAdamBuilder, ADAM),
@@ -103,6 +108,45 @@ def test_copies_and_pickles_compile_nothing_of_theirs() -> None:
         pickle.dumps(op)
 
 
+def python(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in `folder`, which then comes first in its path."""
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+@needs_deepspeed
+def test_deepspeeds_own_op_builder_in_the_way_is_told(tmp_path: Path) -> None:
+    (package,) = find_spec("deepspeed").submodule_search_locations  # type: ignore[union-attr]
+    shutil.copytree(Path(package) / "ops" / "op_builder", tmp_path / "checkout" / "op_builder")
+    (tmp_path / "elsewhere").mkdir()
+    use = "import accel; accel.get_accelerator(); accel.set_accelerator('cpu')"
+    on = {"ACCEL_DEEPSPEED": "1"}
+    said = python(tmp_path / "checkout", "-c", use, **on).stderr
+    assert said.count("ACCEL_DEEPSPEED=1 has no effect here") == 1
+    assert str(tmp_path / "checkout" / "op_builder") in said and "Start in a folder" in said
+    said = python(tmp_path / "checkout", "-c", "import accel; accel.set_accelerator('cpu')", **on)
+    assert "has no effect here" in said.stderr
+    assert "has no effect" not in python(tmp_path / "checkout", "-c", use).stderr
+    assert "has no effect" not in python(tmp_path / "elsewhere", "-c", use, **on).stderr
+    (tmp_path / "elsewhere" / "op_builder").mkdir()
+    assert "has no effect" not in python(tmp_path / "elsewhere", "-c", use, **on).stderr
+
+
+def test_the_report_tells_it_beside_its_output(tmp_path: Path) -> None:
+    (tmp_path / "op_builder").mkdir()
+    (tmp_path / "op_builder" / "__init__.py").write_text("__deepspeed__ = True\n")
+    done = python(tmp_path, "-m", "accel", "report", "--json", ACCEL_DEEPSPEED="1")
+    assert "has no effect here" in done.stderr
+    assert json.loads(done.stdout)["backends"]
+
+
 ZENFLOW = """
 import os, sys, torch
 for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1",
@@ -132,7 +176,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.soak
-@pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed")
+@needs_deepspeed
 def test_zenflow_trains_in_the_mode_as_without_it(tmp_path: Path) -> None:
     """DeepSpeed compiles its own op once, which takes minutes."""
     script = tmp_path / "zenflow.py"
