@@ -59,7 +59,7 @@ def _select() -> Accelerator:
     with _lock:
         if _selected is None:
             asked = environment.accelerator()
-            if asked in {"", "auto"}:
+            if asked.lower() in {"", "auto"}:
                 _selected = registry.detect()
             else:
                 _selected = registry.require(asked, f"ACCELERATOR={asked}")
@@ -70,8 +70,9 @@ def set_accelerator(accelerator: str | Accelerator | None) -> None:
     """Use `accelerator` in this process from now on.
 
     Args:
-        accelerator: a backend's name, an `Accelerator` object (taken as it is, without a probe),
-            or ``None``: forget the choice, so that the next `get_accelerator` selects anew.
+        accelerator: a backend's name, ``"auto"`` to detect now, an `Accelerator` object (taken as
+            it is, without a probe), or ``None``: forget the choice, so that the next
+            `get_accelerator` selects anew.
 
     Raises:
         UnknownBackend: no backend has that name.
@@ -160,6 +161,8 @@ def _look_for_another_op_builder() -> None:
 def _resolve(accelerator: str | Accelerator, caller: str) -> Accelerator:
     if isinstance(accelerator, Accelerator):
         return accelerator
+    if isinstance(accelerator, str) and accelerator.lower() == "auto":
+        return registry.detect()
     if isinstance(accelerator, str):
         return registry.require(accelerator, f"{caller}({accelerator!r})")
     if isinstance(accelerator, type) and issubclass(accelerator, Accelerator):

@@ -35,7 +35,7 @@ def introduce(run: Run, display: Display) -> None:
     properties = acc.device_properties(run.world.local_rank)
     threads = f", torch threads: {torch.get_num_threads()}" if acc.device_type == "cpu" else ""
     asked = os.environ.get("ACCELERATOR", "")
-    detected = asked in {"", "auto"}
+    detected = asked.lower() in {"", "auto"}
     why = "the first that can be used" if detected else f"ACCELERATOR={asked}"
     display.say(f"accelerator  {acc.name} ({properties.name}{threads}): {why}")
     for candidate in accel.candidates() if detected else ():

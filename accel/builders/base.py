@@ -106,7 +106,7 @@ class OpBuilder(Packaged):
         in the current folder.
 
         Raises:
-            OpUnavailable: the builder declares no native source.
+            OpUnavailable: the builder declares no native source, or they are in an archive.
             FileNotFoundError: a source does not exist.
         """
         sources = tuple(self._locate(source) for source in self.sources())
@@ -134,12 +134,14 @@ class OpBuilder(Packaged):
     def _locate(self, text: str) -> Path:
         path = Path(text)
         if path.is_absolute():
+            jit.refuse_archive(path, type(self).__name__)
             return path
         module = sys.modules.get(type(self).__module__)
         home = Path(getattr(module, "__file__", None) or ".").parent
         for folder in (home, Path.cwd()):
             if (folder / path).exists():
                 return folder / path
+        jit.refuse_archive(home / path, type(self).__name__)
         raise FileNotFoundError(
             f"{type(self).__name__}: {text!r} is neither in {home} nor in {Path.cwd()}. "
             f"Give sources() and include_paths() as absolute paths."
