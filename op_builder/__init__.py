@@ -29,7 +29,7 @@ _FUNCTIONS = ("builder_closure", "get_default_compute_capabilities")
 def builder_closure(name: str) -> Any:
     """Return the builder class `name` of the accelerator in use.
 
-    Where torch cannot be imported, as while it is being installed, the result is a function that
+    If torch cannot be imported, as while it is being installed, the result is a function that
     looks the class up when called, and takes what its constructor takes.
 
     Raises:
