@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from accel import environment, registry
@@ -18,6 +21,7 @@ _selected: Accelerator | None = None
 _open_scopes = 0
 _scoped: ContextVar[Accelerator | None] = ContextVar("accel_scoped", default=None)
 _lock = threading.RLock()
+_looked = False
 
 
 def _renew_lock() -> None:
@@ -51,10 +55,11 @@ def get_accelerator() -> Accelerator:
 
 def _select() -> Accelerator:
     global _selected
+    _look_for_another_op_builder()
     with _lock:
         if _selected is None:
             asked = environment.accelerator()
-            if asked in {"", "auto"}:
+            if asked.lower() in {"", "auto"}:
                 _selected = registry.detect()
             else:
                 _selected = registry.require(asked, f"ACCELERATOR={asked}")
@@ -65,8 +70,9 @@ def set_accelerator(accelerator: str | Accelerator | None) -> None:
     """Use `accelerator` in this process from now on.
 
     Args:
-        accelerator: a backend's name, an `Accelerator` object (taken as it is, without a probe),
-            or ``None``: forget the choice, so that the next `get_accelerator` selects anew.
+        accelerator: a backend's name, ``"auto"`` to detect now, an `Accelerator` object (taken as
+            it is, without a probe), or ``None``: forget the choice, so that the next
+            `get_accelerator` selects anew.
 
     Raises:
         UnknownBackend: no backend has that name.
@@ -75,6 +81,8 @@ def set_accelerator(accelerator: str | Accelerator | None) -> None:
     """
     global _selected
     chosen = None if accelerator is None else _resolve(accelerator, "set_accelerator")
+    if chosen is not None:
+        _look_for_another_op_builder()
     with _lock:
         _selected = chosen
 
@@ -122,9 +130,39 @@ def accelerator_for(device_or_tensor: Any) -> Accelerator:
     return registry.for_device_type(kind)
 
 
+def _look_for_another_op_builder() -> None:
+    """Warn once if DeepSpeed mode is asked for and DeepSpeed will meet another ``op_builder``.
+
+    DeepSpeed's source folder has one; from there, ours is never asked.
+    """
+    global _looked
+    if _looked or not environment.deepspeed_mode():
+        return
+    _looked = True
+    ours = Path(__file__).resolve().parent.parent / "op_builder"
+    try:
+        spec = find_spec("op_builder")
+    except (ImportError, ValueError):
+        spec = None
+    places = spec.submodule_search_locations if spec is not None else None
+    found = Path(next(iter(places))).resolve() if places else None
+    if found == ours:
+        return
+    seen = f"finds {found}, which is not accel's" if found else "finds none"
+    warnings.warn(
+        f"ACCEL_DEEPSPEED=1 has no effect here: DeepSpeed looks for the package op_builder and "
+        f"{seen} ({ours}). Start in a folder that has no op_builder/, and keep such a folder out "
+        f"of PYTHONPATH.",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+
+
 def _resolve(accelerator: str | Accelerator, caller: str) -> Accelerator:
     if isinstance(accelerator, Accelerator):
         return accelerator
+    if isinstance(accelerator, str) and accelerator.lower() == "auto":
+        return registry.detect()
     if isinstance(accelerator, str):
         return registry.require(accelerator, f"{caller}({accelerator!r})")
     if isinstance(accelerator, type) and issubclass(accelerator, Accelerator):

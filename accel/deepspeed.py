@@ -23,21 +23,77 @@ BRIDGED_BUILDERS = (
     "CPULionBuilder",
     "FusedAdamBuilder",
 )
+_FACTS = frozenset({"implementation", "digest", "path"})
 _log = logging.getLogger("accel")
 _warned: set[str] = set()
 
 
-class ForwardingOp:
-    """Our op with everything that it does not have taken from DeepSpeed's own, on demand."""
+class Owners:
+    """Which side has the optimizers of one op: ours, until a function is used that ours lacks.
 
-    def __init__(self, op: Any, theirs: Callable[[], Any]) -> None:
+    Such a function (ZenFlow's) looks up the optimizer in DeepSpeed's own library, where it would
+    find none: so all of them move there, and stay.
+    """
+
+    def __init__(self, load_theirs: Callable[[], Any]) -> None:
+        self.theirs = functools.cache(load_theirs)
+        self.moved = False
+        self._made: dict[Any, tuple[Any, str, tuple[Any, ...]]] = {}
+
+    def create(self, op: Any, name: str, *args: Any) -> Any:
+        """Create an optimizer of ours, by a function whose first argument is its number."""
+        made = getattr(op, name)(*args)
+        self._made[args[0]] = op, name, args
+        return made
+
+    def destroy(self, op: Any, name: str, number: Any) -> Any:
+        """Destroy an optimizer of ours."""
+        self._made.pop(number, None)
+        return getattr(op, name)(number)
+
+    def move(self) -> None:
+        """Create every living optimizer anew in DeepSpeed's library; none is left in ours.
+
+        Moments are the caller's tensors, so that nothing is lost in mid-run.
+        """
+        for _, name, args in self._made.values():
+            getattr(self.theirs(), name)(*args)
+        for number, (op, name, _) in self._made.items():
+            getattr(op, name.replace("create_", "destroy_"))(number)
+        self._made.clear()
+        self.moved = True
+
+
+class ForwardingOp:
+    """Our op; what it does not have, and from then on everything, is DeepSpeed's own."""
+
+    def __init__(self, op: Any, owners: Owners) -> None:
         self._op = op
-        self._theirs = theirs
+        self._owners = owners
 
     def __getattr__(self, name: str) -> Any:
-        if name in self._op.functions or name in {"implementation", "digest", "path"}:
+        if name.startswith("_"):
+            # Asked by copy, pickle and the like, for which nothing is to be compiled.
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        owners = self._owners
+        if name in _FACTS:
+            return self._fact(name)
+        if owners.moved or name not in self._op.functions:
+            found = getattr(owners.theirs(), name)
+            if not owners.moved:
+                owners.move()
+                _log.info("DeepSpeed keeps its own op: it uses %s, which ours lacks", name)
+            return found
+        for kind in (owners.create, owners.destroy):
+            if name.startswith(f"{kind.__name__}_"):
+                return functools.partial(kind, self._op, name)
+        return getattr(self._op, name)
+
+    def _fact(self, name: str) -> Any:
+        """Return where the op in use comes from, as our ops say it."""
+        if not self._owners.moved:
             return getattr(self._op, name)
-        return getattr(self._theirs(), name)
+        return {"implementation": "deepspeed", "path": self._owners.theirs().__file__}.get(name)
 
 
 def install() -> None:
@@ -93,12 +149,11 @@ def _ours() -> frozenset[str]:
 def _bridged(class_name: str, backend: str, theirs: type | None) -> type[OpBuilder]:
     """Return our builder class, whose op takes from DeepSpeed's what ours does not have."""
     ours = registry.for_device_type(backend).get_op_builder(class_name)
+    owners = None if theirs is None else Owners(lambda: theirs().load())
 
     def load(self: OpBuilder, verbose: bool = False) -> Any:
         op = ours.load(self, verbose)
-        if theirs is None:
-            return op
-        return ForwardingOp(op, functools.cache(lambda: theirs().load(verbose)))
+        return op if owners is None else ForwardingOp(op, owners)
 
     attributes = {"load": load, "__module__": __name__, "__doc__": ours.__doc__}
     return cast("type[OpBuilder]", type(class_name, (ours,), attributes))

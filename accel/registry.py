@@ -228,8 +228,9 @@ def require(name: str, asked: str) -> Accelerator:
     if isinstance(verdict, Accepted):
         return _load(entry)
     more = " accel.candidates() has the traceback." if error is not None else ""
+    instead = "Or unset ACCELERATOR" if asked.startswith("ACCELERATOR=") else "Or ask for 'auto'"
     raise BackendUnavailable(
-        f"{asked}, but {verdict} Or unset ACCELERATOR to use what this machine has.{more}"
+        f"{asked}, but {verdict} {instead} to use what this machine has.{more}"
     )
 
 
@@ -240,12 +241,23 @@ def _unknown(name: str, asked: str) -> str:
         found = "which has blanks around a name or no name in it."
     elif ":" in name and base in known:
         found = (
-            f"which names one device. ACCELERATOR takes the kind ('{base}'); choose the device "
-            f"with the variable that limits visible devices or with set_device()."
+            f"which names one device. {asked.partition('=')[0].partition('(')[0]} takes the kind "
+            f"('{base}'); choose the device with the variable that limits visible devices or with "
+            f"set_device()."
         )
     else:
-        found = f"which is no known backend.{suggestion(name, known)}"
+        found = f"which is no known backend.{_nearest(base, known)}"
     return f"{asked}, {found} Accepted: {', '.join(known)}, or 'auto' or nothing to detect."
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    """Return which backend is meant by a name in use elsewhere, or the one spelt most alike."""
+    from accel.vendors import ELSEWHERE
+
+    if name in ELSEWHERE:
+        backend, why = ELSEWHERE[name]
+        return f" {why}" + (f" Use '{backend}'." if backend else "")
+    return suggestion(name, known)
 
 
 def for_device_type(kind: str) -> Accelerator:
@@ -264,10 +276,10 @@ def for_device_type(kind: str) -> Accelerator:
             continue
         if strategy.device_type == kind:
             return strategy
+    names = sorted(entries)
     raise UnknownBackend(
-        f"device type {kind!r}, which no known backend drives "
-        f"(known: {', '.join(sorted(entries))}). "
-        f"Register one with accel.register_accelerator()."
+        f"device type {kind!r}, which no known backend drives.{_nearest(kind.lower(), names)} "
+        f"Known: {', '.join(names)}; accel.register_accelerator() adds one."
     )
 
 

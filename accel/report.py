@@ -31,7 +31,7 @@ def chosen() -> tuple[str | None, str]:
     from accel.errors import AccelError
 
     asked = environment.accelerator()
-    how = f"ACCELERATOR={asked}" if asked not in {"", "auto"} else "detected"
+    how = f"ACCELERATOR={asked}" if asked.lower() not in {"", "auto"} else "detected"
     try:
         return get_accelerator().name, how
     except AccelError as error:

@@ -9,12 +9,24 @@ from __future__ import annotations
 import platform
 from importlib import import_module
 from importlib.util import find_spec
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from accel.base import Accelerator, DeviceProperties
 from accel.probe import FAILURES, Accepted, Probe, Rejected
 from accel.torch_build import torch_build
 
+_GPU = "torch calls GPUs of NVIDIA and AMD 'cuda'; 'xpu' are Intel's and 'mps' Apple's."
+_ROCM = "torch calls AMD's GPUs 'cuda', too."
+# What people call devices elsewhere, the backend that is meant, and why.
+ELSEWHERE = MappingProxyType(
+    {
+        **dict.fromkeys(("gpu", "nvidia"), ("cuda", _GPU)),
+        **dict.fromkeys(("hip", "rocm", "amd"), ("cuda", _ROCM)),
+        **dict.fromkeys(("gaudi", "habana"), ("hpu", "torch calls Gaudi 'hpu'.")),
+        **dict.fromkeys(("tpu", "xla"), ("", "No backend for TPUs is installed.")),
+    }
+)
 _ONE_DEVICE = "mps has one device, of index 0."
 
 

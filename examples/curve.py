@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
+
+from storage import replacing
 
 
 def draw_curve(
@@ -24,7 +25,10 @@ def draw_curve(
         title: printed above.
 
     Returns:
-        Whether the file was drawn: false where matplotlib is not installed.
+        Whether the file was drawn: false if matplotlib is not installed.
+
+    Raises:
+        RunError: the file cannot be written.
     """
     try:
         from matplotlib.figure import Figure
@@ -50,12 +54,8 @@ def draw_curve(
     axes.set(xlabel="step", ylabel="bits per byte", title=title, ylim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend()
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        figure.savefig(staged, format="png", dpi=120)
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=120)
     return True
 
 

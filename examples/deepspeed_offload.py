@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+import accel
+
 
 def config(learning_rate: float) -> dict[str, Any]:
     """Return DeepSpeed's configuration: ZeRO-2, optimizer states and steps on the CPU."""
@@ -47,6 +49,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-3)
     options = parser.parse_args()
     join_alone()
+    print(f"accelerator {accel.get_accelerator().name}")
 
     import deepspeed
 

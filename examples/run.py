@@ -9,7 +9,6 @@ from typing import Any
 import checkpoint
 import data
 import torch
-from checkpoint import RunError
 from model import ByteTransformer, Shape
 from processes import (
     World,
@@ -19,6 +18,7 @@ from processes import (
     spread,
 )
 from settings import Settings
+from storage import RunError
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
@@ -26,6 +26,10 @@ from torch.optim import Optimizer
 import accel
 
 _EVALUATED_WINDOWS = 256
+_CONTENT = (
+    *("settings", "processes", "sharded", "text", "step", "train", "held_out", "random"),
+    *("model", "optimizer"),
+)
 
 
 @dataclass
@@ -112,7 +116,17 @@ class Run:
         }
 
     def resume(self, content: dict[str, Any]) -> None:
-        """Go on from what `content` returned, here or in another process."""
+        """Go on from what `content` returned, here or in another process.
+
+        Raises:
+            RunError: it was saved by a run that this one is not the rest of.
+        """
+        lacking = [name for name in _CONTENT if name not in content]
+        if lacking:
+            raise RunError(
+                f"The checkpoint lacks {lacking[0]!r}: another program or version wrote it. "
+                "Start without --resume."
+            )
         for what, saved, here in (
             ("number of processes", content["processes"], self.world.size),
             ("use of --fsdp", content["sharded"], self.sharded),
@@ -123,7 +137,14 @@ class Run:
                     f"The checkpoint's {what} is {saved}, this run's is {here}, so that it cannot "
                     "go on as it was. Make them equal, or start without --resume."
                 )
-        checkpoint.restore(self.model, self.optimizer, content, sharded=self.sharded)
+        try:
+            checkpoint.restore(self.model, self.optimizer, content, sharded=self.sharded)
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise RunError(
+                f"The checkpoint's states do not fit this run: {reason} Resume with the optimizer "
+                "and the version that wrote it, or start without --resume."
+            ) from error
         restore_random_states(self.acc, content["random"][self.world.rank])
         self.step, self.train = content["step"], content["train"]
         self.held_out = [tuple(pair) for pair in content["held_out"]]

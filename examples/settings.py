@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from checkpoint import RunError
+from storage import RunError
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,12 @@ class Request:
                     f"{option} {value} was asked for, but the checkpoint in {self.out} has "
                     f"{saved[name]}. Leave out {option}, or --resume."
                 )
+        if saved.get("optimizer") == "8bit" and self.given.get("optimizer", "8bit") != "8bit":
+            raise RunError(
+                f"--optimizer {self.given['optimizer']} was asked for, but the checkpoint in "
+                f"{self.out} holds the 8-bit codes of Adam8bit's moments, which other optimizers "
+                "take for numbers. Leave out --optimizer, or --resume."
+            )
         known = {field.name for field in fields(Settings)}
         if not saved.keys() <= known:
             raise RunError(f"The checkpoint in {self.out} was written by another version.")

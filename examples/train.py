@@ -10,17 +10,18 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import checkpoint
 import data
 import torch
-from checkpoint import RunError
 from curve import draw_curve
 from display import Display
 from processes import find_world, leave, mean, process_group
 from run import Run, make_run
 from settings import Request, parse
+from storage import CHECKPOINT, CURVE, RunError, run_folder
 from torch import Tensor
 
 import accel
@@ -34,7 +35,7 @@ def introduce(run: Run, display: Display) -> None:
     properties = acc.device_properties(run.world.local_rank)
     threads = f", torch threads: {torch.get_num_threads()}" if acc.device_type == "cpu" else ""
     asked = os.environ.get("ACCELERATOR", "")
-    detected = asked in {"", "auto"}
+    detected = asked.lower() in {"", "auto"}
     why = "the first that can be used" if detected else f"ACCELERATOR={asked}"
     display.say(f"accelerator  {acc.name} ({properties.name}{threads}): {why}")
     for candidate in accel.candidates() if detected else ():
@@ -79,7 +80,7 @@ def train(run: Run, last: int, out: Path, display: Display) -> None:
             display.evaluated(*run.held_out[-1])
             content = run.content()
             if run.world.leads:
-                checkpoint.save(out / "checkpoint.pt", content)
+                checkpoint.save(out / CHECKPOINT, content)
         started = time.perf_counter()
 
 
@@ -90,12 +91,12 @@ def conclude(run: Run, out: Path, display: Display) -> None:
         f"held out     {run.held_out[-1][1]:.3f} bits/byte after {run.step} steps; "
         f"byte frequencies alone: {baseline:.3f}"
     )
-    display.say(f"checkpoint   {out / 'checkpoint.pt'}")
+    display.say(f"checkpoint   {out / CHECKPOINT}")
     if not run.world.leads:
         return
     title = f"{run.acc.name}, {type(run.optimizer).__name__}, processes: {run.world.size}"
-    if draw_curve(out / "loss.png", run.train, run.held_out, baseline, title):
-        display.say(f"loss curve   {out / 'loss.png'}")
+    if draw_curve(out / CURVE, run.train, run.held_out, baseline, title):
+        display.say(f"loss curve   {out / CURVE}")
     else:
         display.say("loss curve   none: matplotlib is not installed")
 
@@ -105,10 +106,11 @@ def perform(request: Request) -> None:
     acc = accel.get_accelerator()
     world = find_world()
     acc.set_device(world.local_rank)
-    saved = checkpoint.load(request.out / "checkpoint.pt") if request.resume else None
+    saved = checkpoint.load(request.out / CHECKPOINT) if request.resume else None
     settings = request.settings(saved["settings"] if saved else None)
-    request.out.mkdir(parents=True, exist_ok=True)
-    with process_group(acc, world, needed=request.fsdp):
+    # Of many processes only the first writes.
+    folder = run_folder(request.out) if world.leads else nullcontext()
+    with folder, process_group(acc, world, needed=request.fsdp):
         run = make_run(acc, world, settings, shard=request.fsdp)
         if saved:
             run.resume(saved)

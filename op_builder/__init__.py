@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +23,20 @@ _KINDS = {
 }
 
 
-def builder_closure(name: str) -> Callable[..., Any]:
-    """Return a function that makes the builder `name` of the accelerator in use when called.
+_FUNCTIONS = ("builder_closure", "get_default_compute_capabilities")
 
-    It decides at the call, so that an installer can hold it where torch is not installed yet.
-    The function takes what the builder's constructor takes, and raises `accel.errors.UnknownOp`
-    for a name that no op has.
+
+def builder_closure(name: str) -> Any:
+    """Return the builder class `name` of the accelerator in use.
+
+    If torch cannot be imported, as while it is being installed, the result is a function that
+    looks the class up when called, and takes what its constructor takes.
+
+    Raises:
+        UnknownOp: no op has that name; without torch, when the function is called.
     """
+    if _has_torch():
+        return _current_class(name)
 
     def make(*args: Any, **kwargs: Any) -> Any:
         return _current_class(name)(*args, **kwargs)
@@ -47,6 +53,13 @@ def get_default_compute_capabilities() -> str:
     from accel.current import get_accelerator
 
     return get_accelerator().default_compute_capabilities()
+
+
+def _has_torch() -> bool:
+    try:
+        return find_spec("torch") is not None
+    except ValueError:
+        return True  # It is imported, by somebody who made it without a spec.
 
 
 def _current_class(name: str) -> Any:
@@ -74,6 +87,8 @@ def _meet_deepspeed() -> None:
 def __getattr__(name: str) -> Any:
     if name == "__op_builders__":
         return _names()
+    if name == "__all__":
+        return [*_FUNCTIONS, *_KINDS, *_names()]
     if name in _KINDS:
         from importlib import import_module
 
@@ -81,9 +96,9 @@ def __getattr__(name: str) -> Any:
     if name == "__deepspeed__":
         _meet_deepspeed()
     elif name.endswith("Builder") and not name.startswith("_"):
-        if find_spec("torch") is None and name in _names():
-            return builder_closure(name)
-        return _current_class(name)
+        if _has_torch() or name not in _names():
+            return _current_class(name)
+        return builder_closure(name)
     raise AttributeError(f"module 'op_builder' has no attribute {name!r}")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from accel import environment, jit
+from accel.builders.packaging import Packaged
 from accel.errors import AccelError, BuildFailed, OpUnavailable
 from accel.ops.portable import Portable, probe_portable
 from accel.probe import Accepted, Probe, Rejected
@@ -28,7 +29,7 @@ _REFERENCE_NOTE = "plain PyTorch, on every device"
 _warned: set[tuple[str, str]] = set()
 
 
-class OpBuilder:
+class OpBuilder(Packaged):
     """Says how one op is had on one backend. Constructing one has no effects.
 
     A subclass is a declaration: class attributes, or the methods `sources`, `include_paths`,
@@ -105,7 +106,7 @@ class OpBuilder:
         in the current folder.
 
         Raises:
-            OpUnavailable: the builder declares no native source.
+            OpUnavailable: the builder declares no native source, or they are in an archive.
             FileNotFoundError: a source does not exist.
         """
         sources = tuple(self._locate(source) for source in self.sources())
@@ -133,12 +134,14 @@ class OpBuilder:
     def _locate(self, text: str) -> Path:
         path = Path(text)
         if path.is_absolute():
+            jit.refuse_archive(path, type(self).__name__)
             return path
         module = sys.modules.get(type(self).__module__)
         home = Path(getattr(module, "__file__", None) or ".").parent
         for folder in (home, Path.cwd()):
             if (folder / path).exists():
                 return folder / path
+        jit.refuse_archive(home / path, type(self).__name__)
         raise FileNotFoundError(
             f"{type(self).__name__}: {text!r} is neither in {home} nor in {Path.cwd()}. "
             f"Give sources() and include_paths() as absolute paths."
@@ -159,11 +162,13 @@ class OpBuilder:
         if not self.has_sources():
             none = Rejected("this backend has no native implementation.")
             return (("prebuilt", none), ("jit", none))
+        packaged = self.probe_packaged()
         try:
-            return jit.availability(self.recipe())
+            prebuilt, compiled = jit.availability(self.recipe())
         except (AccelError, OSError) as error:
             broken = Rejected(str(error))
-            return (("prebuilt", broken), ("jit", broken))
+            prebuilt, compiled = ("prebuilt", broken), ("jit", broken)
+        return (prebuilt if packaged is None else ("prebuilt", packaged)), compiled
 
     def has_sources(self) -> bool:
         """Return whether the builder declares native sources."""
@@ -231,7 +236,7 @@ class OpBuilder:
 
     def jit_load(self, verbose: bool = False) -> Any:
         """Return the native op, prebuilt or compiled; raises what `load` raises under native."""
-        return self._keep(jit.acquire(self.recipe(), verbose=verbose))
+        return self._keep(self.packaged() or jit.acquire(self.recipe(), verbose=verbose))
 
     def _warn_once(self, error: AccelError, instead: Portable | Gaudi | None) -> None:
         key = (self.name, str(error))
@@ -258,16 +263,6 @@ class OpBuilder:
         module, _, name = self.op.partition(":")
         found: Callable[..., Op] = getattr(import_module(module), name)
         return found
-
-    def builder(self) -> Any:
-        """Return a ``setuptools.Extension`` of the same sources, for who packages their own.
-
-        Raises:
-            OpUnavailable: the builder declares no native source.
-        """
-        from accel.builders.packaging import extension
-
-        return extension(self.absolute_name(), self.recipe())
 
 
 class CPUOpBuilder(OpBuilder):

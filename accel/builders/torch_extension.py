@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from accel import jit
@@ -52,5 +53,8 @@ class TorchOpBuilder(OpBuilder):
 
     def _keep(self, library: jit.Library | Portable | Gaudi | None) -> Any:
         if isinstance(library, jit.Library) and self.python_module and not self.op:
+            if "module" in library.manifest:
+                # A member of an installed package is one module, whoever asks for it.
+                return import_module(library.manifest["module"])
             return library.load_module()
         return super()._keep(library)

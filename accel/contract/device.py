@@ -70,7 +70,8 @@ class DeviceMembers(Forwarding):
         """Return the `torch.device` named by `device_name`. No device context.
 
         Raises:
-            BackendUnavailable: this torch has no such type of device.
+            BackendUnavailable: torch has no such type of device, and none can be used here.
+            Unsupported: torch has no such type, although the device can be used.
         """
         import torch
 
@@ -78,7 +79,7 @@ class DeviceMembers(Forwarding):
         try:
             return torch.device(name)
         except RuntimeError as error:
-            raise self._unavailable("device", str(error)) from error
+            raise self._unknown_to_torch("device", str(error)) from error
 
     def set_device(self, device_index: int) -> None:
         """Make a device the current one of this thread. May create its context.
@@ -92,10 +93,8 @@ class DeviceMembers(Forwarding):
         self._require("set_device")
         count = self.device_count()
         if index >= count:
-            raise ValueError(
-                f"{self.name}: set_device({index}): this process sees {count} device(s), "
-                f"0 to {count - 1}."
-            )
+            seen = f"{count} device(s), 0 to {count - 1}" if count else "no device"
+            raise ValueError(f"{self.name}: set_device({index}): this process sees {seen}.")
         self._forward("set_device", index)
 
     def current_device(self) -> int:

@@ -103,13 +103,41 @@ class Forwarding:
         return index
 
     def _torch_module(self, member: str) -> Any:
-        """Return torch's module for the device; raises `BackendUnavailable` where there is none."""
+        """Return torch's module for the device.
+
+        Raises:
+            Unsupported: there is none, although the device can be used.
+            BackendUnavailable: there is none, and the device cannot be used here.
+        """
         import torch
 
         try:
             return torch.get_device_module(self.device_type)
         except RuntimeError as error:
-            raise self._unavailable(member, str(error)) from error
+            raise self._unknown_to_torch(member, str(error)) from error
+
+    def _unknown_to_torch(self, member: str, said: str) -> BackendUnavailable | Unsupported:
+        """Return the error for a member that asks torch about a type of device that it lacks."""
+        usable = False
+        if not self._explaining:
+            # The backend may itself have come here to find out whether it can be used.
+            self._explaining = True
+            try:
+                usable = self._is_usable()
+            except FAILURES:
+                usable = False
+            finally:
+                self._explaining = False
+        if not usable:
+            return self._unavailable(member, said)
+        import torch
+
+        return self._unsupported(
+            member,
+            f"torch {torch.__version__} has no module torch.{self.device_type}.",
+            f"Override {member} in {type(self).__name__}, import the package that adds "
+            f"{self.device_type!r} to torch, or set device_type to the name that torch has for it.",
+        )
 
     def _attribute(self, member: str, attribute: str, way_out: str = "") -> Any:
         """Return ``torch.<device_type>.<attribute>``, or that of its ``random`` module.

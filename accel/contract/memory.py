@@ -116,7 +116,12 @@ class MemoryMembers(Forwarding):
         if not self.has("pinning"):
             return tensor
         self._require("pin_memory")
-        return tensor.pin_memory()
+        try:
+            return tensor.pin_memory()
+        except RuntimeError:
+            # Tells if the reason is that torch does not know the device.
+            self._torch_module("pin_memory")
+            raise
 
     def _torch_is_pinned(self, tensor: torch.Tensor) -> bool:
         return tensor.is_pinned()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from accel import environment
+from accel.errors import OpUnavailable
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -18,3 +19,15 @@ def csrc_dir() -> Path:
 def prebuilt_dirs() -> tuple[Path, ...]:
     """Return the read-only folders searched before the cache: the user's, then the wheel's."""
     return (*environment.prebuilt_dirs(), _PACKAGE / "_prebuilt")
+
+
+def refuse_archive(path: Path, who: str) -> None:
+    """Raise `OpUnavailable` if a path leads into a file, such as a zipapp; `who` asks for it."""
+    if path.exists():
+        return
+    found = next((parent for parent in path.parents if parent.exists()), None)
+    if found is not None and found.is_file():
+        raise OpUnavailable(
+            f"{who}: its sources are in the archive {found}, and compilers read files only. "
+            f"Unpack it, or install it with pip."
+        )

@@ -123,7 +123,7 @@ def test_what_ours_lacks_comes_from_theirs() -> None:
     said = run(
         "-c",
         "import deepspeed\n"
-        "from accel.deepspeed import ForwardingOp\n"
+        "from accel.deepspeed import ForwardingOp, Owners\n"
         "class Op:\n"
         "    functions = ('adam_update',)\n"
         "    implementation = 'jit'\n"
@@ -131,10 +131,10 @@ def test_what_ours_lacks_comes_from_theirs() -> None:
         "    zenflow_adam_create = 'ours, wrongly'\n"
         "class Theirs:\n"
         "    adam_update = zenflow_adam_create = 'theirs'\n"
-        "op = ForwardingOp(Op(), Theirs)\n"
-        "print(op.adam_update, op.zenflow_adam_create, op.implementation)\n",
+        "op = ForwardingOp(Op(), Owners(Theirs))\n"
+        "print(op.adam_update, op.implementation, op.zenflow_adam_create, op.adam_update)\n",
     )
-    assert said.splitlines()[-1] == "ours theirs jit"
+    assert said.splitlines()[-1] == "ours jit theirs theirs"
 
 
 def losses(said: str) -> list[float]:
