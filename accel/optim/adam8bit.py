@@ -15,7 +15,7 @@ from accel.ops.checks import is_dense
 from accel.ops.codes8bit import blocks, decode, encode, memory_order
 from accel.optim.adam import FusedAdam
 from accel.optim.options import refuse
-from accel.optim.prepared import complete_frame
+from accel.optim.state import complete_frame
 
 Group = dict[str, Any]
 _MOMENTS = (("exp_avg", "exp_avg_scale", True), ("exp_avg_sq", "exp_avg_sq_scale", False))

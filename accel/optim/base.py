@@ -15,7 +15,8 @@ from accel.ops.lists import Hyper
 from accel.optim.marks import marked_where_watched
 from accel.optim.options import torch_options
 from accel.optim.policy import POLICY_KEYS, Policy, check_policy
-from accel.optim.prepared import PreparedGroup, complete_state
+from accel.optim.prepared import PreparedGroup
+from accel.optim.state import complete_state
 
 Group = dict[str, Any]
 

@@ -13,7 +13,8 @@ from accel.ops.lists import Hyper
 from accel.optim.adam import FusedAdam
 from accel.optim.offload import OffloadedGroup
 from accel.optim.policy import PARAM
-from accel.optim.prepared import PreparedGroup, unchanged_on_error
+from accel.optim.prepared import PreparedGroup
+from accel.optim.state import unchanged_on_error
 
 if TYPE_CHECKING:
     from accel.optim.base import KernelOptimizer

@@ -15,7 +15,8 @@ from accel.ops.lamb_step import PHASES, LambHyper
 from accel.ops.lists import Hyper
 from accel.optim.base import KernelOptimizer
 from accel.optim.options import rate, refuse, torch_options
-from accel.optim.prepared import Part, PreparedGroup
+from accel.optim.part import Part
+from accel.optim.prepared import PreparedGroup
 
 Group = dict[str, Any]
 

@@ -1,0 +1,145 @@
+"""`Part`: the tensors of a parameter group that one kernel steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch import Tensor
+
+from accel.ops.capture import is_recorded
+from accel.ops.kernel import Kernel
+from accel.ops.lists import Hyper, TensorLists
+from accel.ops.plan import Plan
+from accel.ops.watch import Seen, Watch
+from accel.optim.policy import MASTER
+
+if TYPE_CHECKING:
+    from ctypes import CDLL
+
+    from accel.optim.base import KernelOptimizer
+
+Group = dict[str, Any]
+
+
+class Members(NamedTuple):
+    """A group's parameters that have a gradient, in lists of one length.
+
+    Attributes:
+        params: as the optimizer has them, which may be distributed.
+        own: what this process steps of them.
+        grads: likewise of their gradients.
+        states: their entries of the optimizer's state, ``None`` where there is none.
+    """
+
+    params: Sequence[Tensor]
+    own: Sequence[Tensor]
+    grads: Sequence[Tensor]
+    states: Sequence[Group | None]
+
+
+class Part:
+    """The tensors of a group that one kernel steps.
+
+    Attributes:
+        at: which they are of the parameters that have a gradient.
+        keys: the keys of their states, with the field of the op's C struct for each.
+        scratch: memory of the op's own, by field.
+        tensors: the tensors during a step; ``None`` if a native watch keeps them.
+        params: the parameters as the optimizer has them, likewise.
+
+    Args:
+        optimizer: whose part it is.
+        kernel: steps it.
+        keys: see above; the masters' key counts only if there are any.
+        at: see above.
+        group: what `take` takes.
+
+    Raises:
+        TypeError, ValueError: a tensor cannot be stepped, named.
+    """
+
+    def __init__(
+        self,
+        optimizer: KernelOptimizer,
+        kernel: Kernel,
+        keys: Mapping[str, str],
+        at: Sequence[int],
+        group: Members,
+    ) -> None:
+        self.at = at
+        mastered = MASTER in (group.states[at[0]] or {})
+        self.keys = {key: field for key, field in keys.items() if key != MASTER or mastered}
+        self.scratch = optimizer.scratch([group.own[index] for index in at])
+        self._kernel = kernel
+        self.tensors = self._collect(optimizer, group)
+        self.params: Sequence[Tensor] = [group.params[index] for index in at]
+        if self.tensors is None:
+            raise TypeError(f"A state of {type(optimizer).__name__} is no tensor.")
+        kernel.check(self.tensors)
+        self._plan = None if is_recorded() else Plan(kernel, self.tensors)
+        self._watch = None if self._plan is None else Watch(self._plan, self.tensors)
+
+    def take(self, optimizer: KernelOptimizer, group: Members) -> bool:
+        """Take this step's tensors; ``False`` if they are not alike any more; see `Watch.take`."""
+        tensors = None if self._watch is None else self._collect(optimizer, group)
+        if tensors is None or self._watch is None or not self._watch.take(tensors):
+            return False
+        self.tensors, self.params = tensors, [group.params[index] for index in self.at]
+        return True
+
+    def _collect(self, optimizer: KernelOptimizer, group: Members) -> TensorLists | None:
+        """Return the lists that the kernel takes; ``None`` if a state lacks a tensor."""
+        states = [group.states[index] for index in self.at]
+        lists: dict[str, Sequence[Tensor]] = {
+            "params": [group.own[index] for index in self.at],
+            "grads": [group.grads[index] for index in self.at],
+        }
+        for key, field in self.keys.items():
+            found = [None if state is None else state.get(key) for state in states]
+            if not all(isinstance(tensor, Tensor) for tensor in found):
+                return None
+            lists[field] = [*map(optimizer.local, found)]  # type: ignore[arg-type]
+        steps = lists.pop("steps")
+        extras = {field: lists.pop(field) for field in optimizer.extra_keys.values()}
+        return TensorLists(lists, steps, {**extras, **self.scratch})
+
+    def watcher(self) -> CDLL | None:
+        """Return a library that can look at all of the part's tensors, if there is one."""
+        if self._plan is None or self._plan.rest:
+            return None
+        return getattr(self._kernel.native, "watcher", None)
+
+    def seen(self, keys: Sequence[str]) -> Iterator[tuple[int, list[Seen | None]]]:
+        """Yield what `NativeWatch` looks at of each parameter, by index as in `at`."""
+        if self._plan is None or self.tensors is None:
+            return
+        lists = self.tensors.by_field()
+        fields = ["params", "grads", *(self.keys.get(key) for key in keys)]
+        of_own_layout = {*self.tensors.extras, "steps"}
+        for call in self._plan.calls:
+            for place, index in enumerate(call.indices):
+                yield (
+                    self.at[index],
+                    [
+                        None
+                        if field is None
+                        else Seen(
+                            lists[field][index],
+                            call.table.slot(field, place),
+                            field in of_own_layout,
+                        )
+                        for field in fields
+                    ],
+                )
+
+    def written(self) -> list[tuple[int, int]]:
+        """Return the memory that a step writes; see `Watch.written`."""
+        return [] if self._watch is None else self._watch.written()
+
+    def step(self, hyper: Hyper) -> None:
+        """Step the tensors."""
+        if self._plan is None and self.tensors is not None:
+            self._kernel.family.dispatch(self._kernel.key, self.tensors, hyper)
+        elif self._plan is not None:
+            self._plan.step(self.tensors, hyper)
