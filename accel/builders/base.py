@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from accel import environment, jit
-from accel.errors import AccelError, BuildFailed, OpUnavailable
+from accel.errors import AccelError, BuildFailed, CacheUntrusted, OpUnavailable
 from accel.ops.portable import Portable, probe_portable
 from accel.probe import Accepted, Probe, Rejected
 
@@ -220,7 +220,7 @@ class OpBuilder:
             return self._keep(None)
         try:
             return self.jit_load(verbose)
-        except (BuildFailed, OpUnavailable) as error:
+        except (BuildFailed, CacheUntrusted, OpUnavailable) as error:
             if policy == "native" or not self.op:
                 raise
             instead = self.stand_in()

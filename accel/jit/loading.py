@@ -77,8 +77,7 @@ def find_prebuilt(recipe: Recipe, fitted: Fit) -> Artifact | Rejected:
         found = store.find_fitting(recipe, fitted, folder, private=False)
         if isinstance(found, Artifact):
             return found
-        if folder.is_dir():
-            refusals.append(found.reason)
+        refusals.append(str(found))
     return Rejected(" ".join(refusals) or "no prebuilt folder here.")
 
 

@@ -58,13 +58,13 @@ def build_prebuilt(recipe: Recipe, out_dir: Path, *, verbose: bool = False) -> P
 
 def _copy(made: Artifact, target: Path) -> Path:
     """Copy library and manifest, which name no folder of this machine; the log does."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make_readable(target.parent)
     staging = target.with_name(f".{target.name}-{os.getpid()}-{os.urandom(4).hex()}")
-    staging.mkdir()
+    staging.mkdir(mode=0o700)
     try:
         # A second level, so that the folder to publish bears its final name while it is checked.
         ready = staging / target.name
-        ready.mkdir()
+        ready.mkdir(mode=0o700)
         for file in (made.library, made.folder / MANIFEST):
             shutil.copyfile(file, ready / file.name)
             (ready / file.name).chmod(0o644)
@@ -74,3 +74,10 @@ def _copy(made: Artifact, target: Path) -> Path:
     finally:
         remove_tree(staging)
     return target
+
+
+def _make_readable(folder: Path) -> None:
+    """Make what is missing of a folder for all to read and, whatever the umask, nobody to write."""
+    if not folder.is_dir():
+        _make_readable(folder.parent)
+        folder.mkdir(mode=0o755, exist_ok=True)
