@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -193,8 +194,12 @@ def path(as_json: bool) -> None:
     from accel.jit import location
 
     place = location.locate()
-    facts = {"path": str(place.path), "note": place.note}
-    click.echo(json.dumps(facts) if as_json else facts["path"])
+    if as_json:
+        click.echo(json.dumps({"path": str(place.path), "note": place.note}))
+        return
+    if place.note:
+        click.echo(place.note, err=True)
+    click.echo(os.fsencode(place.path))
 
 
 @cache.command()

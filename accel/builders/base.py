@@ -225,7 +225,7 @@ class OpBuilder:
                 raise
             instead = self.stand_in()
             # Without nvcc, or on ROCm, a portable kernel is what is meant to be used.
-            if isinstance(error, BuildFailed) or (instead is None and self.has_sources()):
+            if not isinstance(error, OpUnavailable) or (instead is None and self.has_sources()):
                 self._warn_once(error, instead)
         return self._keep(instead)
 

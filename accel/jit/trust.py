@@ -312,9 +312,6 @@ def _own_group(user: int, group: int) -> bool:
         account, members = pwd.getpwuid(user), grp.getgrgid(group).gr_mem
     except KeyError:
         return False
-    everybody = pwd.getpwall()
-    return (
-        account.pw_gid == group
-        and set(members) <= {account.pw_name}
-        and all(one.pw_uid == user for one in everybody if one.pw_gid == group)
-    )
+    if account.pw_gid != group or not set(members) <= {account.pw_name}:
+        return False
+    return all(one.pw_uid == user for one in pwd.getpwall() if one.pw_gid == group)
