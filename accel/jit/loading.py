@@ -136,6 +136,7 @@ def _for_targets(plan: Plan) -> str:
 def _from_prebuilt(recipe: Recipe, fitted: Fit) -> Library | Rejected:
     found = find_prebuilt(recipe, fitted)
     if isinstance(found, Rejected):
+        store.tell_refused()
         return found
     try:
         return library.load(found, "prebuilt")

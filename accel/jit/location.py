@@ -78,7 +78,7 @@ def prepare() -> Path:
     """
     place = locate()
     if place.note:
-        _say_once(place.note)
+        say_once(place.note)
     with trust.make(place.path) as folder:
         for name in _OWN_FOLDERS:
             folder.keep(name)
@@ -179,5 +179,6 @@ def _fresh(base: Path, name: str, fault: str) -> Path:
 
 
 @cache
-def _say_once(note: str) -> None:
+def say_once(note: str) -> None:
+    """Warn, but of the same thing only once in a process."""
     _log.warning("%s", note)

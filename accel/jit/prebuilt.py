@@ -7,11 +7,11 @@ import shutil
 from pathlib import Path
 
 from accel.errors import BuildFailed, OpUnavailable
-from accel.jit import store
+from accel.jit import location, store
 from accel.jit.artifact import MANIFEST, Artifact, verify
 from accel.jit.build import build
 from accel.jit.files import remove_tree
-from accel.jit.plan import make_plan
+from accel.jit.plan import Plan, make_plan
 from accel.jit.recipe import Recipe
 from accel.probe import Rejected
 
@@ -38,6 +38,15 @@ def build_prebuilt(recipe: Recipe, out_dir: Path, *, verbose: bool = False) -> P
     target = out_dir / plan.stem
     if isinstance(verify(target, recipe.name, private=False), Artifact):
         return target
+    made = _build_into(target, plan, verbose)
+    usable = verify(made, recipe.name, private=False)
+    if isinstance(usable, Rejected):
+        location.say_once(f"{made} was built, but would not be loaded from there: {usable}")
+    return made
+
+
+def _build_into(target: Path, plan: Plan, verbose: bool) -> Path:
+    recipe, out_dir = plan.recipe, target.parent
     try:
         cached = store.find(recipe.name, plan.digest)
         if isinstance(cached, Artifact):

@@ -16,6 +16,7 @@ from accel.jit.recipe import Fit, Recipe
 from accel.probe import Rejected
 
 STAGING, LOCKS, FAILED = ".staging", ".locks", ".failed"
+_refused: dict[Path, str] = {}
 _COPY = "Copy it to a folder that only you can change."
 
 
@@ -35,15 +36,9 @@ def find_fitting(recipe: Recipe, fit: Fit, folder: Path, *, private: bool) -> Ar
 
     Never raises; a folder that others may change is not looked into.
     """
-    try:
-        trust.hold(folder).close()
-        candidates = _artifacts(recipe.name, folder)
-    except FileNotFoundError:
-        return Rejected(f"there is no folder {folder}.")
-    except CacheUntrusted as error:
-        return Rejected(f"{error} So nothing is loaded from {folder}.", _COPY)
-    except OSError as error:
-        return Rejected(f"{error.filename or folder} cannot be read: {error.strerror}.")
+    candidates = _look_into(folder, recipe.name)
+    if isinstance(candidates, Rejected):
+        return candidates
     refusals = []
     for candidate in candidates:
         manifest = read_manifest(candidate)
@@ -65,6 +60,26 @@ def find_fitting(recipe: Recipe, fit: Fit, folder: Path, *, private: bool) -> Ar
                 return found
             refusals.append(found.reason)
     return Rejected(" ".join(refusals) or f"{folder} holds no {recipe.name} for {recipe.backend}.")
+
+
+def _look_into(folder: Path, name: str) -> list[Path] | Rejected:
+    try:
+        trust.hold(folder).close()
+        return _artifacts(name, folder)
+    except FileNotFoundError:
+        return Rejected(f"there is no folder {folder}.")
+    except CacheUntrusted as error:
+        refused = Rejected(f"{error} So nothing is loaded from {folder}.", _COPY)
+    except OSError as error:
+        refused = Rejected(f"{error.filename or folder} cannot be read: {error.strerror}.")
+    _refused[folder] = str(refused)
+    return refused
+
+
+def tell_refused() -> None:
+    """Warn once of each prebuilt folder that others may change or that may not be read."""
+    for reason in _refused.values():
+        location.say_once(f"prebuilt: {reason}")
 
 
 def _missing_device(targets: list[str]) -> str | None:

@@ -142,7 +142,7 @@ def reach(path: Path) -> Folder:
     except (OSError, CacheUntrusted):
         os.close(walk.fd)
         raise
-    return Folder(walk.path, walk.fd, missing)
+    return Folder(Path(str(walk)), walk.fd, missing)
 
 
 def hold(path: Path) -> Folder:
@@ -200,9 +200,8 @@ class _Walk:
         # namespace does not know root.
         self.trusted = (os.geteuid(), 0, os.fstat(self.fd).st_uid)
 
-    @property
-    def path(self) -> Path:
-        return Path("/", *self.names)
+    def __str__(self) -> str:
+        return "/" + "/".join(self.names)
 
     def follow(self, text: str) -> tuple[str, ...]:
         """Go as far as there are folders and return the names that are left."""
@@ -220,20 +219,20 @@ class _Walk:
         return ()
 
     def _enter(self, name: str) -> None:
-        fd = _open(self.fd, name, _FOLDER, self.path)
+        fd = _open(self.fd, name, _FOLDER, self)
         os.close(self.fd)
         self.fd = fd
         if name != "..":
             self.names.append(name)
         elif self.names:
             self.names.pop()
-        fault = _fault(fd, self.path, self.trusted, passing=True)
+        fault = _fault(fd, self, self.trusted, passing=True)
         if fault:
             raise CacheUntrusted(fault)
 
     def _target(self, name: str) -> list[str]:
         """Return the names that a link stands for; raises `OSError` if it is none."""
-        path = str(self.path / name)
+        path = os.path.join(str(self), name)  # noqa: PTH118
         facts = os.lstat(name, dir_fd=self.fd)
         if not stat.S_ISLNK(facts.st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
@@ -255,15 +254,15 @@ def _names(text: str) -> list[str]:
     return [name for name in reversed(text.split("/")) if name not in {"", "."}]
 
 
-def _open(folder: int, name: str, flags: int, path: Path) -> int:
+def _open(folder: int, name: str, flags: int, path: object) -> int:
     try:
         return os.open(name, flags | _ONE, dir_fd=folder)
     except OSError as error:
-        error.filename = str(path / name)
+        error.filename = os.path.join(str(path), name)  # noqa: PTH118
         raise
 
 
-def _fault(fd: int, path: Path, trusted: tuple[int, ...], *, passing: bool = False) -> str:
+def _fault(fd: int, path: object, trusted: tuple[int, ...], *, passing: bool = False) -> str:
     """Return who else may write a file or folder, as a sentence; ``""`` for nobody.
 
     Args:

@@ -390,6 +390,8 @@ def test_a_prebuilt_that_others_could_change_is_refused_with_the_reason(
     EXPOSED[how](prebuilt)
     told = workshop.load()
     assert (told["value"], told["rung"]) == (7, "jit")
+    of_artifact = how.startswith(("an ", "a "))
+    assert told["log"].count("So nothing is loaded from") == (0 if of_artifact else 1)
     reason = str(dict(explain(recipe).rungs)["prebuilt"])
     assert "Others may write /tmp/accel-trust" in reason or f"user id {OTHER}" in reason
     assert explain(recipe).artifacts[0].verdict
@@ -503,6 +505,18 @@ def test_prebuilt_folders_are_made_so_that_they_are_trusted(
         assert mode(path) == 0o755, path
     shutil.rmtree(workshop.cache)
     assert workshop.load(env={"ACCEL_PREBUILT_DIR": str(made.parent)})["rung"] == "prebuilt"
+
+
+def test_building_into_a_folder_that_would_not_be_trusted_says_so(
+    recipe: jit.Recipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out").chmod(0o777)
+    made = build_prebuilt(recipe, tmp_path / "out")
+    assert build_prebuilt(recipe, tmp_path / "out") == made
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [made.name]
+    (said,) = {record.getMessage() for record in caplog.records if record.levelname == "WARNING"}
+    assert f"Others may write {tmp_path}/out (mode 0777" in said
 
 
 def test_the_report_works_under_any_umask(tmp_path: Path) -> None:
