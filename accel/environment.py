@@ -68,8 +68,8 @@ def _folder(name: str, text: str) -> Path:
     user, _, rest = text.partition("/")
     home = _home() if user == "~" else _home_of(user[1:])
     if not home:
-        whose = "this user id has none" if user == "~" else f"there is no user {user[1:]!r}"
-        raise InvalidSetting(f"{name}={text!r}: {user} is no home, {whose}. Write the whole path.")
+        why = "this user id has no home" if user == "~" else f"there is no user {user[1:]!r} here"
+        raise InvalidSetting(f"{name}={text!r}: {why}, so {user} is nothing. Write the whole path.")
     return Path(home, rest.lstrip("/"))
 
 

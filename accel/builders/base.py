@@ -213,7 +213,7 @@ class OpBuilder:
         Raises:
             BuildFailed: ``ACCEL_OPS=native`` and the compiler failed.
             OpUnavailable: no rung that the policy allows can be used.
-            CacheUntrusted: others may write the cache.
+            CacheUntrusted: ``ACCEL_OPS=native`` and others may change the cache.
         """
         policy = environment.ops_policy()
         if policy == "reference" and self.op:

@@ -214,7 +214,9 @@ class _Walk:
                 if ".." in todo:
                     raise
                 return (name, *reversed(todo))
-            except NotADirectoryError:
+            except OSError as error:
+                if error.errno not in {errno.ENOTDIR, errno.ELOOP}:
+                    raise
                 todo += self._target(name)
         return ()
 

@@ -24,7 +24,7 @@ from accel.jit.explain import explain
 from accel.jit.prebuilt import build_prebuilt
 
 OTHER = 64_321
-ACCOUNT = "acceltrust"
+ACCOUNT = f"accel{os.getpid()}"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="has to act as another user")
 
 
