@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from typing import Any
 
 import click
@@ -27,6 +29,10 @@ class _Group(click.Group):
 @click.pass_context
 def main(ctx: click.Context, as_json: bool) -> None:
     """Hardware abstraction for PyTorch. Without a command: the report."""
+    for stream in (sys.stdout, sys.stderr):
+        # Names of files, and what stands in a manifest, need not be text that can be encoded.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     if ctx.invoked_subcommand is None:
         ctx.invoke(report, as_json=as_json)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from accel.builders.base import OpBuilder
     from accel.jit import Recipe
     from accel.jit.explain import Comparison, Explanation
+    from accel.jit.location import Location
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print machine-readable JSON.")
 _ACCELERATOR = click.option(
@@ -190,11 +192,19 @@ def cache() -> None:
 @JSON
 def path(as_json: bool) -> None:
     """Print the cache's folder."""
+    place = _place()
+    facts = {"path": str(place.path), "note": place.note}
+    click.echo(json.dumps(facts) if as_json else os.fsencode(place.path))
+
+
+def _place() -> Location:
+    """Return where the cache is, and tell on stderr if that is not the usual place."""
     from accel.jit import location
 
     place = location.locate()
-    facts = {"path": str(place.path), "note": place.note}
-    click.echo(json.dumps(facts) if as_json else facts["path"])
+    if place.note:
+        click.echo(place.note, err=True)
+    return place
 
 
 @cache.command()
@@ -203,6 +213,7 @@ def ls(as_json: bool) -> None:
     """List what is cached: size, age, and what would be rebuilt and why."""
     from accel.jit import maintenance
 
+    _place()
     wanted = dict(_current_digests())
     rows = []
     for entry in maintenance.entries():
@@ -249,6 +260,7 @@ def verify(ctx: click.Context, as_json: bool) -> None:
     """Check every artifact, checksums included; exit 1 where one is not sound."""
     from accel.jit import maintenance
 
+    _place()
     checked = maintenance.verify_all()
     rows = [(str(entry.folder), bool(probe), _said(probe)) for entry, probe in checked]
     if as_json:
@@ -276,6 +288,7 @@ def prune(
     """Remove broken artifacts, leftovers of killed builds, and what the options say."""
     from accel.jit import maintenance
 
+    _place()
     removals = maintenance.prune(
         older_than=_scaled(older_than, lambda days: days * 86400),
         max_bytes=_scaled(max_size, lambda size: int(size * 1024 * 1024)),

@@ -57,7 +57,20 @@ def _positive_int(name: str) -> int | None:
 
 
 def _folders(name: str) -> tuple[Path, ...]:
-    return tuple(Path(part) for part in os.environ.get(name, "").split(os.pathsep) if part.strip())
+    parts = os.environ.get(name, "").split(os.pathsep)
+    return tuple(_folder(name, part) for part in parts if part.strip())
+
+
+def _folder(name: str, text: str) -> Path:
+    """Return a folder as a shell reads it: ``~`` and ``~user`` stand for homes."""
+    if not text.startswith("~"):
+        return Path(text)
+    user, _, rest = text.partition("/")
+    home = _home() if user == "~" else _home_of(user[1:])
+    if not home:
+        why = "this user id has no home" if user == "~" else f"there is no user {user[1:]!r} here"
+        raise InvalidSetting(f"{name}={text!r}: {why}, so {user} is nothing. Write the whole path.")
+    return Path(home, rest.lstrip("/"))
 
 
 def accelerator() -> str:
@@ -76,7 +89,7 @@ def ops_policy() -> OpsPolicy:
 def cache_dir() -> Path | None:
     """``ACCEL_CACHE_DIR``: the folder for compiled ops, or ``None`` for the user's cache folder."""
     text = os.environ.get("ACCEL_CACHE_DIR", "")
-    return Path(text) if text.strip() else None
+    return _folder("ACCEL_CACHE_DIR", text) if text.strip() else None
 
 
 def user_cache_dir() -> Path | None:
@@ -87,19 +100,30 @@ def user_cache_dir() -> Path | None:
     text = os.environ.get("XDG_CACHE_HOME", "")
     if Path(text).is_absolute():
         return Path(text) / "accel"
-    home = os.environ.get("HOME", "")
-    if not Path(home).is_absolute():
-        home = _passwd_home()
+    home = _home()
     return Path(home) / ".cache" / "accel" if home else None
 
 
-def _passwd_home() -> str:
+def runtime_dir() -> Path | None:
+    """``XDG_RUNTIME_DIR``: a folder for this user that lasts as long as the login, or ``None``."""
+    text = os.environ.get("XDG_RUNTIME_DIR", "")
+    return Path(text) if Path(text).is_absolute() else None
+
+
+def _home() -> str:
+    home = os.environ.get("HOME", "")
+    return home if Path(home).is_absolute() else _home_of(None)
+
+
+def _home_of(user: str | None) -> str:
+    """Return a user's home by the list of accounts, ``""`` for none; ``None``: this user's."""
     try:
         import pwd
 
-        return pwd.getpwuid(os.geteuid()).pw_dir
-    except (ImportError, KeyError):
+        account = pwd.getpwuid(os.geteuid()) if user is None else pwd.getpwnam(user)
+    except (ImportError, KeyError, ValueError):
         return ""
+    return account.pw_dir
 
 
 def prebuilt_dirs() -> tuple[Path, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from accel import environment, jit
 from accel.builders.packaging import Packaged
-from accel.errors import AccelError, BuildFailed, OpUnavailable
+from accel.errors import AccelError, BuildFailed, CacheUntrusted, OpUnavailable
 from accel.ops.portable import Portable, probe_portable
 from accel.probe import Accepted, Probe, Rejected
 
@@ -218,19 +218,19 @@ class OpBuilder(Packaged):
         Raises:
             BuildFailed: ``ACCEL_OPS=native`` and the compiler failed.
             OpUnavailable: no rung that the policy allows can be used.
-            CacheUntrusted: others may write the cache.
+            CacheUntrusted: ``ACCEL_OPS=native`` and others may change the cache.
         """
         policy = environment.ops_policy()
         if policy == "reference" and self.op:
             return self._keep(None)
         try:
             return self.jit_load(verbose)
-        except (BuildFailed, OpUnavailable) as error:
+        except (BuildFailed, CacheUntrusted, OpUnavailable) as error:
             if policy == "native" or not self.op:
                 raise
             instead = self.stand_in()
             # Without nvcc, or on ROCm, a portable kernel is what is meant to be used.
-            if isinstance(error, BuildFailed) or (instead is None and self.has_sources()):
+            if not isinstance(error, OpUnavailable) or (instead is None and self.has_sources()):
                 self._warn_once(error, instead)
         return self._keep(instead)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from accel.jit.files import read_regular, sha256
-from accel.jit.location import ours
+from accel.errors import CacheUntrusted
+from accel.jit import trust
+from accel.jit.files import Reader, read_regular, sha256
 from accel.jit.recipe import ENGINE, libc
 from accel.probe import Rejected
 from accel.value import Value
@@ -28,11 +28,15 @@ class Artifact(Value):
         folder: holds the library, `MANIFEST` and the build's log.
         library: the file to load.
         manifest: what was recorded when it was built.
+        file: the library as it was verified, still open.
+        by_place: whether it looks for other libraries relative to its own place (``$ORIGIN``).
     """
 
     folder: Path
     library: Path
     manifest: Mapping[str, Any]
+    file: Reader
+    by_place: bool = False
 
     @property
     def digest(self) -> str:
@@ -44,8 +48,16 @@ class Artifact(Value):
 def read_manifest(folder: Path) -> Mapping[str, Any] | Rejected:
     """Return a folder's manifest, or why it cannot be believed; the library is not looked at."""
     try:
-        data = json.loads(read_regular(folder / MANIFEST, limit=_MOST_MANIFEST, follow=False))
-    except (OSError, ValueError, RecursionError) as error:
+        data = read_regular(folder / MANIFEST, limit=_MOST_MANIFEST, follow=False)
+    except OSError as error:
+        return Rejected(f"{folder / MANIFEST} cannot be read: {error.strerror}.")
+    return _manifest_in(data, folder)
+
+
+def _manifest_in(text: bytes, folder: Path) -> Mapping[str, Any] | Rejected:
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
         return Rejected(f"{folder / MANIFEST} cannot be read: {error}.")
     if not isinstance(data, dict) or not all(isinstance(data.get(key), str) for key in _TEXTS):
         return Rejected(f"{folder / MANIFEST} is not a manifest of this library.")
@@ -60,30 +72,43 @@ def verify(folder: Path, name: str, *, private: bool = True) -> Artifact | Rejec
     """Return the artifact in `folder`, or why it must not be loaded; never raises.
 
     Args:
-        folder: where it should be.
+        folder: where it should be; see `trust` for where that may be.
         name: stem of the library.
-        private: whether it lies in the user's own cache, where only this user may write.
+        private: whether it lies in the user's own cache, and its headers on this machine.
     """
     try:
-        facts = os.lstat(folder)
-    except OSError:
-        return Rejected("nothing cached for this digest.")
-    if not stat.S_ISDIR(facts.st_mode):
-        return Rejected(f"{folder} is not a folder.")
-    if (private and not ours(facts)) or facts.st_mode & stat.S_IWOTH:
-        return Rejected(f"others may write {folder}.")
-    manifest = read_manifest(folder)
+        with trust.hold(folder.parent) as parent, parent.enter(folder.name) as held:
+            return _verified(held, folder, name, private)
+    except FileNotFoundError as error:
+        if error.filename == str(folder):
+            return Rejected("nothing cached for this digest.")
+        return Rejected(f"{error.filename} does not exist.")
+    except NotADirectoryError as error:
+        return Rejected(f"{error.filename} is not a folder.")
+    except OSError as error:
+        return Rejected(f"{error.filename or folder} cannot be read: {error.strerror or error}.")
+    except CacheUntrusted as error:
+        return Rejected(str(error))
+
+
+def _verified(held: trust.Folder, folder: Path, name: str, private: bool) -> Artifact | Rejected:
+    """Look at manifest and library through the folder's descriptor; raises what `verify` tells."""
+    with Reader(held.open_file(MANIFEST), folder / MANIFEST) as file:
+        manifest = _manifest_in(file.read(_MOST_MANIFEST), folder)
     if isinstance(manifest, Rejected):
         return manifest
     if manifest["name"] != name:
         return Rejected(f"{folder} holds {manifest['name']!r}, not {name!r}.")
-    wrong = _wrong_bytes(folder / f"{name}.so", manifest, private) or _wrong_machine(manifest)
+    library = folder / f"{name}.so"
+    file = Reader(held.open_file(library.name), library)
+    data = file.read()
+    wrong = _wrong_bytes(library, data, manifest) or _wrong_machine(manifest)
     if wrong is None and private:
         # Elsewhere the headers lie elsewhere; what they belong to is part of the fit.
         wrong = _changed_header(manifest["headers"])
     if wrong is not None:
         return Rejected(wrong)
-    return Artifact(folder, folder / f"{name}.so", manifest)
+    return Artifact(folder, library, manifest, file, b"$ORIGIN" in data or b"${ORIGIN}" in data)
 
 
 def _right_types(data: Mapping[str, Any]) -> bool:
@@ -101,14 +126,7 @@ def _right_types(data: Mapping[str, Any]) -> bool:
     )
 
 
-def _wrong_bytes(library: Path, manifest: Mapping[str, Any], private: bool) -> str | None:
-    try:
-        facts = os.lstat(library)
-        if private and not ours(facts):
-            return f"others may write {library}."
-        data = read_regular(library, follow=False)
-    except OSError as error:
-        return f"{library} cannot be read: {error.strerror}."
+def _wrong_bytes(library: Path, data: bytes, manifest: Mapping[str, Any]) -> str | None:
     if len(data) != manifest["size"]:
         return f"{library} has {len(data)} bytes, its manifest says {manifest['size']}."
     if sha256(data) != manifest["sha256"]:

@@ -7,6 +7,46 @@ import hashlib
 import os
 import stat
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Reader:
+    """A file that is open for reading and is closed with the last reference, if not before.
+
+    Attributes:
+        fd: its descriptor; -1 when it is closed.
+        path: its name in errors.
+    """
+
+    def __init__(self, fd: int, path: Path) -> None:
+        self.fd = fd
+        self.path = path
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close it; harmless if it is closed."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def read(self, limit: int | None = None) -> bytes:
+        """Return the bytes; raises `OSError` if they cannot be read or are more than `limit`."""
+        size = os.fstat(self.fd).st_size
+        if limit is not None and size > limit:
+            raise OSError(errno.EFBIG, f"longer than {limit} bytes", str(self.path))
+        with open(self.fd, "rb", closefd=False) as file:
+            return file.read()
 
 
 def read_regular(path: str | Path, *, limit: int | None = None, follow: bool = True) -> bytes:
@@ -38,11 +78,15 @@ def sha256(data: bytes) -> str:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a private file so that a reader sees all of it or none; raises `OSError`."""
+    """Write a private file, whatever the umask, so that a reader sees all of it or none.
+
+    Raises `OSError`.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(fd, "wb") as file:
+            os.fchmod(fd, 0o600)
             file.write(data)
         temporary.replace(path)
     except OSError:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import logging
 import os
 import sys
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.machinery import ExtensionFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -16,6 +19,8 @@ from typing import Any, Literal
 from accel.jit.artifact import Artifact
 
 Rung = Literal["prebuilt", "jit"]
+_log = logging.getLogger(__name__)
+_serial = count(1)
 _loaded: dict[str, Library] = {}
 _modules: dict[str, ModuleType] = {}
 
@@ -58,8 +63,11 @@ class Library:
         spec = spec_from_file_location(name, self.path, loader=loader)
         if spec is None:
             raise ImportError(f"{self.path} is no Python extension module.", name=name)
+        # The name that it was mapped by, so that the system's loader gives back that very library.
+        spec.origin = self.handle._name
         module = module_from_spec(spec)
         loader.exec_module(module)
+        spec.origin = module.__file__ = str(self.path)
         return _modules.setdefault(self.digest, module)
 
 
@@ -81,9 +89,35 @@ def load(artifact: Artifact, rung: Rung) -> Library:
         # Its symbols are found in torch's libraries, which only torch itself can load.
         import_module("torch")
     _share_openmp()
-    handle = ctypes.CDLL(str(artifact.library), mode=os.RTLD_NOW | os.RTLD_LOCAL)
-    library = Library(handle, artifact.library, artifact.digest, rung, artifact.manifest)
+    library = Library(_map(artifact), artifact.library, artifact.digest, rung, artifact.manifest)
+    artifact.file.close()
     return _loaded.setdefault(artifact.digest, library)
+
+
+def _map(artifact: Artifact) -> ctypes.CDLL:
+    """Map the very file that was verified, whatever its path may lead to by now."""
+    path = str(artifact.library)
+    if not os.path.lexists(path):
+        raise FileNotFoundError(errno.ENOENT, "it was removed after it was verified", path)
+    name = _descriptor_path(artifact.file.fd)
+    # A library that finds others beside itself has to be called by its place.
+    if artifact.file.fd < 0 or artifact.by_place or not os.path.exists(name):  # noqa: PTH110
+        _log.debug("%s is loaded by its path.", path)
+        name = path
+    try:
+        return ctypes.CDLL(name, mode=os.RTLD_NOW | os.RTLD_LOCAL)
+    except OSError as error:
+        raise OSError(str(error).replace(name, path)) from error
+
+
+def _descriptor_path(fd: int) -> str:
+    """Return a path that leads to what a descriptor is open on, spelt as never before.
+
+    The system's loader, and Python's for extensions, take a name that they know for the library
+    that once bore it, though the descriptor's number may since have been given to another file.
+    """
+    spelling = f"{next(_serial):b}".replace("0", "/").replace("1", "./")
+    return f"/proc/self/fd/{spelling}{fd}"
 
 
 def _share_openmp() -> None:

@@ -77,8 +77,7 @@ def find_prebuilt(recipe: Recipe, fitted: Fit) -> Artifact | Rejected:
         found = store.find_fitting(recipe, fitted, folder, private=False)
         if isinstance(found, Artifact):
             return found
-        if folder.is_dir():
-            refusals.append(found.reason)
+        refusals.append(str(found))
     return Rejected(" ".join(refusals) or "no prebuilt folder here.")
 
 
@@ -137,6 +136,7 @@ def _for_targets(plan: Plan) -> str:
 def _from_prebuilt(recipe: Recipe, fitted: Fit) -> Library | Rejected:
     found = find_prebuilt(recipe, fitted)
     if isinstance(found, Rejected):
+        store.tell_refused()
         return found
     try:
         return library.load(found, "prebuilt")

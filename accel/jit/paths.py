@@ -8,6 +8,7 @@ from accel import environment
 from accel.errors import OpUnavailable
 
 _PACKAGE = Path(__file__).resolve().parent.parent
+_PREBUILT = _PACKAGE / "_prebuilt"
 
 
 def csrc_dir() -> Path:
@@ -18,7 +19,12 @@ def csrc_dir() -> Path:
 
 def prebuilt_dirs() -> tuple[Path, ...]:
     """Return the read-only folders searched before the cache: the user's, then the wheel's."""
-    return (*environment.prebuilt_dirs(), _PACKAGE / "_prebuilt")
+    return (*environment.prebuilt_dirs(), *((_PREBUILT,) if _PREBUILT.is_dir() else ()))
+
+
+def in_package(path: Path) -> bool:
+    """Return whether `path` is the wheel's folder of prebuilt libraries, or lies in it."""
+    return path == _PREBUILT or (_PREBUILT in path.parents and ".." not in path.parts)
 
 
 def refuse_archive(path: Path, who: str) -> None:

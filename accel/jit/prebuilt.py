@@ -7,11 +7,11 @@ import shutil
 from pathlib import Path
 
 from accel.errors import BuildFailed, OpUnavailable
-from accel.jit import store
+from accel.jit import location, store
 from accel.jit.artifact import MANIFEST, Artifact, verify
 from accel.jit.build import build
 from accel.jit.files import remove_tree
-from accel.jit.plan import make_plan
+from accel.jit.plan import Plan, make_plan
 from accel.jit.recipe import Recipe
 from accel.probe import Rejected
 
@@ -38,6 +38,15 @@ def build_prebuilt(recipe: Recipe, out_dir: Path, *, verbose: bool = False) -> P
     target = out_dir / plan.stem
     if isinstance(verify(target, recipe.name, private=False), Artifact):
         return target
+    made = _build_into(target, plan, verbose)
+    usable = verify(made, recipe.name, private=False)
+    if isinstance(usable, Rejected):
+        location.say_once(f"{made} was built, but would not be loaded from there: {usable}")
+    return made
+
+
+def _build_into(target: Path, plan: Plan, verbose: bool) -> Path:
+    recipe, out_dir = plan.recipe, target.parent
     try:
         cached = store.find(recipe.name, plan.digest)
         if isinstance(cached, Artifact):
@@ -58,13 +67,13 @@ def build_prebuilt(recipe: Recipe, out_dir: Path, *, verbose: bool = False) -> P
 
 def _copy(made: Artifact, target: Path) -> Path:
     """Copy library and manifest, which name no folder of this machine; the log does."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make_readable(target.parent)
     staging = target.with_name(f".{target.name}-{os.getpid()}-{os.urandom(4).hex()}")
-    staging.mkdir()
+    staging.mkdir(mode=0o700)
     try:
         # A second level, so that the folder to publish bears its final name while it is checked.
         ready = staging / target.name
-        ready.mkdir()
+        ready.mkdir(mode=0o700)
         for file in (made.library, made.folder / MANIFEST):
             shutil.copyfile(file, ready / file.name)
             (ready / file.name).chmod(0o644)
@@ -74,3 +83,10 @@ def _copy(made: Artifact, target: Path) -> Path:
     finally:
         remove_tree(staging)
     return target
+
+
+def _make_readable(folder: Path) -> None:
+    """Make what is missing of a folder for all to read and, whatever the umask, nobody to write."""
+    if not folder.is_dir():
+        _make_readable(folder.parent)
+        folder.mkdir(mode=0o755, exist_ok=True)

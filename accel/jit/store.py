@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from accel.jit import location
+from accel.errors import CacheUntrusted
+from accel.jit import location, trust
 from accel.jit.artifact import Artifact, read_manifest, verify
 from accel.jit.lock import BuildLock
 from accel.jit.recipe import Fit, Recipe
 from accel.probe import Rejected
 
 STAGING, LOCKS, FAILED = ".staging", ".locks", ".failed"
+_refused: dict[Path, str] = {}
+_COPY = "Copy it to a folder that only you can change."
 
 
 def find(name: str, digest: str) -> Artifact | Rejected:
@@ -28,9 +32,15 @@ def find(name: str, digest: str) -> Artifact | Rejected:
 
 
 def find_fitting(recipe: Recipe, fit: Fit, folder: Path, *, private: bool) -> Artifact | Rejected:
-    """Return an artifact in `folder` that fits the recipe, whatever compiler made it."""
+    """Return an artifact in `folder` that fits the recipe, whatever compiler made it.
+
+    Never raises; a folder that others may change is not looked into.
+    """
+    candidates = _look_into(folder, recipe.name)
+    if isinstance(candidates, Rejected):
+        return candidates
     refusals = []
-    for candidate in folders_of(recipe.name, folder):
+    for candidate in candidates:
         manifest = read_manifest(candidate)
         if isinstance(manifest, Rejected):
             refusals.append(manifest.reason)
@@ -52,6 +62,26 @@ def find_fitting(recipe: Recipe, fit: Fit, folder: Path, *, private: bool) -> Ar
     return Rejected(" ".join(refusals) or f"{folder} holds no {recipe.name} for {recipe.backend}.")
 
 
+def _look_into(folder: Path, name: str) -> list[Path] | Rejected:
+    try:
+        trust.hold(folder).close()
+        return _artifacts(name, folder)
+    except FileNotFoundError:
+        return Rejected(f"there is no folder {folder}.")
+    except CacheUntrusted as error:
+        refused = Rejected(f"{error} So nothing is loaded from {folder}.", _COPY)
+    except OSError as error:
+        refused = Rejected(f"{error.filename or folder} cannot be read: {error.strerror}.")
+    _refused[folder] = str(refused)
+    return refused
+
+
+def tell_refused() -> None:
+    """Warn once of each prebuilt folder that others may change or that may not be read."""
+    for reason in _refused.values():
+        location.say_once(f"prebuilt: {reason}")
+
+
 def _missing_device(targets: list[str]) -> str | None:
     from accel.jit.cuda import missing_device
 
@@ -61,21 +91,24 @@ def _missing_device(targets: list[str]) -> str | None:
 def folders_of(name: str, folder: Path) -> list[Path]:
     """Return the folders that may hold artifacts of that name, newest first; never raises."""
     try:
-        found = [(entry.stat().st_mtime, Path(entry)) for entry in _entries(folder, f"{name}-")]
+        return _artifacts(name, folder)
     except OSError:
         return []
+
+
+def _artifacts(name: str, folder: Path) -> list[Path]:
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if _is_artifact(entry, f"{name}-"):
+                with contextlib.suppress(FileNotFoundError):
+                    found.append((entry.stat().st_mtime, Path(entry)))
     return [path for _, path in sorted(found, reverse=True)]
 
 
-def _entries(folder: Path, start: str) -> Iterator[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        yield from (
-            entry
-            for entry in entries
-            if entry.name.startswith(start)
-            and len(entry.name) == len(start) + 32
-            and entry.is_dir(follow_symlinks=False)
-        )
+def _is_artifact(entry: os.DirEntry[str], start: str) -> bool:
+    named_so = entry.name.startswith(start) and len(entry.name) == len(start) + 32
+    return named_so and entry.is_dir(follow_symlinks=False)
 
 
 def _differing(manifest: Mapping[str, Any], fit: Fit) -> str:
@@ -87,9 +120,10 @@ def _differing(manifest: Mapping[str, Any], fit: Fit) -> str:
 
 def new_staging(root: Path) -> Path:
     """Create a private folder named by host, process and chance; raises `OSError`."""
-    parent = root / STAGING
-    parent.mkdir(mode=0o700, exist_ok=True)
-    folder = parent / f"{host()}-{os.getpid()}-{start_time(os.getpid())}-{os.urandom(4).hex()}"
+    name = f"{host()}-{os.getpid()}-{start_time(os.getpid())}-{os.urandom(4).hex()}"
+    with trust.hold(root) as cache:
+        cache.keep(STAGING)
+    folder = root / STAGING / name
     folder.mkdir(mode=0o700)
     return folder
 
@@ -123,7 +157,8 @@ def is_live(name: str) -> bool:
     whose, _, _ = name.rpartition("-")
     whose, _, began = whose.rpartition("-")
     whose, _, pid = whose.rpartition("-")
-    if whose != host() or not (pid + began).isdigit():
+    numbers = pid + began
+    if whose != host() or not (numbers.isascii() and numbers.isdigit()):
         return False
     return start_time(int(pid)) == int(began)
 

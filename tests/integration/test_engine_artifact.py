@@ -118,6 +118,7 @@ def test_a_prebuilt_is_available_though_the_cache_is_not_trusted(
     monkeypatch.setenv("ACCEL_PREBUILT_DIR", str(prebuilt.parent))
     workshop.cache.mkdir()
     workshop.cache.chmod(0o777)
+    monkeypatch.setenv("ACCEL_OPS", "native")
     recipe = jit.Recipe("op", "cpu", (workshop.source,), (workshop.include,))
     probes = dict(jit.availability(recipe))
     assert probes["prebuilt"]

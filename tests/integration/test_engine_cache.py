@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -82,6 +83,8 @@ def test_explain_never_raises(
     assert told.fit
     assert told.digest == ""
     workshop.cache.chmod(0o777)
+    assert "Others may write" in explain(recipe).note
+    monkeypatch.setenv("ACCEL_OPS", "native")
     told = explain(recipe)
     assert told.cache is None
     assert "Others may write" in told.note
@@ -178,8 +181,15 @@ def test_prune_removes_what_killed_builds_left(workshop: Workshop, recipe: jit.R
     assert workshop.litter() == []
 
 
-def test_prune_and_an_untrusted_cache(workshop: Workshop, recipe: jit.Recipe) -> None:
+def test_prune_and_an_untrusted_cache(
+    workshop: Workshop, recipe: jit.Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(workshop.load()["path"]).parent
     workshop.cache.chmod(0o777)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert maintenance.entries() == maintenance.prune(current=()) == ()
+    assert folder.exists(), "what others may change is left alone"
+    monkeypatch.setenv("ACCEL_OPS", "native")
     for function in (maintenance.entries, maintenance.verify_all, maintenance.prune):
         with pytest.raises(CacheUntrusted):
             function()
