@@ -111,9 +111,7 @@ def _wait_turn(
             return None
 
 
-def _build_here(
-    plan: Plan, root: Path, verbose: bool, beat: Callable[[], None]
-) -> Artifact | None:
+def _build_here(plan: Plan, root: Path, verbose: bool, beat: Callable[[], None]) -> Artifact | None:
     try:
         staging = store.new_staging(root)
     except OSError as error:
