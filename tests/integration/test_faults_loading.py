@@ -16,7 +16,8 @@ echo started >> '{folder}/starts'
 exec '{python}' '{folder}/main.py' "$@"
 """
 MAIN = """
-import json, sys
+import sys
+from pathlib import Path
 sys.executable = {executable!r}
 {more}
 from accel import jit
