@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
+from typing import Any
 
 from accel.base import Accelerator
 from accel.builders import lookup
+from accel.builders.installed import installed
 from accel.builders.lookup import register_op as register_op
 from accel.errors import BackendUnavailable, UnknownBackend, suggestion
 from accel.probe import FAILURES, Accepted, Probe, Rejected
@@ -74,6 +76,7 @@ _GENERIC = MappingProxyType(
 )
 _registered: dict[str, Entry] = {}
 _instances: dict[Entry, Accelerator] = {}
+_by_kind: dict[str, tuple[Any, ...]] = {}
 
 
 def register_accelerator(
@@ -118,12 +121,11 @@ def _plugins() -> Iterator[Entry]:
 
     The order in which entry points are found is a folder's, and another one on every machine.
     """
-    from importlib.metadata import entry_points
-
-    found = []
-    for point in entry_points(group=ENTRY_POINT_GROUP):
-        package = point.dist.name if point.dist is not None else "an unnamed package"
-        found.append(Entry(point.name, point.value, PLUGIN_PRIORITY, "", f"package {package}"))
+    found = [
+        Entry(point.name, point.target, PLUGIN_PRIORITY, "", f"package {point.package}")
+        for point in installed()
+        if point.group == ENTRY_POINT_GROUP
+    ]
     yield from sorted(found, key=lambda entry: (entry.origin, entry.target))
 
 
@@ -254,6 +256,18 @@ def for_device_type(kind: str) -> Accelerator:
     Raises:
         UnknownBackend: no known backend drives them.
     """
+    known = _by_kind.get(kind)
+    if known is not None and known[1:] == (_registered, installed(), _instances):
+        strategy: Accelerator = known[0]
+        return strategy
+    # Before the search, so that nothing can be registered unseen meanwhile.
+    registered, points = dict(_registered), installed()
+    strategy = _find_by_kind(kind)
+    _by_kind[kind] = (strategy, registered, points, _instances)
+    return strategy
+
+
+def _find_by_kind(kind: str) -> Accelerator:
     entries = _known()[0]
     first = [entries[kind]] if kind in entries else []
     for entry in first + [entry for entry in _in_order(entries) if entry not in first]:

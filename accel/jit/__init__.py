@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from accel.jit.library import Library as Library
     from accel.jit.loading import acquire as acquire
     from accel.jit.loading import availability as availability
+    from accel.jit.loading import refuse_prebuilt as refuse_prebuilt
     from accel.jit.paths import csrc_dir as csrc_dir
     from accel.jit.plan import Plan as Plan
     from accel.jit.plan import make_plan as make_plan
@@ -22,6 +23,7 @@ _HOMES = {
     "availability": "accel.jit.loading",
     "csrc_dir": "accel.jit.paths",
     "make_plan": "accel.jit.plan",
+    "refuse_prebuilt": "accel.jit.loading",
 }
 __all__ = [
     "Library",
@@ -31,6 +33,7 @@ __all__ = [
     "availability",
     "csrc_dir",
     "make_plan",
+    "refuse_prebuilt",
 ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
@@ -13,7 +12,7 @@ from typing import TypeVar
 
 from accel import environment
 from accel.errors import BuildFailed, CacheUntrusted
-from accel.jit import failures, location, store
+from accel.jit import failures, location, store, trouble
 from accel.jit.artifact import LOG, MANIFEST, Artifact, verify
 from accel.jit.compiling import compile_plan
 from accel.jit.files import remove_tree
@@ -185,23 +184,12 @@ def _who(plan: Plan) -> str:
     return f"{plan.recipe.name} ({plan.recipe.backend})"
 
 
-_WAYS = {
-    errno.ENOSPC: "Make room, or set ACCEL_CACHE_DIR to another folder.",
-    errno.EDQUOT: "Make room within the quota, or set ACCEL_CACHE_DIR to another folder.",
-    errno.EMFILE: "Raise the limit of open files (ulimit -n), or close some.",
-    errno.ENFILE: "Too many files are open on this machine; close some.",
-    errno.ENOMEM: "Raise the limit of memory (ulimit -v, or the container's).",
-    errno.EAGAIN: "Raise the limit of processes (ulimit -u, or the container's).",
-}
-_LIMITS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
-
-
 def _no_room(plan: Plan, error: OSError) -> BuildFailed:
     where = f" {error.filename}" if error.filename else ""
-    way = _WAYS.get(error.errno or 0)
-    what = "the build cannot go on" if error.errno in _LIMITS else "the cache cannot be written"
+    limited = error.errno in trouble.LIMITS
+    what = "the build cannot go on" if limited else "the cache cannot be written"
+    way = trouble.way_out(error) or "Set ACCEL_CACHE_DIR to a folder that can be written."
     return BuildFailed(
-        f"{_who(plan)}: {what}:{where}: {error.strerror or error}. "
-        f"{way or 'Set ACCEL_CACHE_DIR to a folder that can be written.'}",
+        f"{_who(plan)}: {what}:{where}: {error.strerror or error}. {way}",
         first_error=str(error),
     )
