@@ -37,10 +37,13 @@ def load(builder: OpBuilder, verbose: bool) -> Any:
     known = loaded.get(key)
     if known is not None and known.holds(builder):
         return known.op
-    answer = Answer(builder)
+    answer = None
+    with contextlib.suppress(Exception):
+        answer = Answer(builder)
     op = _load(builder, verbose)
-    if answer.settle(builder, op):
-        loaded[key] = answer
+    with contextlib.suppress(Exception):  # Only speed is lost.
+        if answer is not None and answer.settle(builder, op):
+            loaded[key] = answer
     return op
 
 
@@ -54,12 +57,14 @@ def _load(builder: OpBuilder, verbose: bool) -> Any:
         raise
     except AccelError as error:
         if policy == "native" or not builder.op:
+            keep_note(builder, error)
             raise
         trouble = error
     except Exception as error:
         trouble = _refusal(builder, error)
         trouble.__cause__ = error
         if policy == "native" or not builder.op:
+            keep_note(builder, error)
             raise trouble from error
     return _instead(builder, trouble)
 
@@ -171,8 +176,7 @@ class Answer:
         # Another's method may look at anything.
         own = all(_is_own(type(builder), name) for name in ("recipe", "jit_load", "stand_in"))
         if own:
-            with contextlib.suppress(Exception):  # The load says what is wrong.
-                self._lists = self._ask(builder)
+            self._lists = self._ask(builder)
 
     def _ask(self, builder: OpBuilder) -> list[Any]:
         return [getattr(builder, name)() for name in self._asked]

@@ -11,6 +11,7 @@ import ctypes
 import os
 import select
 import stat
+import sys
 import time
 from collections.abc import Iterable
 
@@ -37,11 +38,17 @@ class _Notifier:
     """
 
     def __init__(self) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self._fd = self._libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._poll = select.poll()
+        self._fd = -1
+        if sys.platform == "linux":
+            self._libc = ctypes.CDLL(None, use_errno=True)
+            self._fd = self._libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+            self._poll = select.poll()
         if self._fd >= 0:
             self._poll.register(self._fd, select.POLLIN)
+
+    def works(self) -> bool:
+        """Return whether there was a descriptor to be had."""
+        return self._fd >= 0
 
     def add(self, path: str, mask: int) -> bool:
         """Watch `path`; false where that cannot be done."""
@@ -88,7 +95,7 @@ class Watch:
         notifier = _current()
         # All of them: the queue would tell of the first and not of the others.
         added = [notifier.add(path, _mask(path)) for path in self._paths]
-        self._notifier = notifier if all(added) else None
+        self._notifier = notifier if notifier.works() and all(added) else None
         self._marks = [_mark(path) for path in self._paths]
         self._looked = time.monotonic()
         # A second change within a tick of the file system's clock would leave no trace.
