@@ -67,13 +67,15 @@ def _builder(op: str, backend: str) -> OpBuilder:
 def explain(op: str, accelerator: str, as_json: bool) -> None:
     """Show every rung of an op, the plan, the digest, and why it would be rebuilt."""
     from accel.jit.explain import explain as explain_recipe
+    from accel.jit.trouble import last_note
 
     builder = _builder(op, _backend(accelerator))
     verdict = builder.compatibility()
     try:
         explanation = explain_recipe(builder.recipe())
-    except AccelError:
+    except (AccelError, OSError):
         explanation = None
+    note = last_note(builder.backend, builder.name)
     rungs = [(rung, bool(probe), _said(probe)) for rung, probe in builder.rungs()]
     if as_json:
         facts: dict[str, Any] = explanation.as_dict() if explanation is not None else {}
@@ -82,6 +84,7 @@ def explain(op: str, accelerator: str, as_json: bool) -> None:
             "backend": builder.backend,
             "verdict": _said(verdict),
             "rungs": [dict(zip(("rung", "accepted", "reason"), row, strict=True)) for row in rungs],
+            "last_failure": None if note is None else note._asdict(),
         }
         click.echo(json.dumps(facts, indent=2))
         return
@@ -91,6 +94,8 @@ def explain(op: str, accelerator: str, as_json: bool) -> None:
         ("rung", "usable", "reason"),
         [(rung, "yes" if usable else "no", reason) for rung, usable, reason in rungs],
     )
+    if note is not None:
+        click.echo(f"The last load that did not get the library it was to have: {note}\n")
     if explanation is not None:
         _show(explanation)
 

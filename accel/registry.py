@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
+from typing import Any
 
 from accel.base import Accelerator
 from accel.builders import lookup
+from accel.builders.installed import installed
 from accel.builders.lookup import register_op as register_op
-from accel.errors import BackendUnavailable, UnknownBackend, suggestion
+from accel.errors import BackendUnavailable, UnknownBackend
+from accel.misnamed import nearest, unknown
 from accel.probe import FAILURES, Accepted, Probe, Rejected
 
 ENTRY_POINT_GROUP = "accel.backends"
@@ -74,6 +77,7 @@ _GENERIC = MappingProxyType(
 )
 _registered: dict[str, Entry] = {}
 _instances: dict[Entry, Accelerator] = {}
+_by_kind: dict[str, tuple[Any, ...]] = {}
 
 
 def register_accelerator(
@@ -118,12 +122,11 @@ def _plugins() -> Iterator[Entry]:
 
     The order in which entry points are found is a folder's, and another one on every machine.
     """
-    from importlib.metadata import entry_points
-
-    found = []
-    for point in entry_points(group=ENTRY_POINT_GROUP):
-        package = point.dist.name if point.dist is not None else "an unnamed package"
-        found.append(Entry(point.name, point.value, PLUGIN_PRIORITY, "", f"package {package}"))
+    found = [
+        Entry(point.name, point.target, PLUGIN_PRIORITY, "", f"package {point.package}")
+        for point in installed()
+        if point.group == ENTRY_POINT_GROUP
+    ]
     yield from sorted(found, key=lambda entry: (entry.origin, entry.target))
 
 
@@ -223,7 +226,7 @@ def require(name: str, asked: str) -> Accelerator:
     """
     entry = {**_BUILT_IN, **_registered}.get(name) or _known()[0].get(name)
     if entry is None:
-        raise UnknownBackend(_unknown(name, asked))
+        raise UnknownBackend(unknown(name, asked, sorted(_known()[0])))
     verdict, error = _probe(entry)
     if isinstance(verdict, Accepted):
         return _load(entry)
@@ -234,38 +237,24 @@ def require(name: str, asked: str) -> Accelerator:
     )
 
 
-def _unknown(name: str, asked: str) -> str:
-    known = sorted(_known()[0])
-    base = name.strip().partition(":")[0].lower()
-    if name.strip() != name or not base:
-        found = "which has blanks around a name or no name in it."
-    elif ":" in name and base in known:
-        found = (
-            f"which names one device. {asked.partition('=')[0].partition('(')[0]} takes the kind "
-            f"('{base}'); choose the device with the variable that limits visible devices or with "
-            f"set_device()."
-        )
-    else:
-        found = f"which is no known backend.{_nearest(base, known)}"
-    return f"{asked}, {found} Accepted: {', '.join(known)}, or 'auto' or nothing to detect."
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    """Return which backend is meant by a name in use elsewhere, or the one spelt most alike."""
-    from accel.vendors import ELSEWHERE
-
-    if name in ELSEWHERE:
-        backend, why = ELSEWHERE[name]
-        return f" {why}" + (f" Use '{backend}'." if backend else "")
-    return suggestion(name, known)
-
-
 def for_device_type(kind: str) -> Accelerator:
     """Return the strategy that drives devices of the torch device type `kind`.
 
     Raises:
         UnknownBackend: no known backend drives them.
     """
+    known = _by_kind.get(kind)
+    if known is not None and known[1:] == (_registered, installed(), _instances):
+        strategy: Accelerator = known[0]
+        return strategy
+    # Before the search, so that nothing can be registered unseen meanwhile.
+    registered, points = dict(_registered), installed()
+    strategy = _find_by_kind(kind)
+    _by_kind[kind] = (strategy, registered, points, _instances)
+    return strategy
+
+
+def _find_by_kind(kind: str) -> Accelerator:
     entries = _known()[0]
     first = [entries[kind]] if kind in entries else []
     for entry in first + [entry for entry in _in_order(entries) if entry not in first]:
@@ -278,7 +267,7 @@ def for_device_type(kind: str) -> Accelerator:
             return strategy
     names = sorted(entries)
     raise UnknownBackend(
-        f"device type {kind!r}, which no known backend drives.{_nearest(kind.lower(), names)} "
+        f"device type {kind!r}, which no known backend drives.{nearest(kind.lower(), names)} "
         f"Known: {', '.join(names)}; accel.register_accelerator() adds one."
     )
 
@@ -310,5 +299,5 @@ def builders_module(backend: str) -> str:
     """
     entry = _known()[0].get(backend)
     if entry is None:
-        raise UnknownBackend(_unknown(backend, f"backend {backend!r}"))
+        raise UnknownBackend(unknown(backend, f"backend {backend!r}", sorted(_known()[0])))
     return _load(entry).op_builder_dir()

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from accel import environment, jit
+from accel.builders import choosing
+from accel.builders.choosing import SourceMissing, told
 from accel.builders.packaging import Packaged
-from accel.errors import AccelError, BuildFailed, CacheUntrusted, OpUnavailable
+from accel.errors import AccelError, OpUnavailable
 from accel.ops.portable import Portable, probe_portable
 from accel.probe import Accepted, Probe, Rejected
 
@@ -62,7 +64,7 @@ class OpBuilder(Packaged):
     cxx_runtime: ClassVar[bool] = True
     language: ClassVar[Any] = "c++"
 
-    _loaded: ClassVar[dict[tuple[str, str, str | None], Any]] = {}
+    _loaded: ClassVar[dict[tuple[Any, ...], Any]] = {}
 
     def __init__(self, name: str | None = None) -> None:
         self.name = name or self.NAME
@@ -142,7 +144,7 @@ class OpBuilder(Packaged):
             if (folder / path).exists():
                 return folder / path
         jit.refuse_archive(home / path, type(self).__name__)
-        raise FileNotFoundError(
+        raise SourceMissing(
             f"{type(self).__name__}: {text!r} is neither in {home} nor in {Path.cwd()}. "
             f"Give sources() and include_paths() as absolute paths."
         )
@@ -165,8 +167,8 @@ class OpBuilder(Packaged):
         packaged = self.probe_packaged()
         try:
             prebuilt, compiled = jit.availability(self.recipe())
-        except (AccelError, OSError) as error:
-            broken = Rejected(str(error))
+        except Exception as error:
+            broken = Rejected(told(error))
             prebuilt, compiled = ("prebuilt", broken), ("jit", broken)
         return (prebuilt if packaged is None else ("prebuilt", packaged)), compiled
 
@@ -211,40 +213,34 @@ class OpBuilder(Packaged):
         """Return the op: from the best rung that the policy (``ACCEL_OPS``) allows.
 
         The object has the op's call surface and `implementation`, `digest` and `path`. The same
-        digest gives the same object. Under ``auto`` the next rung is taken where a native build
-        cannot be had; one that failed, or that only the reference can replace, is warned about
-        once.
+        digest gives the same object. Under ``auto`` the next rung is taken where a native library
+        cannot be had, whatever the machine did to it; one that failed, or that only the reference
+        can replace, is warned about once. `accel explain` tells the reason.
 
         Raises:
             BuildFailed: ``ACCEL_OPS=native`` and the compiler failed.
             OpUnavailable: no rung that the policy allows can be used.
-            CacheUntrusted: ``ACCEL_OPS=native`` and others may change the cache.
+            CacheUntrusted: ``ACCEL_OPS=native`` and others may write the cache.
+            InvalidSetting: a variable has a value that is not accepted.
+            FileNotFoundError: the builder names a source that does not exist.
         """
-        policy = environment.ops_policy()
-        if policy == "reference" and self.op:
-            return self._keep(None)
-        try:
-            return self.jit_load(verbose)
-        except (BuildFailed, CacheUntrusted, OpUnavailable) as error:
-            if policy == "native" or not self.op:
-                raise
-            instead = self.stand_in()
-            # Without nvcc, or on ROCm, a portable kernel is what is meant to be used.
-            if not isinstance(error, OpUnavailable) or (instead is None and self.has_sources()):
-                self._warn_once(error, instead)
-        return self._keep(instead)
+        return choosing.load(self, verbose)
 
     def jit_load(self, verbose: bool = False) -> Any:
         """Return the native op, prebuilt or compiled; raises what `load` raises under native."""
-        return self._keep(self.packaged() or jit.acquire(self.recipe(), verbose=verbose))
+        return choosing.native(self, verbose)
 
-    def _warn_once(self, error: AccelError, instead: Portable | Gaudi | None) -> None:
-        key = (self.name, str(error))
-        if key in _warned:
-            return
-        _warned.add(key)
+    def _warn_once(self, error: AccelError, instead: Portable | Gaudi | None) -> bool:
+        """Warn of what is used instead of a native library; return whether it is news."""
         found = "a portable kernel" if instead else "the PyTorch reference, which is slower"
-        warnings.warn(f"{self.name}: using {found}: {error}", RuntimeWarning, stacklevel=3)
+        return self._warn(f"using {found}: {error}")
+
+    def _warn(self, text: str) -> bool:
+        if (self.name, text) in _warned:
+            return False
+        _warned.add((self.name, text))
+        warnings.warn(f"{self.name}: {text}", RuntimeWarning, stacklevel=5)
+        return True
 
     def _keep(self, library: Library | Portable | Gaudi | None) -> Any:
         """Return the one object for this op, backend and digest."""

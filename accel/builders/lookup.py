@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import cast
+import sys
+from typing import NamedTuple, cast
 
 from accel.builders.base import OpBuilder, ReferenceOpBuilder, declared
+from accel.builders.installed import Point, installed
 from accel.errors import UnknownOp, suggestion
 
 ENTRY_POINT_GROUP = "accel.ops"
@@ -16,8 +18,21 @@ BUILT_IN_MODULES = (
     "accel.builders.hpu",
 )
 _log = logging.getLogger("accel")
+
+
+class _Answer(NamedTuple):
+    """A builder that was found, and what the search depended on."""
+
+    builder: type[OpBuilder]
+    asked: str
+    own: object
+    registered: dict[str, str]
+    points: tuple[Point, ...]
+
+
 _registered: dict[str, str] = {}
 _references: dict[tuple[str, str], type[OpBuilder]] = {}
+_answers: dict[tuple[str, str, str], _Answer] = {}
 
 
 def builder_name(op: str) -> str:
@@ -55,19 +70,19 @@ def register_op(name: str, target: str, *, replace: bool = False) -> None:
 
 def _ops() -> dict[str, str]:
     """Op name to ``"module:Class"``: built in, then installed, then registered."""
-    from importlib.metadata import entry_points
-
     ops = {builder.NAME: builder.op for builder in _built_in().values()}
-    for point in entry_points(group=ENTRY_POINT_GROUP):
-        if point.name in ops and ops[point.name] != point.value:
+    for point in installed():
+        if point.group != ENTRY_POINT_GROUP:
+            continue
+        if point.name in ops and ops[point.name] != point.target:
             _log.warning(
                 "entry point %s = %s is ignored: that op is %s",
                 point.name,
-                point.value,
+                point.target,
                 ops[point.name],
             )
             continue
-        ops[point.name] = point.value
+        ops[point.name] = point.target
     return {**ops, **_registered}
 
 
@@ -106,8 +121,32 @@ def find_builder(name: str, module: str, backend: str) -> type[OpBuilder]:
     Raises:
         UnknownOp: no op of that name exists anywhere.
     """
-    own = dict(declared(module)) if module else {}
+    known = _answers.get((name, module, backend))
+    if known is not None and _holds(known, module):
+        return known.builder
     asked = name if name.endswith("Builder") else _name_of(name)
+    # Before the search, so that nothing can be registered unseen meanwhile.
+    registered, points = dict(_registered), installed()
+    builder = _find(name, asked, module, backend)
+    own = _in_module(module, asked)
+    _answers[name, module, backend] = _Answer(builder, asked, own, registered, points)
+    return builder
+
+
+def _holds(known: _Answer, module: str) -> bool:
+    return (
+        known.own is _in_module(module, known.asked)
+        and known.registered == _registered
+        and known.points is installed()
+    )
+
+
+def _in_module(module: str, asked: str) -> object:
+    return getattr(sys.modules.get(module), asked, None) if module else None
+
+
+def _find(name: str, asked: str, module: str, backend: str) -> type[OpBuilder]:
+    own = dict(declared(module)) if module else {}
     if asked in own:
         return own[asked]
     for op, target in _ops().items():

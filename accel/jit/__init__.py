@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from accel.jit.library import Library as Library
     from accel.jit.loading import acquire as acquire
     from accel.jit.loading import availability as availability
+    from accel.jit.loading import refuse_prebuilt as refuse_prebuilt
     from accel.jit.paths import csrc_dir as csrc_dir
     from accel.jit.paths import refuse_archive as refuse_archive
     from accel.jit.plan import Plan as Plan
@@ -24,6 +25,7 @@ _HOMES = {
     "csrc_dir": "accel.jit.paths",
     "make_plan": "accel.jit.plan",
     "refuse_archive": "accel.jit.paths",
+    "refuse_prebuilt": "accel.jit.loading",
 }
 __all__ = [
     "Library",
@@ -34,6 +36,7 @@ __all__ = [
     "csrc_dir",
     "make_plan",
     "refuse_archive",
+    "refuse_prebuilt",
 ]
 
 

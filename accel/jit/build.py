@@ -12,15 +12,17 @@ from typing import TypeVar
 
 from accel import environment
 from accel.errors import BuildFailed, CacheUntrusted
-from accel.jit import failures, location, store
+from accel.jit import failures, location, store, trouble
 from accel.jit.artifact import LOG, MANIFEST, Artifact, verify
 from accel.jit.compiling import compile_plan
 from accel.jit.files import remove_tree
+from accel.jit.holder import Waiting, take_away
 from accel.jit.lock import BuildLock
 from accel.jit.manifest import manifest_of
 from accel.jit.plan import Plan
 from accel.jit.progress import Progress
 from accel.jit.recipe import take_fit
+from accel.jit.runner import StartFailed
 
 _log = logging.getLogger(__name__)
 Used = TypeVar("Used")
@@ -62,7 +64,7 @@ def build(
         return used
     try:
         before.raise_if_newer(root, plan.stem)
-        found = _published(plan, root) or _build_here(plan, root, verbose)
+        found = _published(plan, root) or _build_here(plan, root, verbose, lock.beat)
         return None if found is None else use(found)
     finally:
         lock.release()
@@ -81,7 +83,8 @@ def _wait_turn(
     use: Callable[[Artifact], Used | None],
 ) -> Used | None:
     """Use the artifact of whoever builds it now; ``None`` when it is this process's turn."""
-    pause, deadline = 0.005, time.monotonic() + environment.build_timeout() + 60
+    pause = 0.005
+    waiting = Waiting(lock.path, _who(plan), environment.build_timeout() + 60)
     told = False
     while True:
         try:
@@ -100,23 +103,23 @@ def _wait_turn(
         if used is not None:
             return used
         before.raise_if_newer(root, plan.stem)
-        if time.monotonic() > deadline:
-            _log.warning(
-                "%s: the lock %s stayed taken for longer than a build may last; building anyway.",
-                plan.recipe.name,
-                lock.path,
-            )
+        warning, idle = waiting.warning()
+        if warning:
+            _log.warning("%s", warning)
+        if idle is not None and not take_away(lock.path, idle):
             return None
 
 
-def _build_here(plan: Plan, root: Path, verbose: bool) -> Artifact | None:
+def _build_here(plan: Plan, root: Path, verbose: bool, beat: Callable[[], None]) -> Artifact | None:
     try:
         staging = store.new_staging(root)
     except OSError as error:
         raise _no_room(plan, error) from error
     place = None
     try:
-        place = _compile_and_publish(plan, root, staging, verbose)
+        place = _compile_and_publish(plan, root, staging, verbose, beat)
+    except StartFailed as error:
+        raise BuildFailed(f"{_who(plan)}: {error}.", first_error=str(error)) from error
     except OSError as error:
         raise _no_room(plan, error) from error
     except BuildFailed as error:
@@ -136,7 +139,9 @@ def _build_here(plan: Plan, root: Path, verbose: bool) -> Artifact | None:
     raise BuildFailed(f"{_who(plan)}: built, and then {found.reason} Check the disk of {root}.")
 
 
-def _compile_and_publish(plan: Plan, root: Path, staging: Path, verbose: bool) -> Path | None:
+def _compile_and_publish(
+    plan: Plan, root: Path, staging: Path, verbose: bool, beat: Callable[[], None]
+) -> Path | None:
     """Compile in `staging` and return the folder that the artifact is in.
 
     ``None`` where the sources changed meanwhile: what came out is not what the digest names.
@@ -150,7 +155,8 @@ def _compile_and_publish(plan: Plan, root: Path, staging: Path, verbose: bool) -
             _who(plan),
             plan.compiler.label,
         )
-    with Progress(_who(plan), len(plan.commands), plan.compiler.label, verbose) as progress:
+    steps, label = len(plan.commands), plan.compiler.label
+    with Progress(_who(plan), steps, label, verbose, beat) as progress:
         log = compile_plan(plan, staging, root, progress)
     if not _still_fits(plan):
         _log.info("%s: its sources changed while it was built; building it again.", name)
@@ -180,8 +186,10 @@ def _who(plan: Plan) -> str:
 
 def _no_room(plan: Plan, error: OSError) -> BuildFailed:
     where = f" {error.filename}" if error.filename else ""
+    limited = error.errno in trouble.LIMITS
+    what = "the build cannot go on" if limited else "the cache cannot be written"
+    way = trouble.way_out(error) or "Set ACCEL_CACHE_DIR to a folder that can be written."
     return BuildFailed(
-        f"{_who(plan)}: the cache cannot be written:{where}: {error.strerror or error}. "
-        f"Make room, or set ACCEL_CACHE_DIR to another folder.",
+        f"{_who(plan)}: {what}:{where}: {error.strerror or error}. {way}",
         first_error=str(error),
     )

@@ -14,6 +14,7 @@ from accel.jit.loading import availability
 from accel.jit.ninja import shell_text
 from accel.jit.plan import Plan, make_plan
 from accel.jit.recipe import Recipe, take_fit
+from accel.jit.trouble import told
 from accel.probe import Probe, Rejected
 
 _ABSENT = "absent"
@@ -107,10 +108,11 @@ def explain(recipe: Recipe) -> Explanation:
     """Explain `recipe`; compiles nothing, loads nothing, raises nothing."""
     rungs = availability(recipe)
     cache, note, readable = _cache()
-    plan = make_plan(recipe)
     try:
+        plan = make_plan(recipe)
         fitted = take_fit(recipe)
-    except (OSError, AttributeError):
+    except Exception as error:
+        plan = Rejected(told(error))
         return Explanation(
             recipe.name, recipe.backend, rungs, plan, "", "", {}, (), cache, note, ()
         )

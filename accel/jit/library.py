@@ -76,6 +76,11 @@ def loaded(digest: str) -> Library | None:
     return _loaded.get(digest)
 
 
+def forget(digest: str) -> None:
+    """Let the next load of that digest map a library anew; this one stays mapped."""
+    _loaded.pop(digest, None)
+
+
 def load(artifact: Artifact, rung: Rung) -> Library:
     """Map an artifact into this process, or return the one mapped before from the same plan.
 

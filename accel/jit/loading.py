@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
-from accel.errors import AccelError, BuildFailed, OpUnavailable
+from accel.errors import BuildFailed, OpUnavailable
 from accel.jit import library, location, paths, store
 from accel.jit.artifact import Artifact
 from accel.jit.library import Library
@@ -16,6 +18,8 @@ from accel.probe import Accepted, Probe, Rejected
 
 _log = logging.getLogger(__name__)
 _CHANGES_DURING_BUILD = 3
+_looked = threading.local()
+_refused: dict[tuple[Path, str], str] = {}
 
 
 def acquire(recipe: Recipe, *, verbose: bool = False) -> Library:
@@ -34,11 +38,14 @@ def acquire(recipe: Recipe, *, verbose: bool = False) -> Library:
         OpUnavailable: nothing prebuilt or cached fits and nothing can be compiled here.
     """
     for _ in range(_CHANGES_DURING_BUILD):
+        _looked.at = None
         fitted = _fit_of(recipe)
+        _looked.at = (recipe, fitted, None)
         prebuilt = _from_prebuilt(recipe, fitted)
         if isinstance(prebuilt, Library):
             return prebuilt
         plan = plan_of(recipe, fitted)
+        _looked.at = (recipe, fitted, plan)
         if isinstance(plan, Rejected):
             return _without_compiler(recipe, fitted, prebuilt, plan)
         digest = plan.digest
@@ -54,6 +61,28 @@ def acquire(recipe: Recipe, *, verbose: bool = False) -> Library:
     )
 
 
+def forget_inputs() -> None:
+    """Let `inputs` tell of no load before the next one of this thread."""
+    _looked.at = ()
+
+
+def inputs() -> tuple[list[str], list[str]] | None:
+    """Return the files and folders that this thread's last `acquire` looked at, for `Watch`.
+
+    None at all where it was not called; ``None`` where it could not read its sources.
+    """
+    from accel.jit.watch import inputs_of
+
+    at = _looked.at
+    return inputs_of(*at) if at else None if at is None else ([], [])
+
+
+def refuse_prebuilt(found: Library, reason: str) -> None:
+    """Pass over a prebuilt library from now on in this process: it was loaded and is of no use."""
+    _refused[found.path.parent, found.manifest["sha256"]] = reason
+    library.forget(found.digest)
+
+
 def availability(recipe: Recipe) -> tuple[tuple[str, Probe], ...]:
     """Return whether `recipe` can be had ``"prebuilt"`` and by ``"jit"``, with the reasons.
 
@@ -61,13 +90,26 @@ def availability(recipe: Recipe) -> tuple[tuple[str, Probe], ...]:
     """
     try:
         fitted = _fit_of(recipe)
-    except AccelError as error:
-        return ("prebuilt", Rejected(str(error))), ("jit", Rejected(str(error)))
+    except Exception as error:
+        none = _rejected(error)
+        return ("prebuilt", none), ("jit", none)
+    return ("prebuilt", _probed(_probe_prebuilt, recipe, fitted)), (
+        "jit",
+        _probed(_probe_jit, recipe, fitted),
+    )
+
+
+def _probed(probe: Callable[[Recipe, Fit], Probe], recipe: Recipe, fitted: Fit) -> Probe:
     try:
-        jit = _probe_jit(recipe, fitted)
-    except (AccelError, OSError, ValueError) as error:
-        jit = Rejected(str(error))
-    return ("prebuilt", _probe_prebuilt(recipe, fitted)), ("jit", jit)
+        return probe(recipe, fitted)
+    except Exception as error:
+        return _rejected(error)
+
+
+def _rejected(error: Exception) -> Rejected:
+    from accel.jit.trouble import told
+
+    return Rejected(told(error))
 
 
 def find_prebuilt(recipe: Recipe, fitted: Fit) -> Artifact | Rejected:
@@ -76,8 +118,12 @@ def find_prebuilt(recipe: Recipe, fitted: Fit) -> Artifact | Rejected:
     for folder in paths.prebuilt_dirs():
         found = store.find_fitting(recipe, fitted, folder, private=False)
         if isinstance(found, Artifact):
-            return found
-        refusals.append(str(found))
+            reason = _refused.get((found.folder, found.manifest["sha256"]))
+            if reason is None:
+                return found
+            refusals.append(reason)
+        else:
+            refusals.append(str(found))
     return Rejected(" ".join(refusals) or "no prebuilt folder here.")
 
 
@@ -153,9 +199,16 @@ def _from_cache(plan: Plan, digest: str) -> Library | None:
     try:
         return library.load(found, "jit")
     except OSError as error:
+        if _lacks_memory(error):
+            raise
         _log.warning("%s cannot be loaded (%s); building it anew.", found.library, error)
         _set_aside(found.folder)
         return None
+
+
+def _lacks_memory(error: OSError) -> bool:
+    """Whether the loader had no room for a library that has nothing wrong with it."""
+    return "allocate memory" in str(error)
 
 
 def _set_aside(folder: Path) -> None:

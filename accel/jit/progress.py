@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 _log = logging.getLogger("accel.jit")
@@ -21,13 +22,22 @@ class Progress:
         steps: how many steps there are.
         compiler: name and version of the compiler.
         verbose: show the plain lines on stderr too, where it is no terminal.
+        beat: called at every update, about ten times a second.
     """
 
-    def __init__(self, who: str, steps: int, compiler: str, verbose: bool) -> None:
+    def __init__(
+        self,
+        who: str,
+        steps: int,
+        compiler: str,
+        verbose: bool,
+        beat: Callable[[], None] = lambda: None,
+    ) -> None:
         self._who = who
         self._steps = steps
         self._compiler = compiler
         self._verbose = verbose
+        self._beat = beat
         self._columns = _terminal_columns()
         self._width = 0
         self._began = 0.0
@@ -41,6 +51,7 @@ class Progress:
 
     def update(self, done: int, current: str) -> None:
         """Show how many steps are done and the file that is being compiled."""
+        self._beat()
         if self._columns:
             elapsed = time.monotonic() - self._began
             self._draw(f"{self._who} {done}/{self._steps} {elapsed:.1f} s {current}")

@@ -1,21 +1,32 @@
-"""Runs a build's ninja under the supervisor and waits for it, whatever happens to either."""
+"""Runs a build's ninja under guard and waits for it, whatever happens to either."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import logging
 import os
 import select
 import signal
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from accel import environment
 from accel.jit import supervisor
+from accel.jit.store import start_time
 from accel.jit.toolchain import which
 
+_log = logging.getLogger(__name__)
 _TICK_MS = 100
-_PATIENCE_S = 5.0
+_PATIENCE_S = 1.0
+_LOOK_S = 2.0
+_MOST_SECONDS = 10**7
+_SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class StartFailed(Exception):
+    """The system starts no process for a build: its limits, or a missing shell."""
 
 
 def run_supervised(
@@ -26,68 +37,99 @@ def run_supervised(
     Its exit status is not told: a process that ignores SIGCHLD could not know it.
 
     Everything that it started is dead when this returns or raises, and soon after this process
-    ends in any way.
+    ends in any way. What is stopped of it is continued.
 
     Args:
         command: an absolute path and arguments.
         folder: working folder, also for temporary files.
         seconds: the most that it may take.
         tick: called about ten times a second; returning false ends the build.
-    """
-    import subprocess
 
-    python = sys.executable or which("python3") or "python3"
-    read_end, write_end = _pipe()
-    script = [python, "-I", "-S", supervisor.__file__, str(read_end), str(os.getpid())]
+    Raises:
+        StartFailed: no process can be started.
+        OSError: `folder` cannot be written.
+    """
+    own = os.getpid()
+    quarters = 4 * int(min(seconds, _MOST_SECONDS)) + 40
+    asker = (str(folder), str(own), str(start_time(own)), str(quarters))
+    with (folder / "ninja.log").open("wb") as log:
+        argv = [supervisor.SHELL, "-c", supervisor.SCRIPT, "accel-build", *asker, *command]
+        pid = _spawn(argv, environment.for_compiler(folder), log.fileno())
+    in_time = False
     try:
-        with (folder / "ninja.log").open("wb") as log:
-            process = subprocess.Popen(
-                [*script, *command],
-                cwd=folder,
-                env=environment.for_compiler(folder),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                pass_fds=(read_end,),
-                start_new_session=True,
-            )
-        try:
-            in_time = _wait(process.pid, seconds, tick)
-        finally:
-            # The supervisor takes the closed pipe for the end of this process and cleans up.
-            os.close(write_end)
-            write_end = -1
-            _end(process.pid)
-            process.wait()
+        in_time = _wait(pid, seconds, tick)
     finally:
-        os.close(read_end)
-        if write_end >= 0:
-            os.close(write_end)
+        _end(pid, by_itself=in_time)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
     return in_time
 
 
-def _pipe() -> tuple[int, int]:
-    """Return a pipe whose ends are no standard streams, should those be closed."""
-    import fcntl
+def _spawn(argv: list[str], env: dict[str, str], log: int) -> int:
+    """Start a process that leads a session of its own, whatever this one ignores or blocks."""
+    # No standard stream, should those be closed.
+    output = fcntl.fcntl(log, fcntl.F_DUPFD_CLOEXEC, 3)
+    actions: list[tuple[object, ...]] = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, output, 1),
+        (os.POSIX_SPAWN_DUP2, output, 2),
+        *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable()),
+    ]
+    try:
+        try:
+            return os.posix_spawn(
+                argv[0],
+                argv,
+                env,
+                file_actions=actions,
+                setsid=True,
+                setsigmask=(),
+                setsigdef=_SIGNALS,
+            )
+        except NotImplementedError:
+            # Python was built for a C library older than this one.
+            setsid = which("setsid") or "/usr/bin/setsid"
+            return os.posix_spawn(
+                setsid,
+                [setsid, *argv],
+                env,
+                file_actions=actions,
+                setsigmask=(),
+                setsigdef=_SIGNALS,
+            )
+    except OSError as error:
+        raise StartFailed(
+            f"no process can be started for the build ({error.strerror}); look at the limits of "
+            f"processes and memory (ulimit -u, ulimit -v) and of the container"
+        ) from error
+    finally:
+        os.close(output)
 
-    ends = os.pipe()
-    moved = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in ends]
-    for end in ends:
-        os.close(end)
-    return moved[0], moved[1]
+
+def _inheritable() -> Iterator[int]:
+    """Yield descriptors beyond the standard ones that a new program would be given."""
+    with contextlib.suppress(OSError):
+        for entry in os.listdir("/proc/self/fd"):  # noqa: PTH208
+            with contextlib.suppress(OSError):
+                if int(entry) > 2 and os.get_inheritable(int(entry)):
+                    yield int(entry)
 
 
 def _wait(pid: int, seconds: float, tick: Callable[[], bool]) -> bool:
     """Return true when the process has ended, false when time is up or `tick` wants no more."""
-    deadline = time.monotonic() + seconds
+    began = looked = time.monotonic()
     ended = _ending_of(pid)
     poll = select.poll()
     if ended is not None:
         poll.register(ended, select.POLLIN)
     try:
         while not _has_ended(pid):
-            if time.monotonic() > deadline or not tick():
+            now = time.monotonic()
+            if now - began > seconds or not tick():
                 return False
+            if now - looked > _LOOK_S:
+                looked = now
+                _continue_stopped(pid)
             if ended is None:
                 time.sleep(_TICK_MS / 5000)
             else:
@@ -98,17 +140,35 @@ def _wait(pid: int, seconds: float, tick: Callable[[], bool]) -> bool:
             os.close(ended)
 
 
-def _end(pid: int) -> None:
-    """Give the supervisor time to clean up, and do it in its place where it was killed."""
-    deadline = time.monotonic() + _PATIENCE_S
-    while not _has_ended(pid) and time.monotonic() < deadline:
-        time.sleep(0.005)
-    if not _has_ended(pid):
-        os.kill(pid, signal.SIGKILL)
+def _continue_stopped(leader: int) -> None:
+    """Continue what somebody has stopped of the build, for which this process would wait."""
+    for pid, state in supervisor.session(leader):
+        if state == "T":
+            _log.warning("process %d of the build was stopped; continuing it.", pid)
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def _end(pid: int, *, by_itself: bool) -> None:
+    """End the guards, and whatever else of the build is left."""
     state = _state(pid)
-    if state is None or state.si_code != os.CLD_EXITED:
-        while supervisor.kill_session(pid, pid):
-            time.sleep(0.01)
+    if not by_itself:
+        _signal_group(pid, signal.SIGTERM)
+        deadline = time.monotonic() + _PATIENCE_S
+        while not _has_ended(pid) and time.monotonic() < deadline:
+            time.sleep(0.005)
+    elif state is not None and (state.si_code, state.si_status) == (os.CLD_EXITED, 0):
+        _signal_group(pid, signal.SIGKILL)
+        return
+    # A killed ninja leaves its compilers behind.
+    deadline = time.monotonic() + _PATIENCE_S
+    while supervisor.kill_session(pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def _signal_group(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
 
 
 def _state(pid: int) -> os.waitid_result | None:

@@ -30,7 +30,7 @@ class NativeLibrary:
         path: the library's file.
 
     Raises:
-        OpUnavailable: the library has another ABI version.
+        OpUnavailable: the library has another ABI version, or none.
         InvalidSetting: ``ACCEL_CPU_TARGET`` names a level that this processor or library does not
             have.
     """
@@ -38,6 +38,12 @@ class NativeLibrary:
     def __init__(self, library: Library, symbol: str) -> None:
         self.path = library.path
         handle = library.handle
+        for needed in ("accel_abi_version", "accel_status_text", symbol):
+            if not hasattr(handle, needed):
+                raise OpUnavailable(
+                    f"{library.path} has no function {needed!r}: it is no library of this op. "
+                    f"Rebuild it: `accel build`."
+                )
         version = handle.accel_abi_version()
         if version != abi.ABI_VERSION:
             raise OpUnavailable(

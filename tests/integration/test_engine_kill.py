@@ -59,53 +59,70 @@ def test_children_die_though_a_forked_worker_keeps_every_pipe_open(workshop: Wor
         builder.communicate()
 
 
-def test_a_killed_supervisor_leaves_no_compiler(workshop: Workshop) -> None:
-    flag = workshop.hang("compile")
-    builder = workshop.start()
+def build_of(workshop: Workshop, builder: subprocess.Popen[str]) -> tuple[int, list[int], int]:
+    """Return ninja, its guards and the compiler of a build that hangs."""
     (compiler,) = until(workshop.hanging)
-    (supervisor,) = children(builder.pid)
-    os.kill(supervisor, signal.SIGKILL)
-    told = finish(builder)
-    assert told["error"] == "BuildFailed"
-    until(lambda: not runs(compiler), 5)
-    flag.unlink()
-    assert workshop.load()["value"] == 7
+    (ninja,) = children(builder.pid)
+    guards = until(lambda: [one for one in children(ninja) if is_guard(one, ninja)])
+    assert len(guards) == 2
+    return ninja, guards, compiler
 
 
-def test_supervisor_and_ninja_killed_at_once_leave_no_compiler(workshop: Workshop) -> None:
+def is_guard(pid: int, ninja: int) -> bool:
+    """Guards are of ninja's process group, a step of the build is of its own."""
+    return os.getpgid(pid) == ninja
+
+
+def test_killed_guards_leave_the_build_alone(workshop: Workshop) -> None:
+    pause = workshop.state / "wait-compile"
+    pause.touch()
+    builder = workshop.start()
+    until(workshop.compiles)
+    (ninja,) = children(builder.pid)
+    for guard in [one for one in children(ninja) if is_guard(one, ninja)]:
+        os.kill(guard, signal.SIGKILL)
+    pause.unlink()
+    assert finish(builder)["value"] == 7
+
+
+@pytest.mark.parametrize("stopped", [True, False], ids=["after being stopped", "running"])
+def test_guards_and_ninja_killed_at_once_leave_no_compiler(
+    workshop: Workshop, stopped: bool
+) -> None:
     workshop.hang("compile")
     builder = workshop.start()
-    (compiler,) = until(workshop.hanging)
-    (supervisor,) = children(builder.pid)
-    (ninja,) = children(supervisor)
-    # A stopped supervisor cannot sweep up after ninja.
-    os.kill(supervisor, signal.SIGSTOP)
+    ninja, guards, compiler = build_of(workshop, builder)
+    for guard in guards:
+        if stopped:
+            os.kill(guard, signal.SIGSTOP)
+        os.kill(guard, signal.SIGKILL)
     os.kill(ninja, signal.SIGKILL)
-    os.kill(supervisor, signal.SIGKILL)
     assert finish(builder)["error"] == "BuildFailed"
     until(lambda: not runs(compiler), 5)
 
 
 def test_a_killed_ninja_leaves_no_compiler(workshop: Workshop) -> None:
-    workshop.hang("compile")
+    flag = workshop.hang("compile")
     builder = workshop.start()
-    (compiler,) = until(workshop.hanging)
-    (supervisor,) = children(builder.pid)
-    (ninja,) = children(supervisor)
+    ninja, guards, compiler = build_of(workshop, builder)
     os.kill(ninja, signal.SIGKILL)
     assert finish(builder)["error"] == "BuildFailed"
-    until(lambda: not runs(compiler), 5)
+    until(lambda: not any(map(runs, (compiler, *guards))), 5)
+    flag.unlink()
+    assert workshop.load()["value"] == 7
 
 
-def test_parent_and_supervisor_killed_at_once_leave_no_compiler(workshop: Workshop) -> None:
+@pytest.mark.parametrize("other", ["ninja", "first guard", "second guard"])
+def test_parent_and_another_killed_at_once_leave_no_compiler(
+    workshop: Workshop, other: str
+) -> None:
     workshop.hang("compile")
     builder = workshop.start()
-    (compiler,) = until(workshop.hanging)
-    (supervisor,) = children(builder.pid)
+    ninja, guards, compiler = build_of(workshop, builder)
     os.kill(builder.pid, signal.SIGKILL)
-    os.kill(supervisor, signal.SIGKILL)
+    os.kill({"ninja": ninja, "first guard": guards[0]}.get(other, guards[1]), signal.SIGKILL)
     builder.communicate()
-    until(lambda: not runs(compiler), 5)
+    until(lambda: not any(map(runs, (compiler, ninja, *guards))), 8)
 
 
 def test_interrupting_the_builder_ends_the_build(workshop: Workshop) -> None:

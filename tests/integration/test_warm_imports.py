@@ -21,7 +21,7 @@ print(json.dumps([name for name in sys.modules if name not in before]))
 # one that every load needs is added here.
 ENGINE = {
     *("artifact", "files", "flags", "headers", "library", "loading", "location", "lock", "paths"),
-    *("plan", "recipe", "store", "toolchain", "trust"),
+    *("plan", "recipe", "store", "toolchain", "trust", "watch"),
 }
 OPS = {
     *("abi", "adam", "adam_step", "base", "capture", "checks", "family", "kernel"),

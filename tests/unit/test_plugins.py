@@ -10,6 +10,7 @@ import pytest
 
 import accel
 from accel import registry
+from accel.builders.installed import forget_installed
 from accel.errors import BackendUnavailable
 from accel.registry import Candidate
 from accel.report import report
@@ -43,6 +44,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         point = f"{backend} = {target or f'{name}:Backend'}"
         (info / "entry_points.txt").write_text(f"[accel.backends]\n{point}\n")
         (tmp_path / f"{name}.py").write_text(source)
+        forget_installed()
 
     yield package
     for name in {*sys.modules} - before:

@@ -17,7 +17,7 @@ LAYERS = (
     ("builders",),
     ("contract", "base", "host", "host_graph", "host_memory"),
     ("cpu", "cuda", "xpu", "hpu", "vendors"),
-    ("registry",),
+    ("misnamed", "registry"),
     ("current",),
     ("optim", "report", "testing", "deepspeed"),
     ("cli", "cli_engine", "__main__"),

@@ -1,0 +1,236 @@
+"""Loading an op from the best rung: only what the caller did wrong is raised under ``auto``.
+
+Whatever a machine does to a load (no thread, no memory, no compiler, no trust, a library of
+something else) becomes the next rung here, with one warning and its reason for `accel explain`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from accel import environment
+from accel.errors import AccelError, InvalidSetting, OpUnavailable, UnknownOp
+
+if TYPE_CHECKING:
+    from accel.builders.base import OpBuilder
+    from accel.jit.watch import Watch
+
+
+class SourceMissing(FileNotFoundError):
+    """A builder declares a source or a folder that does not exist."""
+
+
+MISTAKES = (InvalidSetting, UnknownOp, SourceMissing)
+"""What the caller or the author of a builder did wrong: raised under every policy."""
+
+_AGAIN_S = 60.0
+
+
+def load(builder: OpBuilder, verbose: bool) -> Any:
+    """Return the op of a builder; see `OpBuilder.load`, which this is."""
+    loaded = type(builder)._loaded
+    key = ("answer", type(builder), builder.name)
+    known = loaded.get(key)
+    if known is not None and known.holds(builder):
+        return known.op
+    answer = None
+    with contextlib.suppress(Exception):
+        answer = Answer(builder)
+    op = _load(builder, verbose)
+    with contextlib.suppress(Exception):  # Only speed is lost.
+        if answer is not None and answer.settle(builder, op):
+            loaded[key] = answer
+    return op
+
+
+def _load(builder: OpBuilder, verbose: bool) -> Any:
+    policy = environment.ops_policy()
+    if policy == "reference" and builder.op:
+        return builder._keep(None)
+    try:
+        return builder.jit_load(verbose)
+    except MISTAKES:
+        raise
+    except AccelError as error:
+        if policy == "native" or not builder.op:
+            keep_note(builder, error)
+            raise
+        trouble = error
+    except Exception as error:
+        trouble = _refusal(builder, error)
+        trouble.__cause__ = error
+        if policy == "native" or not builder.op:
+            keep_note(builder, error)
+            raise trouble from error
+    return _instead(builder, trouble)
+
+
+def native(builder: OpBuilder, verbose: bool) -> Any:
+    """Return the native op of a builder; see `OpBuilder.jit_load`, which this is.
+
+    A prebuilt library that turns out to be none of this op is passed over for one that is built.
+    """
+    from accel import jit
+
+    packaged = builder.packaged()
+    if packaged is not None:
+        return builder._keep(packaged)
+    recipe = builder.recipe()
+    try:
+        library = jit.acquire(recipe, verbose=verbose)
+        if library.rung == "prebuilt":
+            try:
+                return builder._keep(library)
+            except MISTAKES:
+                raise
+            except Exception as error:
+                jit.refuse_prebuilt(library, told(error))
+                if builder._warn(f"{library.path} is passed over: {told(error)}"):
+                    keep_note(builder, error)
+            library = jit.acquire(recipe, verbose=verbose)
+        return builder._keep(library)
+    except AccelError:
+        raise
+    except Exception as error:
+        raise _refusal(builder, error) from error
+
+
+def _refusal(builder: OpBuilder, error: Exception) -> OpUnavailable:
+    return OpUnavailable(f"{builder.name} ({builder.backend}) cannot be loaded: {told(error)}")
+
+
+def _instead(builder: OpBuilder, trouble: AccelError) -> Any:
+    """Return the op from the next rung that works; say why."""
+    instead = op = None
+    try:
+        instead = builder.stand_in()
+        op = None if instead is None else builder._keep(instead)
+    except MISTAKES:
+        raise
+    except Exception as error:
+        instead = None
+        trouble = _and_then(trouble, error)
+    if op is None:
+        op = builder._keep(None)
+    # Without nvcc, or on ROCm, a portable kernel is what is meant to be used.
+    meant = isinstance(trouble, OpUnavailable) and trouble.__cause__ is None
+    expected = meant and (instead is not None or not builder.has_sources())
+    if not expected and builder._warn_once(trouble, instead):
+        keep_note(builder, trouble)
+    return op
+
+
+def _and_then(trouble: AccelError, error: Exception) -> OpUnavailable:
+    both = OpUnavailable(f"{trouble}\nThe next rung failed, too: {told(error)}")
+    both.__cause__ = error
+    return both
+
+
+def told(error: BaseException) -> str:
+    """Return an error in words, with what can be done about it."""
+    from accel.jit.trouble import told as words
+
+    return words(error)
+
+
+def keep_note(builder: OpBuilder, error: BaseException) -> None:
+    """Keep why this op is not native, for `accel explain` in another process."""
+    from accel.jit import trouble
+
+    trouble.keep_note(builder.backend, builder.name, told(error))
+
+
+_LISTS = ("sources", "include_paths", "parts", "cxx_args", "gcc_args", "extra_ldflags")
+_FACTS = (
+    *("op", "backend", "artifact", "native_sources", "entry_point", "targets", "openmp"),
+    *("cxx_runtime", "language", "recipe", "jit_load", "stand_in", "portable", "nvcc_args"),
+)
+_facts: Any = operator.attrgetter(*_FACTS, *_LISTS)
+
+
+class Answer:
+    """An op, and everything that its load depends on as it was before the load.
+
+    Attributes:
+        op: what `load` returned.
+    """
+
+    op: Any
+    _watch: Watch
+
+    def __init__(self, builder: OpBuilder) -> None:
+        from accel.jit.loading import forget_inputs
+
+        forget_inputs()
+        self._until = float("inf")
+        self._since = time.time_ns()
+        self._facts = _facts(type(builder))
+        # What the base class returns follows from the facts, and takes longer than all the rest.
+        names = (*_LISTS, *(("nvcc_args",) if _takes_cuda(builder) else ()))
+        self._asked = tuple(name for name in names if _is_overridden(type(builder), name))
+        self._own = builder.__dict__.copy()
+        self._variables = environment.snapshot()
+        self._folder = _folder()
+        self._lists: list[Any] | None = None
+        # Another's method may look at anything.
+        own = all(_is_own(type(builder), name) for name in ("recipe", "jit_load", "stand_in"))
+        if own and builder.probe_packaged() is None:
+            self._lists = self._ask(builder)
+
+    def _ask(self, builder: OpBuilder) -> list[Any]:
+        return [getattr(builder, name)() for name in self._asked]
+
+    def settle(self, builder: OpBuilder, op: Any) -> bool:
+        """Take the op of the load that is over; return whether the answer is good for more."""
+        from accel.jit.loading import inputs
+
+        looked = inputs()
+        if self._lists is None or looked is None:
+            return False
+        from accel.jit.watch import Watch
+
+        self.op = op
+        self._watch = Watch(*looked, self._since)
+        if getattr(op, "implementation", "jit") not in {"prebuilt", "jit"}:
+            # What hindered a native library may be over.
+            self._until = time.monotonic() + _AGAIN_S
+        return self.holds(builder)
+
+    def holds(self, builder: OpBuilder) -> bool:
+        """Return whether a load would give the same now."""
+        try:
+            return (
+                self._watch.unchanged()
+                and environment.unchanged(self._variables)
+                and self._facts == _facts(type(builder))
+                and self._own == builder.__dict__
+                and self._lists == self._ask(builder)
+                and self._folder == _folder()
+                and time.monotonic() < self._until
+            )
+        except Exception:
+            return False  # The load says what is wrong.
+
+
+def _is_own(kind: type, name: str) -> bool:
+    return str(getattr(kind, name).__module__).startswith("accel.")
+
+
+def _is_overridden(kind: type, name: str) -> bool:
+    return bool(getattr(kind, name).__module__ != "accel.builders.base")
+
+
+def _takes_cuda(builder: OpBuilder) -> bool:
+    return builder.language == "cuda" or _is_overridden(type(builder), "recipe")
+
+
+def _folder() -> str:
+    """Return the current folder, which relative paths begin at."""
+    try:
+        return os.getcwd()  # noqa: PTH109 - asked in each step
+    except OSError:
+        return ""

@@ -1,0 +1,37 @@
+"""What was meant by a name that no backend has."""
+
+from __future__ import annotations
+
+from accel.errors import suggestion
+
+
+def unknown(name: str, asked: str, known: list[str]) -> str:
+    """Return what to say of a name that is no known backend's.
+
+    Args:
+        name: the name.
+        asked: how it was asked for, such as ``"ACCELERATOR=gpu"``.
+        known: the names of the known backends.
+    """
+    base = name.strip().partition(":")[0].lower()
+    if name.strip() != name or not base:
+        found = "which has blanks around a name or no name in it."
+    elif ":" in name and base in known:
+        found = (
+            f"which names one device. {asked.partition('=')[0].partition('(')[0]} takes the kind "
+            f"('{base}'); choose the device with the variable that limits visible devices or with "
+            f"set_device()."
+        )
+    else:
+        found = f"which is no known backend.{nearest(base, known)}"
+    return f"{asked}, {found} Accepted: {', '.join(known)}, or 'auto' or nothing to detect."
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """Return which backend is meant by a name in use elsewhere, or the one spelt most alike."""
+    from accel.vendors import ELSEWHERE
+
+    if name in ELSEWHERE:
+        backend, why = ELSEWHERE[name]
+        return f" {why}" + (f" Use '{backend}'." if backend else "")
+    return suggestion(name, known)
