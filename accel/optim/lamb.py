@@ -21,6 +21,17 @@ from accel.optim.prepared import Part, PreparedGroup
 Group = dict[str, Any]
 
 
+class LastRatios:
+    """The ratios of the last step; a compiler keeps what is stored here, not in an optimizer.
+
+    Attributes:
+        coeffs: ratios of the tensors that one kernel stepped, of each in turn.
+    """
+
+    def __init__(self) -> None:
+        self.coeffs: list[Sequence[Tensor]] = []
+
+
 class FusedLamb(KernelOptimizer):
     """LAMB (You et al. 2020) in one call for each group, with DeepSpeed's arguments.
 
@@ -93,7 +104,13 @@ class FusedLamb(KernelOptimizer):
             "rounding": rounding,
             "seed": seed,
         }
+        self._last = LastRatios()
         super().__init__(params, defaults, policy)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a pickled or loaded state, and what is derived from it."""
+        self._last = LastRatios()
+        super().__setstate__(state)
 
     def hyper(self, group: Group) -> LambHyper:
         """Return the numbers of a group's next step, checked; raises naming the argument."""
@@ -131,7 +148,7 @@ class FusedLamb(KernelOptimizer):
 
     def adjust(self, group: Group, prepared: PreparedGroup, hyper: Hyper) -> None:
         """Scale a group's gradients down to `max_grad_norm`, by way of the gradient scale."""
-        self._coeffs: list[Sequence[Tensor]] = []
+        self._last.coeffs = []
         if not group["max_grad_norm"] or not prepared.parts:
             return
         grads = [param.grad for param in group["params"] if param.grad is not None]
@@ -144,7 +161,7 @@ class FusedLamb(KernelOptimizer):
     def run(self, prepared: PreparedGroup, hyper: Hyper) -> None:
         """Step a prepared group; of distributed tensors the norms are added up between phases."""
         coeffs = [part.tensors.extras["coeffs"] for part in prepared.parts]
-        self._coeffs = [*self._coeffs, *coeffs]
+        self._last.coeffs = [*self._last.coeffs, *coeffs]
         if not prepared.sharded:
             prepared.step(hyper)
             return
@@ -155,7 +172,7 @@ class FusedLamb(KernelOptimizer):
 
     def get_lamb_coeffs(self) -> list[float]:
         """Return the ratios of the last step's tensors, group by group; waits for the device."""
-        return [float(coeff) for coeffs in getattr(self, "_coeffs", ()) for coeff in coeffs]
+        return [float(coeff) for coeffs in self._last.coeffs for coeff in coeffs]
 
 
 def _sum_norms(part: Part) -> None:

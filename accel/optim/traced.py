@@ -127,6 +127,7 @@ def traced_step(optimizer: KernelOptimizer) -> None:
     """
     ready = []
     for index, group in enumerate(optimizer.param_groups):
+        hyper = optimizer.hyper(group)
         keys = keys_of(optimizer, group)
         lists: list[list[Any]] = [[] for _ in range(2 + len(keys))]
         known = optimizer._init_group(group, index, *lists)
@@ -140,20 +141,13 @@ def traced_step(optimizer: KernelOptimizer) -> None:
             raise AssertionError("The seed changed while the step was traced.")
         parts = _parts(optimizer, group, lists, kernels, sharded == "True")
         traced: Any = TracedGroup(optimizer.family, parts, sharded == "True")
-        hyper = _hyper(optimizer, group, int(seed))
+        hyper.grad_scale = getattr(optimizer, "grad_scale", None)
+        hyper.found_inf = getattr(optimizer, "found_inf", None)
+        hyper.rounding, hyper.seed = group["rounding"], int(seed)
         optimizer.adjust(group, traced, hyper)
         ready.append((traced, hyper))
     for traced, hyper in ready:
         optimizer.run(traced, hyper)
-
-
-def _hyper(optimizer: KernelOptimizer, group: Group, seed: int) -> Hyper:
-    hyper = optimizer.hyper(group)
-    hyper.grad_scale = getattr(optimizer, "grad_scale", None)
-    hyper.found_inf = getattr(optimizer, "found_inf", None)
-    hyper.rounding = group["rounding"]
-    hyper.seed = seed
-    return hyper
 
 
 def _parts(
