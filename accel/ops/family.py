@@ -128,10 +128,10 @@ class Family:
         """Return what `gather` put together; raises as for numbers that are known in advance."""
         given = dict(zip(self.floats, numbers.tolist(), strict=True))
         for name, number in given.items():
-            if name == "lr":
-                checks.check_not_negative(name, number)
-            elif name.startswith("beta"):
+            if name.startswith("beta"):
                 checks.check_beta(name, number)
+            elif name != "max_coeff":
+                checks.check_not_negative(name, number)
         return given
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from family_cases import compiles
@@ -134,6 +135,24 @@ def test_a_tensor_is_not_read_as_float32() -> None:
         return FusedAdam(params, lr=torch.tensor(0.1, dtype=torch.float64))
 
     assert_same(Run(make, "eager", fullgraph=True).go(2), Run(make, None).go(2))
+
+
+@pytest.mark.parametrize("name", ["lr", "weight_decay"])
+def test_scalars_of_numpy(name: str) -> None:
+    def change(optimizer: torch.optim.Optimizer, taken: int) -> None:
+        optimizer.param_groups[0][name] = numpy.float64(0.1 / (taken + 3))
+
+    compiled = Run(FusedAdam, "aot_eager", fullgraph=True).go(4, change)
+    assert compiled.counter.frame_count <= 2
+    assert_same(compiled, Run(FusedAdam, None).go(4, change))
+
+
+def test_opcheck_of_numbers_in_a_tensor() -> None:
+    op = AdamOp()
+    lists = [[torch.rand(5)] for _ in range(4)]
+    numbers = torch.tensor([0.1, 0.9, 0.99, 1e-8, 0.1], dtype=torch.float64)
+    rest = (*[None] * 7, *[0.0] * 5, 3, 3, "nearest", -1, op.kernel.key, numbers)
+    torch.library.opcheck(torch.ops.accel.adam_step, (*lists, *rest))
 
 
 def test_a_scheduler_of_a_tensor_makes_no_more_graphs() -> None:
