@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from accel.current import accelerator_for
+from accel.ops.family import Family
 from accel.ops.kernel import Kernel
 from accel.ops.lists import Hyper
 from accel.optim.marks import marked_where_watched
@@ -17,6 +18,7 @@ from accel.optim.options import torch_options
 from accel.optim.policy import POLICY_KEYS, Policy, check_policy
 from accel.optim.prepared import PreparedGroup
 from accel.optim.state import complete_state
+from accel.optim.traced import complete_group, traced_step
 
 Group = dict[str, Any]
 
@@ -29,6 +31,9 @@ class KernelOptimizer(torch.optim.Optimizer):
     """
 
     builder: ClassVar[str]
+    family: ClassVar[Family | None] = None
+    """The op in the dispatcher; without it a compiled step is a break in the graph."""
+
     states: ClassVar[Mapping[str, str]]
     """The op's roles by the key under which torch keeps them in an optimizer's state."""
 
@@ -101,6 +106,14 @@ class KernelOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if torch.compiler.is_compiling():
+            traced_step(self)
+        else:
+            self.step_groups()
+        return loss
+
+    def step_groups(self) -> None:
+        """Do one step on every parameter that has a gradient, by what was prepared for it."""
         taken: list[PreparedGroup] = []
         try:
             hypers = [
@@ -112,7 +125,10 @@ class KernelOptimizer(torch.optim.Optimizer):
         finally:
             for prepared in taken:
                 prepared.release()
-        return loss
+
+    def _init_group(self, group: Group, index: int, *lists: list[Any]) -> str:
+        """Prepare a group for a traced step; torch's compiler calls a method of this name."""
+        return complete_group(self, group, index, lists)
 
     @staticmethod
     def profile_hook_step(func: Callable[..., Any]) -> Callable[..., Any]:
