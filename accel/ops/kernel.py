@@ -13,7 +13,7 @@ from torch.autograd.graph import increment_version
 
 from accel.ops import abi, checks
 from accel.ops.capture import check_repeatable, is_recorded
-from accel.ops.family import Family
+from accel.ops.family import Family, check_scalars
 from accel.ops.lists import Hyper, TensorLists
 from accel.ops.native import NativeLibrary, bind
 from accel.ops.table import (
@@ -39,6 +39,7 @@ _SCALARS = {
     "found_inf": torch.float32,
     "noop_flag": torch.int32,
 }
+_FLAGS = ("found_inf", "noop_flag")
 _requires_grad: Callable[[Tensor], bool] = Tensor.requires_grad.__get__  # type: ignore[attr-defined]
 _nbytes_of: Callable[[Tensor], int] = Tensor.nbytes.__get__  # type: ignore[attr-defined]
 _dtype_of: Callable[[Tensor], torch.dtype] = Tensor.dtype.__get__  # type: ignore[attr-defined]
@@ -99,7 +100,11 @@ class Kernel:
                 raise TypeError(f"masters[{index}] is {master.dtype}; expected float32.")
         if self.native is not None:
             self._check_device(tensors.params, single)
+        counted = {} if tensors.steps is None else {"steps": tensors.steps}
+        own = {**tensors.extras, **counted}
+        checks.check_extras(tensors.params, own, family.extras, single=single)
         if not is_recorded():
+            checks.check_writable({**written, **own}, single=single)
             checks.check_no_overlap(written, {"grads": tensors.grads}, single=single)
 
     def _check_coded(self, roles: checks.Roles, single: bool) -> None:
@@ -134,6 +139,7 @@ class Kernel:
         `Unsupported` where a graph would repeat random bits.
         """
         self.check(tensors, single=single, names=names)
+        check_scalars(hyper)
         check_repeatable(tensors, hyper, coded=self.family.coded)
         if not tensors.params:
             return
@@ -261,12 +267,15 @@ class NativeCall:
         # The scalars of the last call may be freed: launches are ordered by the stream.
         self._scalars.clear()
         for name, dtype in _SCALARS.items():
-            setattr(args, name, self._scalar(getattr(hyper, name), dtype))
+            setattr(args, name, self._scalar(name, getattr(hyper, name), dtype))
         self._native(args, self.table.device)
 
-    def _scalar(self, value: Tensor | None, dtype: torch.dtype) -> int | None:
+    def _scalar(self, name: str, value: Tensor | None, dtype: torch.dtype) -> int | None:
         if value is None:
             return None
+        if dtype != value.dtype and name in _FLAGS:
+            # A cast would make 0 of 2**32 and of 1e-50.
+            value = value != 0
         # The CPU's kernel reads at once, and no stream orders that behind a copy from a device.
         late = self.table.device.type != "cpu"
         ready = value.detach().to(self.table.device, dtype, non_blocking=late)
@@ -297,5 +306,7 @@ def run_by_key(key: str, tensors: TensorLists, hyper: Hyper) -> None:
     """Check and step for the dispatcher; raises `KeyError` for a kernel not loaded here."""
     kernel = _kernels[key]
     kernel.check(tensors)
+    check_scalars(hyper)
+    kernel.family.check_numbers(tensors, hyper)
     check_repeatable(tensors, hyper, coded=kernel.family.coded)
     Plan(kernel, tensors).step(hyper)
