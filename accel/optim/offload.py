@@ -100,7 +100,7 @@ class OffloadedGroup:
         self._targets = [
             [self._params[p.index][p.start : p.stop] for p in pieces] for pieces in self._buckets
         ]
-        self._steps = [torch.zeros(len(pieces)) for pieces in self._buckets]
+        self._steps = [_counters(len(pieces)) for pieces in self._buckets]
         self._plans = [self._plan(number) for number in range(len(self._buckets))]
 
     def _plan(self, number: int) -> Plan:
@@ -116,7 +116,11 @@ class OffloadedGroup:
                 ]
                 for piece in pieces
             ]
-        return Plan(self._kernel, TensorLists(roles, self._steps[number].unbind()))
+        lists = TensorLists(roles, self._steps[number].unbind())
+        # A master copy of float64 has float32, which only the reference takes.
+        if self._dtypes[0] != torch.float64:
+            self._kernel.check(lists)
+        return Plan(self._kernel, lists)
 
     def _staged(self, number: int, memory: Tensor) -> list[Tensor]:
         return [memory[p.offset : p.offset + _span(p)] for p in self._buckets[number]]
@@ -164,6 +168,10 @@ class OffloadedGroup:
         return [state.get(key) for state in self._states for key in keys]
 
 
+def _counters(count: int) -> Tensor:
+    return torch.zeros(count, dtype=torch.float32, device="cpu")
+
+
 def _span(piece: Piece) -> int:
     return piece.stop - piece.start
 
@@ -183,7 +191,13 @@ def _like(tensor: Tensor, param: Tensor) -> Tensor:
 
 
 def _as(state: Group, key: str, param: Tensor) -> Tensor:
-    """Return a state with the parameter's strides, and keep it so."""
+    """Return a state with the parameter's strides, and keep it so; `ValueError` unless it fits."""
+    if state[key].shape != param.shape:
+        raise ValueError(
+            f"{key} has shape {tuple(state[key].shape)}, but its parameter has "
+            f"{tuple(param.shape)}."
+        )
+    checks.check_storage(state[key], key)
     state[key] = _like(state[key], param)
     kept: Tensor = state[key]
     return kept

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from accel.errors import Unsupported
+from accel.ops import checks
 
 
 def torch_options(
@@ -14,8 +16,9 @@ def torch_options(
 ) -> dict[str, Any]:
     """Return a group's entries for what torch's optimizers choose their implementation by.
 
-    `foreach` and `fused` have no effect: all tensors go in one call. `capturable` is always met:
-    steps live on the parameter's device. Raises `Unsupported` for `differentiable`.
+    `foreach` has no effect: all tensors go in one call. `fused` says who unscales gradients.
+    `capturable` is always met: steps live on the parameter's device.
+    Raises `Unsupported` for `differentiable`.
     """
     if differentiable:
         raise Unsupported(
@@ -33,13 +36,47 @@ def torch_options(
 def rate(lr: Any) -> tuple[float, Tensor | None]:
     """Return a learning rate as a number, and as a tensor where only its device knows it.
 
-    Raises `ValueError` for a tensor of more than one element.
+    Raises `ValueError` for a tensor of more than one element, `TypeError` for a complex one.
     """
     if not isinstance(lr, Tensor):
         return lr, None
     if lr.numel() != 1:
         raise ValueError(f"lr has {lr.numel()} elements; expected 1.")
+    if lr.is_complex():
+        raise TypeError(f"lr has dtype {lr.dtype}; expected a real number.")
+    checks.check_storage(lr, "lr")
     return (float(lr), None) if lr.device.type == "cpu" else (0.0, lr)
+
+
+def betas(given: Any) -> tuple[float, float]:
+    """Return two decay rates in [0, 1), as numbers.
+
+    Raises `TypeError` or `ValueError` naming the one that is wrong.
+    """
+    if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != 2:
+        raise TypeError(f"betas is {checks.shown(given)}; expected two numbers.")
+    first, second = (
+        checks.check_beta(f"betas[{index}]", _number(f"betas[{index}]", beta))
+        for index, beta in enumerate(given)
+    )
+    return first, second
+
+
+def _number(name: str, value: Any) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    if value.numel() != 1 or value.is_complex():
+        raise ValueError(f"{name} is a tensor of {value.numel()} elements; expected one number.")
+    checks.check_storage(value, name)
+    return float(value)
+
+
+def refuse_pieces(owner: str, params: Iterable[Tensor], why: str) -> None:
+    """Raise `Unsupported` if a parameter is, or is kept in, a flat parameter of FSDP1."""
+    for param in params:
+        # Whole layers' parameters in a row, cut where shards end; torch marks both by attributes.
+        if getattr(param, "_is_flat_param", False) or getattr(param, "_fsdp_flattened", False):
+            raise Unsupported(f"{owner} cannot step FullyShardedDataParallel's parameters: {why}.")
 
 
 def refuse(owner: str, **options: Any) -> None:
