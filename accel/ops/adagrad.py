@@ -15,7 +15,7 @@ from accel.ops.family import Family
 from accel.ops.kernel import run_by_key
 from accel.ops.lists import TensorLists
 from accel.ops.optimizer_ids import OptimizerIds
-from accel.ops.surface import OptimizerOp, check_noop, check_step, unpack
+from accel.ops.surface import OptimizerOp, check_mode, check_noop, unpack
 
 ADAGRAD.register(run_by_key)
 _log = logging.getLogger(__name__)
@@ -60,10 +60,8 @@ class FusedAdagrad(OptimizerOp):
             Unsupported: mode 1, which decays the parameter itself.
         """
         grads, params, sums = unpack(tensor_lists, "gradients", "parameters", "sum")
-        if mode == 1:
+        if check_mode(mode, "0 (L2)") == 1:
             raise Unsupported("mode=1, decoupled decay, is not supported by Adagrad here; use 0.")
-        if mode != 0:
-            raise ValueError(f"mode is {mode!r}; expected 0 (L2).")
         hyper = _hyper(1, lr, epsilon, weight_decay)
         hyper.noop_flag = check_noop(noop_flag)
         self.kernel.run(TensorLists({"params": params, "grads": grads, "sums": sums}), hyper)
@@ -139,7 +137,7 @@ class CPUAdagrad(OptimizerOp):
 
 def _hyper(step: Any, lr: Any, epsilon: Any, weight_decay: Any) -> AdagradHyper:
     return AdagradHyper(
-        step=check_step(step),
+        step=checks.check_step(step),
         lr=checks.check_not_negative("lr", lr),
         eps=checks.check_not_negative("epsilon", epsilon),
         weight_decay=checks.check_not_negative("weight_decay", weight_decay),

@@ -28,7 +28,10 @@ class AdagradHyper(Hyper):
 
 
 def adagrad_reference(tensors: TensorLists, hyper: AdagradHyper) -> None:
-    """Step every tensor of checked lists; on the CPU the bits are those of the native kernel."""
+    """Step every tensor of checked lists.
+
+    On the CPU the bits are those of the native kernel, except the payload of NaN.
+    """
     step_each(tensors, hyper, _STATES, _update)
 
 
@@ -49,4 +52,5 @@ ADAGRAD = Family(
     states=_STATES,
     hyper=AdagradHyper,
     reference=adagrad_reference,
+    flags=abi.ADAGRAD_MAXIMIZE,
 )

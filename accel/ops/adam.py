@@ -10,15 +10,16 @@ from torch import Tensor
 
 from accel.errors import Unsupported
 from accel.ops import abi, checks
-from accel.ops.adam_step import ADAM, AdamHyper
+from accel.ops.adam_step import ADAM, AdamHyper, check_undoable
 from accel.ops.family import Family
 from accel.ops.kernel import run_by_key
 from accel.ops.lists import TensorLists
 from accel.ops.optimizer_ids import OptimizerIds
-from accel.ops.surface import OptimizerOp, check_noop, check_step, unpack
+from accel.ops.surface import OptimizerOp, check_flag, check_mode, check_noop, unpack
 
 ADAM.register(run_by_key)
 _log = logging.getLogger(__name__)
+_SINGLE = {"exp_avgs": "exp_avg", "exp_avg_sqs": "exp_avg_sq"}
 
 
 class FusedAdam(OptimizerOp):
@@ -70,7 +71,14 @@ class FusedAdam(OptimizerOp):
             tensor_lists, "gradients", "parameters", "exp_avg", "exp_avg_sq"
         )
         hyper = _hyper(
-            step, lr, beta1, beta2, epsilon, weight_decay, bias_correction, adamw=_mode(mode) == 1
+            step,
+            lr,
+            beta1,
+            beta2,
+            epsilon,
+            weight_decay,
+            bias_correction,
+            adamw=check_mode(mode) == 1,
         )
         hyper.noop_flag = check_noop(noop_flag)
         self.kernel.run(_lists(params, grads, exp_avgs, exp_avg_sqs), hyper)
@@ -108,8 +116,9 @@ class CPUAdam(OptimizerOp):
         Only `adamw_mode` matters later: `adam_update` brings the other numbers itself. Raises
         `TypeError` or `ValueError` naming the argument.
         """
-        _hyper(1, alpha, betta1, betta2, eps, weight_decay, True, adamw=bool(adamw_mode))
-        _ids.create(optimizer_id, bool(adamw_mode))
+        adamw = check_flag("adamw_mode", adamw_mode)
+        _hyper(1, alpha, betta1, betta2, eps, weight_decay, True, adamw=adamw)
+        _ids.create(optimizer_id, adamw)
         if should_log:
             _log.info(
                 "Adam optimizer %d: alpha=%g, betas=(%g, %g), eps=%g, weight_decay=%g, adamw=%s, "
@@ -165,12 +174,8 @@ class CPUAdam(OptimizerOp):
         """
         adamw = _ids.find(optimizer_id)
         hyper = _hyper(step, lr, beta1, beta2, epsilon, weight_decay, bias_correction, adamw=adamw)
-        for name, value in (("beta1", beta1), ("beta2", beta2)):
-            if value == 0.0:
-                raise ValueError(
-                    f"{name} is 0; a step that forgets the old moment cannot be undone."
-                )
-        if adamw and lr * weight_decay == 1.0:
+        check_undoable(hyper)
+        if adamw and hyper.lr * hyper.weight_decay == 1.0:
             raise ValueError("lr * weight_decay is 1; a step that forgets params cannot be undone.")
         hyper.flags |= abi.ADAM_ROLLBACK
         self._run(params, grads, exp_avg, exp_avg_sq, hyper)
@@ -184,7 +189,8 @@ class CPUAdam(OptimizerOp):
     def _run(
         self, params: Tensor, grads: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, hyper: AdamHyper
     ) -> None:
-        self.kernel.run(_lists([params], [grads], [exp_avg], [exp_avg_sq]), hyper, single=True)
+        lists = _lists([params], [grads], [exp_avg], [exp_avg_sq])
+        self.kernel.run(lists, hyper, single=True, names=_SINGLE)
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("zenflow_"):
@@ -198,12 +204,6 @@ def _lists(
     return TensorLists(
         {"params": params, "grads": grads, "exp_avgs": exp_avgs, "exp_avg_sqs": exp_avg_sqs}
     )
-
-
-def _mode(mode: Any) -> int:
-    if mode not in (0, 1):
-        raise ValueError(f"mode is {mode!r}; expected 0 (L2) or 1 (AdamW).")
-    return int(mode)
 
 
 def _hyper(
@@ -223,6 +223,7 @@ def _hyper(
         beta2=checks.check_beta("beta2", beta2),
         eps=checks.check_not_negative("epsilon", epsilon),
         weight_decay=checks.check_not_negative("weight_decay", weight_decay),
-        step=check_step(step),
-        flags=abi.ADAM_ADAMW * adamw + abi.ADAM_BIAS_CORRECTION * bool(bias_correction),
+        step=checks.check_step(step),
+        flags=abi.ADAM_ADAMW * adamw
+        + abi.ADAM_BIAS_CORRECTION * check_flag("bias_correction", bias_correction),
     )

@@ -14,7 +14,7 @@ from accel.ops.codes8bit import blocks, decode, encode, memory_order
 from accel.ops.family import Family
 from accel.ops.kernel import run_by_key
 from accel.ops.lists import TensorLists
-from accel.ops.surface import OptimizerOp, check_noop, check_step, unpack
+from accel.ops.surface import OptimizerOp, check_flag, check_mode, check_noop, unpack
 
 ADAM8BIT.register(run_by_key)
 
@@ -76,15 +76,15 @@ class Adam8bit(OptimizerOp):
             "exp_avg_sq_scale",
         )  # fmt: skip
         hyper = Adam8bitHyper(
-            step=check_step(step),
+            step=checks.check_step(step),
             lr=checks.check_not_negative("lr", lr),
             beta1=checks.check_beta("beta1", beta1),
             beta2=checks.check_beta("beta2", beta2),
             eps=checks.check_not_negative("epsilon", epsilon),
             weight_decay=checks.check_not_negative("weight_decay", weight_decay),
             seed=_check_seed(seed),
-            flags=abi.ADAM8BIT_ADAMW * _check_mode(mode)
-            + abi.ADAM8BIT_BIAS_CORRECTION * bool(bias_correction),
+            flags=abi.ADAM8BIT_ADAMW * check_mode(mode)
+            + abi.ADAM8BIT_BIAS_CORRECTION * check_flag("bias_correction", bias_correction),
             noop_flag=check_noop(noop_flag),
         )
         roles: dict[str, Sequence[Tensor]] = {
@@ -152,13 +152,9 @@ def check_codes(roles: checks.Roles, extras: checks.Roles) -> None:
                 )
 
 
-def _check_mode(mode: Any) -> int:
-    if mode not in (0, 1):
-        raise ValueError(f"mode is {mode!r}; expected 0 (L2) or 1 (AdamW).")
-    return int(mode)
-
-
 def _check_seed(seed: Any) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
-        raise ValueError(f"seed is {seed!r}; expected an int of 64 bits.")
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"seed is {checks.shown(seed)}; expected an int.")
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed is {checks.shown(seed)}; expected an int of 64 bits, from 0 on.")
     return seed

@@ -32,7 +32,10 @@ class Adam8bitHyper(AdamHyper):
 
 @torch.no_grad()
 def adam8bit_reference(tensors: TensorLists, hyper: Adam8bitHyper) -> None:
-    """Step every tensor of checked lists; on the CPU the bits are those of the native kernel."""
+    """Step every tensor of checked lists.
+
+    On the CPU the bits are those of the native kernel, except the payload of NaN.
+    """
     for index, param in enumerate(tensors.params):
         if param.numel():
             _step_one(tensors, index, hyper)
@@ -83,4 +86,5 @@ ADAM8BIT = Family(
     reference=adam8bit_reference,
     extras=("exp_avg_scales", "exp_avg_sq_scales"),
     coded=True,
+    flags=2 * abi.ADAM8BIT_MAXIMIZE - 1,
 )

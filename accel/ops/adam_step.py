@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from torch import Tensor, maximum
+from torch import Tensor, dtype, float64, maximum
 
 from accel.ops import abi
 from accel.ops.family import Family
@@ -31,9 +31,34 @@ class AdamHyper(Hyper):
 
 
 def adam_reference(tensors: TensorLists, hyper: AdamHyper) -> None:
-    """Step every tensor of checked lists; on the CPU the bits are those of the native kernel."""
+    """Step every tensor of checked lists.
+
+    On the CPU the bits are those of the native kernel, except the payload of NaN.
+    """
     back = bool(hyper.flags & abi.ADAM_ROLLBACK)
     step_each(tensors, hyper, STATES, _undo if back else _update, back=back)
+
+
+def check_undoable(hyper: AdamHyper) -> None:
+    """Raise `ValueError` if a step with these numbers keeps too little to be undone."""
+    for name, beta in (("beta1", hyper.beta1), ("beta2", hyper.beta2)):
+        if beta < 2.0**-126:
+            raise ValueError(
+                f"{name} is {beta:g}; a step that forgets the old moment cannot be undone."
+            )
+
+
+def _verify(tensors: TensorLists, hyper: AdamHyper) -> None:
+    """Check what the flags ask for: raises `ValueError` naming the argument."""
+    amsgrad = bool(hyper.flags & abi.ADAM_AMSGRAD)
+    if amsgrad != ("max_exp_avg_sqs" in tensors.roles):
+        raise ValueError(
+            f"max_exp_avg_sqs {'is missing' if amsgrad else 'goes with AMSGrad only'}."
+        )
+    if hyper.flags & abi.ADAM_ROLLBACK:
+        check_undoable(hyper)
+        if amsgrad or hyper.rounding != "nearest":
+            raise ValueError("flags: AMSGrad and stochastic rounding cannot be undone.")
 
 
 def _sqrt(value: Scalar) -> Scalar:
@@ -53,8 +78,16 @@ def _factors(
         grad_factor(hyper, like, maximize=bool(flags & abi.ADAM_MAXIMIZE)),
         narrow(keep, like),
         narrow(lr * root_c2 / c1, like),
-        narrow(hyper.eps * root_c2, like),
+        narrow(scaled_eps(hyper.eps, root_c2, like.dtype), like),
     )
+
+
+def scaled_eps(eps: float, root: Scalar, kind: dtype) -> Scalar:
+    """Return `eps` times a correction's root, not 0 where the type has an eps: 0 / 0 stays 0."""
+    tiny = 2.0**-1074 if kind == float64 else 2.0**-149
+    if eps <= tiny / 2:
+        return 0.0
+    return (eps * root).clamp(min=tiny) if isinstance(root, Tensor) else max(eps * root, tiny)
 
 
 def _gradient(p: Tensor, grad: Tensor, factor: Scalar, hyper: AdamHyper, flags: int) -> Tensor:
@@ -107,4 +140,6 @@ ADAM = Family(
     extra_states=STATES[2:],
     hyper=AdamHyper,
     reference=adam_reference,
+    flags=2 * abi.ADAM_ROLLBACK - 1,
+    verify=_verify,
 )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from accel.ops import abi
 from accel.ops.overlap import Span, extent, find_conflict
 
 Roles = Mapping[str, Sequence[Tensor]]
@@ -17,6 +18,23 @@ Roles = Mapping[str, Sequence[Tensor]]
 
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _BYTES = (torch.uint8,)
+_ADDRESSED = ("cpu", "cuda", "xpu")
+
+
+def _blocks(numel: int) -> int:
+    return -(-numel // abi.ADAM8BIT_BLOCK)
+
+
+_OWN_SHAPES: Mapping[str, tuple[torch.dtype, Callable[[int], int]]] = {
+    "steps": (torch.float32, lambda _: 1),
+    "norms": (torch.float64, lambda _: 2),
+    "coeffs": (torch.float32, lambda _: 1),
+    "exp_avg_scales": (torch.float32, _blocks),
+    "exp_avg_sq_scales": (torch.float32, _blocks),
+}
+"""Type and number of elements of what a step writes beside full-size tensors."""
+
+_OPTIONAL = ("coeffs",)
 
 
 def label(role: str, index: int | None) -> str:
@@ -53,6 +71,9 @@ def check_tensors(roles: Roles, *, single: bool = False, codes: Collection[str] 
             tensor = listed[index]
             name = label(role, place)
             _check_kind(tensor, name, _BYTES if role in codes else _FLOATS)
+            if role in codes and not is_dense(tensor):
+                raise TypeError(f"{name} has strides {tensor.stride()}; codes fill their memory.")
+            check_storage(tensor, name)
             if tensor.device != leader.device:
                 raise ValueError(
                     f"{name} is on {tensor.device}, but {label(first, place)} is on "
@@ -75,6 +96,33 @@ def _check_kind(tensor: Any, name: str, dtypes: Sequence[torch.dtype]) -> None:
         raise TypeError(f"{name} has dtype {tensor.dtype}; expected one of {known}.")
 
 
+def check_storage(tensor: Tensor, name: str) -> None:
+    """Refuse a tensor that reaches beyond its storage, as one does that was freed by a resize.
+
+    Raises `ValueError` naming the tensor.
+    """
+    # Elsewhere a storage may say nothing of the memory behind it.
+    if torch.compiler.is_compiling() or tensor.device.type not in _ADDRESSED:
+        return
+    if tensor.numel() == 0 or type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+        return
+    needed = (tensor.storage_offset() + _reach(tensor)) * tensor.element_size()
+    held = tensor.untyped_storage().nbytes()
+    if held < needed:
+        raise ValueError(
+            f"{name} needs {needed} bytes of its storage, which has {held}: it was resized or "
+            f"freed. Give the tensor its memory back before the step."
+        )
+
+
+def _reach(tensor: Tensor) -> int:
+    """Return the number of elements from a tensor's first to its last in memory."""
+    if tensor.is_contiguous():
+        return tensor.numel()
+    pairs = zip(tensor.shape, tensor.stride(), strict=True)
+    return 1 + sum((size - 1) * stride for size, stride in pairs)
+
+
 def check_states(roles: Roles, states: Sequence[str], *, single: bool = False) -> None:
     """Check element types: all states of a tensor alike, float64 only together with float64.
 
@@ -95,6 +143,52 @@ def check_states(roles: Roles, states: Sequence[str], *, single: bool = False) -
                 raise TypeError(
                     f"{label(role, place)} is {dtype}, but {label(first, place)} is "
                     f"{leader.dtype}; float64 goes with float64 only."
+                )
+
+
+def check_extras(
+    params: Sequence[Tensor], extras: Roles, needed: Collection[str], *, single: bool = False
+) -> None:
+    """Check what a step writes in shapes of its own: counters, norms, ratios, scales.
+
+    Raises `TypeError` for another element type or layout, `ValueError` for another number of
+    elements, device or length, or a list in `needed` that is missing, each named.
+    """
+    for role in needed:
+        if role not in extras and role not in _OPTIONAL:
+            raise ValueError(f"{role} is missing; give one tensor for each parameter.")
+    if extras:
+        check_lengths({"params": params, **extras})
+    for role, listed in extras.items():
+        for index, (param, tensor) in enumerate(zip(params, listed, strict=True)):
+            _check_extra(param, tensor, role, label(role, None if single else index))
+
+
+def _check_extra(param: Tensor, tensor: Tensor, role: str, name: str) -> None:
+    dtype, elements = _OWN_SHAPES.get(role, (None, None))
+    _check_kind(tensor, name, _FLOATS if dtype is None else (dtype,))
+    if tensor.device != param.device:
+        raise ValueError(f"{name} is on {tensor.device}, but its parameter is on {param.device}.")
+    if not tensor.is_contiguous():
+        raise TypeError(f"{name} has strides {tensor.stride()}; expected contiguous memory.")
+    if elements is not None and tensor.numel() != elements(param.numel()):
+        raise ValueError(
+            f"{name} has {tensor.numel()} elements; its parameter of {param.numel()} needs "
+            f"{elements(param.numel())}."
+        )
+    check_storage(tensor, name)
+
+
+def check_writable(written: Roles, *, single: bool = False) -> None:
+    """Refuse to write tensors of inference mode outside of it: `ValueError` naming the tensor."""
+    if torch.is_inference_mode_enabled():
+        return
+    for role, listed in written.items():
+        for index, tensor in enumerate(listed):
+            if tensor.is_inference():
+                raise ValueError(
+                    f"{label(role, None if single else index)} was made in inference mode and "
+                    f"cannot be updated outside of it; give a clone, or step in inference mode."
                 )
 
 
@@ -156,6 +250,15 @@ def _folds(tensor: Tensor) -> bool:
     return False
 
 
+def shown(value: Any) -> str:
+    """Return how an error shows a value: its `repr`, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # an int of more digits than Python prints
+        text = f"an int of {value.bit_length()} bits"
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
+
+
 def check_number(name: str, value: Any, allowed: Callable[[float], bool], expected: str) -> float:
     """Return the value as a float; raises `TypeError` or `ValueError` naming the argument."""
     # Asking whether a float is a real number takes longer than the rest of a step's checks.
@@ -163,10 +266,13 @@ def check_number(name: str, value: Any, allowed: Callable[[float], bool], expect
         if torch.compiler.is_compiling() and isinstance(getattr(value, "size", None), int):
             # A compiler takes a scalar of NumPy's for an array; the op judges it when it runs.
             return torch.as_tensor(value)  # type: ignore[return-value]
-        raise TypeError(f"{name} is {value!r}; expected a number.")
-    number = float(value)
+        raise TypeError(f"{name} is {shown(value)}; expected a number.")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.nan
     if not allowed(number):
-        raise ValueError(f"{name} is {value!r}; expected {expected}.")
+        raise ValueError(f"{name} is {shown(value)}; expected {expected}.")
     return number
 
 
@@ -178,3 +284,15 @@ def check_not_negative(name: str, value: Any) -> float:
 def check_beta(name: str, value: Any) -> float:
     """Return a decay rate in [0, 1); raises like `check_number`."""
     return check_number(name, value, lambda x: 0.0 <= x < 1.0, "a number in [0, 1)")
+
+
+def check_step(step: Any) -> int:
+    """Return a step's number; raises `TypeError` or `ValueError` unless it is an int from 1.
+
+    Kernels raise the decay rates to its power in double, which holds no larger one exactly.
+    """
+    if isinstance(step, bool) or not isinstance(step, Integral):
+        raise TypeError(f"step is {shown(step)}; expected an int.")
+    if not 1 <= int(step) <= 2**53:
+        raise ValueError(f"step is {shown(step)}; the first step is 1, and the last one 2**53.")
+    return int(step)

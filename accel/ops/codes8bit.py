@@ -36,8 +36,8 @@ def memory_order(tensor: Tensor) -> Tensor:
 
 def noise(key: int | Tensor, numel: int, device: torch.device) -> Tensor:
     """Return ``accel_adam8bit_noise`` of every element, 32 bits each, as int64."""
-    numbers = torch.arange(numel, device=device)
-    rotation = random_bits(key, torch.arange(blocks(numel), device=device))
+    numbers = torch.arange(numel, dtype=torch.int64, device=device)
+    rotation = random_bits(key, torch.arange(blocks(numel), dtype=torch.int64, device=device))
     return (_spread(rotation, numel) + numbers % _BLOCK * LATTICE) & _MASK
 
 

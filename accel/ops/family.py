@@ -5,18 +5,42 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from functools import partial
 from string import ascii_lowercase
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from accel.ops import checks
+from accel.ops import abi, checks
 from accel.ops.lists import Hyper, TensorLists
 
 # Older releases cannot tell in a trace; a number counts as one that varies.
 _TELLS_NUMBERS = (*map(int, torch.__version__.split(".")[:2]),) >= (2, 13)
 _SCALAR_TENSORS = ("lr_tensor", "grad_scale", "found_inf", "noop_flag")
+_RANGES: dict[str, Callable[[str, Any], float]] = {
+    "beta1": checks.check_beta,
+    "beta2": checks.check_beta,
+    "max_coeff": partial(
+        checks.check_number, allowed=lambda x: x >= 0.0, expected="a number from 0 on"
+    ),
+}
 _COMMON = {field.name for field in fields(Hyper)} - {"lr", "weight_decay"}
+
+
+def check_scalars(hyper: Any) -> None:
+    """Check the scalar tensors of a step: raises `TypeError` or `ValueError` naming the one."""
+    for name in _SCALAR_TENSORS:
+        value = getattr(hyper, name)
+        if value is None:
+            continue
+        if not isinstance(value, Tensor) or value.is_complex():
+            raise TypeError(
+                f"{name} is {checks.shown(value)}; expected a real tensor of one element."
+            )
+        if value.numel() != 1:
+            raise ValueError(f"{name} has {value.numel()} elements; expected 1.")
+        checks.check_storage(value, name)
 
 
 class Family:
@@ -32,6 +56,8 @@ class Family:
         reference: steps checked tensors in plain PyTorch.
         extras: roles of written tensors that have shapes of their own.
         coded: whether states are 8-bit codes, not floats.
+        flags: sum of all flags that the op knows.
+        verify: checks numbers and flags that depend on each other; raises naming one of them.
 
     Attributes:
         symbol: the native entry point.
@@ -49,6 +75,8 @@ class Family:
         extra_states: tuple[str, ...] = (),
         extras: tuple[str, ...] = (),
         coded: bool = False,
+        flags: int = 0,
+        verify: Callable[[TensorLists, Any], None] | None = None,
     ) -> None:
         self.name = name
         self.args = args
@@ -56,6 +84,8 @@ class Family:
         self.extra_states = extra_states
         self.extras = extras
         self.coded = coded
+        self._flags = flags
+        self._verify = verify
         self.hyper = hyper
         self.reference = reference
         self.symbol = f"accel_{name}_step"
@@ -78,6 +108,20 @@ class Family:
             "SymInt step, int flags, str rounding, SymInt seed, str kernel, Tensor? numbers=None",
         )
         return f"({', '.join(parts)}) -> ()"
+
+    def check_numbers(self, tensors: TensorLists, hyper: Any) -> None:
+        """Check numbers that came by the dispatcher: raises `ValueError` naming the argument."""
+        for name in self.floats:
+            check = _RANGES.get(name, checks.check_not_negative)
+            check(name, getattr(hyper, name))
+        if tensors.steps is None:
+            checks.check_step(hyper.step)
+        if hyper.flags & ~self._flags:
+            raise ValueError(f"flags is {hyper.flags}; {self.name} knows those in {self._flags}.")
+        if hyper.rounding not in abi.ROUNDING:
+            raise ValueError(f"rounding is {hyper.rounding!r}; expected one of {[*abi.ROUNDING]}.")
+        if self._verify is not None:
+            self._verify(tensors, hyper)
 
     def dispatch(self, key: str, tensors: TensorLists, hyper: Any) -> None:
         """Step by the dispatcher's op, which ``torch.compile`` can trace."""

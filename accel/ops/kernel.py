@@ -10,7 +10,7 @@ from torch import Tensor
 
 from accel.ops import abi, checks
 from accel.ops.capture import check_repeatable, is_recorded
-from accel.ops.family import Family
+from accel.ops.family import Family, check_scalars
 from accel.ops.lists import Hyper, TensorLists
 from accel.ops.native import NativeLibrary, bind
 from accel.ops.plan import Plan
@@ -74,7 +74,11 @@ class Kernel:
                 raise TypeError(f"masters[{index}] is {master.dtype}; expected float32.")
         if self.native is not None:
             self._check_device(tensors.params, single)
+        counted = {} if tensors.steps is None else {"steps": tensors.steps}
+        own = {**tensors.extras, **counted}
+        checks.check_extras(tensors.params, own, family.extras, single=single)
         if not is_recorded():
+            checks.check_writable({**written, **own}, single=single)
             checks.check_no_overlap(written, {"grads": tensors.grads}, single=single)
 
     def _check_coded(self, roles: checks.Roles, single: bool) -> None:
@@ -109,6 +113,7 @@ class Kernel:
         `Unsupported` where a graph would repeat random bits.
         """
         self.check(tensors, single=single, names=names)
+        check_scalars(hyper)
         check_repeatable(tensors, hyper, coded=self.family.coded)
         if not tensors.params:
             return
@@ -141,5 +146,7 @@ def run_by_key(key: str, tensors: TensorLists, hyper: Hyper) -> None:
     """Check and step for the dispatcher; raises `KeyError` for a kernel not loaded here."""
     kernel = _kernels[key]
     kernel.check(tensors)
+    check_scalars(hyper)
+    kernel.family.check_numbers(tensors, hyper)
     check_repeatable(tensors, hyper, coded=kernel.family.coded)
     Plan(kernel, tensors).step(tensors, hyper)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
 import torch
@@ -13,9 +12,10 @@ from accel.ops.family import Family
 from accel.ops.kernel import run_by_key
 from accel.ops.lamb_step import LAMB, PHASES, LambHyper
 from accel.ops.lists import TensorLists
-from accel.ops.surface import OptimizerOp, check_step
+from accel.ops.surface import OptimizerOp, check_flag, check_mode
 
 LAMB.register(run_by_key)
+_INVERTIBLE = "a number from 2**-126 to 2**126, whose inverse float32 has, too"
 
 
 class FusedLamb(OptimizerOp):
@@ -58,7 +58,7 @@ class FusedLamb(OptimizerOp):
             max_coeff: upper bound of the ratio.
             min_coeff: lower bound of the ratio, from 0 on.
             eps: from 0 on.
-            grad_scale: what the gradient is divided by, above 0.
+            grad_scale: what the gradient is divided by, from 2**-126 to 2**126.
             step: number of this step, from 1.
             mode: 0 adds `eps` under the root of the second moment, 1 outside it.
             bias_correction: whether to correct the moments for their start at zero.
@@ -71,29 +71,36 @@ class FusedLamb(OptimizerOp):
             TypeError, ValueError: an argument of the wrong kind, out of range, or tensors that do
                 not match or share memory, named. Nothing has been written.
         """
-        if mode not in (0, 1):
-            raise ValueError(f"mode is {mode!r}; expected 0 (eps inside the root) or 1 (outside).")
+        _check_kinds(p=p, m=m, v=v, g=g, p_copy=p if p_copy is None else p_copy)
+        inside = check_mode(mode, "0 (eps inside the root) or 1 (outside)") == 0
         hyper = _hyper(step, lr, beta1, beta2, max_coeff, min_coeff, eps, decay)
         hyper.flags = (
             PHASES
-            | abi.LAMB_EPS_INSIDE * (mode == 0)
-            | abi.LAMB_BIAS_CORRECTION * bool(bias_correction)
+            | abi.LAMB_EPS_INSIDE * inside
+            | abi.LAMB_BIAS_CORRECTION * check_flag("bias_correction", bias_correction)
         )
-        scale = checks.check_number("grad_scale", grad_scale, _positive, "a number above 0")
+        scale = checks.check_number("grad_scale", grad_scale, _invertible, _INVERTIBLE)
         if scale != 1.0:
-            hyper.grad_scale = torch.tensor(scale, dtype=torch.float32)
-        coeff = torch.ones(1, dtype=torch.float32, device=p.device)
+            hyper.grad_scale = torch.tensor(scale, dtype=torch.float32, device="cpu")
         roles = {"params": [p], "grads": [g], "exp_avgs": [m], "exp_avg_sqs": [v]}
+        coeff = torch.ones(1, dtype=torch.float32, device=p.device)
         if p_copy is not None and p_copy.numel():
             roles |= {"params": [p_copy], "masters": [p]}
         norms = torch.empty(2, dtype=torch.float64, device=p.device)
         extras = {"norms": [norms], "coeffs": [coeff]}
-        self.kernel.run(TensorLists(roles, extras=extras), hyper, single=True)  # type: ignore[arg-type]
+        lists = TensorLists(roles, extras=extras)  # type: ignore[arg-type]
+        self.kernel.run(lists, hyper, single=True)
         return coeff
 
 
-def _positive(x: float) -> bool:
-    return 0.0 < x < math.inf
+def _check_kinds(**tensors: Any) -> None:
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name} is a {type(tensor).__name__}; expected a torch.Tensor.")
+
+
+def _invertible(x: float) -> bool:
+    return 2.0**-126 <= x <= 2.0**126
 
 
 def _hyper(
@@ -108,7 +115,7 @@ def _hyper(
 ) -> LambHyper:
     lowest = checks.check_not_negative("min_coeff", min_coeff)
     return LambHyper(
-        step=check_step(step),
+        step=checks.check_step(step),
         lr=checks.check_not_negative("lr", lr),
         beta1=checks.check_beta("beta1", beta1),
         beta2=checks.check_beta("beta2", beta2),

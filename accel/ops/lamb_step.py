@@ -124,6 +124,13 @@ def _rate(hyper: LambHyper, like: Tensor, time: Scalar) -> Scalar:
     return lr * (c2.sqrt() if isinstance(c2, Tensor) else math.sqrt(c2)) / c1
 
 
+def _verify(_: TensorLists, hyper: LambHyper) -> None:
+    if not hyper.flags & PHASES:
+        raise ValueError(f"flags is {hyper.flags}; expected one of LAMB's phases in it.")
+    if hyper.max_coeff < hyper.min_coeff:
+        raise ValueError(f"max_coeff is {hyper.max_coeff}; expected min_coeff or more.")
+
+
 LAMB = Family(
     name="lamb",
     args=abi.LambArgs,
@@ -131,4 +138,6 @@ LAMB = Family(
     hyper=LambHyper,
     reference=lamb_reference,
     extras=("norms", "coeffs"),
+    flags=2 * abi.LAMB_APPLY - 1,
+    verify=_verify,
 )

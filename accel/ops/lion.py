@@ -14,7 +14,7 @@ from accel.ops.kernel import run_by_key
 from accel.ops.lion_step import LION, LionHyper
 from accel.ops.lists import TensorLists
 from accel.ops.optimizer_ids import OptimizerIds
-from accel.ops.surface import OptimizerOp, check_noop, check_step, unpack
+from accel.ops.surface import OptimizerOp, check_noop, unpack
 
 LION.register(run_by_key)
 _log = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ class CPULion(OptimizerOp):
         _ids.find(optimizer_id)
         hyper = _hyper(step, lr, beta1, beta2, weight_decay)
         lists = TensorLists({"params": [params], "grads": [grads], "exp_avgs": [exp_avg]})
-        self.kernel.run(lists, hyper, single=True)
+        self.kernel.run(lists, hyper, single=True, names={"exp_avgs": "exp_avg"})
         return 0
 
     def destroy_lion(self, optimizer_id: int) -> int:
@@ -127,7 +127,7 @@ class CPULion(OptimizerOp):
 
 def _hyper(step: Any, lr: Any, beta1: Any, beta2: Any, weight_decay: Any) -> LionHyper:
     return LionHyper(
-        step=check_step(step),
+        step=checks.check_step(step),
         lr=checks.check_not_negative("lr", lr),
         beta1=checks.check_beta("beta1", beta1),
         beta2=checks.check_beta("beta2", beta2),

@@ -28,7 +28,10 @@ class LionHyper(Hyper):
 
 
 def lion_reference(tensors: TensorLists, hyper: LionHyper) -> None:
-    """Step every tensor of checked lists; on the CPU the bits are those of the native kernel."""
+    """Step every tensor of checked lists.
+
+    On the CPU the bits are those of the native kernel, except the payload of NaN.
+    """
     step_each(tensors, hyper, _STATES, _update)
 
 
@@ -52,4 +55,5 @@ LION = Family(
     states=_STATES,
     hyper=LionHyper,
     reference=lion_reference,
+    flags=abi.LION_MAXIMIZE,
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any, Generic, TypeVar
 
+from accel.ops.checks import shown
+
 Config = TypeVar("Config")
 
 
@@ -47,5 +49,5 @@ class OptimizerIds(Generic[Config]):
 
 def _checked(optimizer_id: Any) -> int:
     if isinstance(optimizer_id, bool) or not isinstance(optimizer_id, int):
-        raise TypeError(f"optimizer_id is {optimizer_id!r}; expected an int.")
+        raise TypeError(f"optimizer_id is {shown(optimizer_id)}; expected an int.")
     return optimizer_id

@@ -26,6 +26,7 @@ _SCALARS = {
     "found_inf": torch.float32,
     "noop_flag": torch.int32,
 }
+_FLAGS = ("found_inf", "noop_flag")
 
 
 class Plan:
@@ -110,12 +111,15 @@ class NativeCall:
         # The scalars of the last call may be freed: launches are ordered by the stream.
         self._scalars.clear()
         for name, dtype in _SCALARS.items():
-            setattr(args, name, self._scalar(getattr(hyper, name), dtype))
+            setattr(args, name, self._scalar(name, getattr(hyper, name), dtype))
         self._native(args, self.table.device)
 
-    def _scalar(self, value: Tensor | None, dtype: torch.dtype) -> int | None:
+    def _scalar(self, name: str, value: Tensor | None, dtype: torch.dtype) -> int | None:
         if value is None:
             return None
+        if dtype != value.dtype and name in _FLAGS:
+            # A cast would make 0 of 2**32 and of 1e-50.
+            value = value != 0
         # The CPU's kernel reads at once, and no stream orders that behind a copy from a device.
         late = self.table.device.type != "cpu"
         ready = value.detach().to(self.table.device, dtype, non_blocking=late)

@@ -108,15 +108,21 @@ def learning_rate(hyper: Hyper, like: Tensor) -> Scalar:
     """Return the learning rate, in double."""
     if hyper.lr_tensor is None:
         return hyper.lr
-    return hyper.lr_tensor.to(like.device).double().reshape(())
+    return _as_given(hyper.lr_tensor, like)
 
 
 def grad_factor(hyper: Hyper, like: Tensor, *, maximize: bool) -> Scalar:
     """Return what gradients are multiplied by: 1 / grad_scale, negative to maximize."""
     factor: Scalar = 1.0
     if hyper.grad_scale is not None:
-        factor = 1.0 / hyper.grad_scale.to(like.device).double().reshape(())
+        factor = 1.0 / _as_given(hyper.grad_scale, like)
     return narrow(-factor if maximize else factor, like)
+
+
+def _as_given(scalar: Tensor, like: Tensor) -> Tensor:
+    """Return a scalar in double, rounded first to float32 where kernels take it so."""
+    here = scalar.to(like.device)
+    return (here if like.dtype == torch.float64 else here.float()).double().reshape(())
 
 
 def narrow(value: Scalar, like: Tensor) -> Scalar:

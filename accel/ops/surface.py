@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
+from accel.ops import checks
 from accel.ops.base import Op
 from accel.ops.family import Family
 from accel.ops.kernel import kernel_for
@@ -35,27 +37,44 @@ class OptimizerOp(Op):
 
 
 def unpack(tensor_lists: Any, *names: str) -> list[list[Tensor]]:
-    """Return the lists of a nested list; raises `ValueError` where their number is another."""
+    """Return the lists of a nested list.
+
+    Raises `ValueError` if their number is another, `TypeError` naming what is no list.
+    """
     if not isinstance(tensor_lists, Sequence) or len(tensor_lists) != len(names):
         raise ValueError(f"tensor_lists must be {len(names)} lists: {', '.join(names)}.")
+    for name, tensors in zip(names, tensor_lists, strict=True):
+        if isinstance(tensors, Tensor) or not isinstance(tensors, Iterable):
+            kind = type(tensors).__name__
+            raise TypeError(f"tensor_lists has a {kind} for {name}; expected a list of tensors.")
     return [list(tensors) for tensors in tensor_lists]
 
 
-def check_step(step: Any) -> int:
-    """Return the number of a step; raises `TypeError` or `ValueError` unless an int from 1."""
-    if isinstance(step, bool) or not isinstance(step, int):
-        raise TypeError(f"step is {step!r}; expected an int.")
-    if step < 1:
-        raise ValueError(f"step is {step!r}; the first step is 1.")
-    return step
+def check_mode(mode: Any, meanings: str = "0 (L2) or 1 (AdamW)") -> int:
+    """Return a mode; raises `TypeError` or `ValueError` unless it is 0 or 1."""
+    if not isinstance(mode, Integral):
+        raise TypeError(f"mode is {checks.shown(mode)}; expected {meanings}.")
+    if mode not in (0, 1):
+        raise ValueError(f"mode is {checks.shown(mode)}; expected {meanings}.")
+    return int(mode)
 
 
 def check_noop(noop_flag: Any) -> Tensor | None:
-    """Return the flag; raises `TypeError` or `ValueError` unless one integer or ``None``."""
+    """Return the flag; raises `TypeError` unless it is an integer tensor or ``None``."""
     if noop_flag is None:
         return None
     if not isinstance(noop_flag, Tensor) or noop_flag.is_floating_point():
-        raise TypeError(f"noop_flag is {noop_flag!r}; expected an integer tensor or None.")
-    if noop_flag.numel() != 1:
-        raise ValueError(f"noop_flag has {noop_flag.numel()} elements; expected 1.")
+        raise TypeError(
+            f"noop_flag is {checks.shown(noop_flag)}; expected an integer tensor or None."
+        )
     return noop_flag
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Return whether a flag is set; raises `TypeError` or `ValueError` unless it is 0 or 1."""
+    if type(value) is not bool:
+        if not isinstance(value, Integral) and type(value).__name__ not in ("bool", "bool_"):
+            raise TypeError(f"{name} is {checks.shown(value)}; expected a bool.")
+        if value not in (0, 1):
+            raise ValueError(f"{name} is {checks.shown(value)}; expected a bool.")
+    return bool(value)

@@ -60,7 +60,7 @@ class FusedAdagrad(KernelOptimizer):
         differentiable: bool = False,
         fused: bool | None = None,
         state_dtype: torch.dtype | str | None = None,
-        master_dtype: torch.dtype | None = None,
+        master_dtype: torch.dtype | str | None = None,
         rounding: str = "nearest",
         seed: int | None = None,
     ) -> None:
@@ -92,7 +92,7 @@ class FusedAdagrad(KernelOptimizer):
             lr_decay=checks.check_not_negative("lr_decay", group["lr_decay"]),
             eps=checks.check_not_negative("eps", group["eps"]),
             weight_decay=checks.check_not_negative("weight_decay", group["weight_decay"]),
-            flags=abi.ADAGRAD_MAXIMIZE * group["maximize"],
+            flags=abi.ADAGRAD_MAXIMIZE * bool(group["maximize"]),
         )
 
     def new_state(self, key: str, param: Tensor, group: Group, dtype: torch.dtype) -> Tensor:

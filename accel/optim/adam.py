@@ -12,7 +12,7 @@ from accel.ops import abi, checks
 from accel.ops.adam_step import ADAM, AdamHyper
 from accel.ops.family import Family
 from accel.optim.base import KernelOptimizer
-from accel.optim.options import decay_rate, rate, torch_options
+from accel.optim.options import betas, rate, torch_options
 
 Group = dict[str, Any]
 
@@ -32,18 +32,21 @@ class FusedAdam(KernelOptimizer):
         set_grad_none: what `zero_grad` does when it is not told.
         maximize: go up instead of down.
         foreach: accepted without effect: all tensors go in one call.
-        fused: accepted without effect.
+        fused: true: a `GradScaler` leaves unscaling and skipping to the step, which then waits for
+            nothing, and frameworks cannot clip; else it does both itself. All tensors go in one
+            call anyway.
         capturable: accepted: steps live on the parameter's device anyway.
         differentiable: must be false.
         master_weights: Apex's name for ``master_dtype=torch.float32``.
         state_dtype: element type of the moments; ``None``: float32, float64 for float64
             parameters; ``"param"``: the parameter's. 16-bit parameters never get 16-bit
-            moments unasked.
+            moments unasked. A group holds the type's name.
         master_dtype: ``torch.float32`` keeps a float32 copy of 16-bit parameters, which is
             what is stepped; ``None``: none.
         rounding: ``"nearest"`` or ``"stochastic"``, of 16-bit parameters without a master copy,
             and of 16-bit moments.
-        seed: of stochastic rounding; ``None``: `torch.initial_seed`.
+        seed: of stochastic rounding; ``None``: `torch.initial_seed`, at construction. It is part
+            of the state: a resumed run draws the same bits.
 
     Raises:
         TypeError, ValueError: an argument of the wrong kind or out of range, named.
@@ -77,7 +80,7 @@ class FusedAdam(KernelOptimizer):
         fused: bool | None = None,
         master_weights: bool = False,
         state_dtype: torch.dtype | str | None = None,
-        master_dtype: torch.dtype | None = None,
+        master_dtype: torch.dtype | str | None = None,
         rounding: str = "nearest",
         seed: int | None = None,
     ) -> None:
@@ -104,18 +107,18 @@ class FusedAdam(KernelOptimizer):
     def hyper(self, group: Group) -> AdamHyper:
         """Return the numbers of a group's next step, checked; raises naming the argument."""
         lr, lr_tensor = rate(group["lr"])
-        beta1, beta2 = group["betas"]
+        beta1, beta2 = betas(group["betas"])
         return AdamHyper(
             lr=lr,
             lr_tensor=lr_tensor,
-            beta1=decay_rate("betas[0]", beta1),
-            beta2=decay_rate("betas[1]", beta2),
+            beta1=beta1,
+            beta2=beta2,
             eps=checks.check_not_negative("eps", group["eps"]),
             weight_decay=checks.check_not_negative("weight_decay", group["weight_decay"]),
-            flags=abi.ADAM_ADAMW * group["decoupled_weight_decay"]
-            + abi.ADAM_BIAS_CORRECTION * group["bias_correction"]
-            + abi.ADAM_AMSGRAD * group["amsgrad"]
-            + abi.ADAM_MAXIMIZE * group["maximize"],
+            flags=abi.ADAM_ADAMW * bool(group["decoupled_weight_decay"])
+            + abi.ADAM_BIAS_CORRECTION * bool(group["bias_correction"])
+            + abi.ADAM_AMSGRAD * bool(group["amsgrad"])
+            + abi.ADAM_MAXIMIZE * bool(group["maximize"]),
         )
 
     def state_keys(self, group: Group) -> tuple[str, ...]:

@@ -12,14 +12,16 @@ from accel.errors import Unsupported
 from accel.ops import abi
 from accel.ops.adam8bit_step import ADAM8BIT, Adam8bitHyper
 from accel.ops.checks import is_dense
-from accel.ops.codes8bit import blocks, decode, encode, memory_order
+from accel.ops.codes8bit import blocks, encode, memory_order
 from accel.ops.family import Family
 from accel.optim.adam import FusedAdam
-from accel.optim.options import refuse
+from accel.optim.foreign import MOMENTS, floats
+from accel.optim.options import refuse, refuse_pieces
+from accel.optim.policy import settle_step
 from accel.optim.state import complete_frame
 
 Group = dict[str, Any]
-_MOMENTS = (("exp_avg", "exp_avg_scale", True), ("exp_avg_sq", "exp_avg_sq_scale", False))
+_WHY = "blocks end where shards do not. Use FusedAdam with state_dtype=torch.bfloat16"
 
 
 class Adam8bit(FusedAdam):
@@ -89,9 +91,9 @@ class Adam8bit(FusedAdam):
             beta2=plain.beta2,
             eps=plain.eps,
             weight_decay=plain.weight_decay,
-            flags=abi.ADAM8BIT_ADAMW * group["decoupled_weight_decay"]
-            + abi.ADAM8BIT_BIAS_CORRECTION * group["bias_correction"]
-            + abi.ADAM8BIT_MAXIMIZE * group["maximize"],
+            flags=abi.ADAM8BIT_ADAMW * bool(group["decoupled_weight_decay"])
+            + abi.ADAM8BIT_BIAS_CORRECTION * bool(group["bias_correction"])
+            + abi.ADAM8BIT_MAXIMIZE * bool(group["maximize"]),
         )
 
     def state_keys(self, group: Group) -> tuple[str, ...]:
@@ -101,14 +103,16 @@ class Adam8bit(FusedAdam):
 
     def complete(self, group: Group, param: Tensor) -> Group:
         """Return a parameter's state, float moments encoded and codes laid out as it is."""
+        refuse_pieces("Adam8bit", [param], _WHY)
         if hasattr(param, "to_local"):
             raise Unsupported(
                 "Adam8bit cannot step distributed parameters: blocks end where shards do not. "
                 "Use FusedAdam with state_dtype=torch.bfloat16."
             )
         state: Group = self.state[param]
+        settle_step(state, group, self.home(param))
         complete_frame(state, group, param, self.home(param))
-        for key, scale_key, signed in _MOMENTS:
+        for key, scale_key, signed in MOMENTS:
             codes = _blank(param)
             moment, scale = state.get(key), state.get(scale_key)
             if isinstance(moment, Tensor) and moment.shape != param.shape:
@@ -118,14 +122,25 @@ class Adam8bit(FusedAdam):
                 )
             if moment is None or (moment.dtype == torch.uint8 and scale is None):
                 state[key] = codes.zero_()
-                state[scale_key] = torch.zeros(blocks(param.numel()), device=param.device)
+                state[scale_key] = torch.zeros(
+                    blocks(param.numel()), dtype=torch.float32, device=param.device
+                )
             elif moment.dtype != torch.uint8 or moment.stride() != codes.stride():
-                values = _floats(moment, scale, signed)
+                values = floats(moment, scale, signed)
                 flat = memory_order(torch.empty_like(codes, dtype=torch.float32).copy_(values))
                 fresh, state[scale_key] = encode(flat, signed=signed)
                 memory_order(codes).copy_(fresh)
                 state[key] = codes
         return state
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Add a group, checked; raises `Unsupported` for parameters of FSDP1, too."""
+        super().add_param_group(param_group)
+        try:
+            refuse_pieces("Adam8bit", self.param_groups[-1]["params"], _WHY)
+        except Unsupported:
+            self.param_groups.pop()
+            raise
 
     def float_state_dict(self) -> dict[str, Any]:
         """Return a `state_dict` with float32 moments, as `FusedAdam` and torch's AdamW load it."""
@@ -133,8 +148,8 @@ class Adam8bit(FusedAdam):
         converted = {}
         for number, saved in state_dict["state"].items():
             entry = {key: value for key, value in saved.items() if key not in self.extra_keys}
-            for key, scale_key, signed in _MOMENTS:
-                entry[key] = _floats(saved[key], saved.get(scale_key), signed)
+            for key, scale_key, signed in MOMENTS:
+                entry[key] = floats(saved[key], saved.get(scale_key), signed)
             converted[number] = entry
         return {**state_dict, "state": converted}
 
@@ -146,12 +161,3 @@ def _blank(param: Tensor) -> Tensor:
             param.shape, param.stride(), dtype=torch.uint8, device=param.device
         )
     return torch.empty(param.shape, dtype=torch.uint8, device=param.device)
-
-
-def _floats(moment: Tensor, scales: Tensor | None, signed: bool) -> Tensor:
-    """Return a moment's float32 values, whichever way it is kept."""
-    if moment.dtype != torch.uint8 or scales is None:
-        return moment.float()
-    values = torch.empty_like(moment, dtype=torch.float32)
-    memory_order(values).copy_(decode(memory_order(moment), scales, signed=signed))
-    return values

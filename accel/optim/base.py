@@ -13,9 +13,10 @@ from accel.current import accelerator_for
 from accel.ops.family import Family
 from accel.ops.kernel import Kernel
 from accel.ops.lists import Hyper
+from accel.optim.foreign import fitted
 from accel.optim.marks import marked_where_watched
 from accel.optim.options import torch_options
-from accel.optim.policy import POLICY_KEYS, Policy, check_policy
+from accel.optim.policy import POLICY_KEYS, Policy, check_policy, keep_policy, settle_step
 from accel.optim.prepared import PreparedGroup
 from accel.optim.state import complete_state
 from accel.optim.traced import complete_group, traced_step
@@ -43,12 +44,10 @@ class KernelOptimizer(torch.optim.Optimizer):
     always_seeded: ClassVar[bool] = False
     """Whether every step needs random bits, whatever the rounding."""
 
-    _step_supports_amp_scaling = True
-
     def __init__(
         self, params: Any, defaults: Group, policy: Policy, *, set_grad_none: bool = True
     ) -> None:
-        defaults.update(check_policy(policy))
+        defaults.update(check_policy(policy, seeded=self.always_seeded))
         self.set_grad_none = bool(set_grad_none)
         self._prepared: dict[int, PreparedGroup] = {}
         # As in torch, numbers are judged before parameters.
@@ -73,6 +72,7 @@ class KernelOptimizer(torch.optim.Optimizer):
 
     def complete(self, group: Group, param: Tensor) -> Group:
         """Return a parameter's state with everything that its next step needs."""
+        settle_step(self.state[param], group, self.home(param))
         return complete_state(self, group, param)
 
     def adjust(self, group: Group, prepared: PreparedGroup, hyper: Hyper) -> None:
@@ -176,8 +176,26 @@ class KernelOptimizer(torch.optim.Optimizer):
         torch_options(
             group["foreach"], group["capturable"], group["differentiable"], group["fused"]
         )
-        check_policy(group)
+        group.update(check_policy(group, seeded=self.always_seeded))
         self.hyper(group)
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Whether a `GradScaler` leaves unscaling and skipping to `step`: where `fused` is true.
+
+        As in torch, nothing else says so: frameworks that clip gradients refuse such an optimizer.
+        """
+        return bool(self.defaults.get("fused"))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy needs; torch's own leaves out attributes."""
+        return {**super().__getstate__(), "set_grad_none": self.set_grad_none}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state, its groups of plain values even where a user has put in a dtype."""
+        for group in self.param_groups:
+            group.update(check_policy(group, seeded=self.always_seeded))
+        return super().state_dict()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a pickled or loaded state, and what is derived from it."""
@@ -187,23 +205,28 @@ class KernelOptimizer(torch.optim.Optimizer):
         loading = self.__dict__.pop("_loading", None)
         for index, group in enumerate(self.param_groups):
             if loading is not None:
-                group.update(loading.policies[index])
+                keep_policy(group, loading.policies[index])
             self._settle(group)
         if loading is not None:
             for key, value in loading.states(self.param_groups):
                 self.state[key] = self._own(key, value)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state of this class or of the torch optimizer of that name.
+        """Load a state of this class, of the torch optimizer of that name, or of one that fits.
 
         States keep their own precision, whatever the parameter's: a bfloat16 parameter's float32
-        moments stay float32. The precision policy stays this optimizer's. Tensors that fit as they
-        are are taken over, not copied, as torch's optimizers do.
+        moments stay float32. The precision policy stays this optimizer's; a seed is the state's.
+        Tensors that fit as they are are taken over, not copied, as torch's optimizers do.
+
+        Raises:
+            ValueError: a state of another optimizer that means something else here. Nothing has
+                been changed.
         """
         policies = [{key: group[key] for key in POLICY_KEYS} for group in self.param_groups]
 
         # torch would cast every state to its parameter's type and device; it is given none.
         def keep(_: torch.optim.Optimizer, given: dict[str, Any]) -> dict[str, Any]:
+            given = fitted(self, given)
             self._loading = Loading(policies, given)
             return {**given, "state": {}}
 

@@ -15,11 +15,15 @@ from accel.ops.family import Family
 from accel.ops.lamb_step import LAMB, PHASES, LambHyper
 from accel.ops.lists import Hyper
 from accel.optim.base import KernelOptimizer
-from accel.optim.options import decay_rate, rate, refuse, torch_options
+from accel.optim.options import betas, rate, refuse, refuse_pieces, torch_options
 from accel.optim.part import Part
 from accel.optim.prepared import PreparedGroup
 
 Group = dict[str, Any]
+_WHY = (
+    "it needs the norms of whole parameters, and sees shards of flat ones. Shard the model by "
+    "torch.distributed.fsdp.fully_shard"
+)
 
 
 class LastRatios:
@@ -81,7 +85,7 @@ class FusedLamb(KernelOptimizer):
         differentiable: bool = False,
         fused: bool | None = None,
         state_dtype: torch.dtype | str | None = None,
-        master_dtype: torch.dtype | None = None,
+        master_dtype: torch.dtype | str | None = None,
         rounding: str = "nearest",
         seed: int | None = None,
     ) -> None:
@@ -116,14 +120,14 @@ class FusedLamb(KernelOptimizer):
     def hyper(self, group: Group) -> LambHyper:
         """Return the numbers of a group's next step, checked; raises naming the argument."""
         lr, lr_tensor = rate(group["lr"])
-        beta1, beta2 = group["betas"]
+        beta1, beta2 = betas(group["betas"])
         lowest = checks.check_not_negative("min_coeff", group["min_coeff"])
         checks.check_not_negative("max_grad_norm", group["max_grad_norm"])
         return LambHyper(
             lr=lr,
             lr_tensor=lr_tensor,
-            beta1=decay_rate("betas[0]", beta1),
-            beta2=decay_rate("betas[1]", beta2),
+            beta1=beta1,
+            beta2=beta2,
             eps=checks.check_not_negative("eps", group["eps"]),
             weight_decay=checks.check_not_negative("weight_decay", group["weight_decay"]),
             min_coeff=lowest,
@@ -131,9 +135,9 @@ class FusedLamb(KernelOptimizer):
                 "max_coeff", group["max_coeff"], lambda x: x >= lowest, "min_coeff or more"
             ),
             flags=PHASES
-            + abi.LAMB_BIAS_CORRECTION * group["bias_correction"]
-            + abi.LAMB_EPS_INSIDE * group["eps_inside_sqrt"]
-            + abi.LAMB_MAXIMIZE * group["maximize"],
+            + abi.LAMB_BIAS_CORRECTION * bool(group["bias_correction"])
+            + abi.LAMB_EPS_INSIDE * bool(group["eps_inside_sqrt"])
+            + abi.LAMB_MAXIMIZE * bool(group["maximize"]),
         )
 
     def scratch(self, params: Sequence[Tensor]) -> dict[str, Sequence[Tensor]]:
@@ -144,6 +148,20 @@ class FusedLamb(KernelOptimizer):
         norms = torch.zeros(len(params), 2, dtype=torch.float64, device=device)
         coeffs = torch.ones(len(params), dtype=torch.float32, device=device)
         return {"norms": norms.unbind(), "coeffs": coeffs.unbind()}
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Add a group, checked; raises `Unsupported` for parameters of FSDP1, too."""
+        super().add_param_group(param_group)
+        try:
+            refuse_pieces("FusedLamb", self.param_groups[-1]["params"], _WHY)
+        except Unsupported:
+            self.param_groups.pop()
+            raise
+
+    def complete(self, group: Group, param: Tensor) -> Group:
+        """Return a parameter's state; raises `Unsupported` where FSDP1 took it in meanwhile."""
+        refuse_pieces("FusedLamb", [param], _WHY)
+        return super().complete(group, param)
 
     def adjust(self, group: Group, prepared: PreparedGroup, hyper: Hyper) -> None:
         """Scale a group's gradients down to `max_grad_norm`, by way of the gradient scale."""

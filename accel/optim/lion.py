@@ -12,7 +12,7 @@ from accel.ops import abi, checks
 from accel.ops.family import Family
 from accel.ops.lion_step import LION, LionHyper
 from accel.optim.base import KernelOptimizer
-from accel.optim.options import decay_rate, rate, torch_options
+from accel.optim.options import betas, rate, torch_options
 from accel.optim.policy import PARAM
 
 Group = dict[str, Any]
@@ -54,7 +54,7 @@ class FusedLion(KernelOptimizer):
         differentiable: bool = False,
         fused: bool | None = None,
         state_dtype: torch.dtype | str | None = None,
-        master_dtype: torch.dtype | None = None,
+        master_dtype: torch.dtype | str | None = None,
         rounding: str = "nearest",
         seed: int | None = None,
     ) -> None:
@@ -76,14 +76,14 @@ class FusedLion(KernelOptimizer):
     def hyper(self, group: Group) -> LionHyper:
         """Return the numbers of a group's next step, checked; raises naming the argument."""
         lr, lr_tensor = rate(group["lr"])
-        beta1, beta2 = group["betas"]
+        beta1, beta2 = betas(group["betas"])
         return LionHyper(
             lr=lr,
             lr_tensor=lr_tensor,
-            beta1=decay_rate("betas[0]", beta1),
-            beta2=decay_rate("betas[1]", beta2),
+            beta1=beta1,
+            beta2=beta2,
             weight_decay=checks.check_not_negative("weight_decay", group["weight_decay"]),
-            flags=abi.LION_MAXIMIZE * group["maximize"],
+            flags=abi.LION_MAXIMIZE * bool(group["maximize"]),
         )
 
 

@@ -92,7 +92,7 @@ class OffloadedGroup:
         for param in params:
             state = optimizer.complete(group, param)
             for key in self._fields:
-                state[key] = _like(state[key], param)
+                state[key] = _fitting(state[key], key, param)
         self._dtypes = (params[0].dtype, grads[0].dtype)
         self._buckets = list(cut([param.numel() for param in params], BUCKET))
         ends = [pieces[-1].offset + _span(pieces[-1]) for pieces in self._buckets]
@@ -123,9 +123,13 @@ class OffloadedGroup:
         """Make the buckets' plans for tensors that have been checked."""
         checks.check_no_overlap(found, {})
         self._facts, self._at = facts(found), {name: addresses(found[name]) for name in found}
-        self._plans = [
-            Plan(self._kernel, self._lists(number, found)) for number in range(len(self._buckets))
-        ]
+        self._plans = []
+        for number in range(len(self._buckets)):
+            lists = self._lists(number, found)
+            # A master copy of float64 has float32, which only the reference takes.
+            if self._dtypes[0] != torch.float64:
+                self._kernel.check(lists)
+            self._plans.append(Plan(self._kernel, lists))
 
     def _lists(self, number: int, found: Found) -> TensorLists:
         pieces = self._buckets[number]
@@ -216,3 +220,13 @@ def _like(tensor: Tensor, param: Tensor) -> Tensor:
     return torch.empty_strided(
         param.shape, param.stride(), dtype=tensor.dtype, device=tensor.device
     ).copy_(tensor)
+
+
+def _fitting(state: Tensor, key: str, param: Tensor) -> Tensor:
+    """Return a state with the parameter's strides; `ValueError` unless it has its shape."""
+    if state.shape != param.shape:
+        raise ValueError(
+            f"{key} has shape {tuple(state.shape)}, but its parameter has {tuple(param.shape)}."
+        )
+    checks.check_storage(state, key)
+    return _like(state, param)

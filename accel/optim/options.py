@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -16,8 +17,9 @@ def torch_options(
 ) -> dict[str, Any]:
     """Return a group's entries for what torch's optimizers choose their implementation by.
 
-    `foreach` and `fused` have no effect: all tensors go in one call. `capturable` is always met:
-    steps live on the parameter's device. Raises `Unsupported` for `differentiable`.
+    `foreach` has no effect: all tensors go in one call. `fused` says who unscales gradients.
+    `capturable` is always met: steps live on the parameter's device.
+    Raises `Unsupported` for `differentiable`.
     """
     if differentiable:
         raise Unsupported(
@@ -42,18 +44,45 @@ def rate(lr: Any) -> tuple[Any, Tensor | None]:
         return checks.check_not_negative("lr", lr), None
     if lr.numel() != 1:
         raise ValueError(f"lr has {lr.numel()} elements; expected 1.")
+    if lr.is_complex():
+        raise TypeError(f"lr has dtype {lr.dtype}; expected a real number.")
     if lr.device.type != "cpu":
         return 0.0, lr
-    return lr if is_recorded() else checks.check_not_negative("lr", float(lr)), None
+    if is_recorded():
+        return lr, None
+    checks.check_storage(lr, "lr")
+    return checks.check_not_negative("lr", float(lr)), None
 
 
-def decay_rate(name: str, beta: Any) -> Any:
-    """Return a decay rate as a checked number; a recorded step keeps a tensor, as `rate` does."""
-    if isinstance(beta, Tensor):
+def betas(given: Any) -> tuple[Any, Any]:
+    """Return two decay rates in [0, 1), as numbers; a recorded step keeps tensors, as `rate` does.
+
+    Raises `TypeError` or `ValueError` naming the one that is wrong.
+    """
+    if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != 2:
+        raise TypeError(f"betas is {checks.shown(given)}; expected two numbers.")
+    return _beta("betas[0]", given[0]), _beta("betas[1]", given[1])
+
+
+def _beta(name: str, value: Any) -> Any:
+    if isinstance(value, Tensor):
+        if value.numel() != 1 or value.is_complex():
+            raise ValueError(
+                f"{name} is a tensor of {value.numel()} elements; expected one number."
+            )
         if is_recorded():
-            return beta
-        beta = float(beta)
-    return checks.check_beta(name, beta)
+            return value
+        checks.check_storage(value, name)
+        value = float(value)
+    return checks.check_beta(name, value)
+
+
+def refuse_pieces(owner: str, params: Iterable[Tensor], why: str) -> None:
+    """Raise `Unsupported` if a parameter is, or is kept in, a flat parameter of FSDP1."""
+    for param in params:
+        # Whole layers' parameters in a row, cut where shards end; torch marks both by attributes.
+        if getattr(param, "_is_flat_param", False) or getattr(param, "_fsdp_flattened", False):
+            raise Unsupported(f"{owner} cannot step FullyShardedDataParallel's parameters: {why}.")
 
 
 def refuse(owner: str, **options: Any) -> None:

@@ -16,32 +16,56 @@ MASTER = "master"
 POLICY_KEYS = ("state_dtype", "master_dtype", "rounding", "seed")
 
 
-def check_policy(policy: Policy) -> dict[str, Any]:
+def check_policy(policy: Policy, *, seeded: bool = False) -> dict[str, Any]:
     """Return the policy's entries; raises `TypeError` or `ValueError` naming the one that is wrong.
+
+    They are plain values, which every way of saving a group knows: dtypes are given by their names.
 
     Args:
         policy: ``state_dtype`` (`torch.dtype`, ``"param"``: the parameter's, or ``None``:
             float32, float64 for float64 parameters), ``master_dtype`` (``torch.float32`` or
             ``None``: no master copies), ``rounding`` (``"nearest"`` or ``"stochastic"``) and
-            ``seed`` (int, or ``None``: `torch.initial_seed`).
+            ``seed`` (int, or ``None``: `torch.initial_seed`, now and for good). Dtypes may be
+            given by name, too.
+        seeded: whether random bits are needed whatever the rounding.
     """
     state_dtype, master_dtype = policy["state_dtype"], policy["master_dtype"]
-    if state_dtype not in (None, PARAM, *abi.DTYPES):
+    known = (None, PARAM, *map(_name, abi.DTYPES))
+    if _name(state_dtype) not in known:
         raise TypeError(
             f"state_dtype is {state_dtype!r}; expected None, torch.float32, torch.bfloat16, "
             f"torch.float16 or {PARAM!r}."
         )
-    if master_dtype not in (None, torch.float32):
+    if _name(master_dtype) not in (None, "float32"):
         raise TypeError(f"master_dtype is {master_dtype!r}; expected None or torch.float32.")
     if policy["rounding"] not in abi.ROUNDING:
         raise ValueError(f"rounding is {policy['rounding']!r}; expected 'nearest' or 'stochastic'.")
     seed = policy["seed"]
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
         raise TypeError(f"seed is {seed!r}; expected an int or None.")
-    entries = {key: policy[key] for key in POLICY_KEYS}
-    if policy["rounding"] == "stochastic" and seed is None:
-        entries["seed"] = torch.initial_seed()
-    return entries
+    if seed is None and (seeded or policy["rounding"] == "stochastic"):
+        seed = torch.initial_seed()
+    return {
+        "state_dtype": _name(state_dtype),
+        "master_dtype": _name(master_dtype),
+        "rounding": policy["rounding"],
+        "seed": seed,
+    }
+
+
+def _name(dtype: Any) -> Any:
+    return str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype | str) else dtype
+
+
+def keep_policy(group: dict[str, Any], own: Policy) -> None:
+    """Give a loaded group the policy of the one that it replaces.
+
+    The seed is the loaded one where there is one: a resumed run goes on with the same random bits.
+    """
+    seed = group.get("seed")
+    group.update(own)
+    if seed is not None:
+        group["seed"] = seed
 
 
 def state_dtype_for(param: Tensor, policy: Policy) -> torch.dtype:
@@ -51,7 +75,22 @@ def state_dtype_for(param: Tensor, policy: Policy) -> torch.dtype:
     chosen: Any = policy["state_dtype"]
     if chosen == PARAM:
         return param.dtype
-    return torch.float32 if chosen is None else chosen
+    if chosen is None:
+        return torch.float32
+    found: torch.dtype = getattr(torch, _name(chosen))
+    return found
+
+
+def settle_step(state: dict[str, Any], group: Policy, home: torch.device) -> None:
+    """Give a parameter's state a counter of its own, a float32 scalar at home.
+
+    Some optimizers count as a plain number, or once for a group.
+    """
+    step: Any = state.get("step", group.get("step", 0.0))
+    if not isinstance(step, Tensor):
+        state["step"] = torch.tensor(float(step), dtype=torch.float32, device=home)
+    elif "step" not in state or step.dtype != torch.float32 or step.device != home:
+        state["step"] = step.to(home, torch.float32, copy=True)
 
 
 def wants_master(param: Tensor, policy: Policy, home: torch.device) -> bool:

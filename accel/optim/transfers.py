@@ -39,7 +39,9 @@ class Transfers:
 
         def pinned(dtype: torch.dtype) -> list[Tensor]:
             return [
-                accelerator.pin_memory(torch.empty(size, dtype=dtype), make_copy=False)
+                accelerator.pin_memory(
+                    torch.empty(size, dtype=dtype, device="cpu"), make_copy=False
+                )
                 for _ in range(_SLOTS)
             ]
 

@@ -109,7 +109,7 @@ def _child(accelerator: Any) -> None:
     code = 1
     try:
         usable = bool(accelerator.probe())
-        total = torch.ones(8, device=accelerator.device()).sum().item()
+        total = torch.ones(8, dtype=torch.float32, device=accelerator.device()).sum().item()
         code = 0 if usable and total == 8 else 2
     finally:
         os._exit(code)

@@ -88,7 +88,7 @@ def laid_out(values: Tensor, layout: str) -> Tensor:
     if layout == "transposed" and values.dim() >= 2:
         return values.mT.contiguous().mT
     if layout == "strided" and values.dim() >= 1 and values.numel():
-        wide = torch.zeros(*values.shape[:-1], values.shape[-1] * 2).to(values)
+        wide = values.new_zeros(*values.shape[:-1], values.shape[-1] * 2)
         wide[..., ::2] = values
         return wide[..., ::2]
     return values.clone()

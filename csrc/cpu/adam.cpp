@@ -203,7 +203,7 @@ AdamScalars scalars_at(const accel_adam_args &a, double step) {
   s.m_weight = static_cast<float>(s.from_grad ? -a.beta1 : 1.0 - a.beta1);
   s.v_weight = static_cast<float>(1.0 - a.beta2);
   s.beta2 = static_cast<float>(a.beta2);
-  s.eps = static_cast<float>(a.eps * root_c2);
+  s.eps = scaled_eps(a.eps, root_c2);
   s.step_size = static_cast<float>(lr * root_c2 / c1);
   return s;
 }

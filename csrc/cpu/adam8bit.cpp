@@ -233,7 +233,7 @@ Adam8bitScalars scalars_at(const accel_adam8bit_args &a, double step) {
           static_cast<float>(from_grad ? -a.beta1 : 1.0 - a.beta1),
           static_cast<float>(1.0 - a.beta2),
           static_cast<float>(a.beta2),
-          static_cast<float>(a.eps * root_c2),
+          scaled_eps(a.eps, root_c2),
           static_cast<float>(lr * root_c2 / c1),
           l2 != 0.0f ? ~0u : 0u,
           from_grad ? ~0u : 0u};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Between float32 and the 16-bit types, for one SIMD level: included inside each target region.
-// All levels give the same bits.
+// All levels give the same bits, except the payload of NaN.
 
 namespace ACCEL_TARGET {
 

@@ -48,6 +48,12 @@ float grad_factor(const Args &a, bool maximize) {
   return static_cast<float>(maximize ? -scale : scale);
 }
 
+// `eps` times the root of a bias correction, not 0 where float32 has an eps: 0 / 0 then stays 0.
+inline float scaled_eps(double eps, double root) {
+  const float scaled = static_cast<float>(eps * root);
+  return scaled == 0.0f && static_cast<float>(eps) != 0.0f ? 0x1p-149f : scaled;
+}
+
 // How a call counts the steps that a tensor has done.
 enum class Count { kForward, kBack, kNot };
 

@@ -57,7 +57,7 @@ struct Adam {
     s.m_weight = static_cast<float>(s.from_grad ? -n.beta1 : 1.0 - n.beta1);
     s.v_weight = static_cast<float>(1.0 - n.beta2);
     s.beta2 = static_cast<float>(n.beta2);
-    s.eps = static_cast<float>(n.eps * root_c2);
+    s.eps = scaled_eps(n.eps, root_c2);
     s.step_size = static_cast<float>(at.lr * root_c2 / c1);
     s.amsgrad = n.flags & ACCEL_ADAM_AMSGRAD;
     s.rollback = n.flags & ACCEL_ADAM_ROLLBACK;

@@ -96,7 +96,7 @@ struct Adam8bit {
             static_cast<float>(from_grad ? -n.beta1 : 1.0 - n.beta1),
             static_cast<float>(1.0 - n.beta2),
             static_cast<float>(n.beta2),
-            static_cast<float>(n.eps * root_c2),
+            scaled_eps(n.eps, root_c2),
             static_cast<float>(at.lr * root_c2 / c1),
             from_grad};
   }

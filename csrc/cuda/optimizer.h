@@ -61,6 +61,12 @@ ACCEL_DEVICE AtStep at_step(const Common &a, const float *step_tensor) {
           accel_random_seed(a.seed, static_cast<int64_t>(step))};
 }
 
+// `eps` times the root of a bias correction, not 0 where float32 has an eps: 0 / 0 then stays 0.
+ACCEL_DEVICE float scaled_eps(double eps, double root) {
+  const float scaled = static_cast<float>(eps * root);
+  return scaled == 0.0f && static_cast<float>(eps) != 0.0f ? 0x1p-149f : scaled;
+}
+
 ACCEL_DEVICE bool is_skipped(const Common &a) {
   return (a.noop_flag && *a.noop_flag != 0) || (a.found_inf && *a.found_inf != 0.0f);
 }

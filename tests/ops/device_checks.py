@@ -121,6 +121,17 @@ class DeviceChecks:
         stepper(name)(given, subject.hyper)
         assert_close(given, expected, rtol=2e-6, atol=2e-7)
 
+    @pytest.mark.parametrize("counted", [False, True])
+    @pytest.mark.parametrize(("eps", "moves"), [(1e-45, False), (1e-46, True), (0.0, True)])
+    def test_the_smallest_eps(
+        self, stepper: Stepper, eps: float, moves: bool, counted: bool
+    ) -> None:
+        """0 / 0 where float32 has no such eps, as in torch; a correction makes none of one."""
+        given = TensorLists({role: [torch.zeros(9)] for role in ("params", "grads", *ADAM.states)})
+        given.steps = [torch.zeros(())] if counted else None
+        stepper("adam")(given, replace(SUBJECTS["adam"].hyper, eps=eps, step=1))
+        assert given.params[0].isnan().all() == moves
+
     @every_subject
     def test_plain_adamw_without_correction(self, stepper: Stepper, name: str) -> None:
         subject = SUBJECTS[name]

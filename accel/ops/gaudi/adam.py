@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from accel.ops import abi
-from accel.ops.adam_step import AdamHyper, adam_reference
+from accel.ops.adam_step import AdamHyper, adam_reference, scaled_eps
 from accel.ops.lists import TensorLists
 
 _FOREIGN = abi.ADAM_AMSGRAD | abi.ADAM_MAXIMIZE | abi.ADAM_ROLLBACK
@@ -100,7 +100,7 @@ def _fits(tensors: TensorLists, index: int) -> bool:
     )
 
 
-def _numbers(hyper: AdamHyper, time: float) -> dict[str, float]:
+def _numbers(hyper: AdamHyper, time: float) -> dict[str, Any]:
     """Return the group's numbers that do step number `time` without a bias correction.
 
     With ``c1 = 1 - beta1**time`` and ``c2 = 1 - beta2**time`` the step divides by
@@ -113,7 +113,7 @@ def _numbers(hyper: AdamHyper, time: float) -> dict[str, float]:
     factor = root / (1.0 - hyper.beta1**time)
     return {
         "lr": hyper.lr * factor,
-        "eps": hyper.eps * root,
+        "eps": scaled_eps(hyper.eps, root, torch.float32),
         "weight_decay": hyper.weight_decay / factor,
     }
 

@@ -11,6 +11,7 @@ import triton.language as tl
 from triton.language import tensor as Value
 
 from accel.ops import abi
+from accel.ops.adam_step import scaled_eps
 from accel.ops.portable.optimizer import (
     Launcher,
     factor_at,
@@ -72,7 +73,10 @@ def scalars_on_device(
     if STEPS:
         t = steps_done(row) + AHEAD
         d1, root_d2 = one - tl.exp(t * log_beta1), tl.sqrt(one - tl.exp(t * log_beta2))
-        eps = (eps * root_d2).to(tl.float32)
+        # Not 0 where there is an eps: 0 / 0 then stays 0.
+        scaled = (eps * root_d2).to(tl.float32)
+        smallest = tl.full((), 1, tl.int32).to(tl.float32, bitcast=True)
+        eps = tl.where((scaled == 0.0) & (eps != 0.0), smallest, scaled)
     keep = (one - rate * decay).to(tl.float32)
     step_size = (rate * root_d2 / d1).to(tl.float32)
     return factor_at(rows, grad_factor), keep, step_size, eps
@@ -161,7 +165,7 @@ def adam_numbers(args: Any, decoupled: bool, correct: bool) -> dict[str, float]:
         "v_weight": 1.0 - args.beta2,
         "beta1": args.beta1,
         "beta2": args.beta2,
-        "eps": args.eps * root_c2,
+        "eps": float(scaled_eps(args.eps, root_c2, torch.float32)),
         "c1": c1,
         "root_c2": root_c2,
         # Minus infinity makes a correction 1.

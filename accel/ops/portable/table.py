@@ -85,8 +85,9 @@ def _make(
     scalars: tuple[int, ...], columns: tuple[bytes, ...], device: torch.device, extras: int
 ) -> DeviceTable:
     count = len(columns[0]) // 8
-    rows = torch.zeros(count + 1, _ADDRESSES + len(columns) - 1, dtype=torch.int64)
-    rows[0, : len(scalars)] = torch.tensor(scalars)
+    width = _ADDRESSES + len(columns) - 1
+    rows = torch.zeros(count + 1, width, dtype=torch.int64, device="cpu")
+    rows[0, : len(scalars)] = torch.tensor(scalars, dtype=torch.int64, device="cpu")
     for column, data in enumerate(columns):
         if data:
             place = NUMEL if column == 0 else _ADDRESSES + column - 1
@@ -99,7 +100,7 @@ def _make(
         chosen = aligned == wanted
         programs = torch.where(chosen, (rows[1:, NUMEL] + BLOCK - 1) // BLOCK, 0)
         rows[1:, FIRST_BLOCK] += torch.where(chosen, programs.cumsum(0) - programs, 0)
-        owners = torch.arange(count, dtype=torch.int32).repeat_interleave(programs)
+        owners = torch.arange(count, dtype=torch.int32, device="cpu").repeat_interleave(programs)
         if len(owners):
             launches.append((owners.to(device), wanted))
     return DeviceTable(rows.to(device), tuple(launches))

@@ -60,13 +60,13 @@ class FusedLambSpec(OpSpec):
         given = step_tensors(case, generator)
         (shape,) = case["shapes"]
         if case["zero"]:
-            given["params"] = [torch.zeros(shape, dtype=torch.float64)]
+            given["params"] = [torch.zeros(shape, dtype=torch.float64, device="cpu")]
         return {
             "params": given["params"],
             "grads": [grad * case["grad_scale"] for grad in given["grads"]],
             "exp_avgs": [normal(shape, 0.1, generator)],
             "exp_avg_sqs": [normal(shape, 0.1, generator).square() + 1e-3],
-            "coeffs": [torch.zeros(1, dtype=torch.float64)],
+            "coeffs": [torch.zeros(1, dtype=torch.float64, device="cpu")],
         }
 
     def expected(self, case: Case, given: Lists) -> Lists:
@@ -76,7 +76,7 @@ class FusedLambSpec(OpSpec):
         mean = case["beta1"] * mean + (1 - case["beta1"]) * grad
         square = case["beta2"] * square + (1 - case["beta2"]) * grad.square()
         update = mean / _root(case, square) + case["weight_decay"] * param
-        ratio = torch.ones((), dtype=torch.float64)
+        ratio = torch.ones((), dtype=torch.float64, device="cpu")
         if param.norm() > 0 and update.norm() > 0:
             ratio = (param.norm() / update.norm()).clamp(case["min_coeff"], case["max_coeff"])
         return {

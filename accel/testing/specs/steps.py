@@ -49,7 +49,7 @@ def step_cases(
 
 def normal(shape: tuple[int, ...], size: float, generator: torch.Generator) -> Tensor:
     """Return normally distributed float64 numbers of that size."""
-    return torch.randn(shape, generator=generator, dtype=torch.float64) * size
+    return torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu") * size
 
 
 def step_tensors(case: Case, generator: torch.Generator) -> Lists:

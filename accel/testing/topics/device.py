@@ -61,7 +61,11 @@ class DeviceTests(Conformance):
         """A negative index is a `ValueError`, what is no whole number a `TypeError`, everywhere."""
         for member in indexed_members():
             method = getattr(self.acc, member)
-            state = (torch.zeros(1, dtype=torch.uint8),) if member == "set_rng_state" else ()
+            state = (
+                (torch.zeros(1, dtype=torch.uint8, device="cpu"),)
+                if member == "set_rng_state"
+                else ()
+            )
             for bad, error in _BAD_INDICES:
                 expect_raises(
                     error,
@@ -110,7 +114,7 @@ class DeviceTests(Conformance):
     @on_device
     def test_synchronize(self) -> None:
         """It takes an index or none, and after it the host sees the result."""
-        result = torch.arange(1000, device=self.acc.device()).sum()
+        result = torch.arange(1000, dtype=torch.int64, device=self.acc.device()).sum()
         expect_none("synchronize()", self.acc.synchronize)
         expect_equal(int(result), 499500, "a sum after synchronize()")
         for index in self.each_device():
@@ -119,17 +123,22 @@ class DeviceTests(Conformance):
     @on_device
     def test_on_accelerator(self) -> None:
         """It is true of tensors on the device, and of no others."""
-        here = self.acc.on_accelerator(torch.ones(1, device=self.acc.device(0)))
+        here = self.acc.on_accelerator(
+            torch.ones(1, dtype=torch.float32, device=self.acc.device(0))
+        )
         expect_type(here, bool, "on_accelerator()")
         expect(here, "on_accelerator() of a tensor on the device is False.")
-        elsewhere = self.acc.on_accelerator(torch.ones(1, device="meta"))
+        elsewhere = self.acc.on_accelerator(torch.ones(1, dtype=torch.float32, device="meta"))
         expect_equal(elsewhere, False, "on_accelerator() of a tensor on 'meta'")
 
     @on_device
     def test_the_device_computes(self) -> None:
         """A product on the device agrees with the host's in float64."""
         generator = torch.Generator().manual_seed(7)
-        left, right = (torch.randn(33, 33, generator=generator) for _ in range(2))
+        left, right = (
+            torch.randn(33, 33, generator=generator, dtype=torch.float32, device="cpu")
+            for _ in range(2)
+        )
         exact = left.double() @ right.double()
         device = self.acc.device()
         found = (left.to(device) @ right.to(device)).cpu().double()

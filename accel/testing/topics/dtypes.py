@@ -40,7 +40,7 @@ class DtypeTests(Conformance):
     def test_supported_dtypes_compute(self) -> None:
         """A linear layer runs forward and backward in each, close to float64 on the host."""
         generator = torch.Generator().manual_seed(3)
-        exact = torch.randn(16, 16, generator=generator, dtype=torch.float64) / 4
+        exact = torch.randn(16, 16, generator=generator, dtype=torch.float64, device="cpu") / 4
         wanted = exact @ exact
         for dtype in self.acc.supported_dtypes():
             given = exact.to(self.acc.device(), dtype).requires_grad_()

@@ -25,7 +25,7 @@ class MemoryTests(Conformance):
 
     def _block(self) -> torch.Tensor:
         """Return `_BLOCK` bytes on the device, every page of them touched."""
-        block = torch.ones(_BLOCK // 4, device=self.acc.device())
+        block = torch.ones(_BLOCK // 4, dtype=torch.float32, device=self.acc.device())
         self.acc.synchronize()
         return block
 
@@ -83,14 +83,14 @@ class MemoryTests(Conformance):
     @on_device
     def test_emptying_the_cache_spares_tensors(self) -> None:
         """`empty_cache` returns nothing and takes nothing that is in use."""
-        kept = torch.arange(1000, device=self.acc.device())
+        kept = torch.arange(1000, dtype=torch.int64, device=self.acc.device())
         expect_none("empty_cache()", self.acc.empty_cache)
         expect_equal(int(kept.sum()), 499500, "a sum after empty_cache()")
 
     @on_device
     def test_pinning_keeps_values(self) -> None:
         """Pinned or not, memory from `pin_memory` has the values, or the shape, asked for."""
-        given = torch.arange(12.0).reshape(3, 4)
+        given = torch.arange(12.0, dtype=torch.float32, device="cpu").reshape(3, 4)
         pinned = self.acc.pin_memory(given)
         expect(torch.equal(pinned, given), "pin_memory() lost the values.")
         flat = self.acc.pin_memory(given, match_shape=False)
@@ -106,7 +106,7 @@ class MemoryTests(Conformance):
     @covers("pinning")
     def test_memory_is_pinned(self) -> None:
         """`pin_memory` gives page-locked memory, and copies from it arrive."""
-        given = torch.arange(1000.0)
+        given = torch.arange(1000.0, dtype=torch.float32, device="cpu")
         expect(not self.acc.is_pinned(given), "is_pinned() of ordinary memory is True.")
         pinned = self.acc.pin_memory(given)
         expect(self.acc.is_pinned(pinned), "is_pinned() of pinned memory is False.")

@@ -21,7 +21,8 @@ class RandomTests(Conformance):
     """Seeds, states and generators, with and without an index."""
 
     def _draw(self) -> list[float]:
-        found: list[float] = torch.rand(64, device=self.acc.device()).cpu().tolist()
+        drawn = torch.rand(64, dtype=torch.float32, device=self.acc.device())
+        found: list[float] = drawn.cpu().tolist()
         return found
 
     @on_device

@@ -83,7 +83,7 @@ class StreamTests(Conformance):
     @covers("streams")
     def test_streams_wait_for_one_another(self) -> None:
         """What one stream makes another may use after waiting for it, by event or by stream."""
-        ones = torch.ones(256, 256, device=self.acc.device())
+        ones = torch.ones(256, 256, dtype=torch.float32, device=self.acc.device())
         self.acc.synchronize()
         maker, user = self.acc.Stream(), self.acc.Stream()
         for by_event in (False, True):
@@ -120,7 +120,7 @@ class StreamTests(Conformance):
     def test_events_are_waited_for(self) -> None:
         """After waiting, an event has happened."""
         event = self.acc.Event()
-        torch.ones(8, device=self.acc.device()).sum()
+        torch.ones(8, dtype=torch.float32, device=self.acc.device()).sum()
         event.record()
         event.wait()
         event.synchronize()
@@ -138,7 +138,7 @@ class StreamTests(Conformance):
 
     def _captured(self) -> tuple[Any, torch.Tensor, torch.Tensor]:
         """Return a graph of ``made = given * 2 + 1``, and both tensors."""
-        given = torch.ones(16, device=self.acc.device())
+        given = torch.ones(16, dtype=torch.float32, device=self.acc.device())
         warm = given * 2 + 1
         self.acc.synchronize()
         graph = self.acc.create_graph()

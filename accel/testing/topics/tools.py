@@ -41,7 +41,7 @@ class ToolTests(Conformance):
     @on_device
     def test_lazy_calls_are_called_once(self) -> None:
         """On an initialised device a callback is called at once, and once."""
-        torch.ones(1, device=self.acc.device())
+        torch.ones(1, dtype=torch.float32, device=self.acc.device())
         called: list[int] = []
         self.acc.lazy_call(lambda: called.append(1))
         expect_equal(called, [1], "the calls of a callback")
@@ -110,5 +110,9 @@ class ToolTests(Conformance):
             return given.to(acc.device_name()) * 2
 
         traced = torch.compile(double, fullgraph=True, backend="eager")
-        expect_equal(traced(torch.ones(2)).cpu().tolist(), [2.0, 2.0], "a traced function")
+        expect_equal(
+            traced(torch.ones(2, dtype=torch.float32, device="cpu")).cpu().tolist(),
+            [2.0, 2.0],
+            "a traced function",
+        )
         torch.compiler.reset()
