@@ -265,7 +265,7 @@ def check_number(name: str, value: Any, allowed: Callable[[float], bool], expect
     if type(value) is not float and (isinstance(value, bool) or not isinstance(value, Real)):
         if torch.compiler.is_compiling() and isinstance(getattr(value, "size", None), int):
             # A compiler takes a scalar of NumPy's for an array; the op judges it when it runs.
-            return torch.as_tensor(value)  # type: ignore[return-value]
+            return torch.as_tensor(value, dtype=torch.float64, device="cpu")  # type: ignore[return-value]
         raise TypeError(f"{name} is {shown(value)}; expected a number.")
     try:
         number = float(value)

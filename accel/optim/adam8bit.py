@@ -17,7 +17,6 @@ from accel.ops.family import Family
 from accel.optim.adam import FusedAdam
 from accel.optim.foreign import MOMENTS, floats
 from accel.optim.options import refuse, refuse_pieces
-from accel.optim.policy import settle_step
 from accel.optim.state import complete_frame
 
 Group = dict[str, Any]
@@ -109,8 +108,7 @@ class Adam8bit(FusedAdam):
                 "Adam8bit cannot step distributed parameters: blocks end where shards do not. "
                 "Use FusedAdam with state_dtype=torch.bfloat16."
             )
-        state: Group = self.state[param]
-        settle_step(state, group, self.home(param))
+        state: Group = self.state.setdefault(param, {})
         complete_frame(state, group, param, self.home(param))
         for key, scale_key, signed in MOMENTS:
             codes = _blank(param)

@@ -16,7 +16,7 @@ from accel.ops.lists import Hyper
 from accel.optim.foreign import fitted
 from accel.optim.marks import marked_where_watched
 from accel.optim.options import torch_options
-from accel.optim.policy import POLICY_KEYS, Policy, check_policy, keep_policy, settle_step
+from accel.optim.policy import POLICY_KEYS, Policy, check_policy, keep_policy
 from accel.optim.prepared import PreparedGroup
 from accel.optim.state import complete_state
 from accel.optim.traced import complete_group, traced_step
@@ -72,7 +72,6 @@ class KernelOptimizer(torch.optim.Optimizer):
 
     def complete(self, group: Group, param: Tensor) -> Group:
         """Return a parameter's state with everything that its next step needs."""
-        settle_step(self.state[param], group, self.home(param))
         return complete_state(self, group, param)
 
     def adjust(self, group: Group, prepared: PreparedGroup, hyper: Hyper) -> None:

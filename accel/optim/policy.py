@@ -81,18 +81,6 @@ def state_dtype_for(param: Tensor, policy: Policy) -> torch.dtype:
     return found
 
 
-def settle_step(state: dict[str, Any], group: Policy, home: torch.device) -> None:
-    """Give a parameter's state a counter of its own, a float32 scalar at home.
-
-    Some optimizers count as a plain number, or once for a group.
-    """
-    step: Any = state.get("step", group.get("step", 0.0))
-    if not isinstance(step, Tensor):
-        state["step"] = torch.tensor(float(step), dtype=torch.float32, device=home)
-    elif "step" not in state or step.dtype != torch.float32 or step.device != home:
-        state["step"] = step.to(home, torch.float32, copy=True)
-
-
 def wants_master(param: Tensor, policy: Policy, home: torch.device) -> bool:
     """Return whether a parameter gets a float32 master copy.
 

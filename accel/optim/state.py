@@ -56,12 +56,20 @@ def complete_state(optimizer: KernelOptimizer, group: Group, param: Tensor) -> G
 
 def complete_frame(state: Group, group: Group, param: Tensor, home: torch.device) -> None:
     """Put a step counter and, where it is wanted, a master copy into a parameter's state."""
-    step = state.get("step", group.get("step", 0.0))
-    if not isinstance(step, Tensor) or step.dtype != torch.float32 or step.device != home:
-        state["step"] = torch.as_tensor(step).to(home, torch.float32, copy=True)
-    elif "step" not in state:
-        state["step"] = step.clone()
+    settle_step(state, group, home)
     if not wants_master(param, group, home):
         state.pop(MASTER, None)
     elif MASTER not in state or state[MASTER].dtype != torch.float32:
         state[MASTER] = param.detach().to(home, torch.float32, copy=True)
+
+
+def settle_step(state: Group, group: Group, home: torch.device) -> None:
+    """Give a parameter's state a counter of its own, a float32 scalar at home.
+
+    Some optimizers count as a plain number, or once for a group.
+    """
+    step: Any = state.get("step", group.get("step", 0.0))
+    if not isinstance(step, Tensor):
+        state["step"] = torch.tensor(float(step), dtype=torch.float32, device=home)
+    elif "step" not in state or step.dtype != torch.float32 or step.device != home:
+        state["step"] = step.to(home, torch.float32, copy=True)
