@@ -178,6 +178,9 @@ def check_number(name: str, value: Any, allowed: Callable[[float], bool], expect
     """Return the value as a float; raises `TypeError` or `ValueError` naming the argument."""
     # Asking whether a float is a real number takes longer than the rest of a step's checks.
     if type(value) is not float and (isinstance(value, bool) or not isinstance(value, Real)):
+        if torch.compiler.is_compiling() and isinstance(getattr(value, "size", None), int):
+            # A compiler takes a scalar of NumPy's for an array; the op judges it when it runs.
+            return torch.as_tensor(value)  # type: ignore[return-value]
         raise TypeError(f"{name} is {value!r}; expected a number.")
     number = float(value)
     if not allowed(number):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from string import ascii_lowercase
 from typing import Any
 
 import torch
 
+from accel.ops import checks
 from accel.ops.lists import Hyper, TensorLists
 
+# Older releases cannot tell in a trace; a number counts as one that varies.
+_TELLS_NUMBERS = (*map(int, torch.__version__.split(".")[:2]),) >= (2, 13)
 _SCALAR_TENSORS = ("lr_tensor", "grad_scale", "found_inf", "noop_flag")
 _COMMON = {field.name for field in fields(Hyper)} - {"lr", "weight_decay"}
 
@@ -72,26 +75,40 @@ class Family:
             *(f"Tensor({next(letters)}!)[]? {role}" for role in optional),
             *(f"Tensor? {name}" for name in _SCALAR_TENSORS),
             *(f"float {name}" for name in self.floats),
-            "SymInt step, int flags, str rounding, SymInt seed, str kernel",
+            "SymInt step, int flags, str rounding, SymInt seed, str kernel, Tensor? numbers=None",
         )
         return f"({', '.join(parts)}) -> ()"
 
     def dispatch(self, key: str, tensors: TensorLists, hyper: Any) -> None:
         """Step by the dispatcher's op, which ``torch.compile`` can trace."""
+        floats: list[Any] = [getattr(hyper, name) for name in self.floats]
+        numbers = gather(floats)
+        if numbers is not None:
+            floats = [0.0] * len(floats)
         getattr(torch.ops.accel, f"{self.name}_step")(
             *[tensors.roles.get(role) for role in self._roles],
             tensors.steps,
             *[tensors.extras.get(role) for role in self.extras],
-            *[getattr(hyper, name) for name in self._scalars],
+            *[getattr(hyper, name) for name in _SCALAR_TENSORS],
+            *floats,
+            hyper.step,
+            hyper.flags,
+            hyper.rounding,
+            signed(hyper.seed),
             key,
+            numbers,
         )
 
     def register(self, run: Callable[[str, TensorLists, Any], None]) -> None:
         """Put the op into the dispatcher; `run` steps by key. Once per process."""
-        names = (*self._roles, "steps", *self.extras, *self._scalars, "kernel")
+        names = (*self._roles, "steps", *self.extras, *self._scalars, "kernel", "numbers")
 
         def implementation(*values: Any) -> None:
-            given = dict(zip(names, values, strict=True))
+            # The dispatcher leaves out what is as the schema has it.
+            given = {"numbers": None, **dict(zip(names, values, strict=False))}
+            if given["numbers"] is not None:
+                given |= self._checked(given["numbers"])
+            given["seed"] &= 2**64 - 1
             roles = {role: given[role] for role in self._roles if given[role] is not None}
             hyper = self.hyper(**{name: given[name] for name in self._scalars})
             extras = {role: given[role] for role in self.extras if given[role] is not None}
@@ -106,3 +123,49 @@ class Family:
         # A kernel for "Meta" serves as the fake; register_fake looks for its caller's source first,
         # which costs every first load 2 ms.
         torch.library.impl(qualified, "Meta")(fake)
+
+    def _checked(self, numbers: torch.Tensor) -> dict[str, float]:
+        """Return what `gather` put together; raises as for numbers that are known in advance."""
+        given = dict(zip(self.floats, numbers.tolist(), strict=True))
+        for name, number in given.items():
+            if name.startswith("beta"):
+                checks.check_beta(name, number)
+            elif name != "max_coeff":
+                checks.check_not_negative(name, number)
+        return given
+
+
+def gather(numbers: Sequence[Any]) -> torch.Tensor | None:
+    """Return numbers of which any is known at run time only, as float64s on the host.
+
+    ``None`` where all are constants, which an op takes as they are: a compiler makes a graph for
+    each value of a float that an op takes. A tensor's value is read when the graph runs.
+    """
+    if not any(isinstance(number, torch.Tensor) or _varies(number) for number in numbers):
+        return None
+    one = torch.ones((), dtype=torch.float64, device="cpu")
+    # Of what is done with a float that varies, a product is what every release can trace.
+    return torch.stack(
+        [
+            number.detach().to("cpu", torch.float64).reshape(())
+            if isinstance(number, torch.Tensor)
+            else one * number
+            for number in numbers
+        ]
+    )
+
+
+def _varies(number: float) -> bool:
+    """Return whether a compiler that is tracing takes a number for one that may vary."""
+    if not torch.compiler.is_compiling():
+        return False
+    if not _TELLS_NUMBERS:
+        return True
+    from torch.fx.experimental.symbolic_shapes import has_static_value
+
+    return not has_static_value(number)
+
+
+def signed(bits: int) -> int:
+    """Return 64 bits as the dispatcher's integers have them."""
+    return bits - 2**64 if bits >= 2**63 else bits
