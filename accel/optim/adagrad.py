@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from accel.ops import abi, checks
-from accel.ops.adagrad_step import AdagradHyper
+from accel.ops.adagrad_step import ADAGRAD, AdagradHyper
+from accel.ops.family import Family
 from accel.optim.base import KernelOptimizer
 from accel.optim.options import rate, refuse, torch_options
 from accel.optim.policy import PARAM
@@ -39,6 +40,7 @@ class FusedAdagrad(KernelOptimizer):
     """
 
     builder: ClassVar[str] = "FusedAdagradBuilder"
+    family: ClassVar[Family | None] = ADAGRAD
     states: ClassVar[Mapping[str, str]] = {"sum": "sums"}
 
     def __init__(
@@ -85,7 +87,7 @@ class FusedAdagrad(KernelOptimizer):
         lr, lr_tensor = rate(group["lr"])
         checks.check_not_negative("initial_accumulator_value", group["initial_accumulator_value"])
         return AdagradHyper(
-            lr=checks.check_not_negative("lr", lr),
+            lr=lr,
             lr_tensor=lr_tensor,
             lr_decay=checks.check_not_negative("lr_decay", group["lr_decay"]),
             eps=checks.check_not_negative("eps", group["eps"]),

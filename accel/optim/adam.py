@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from accel.ops import abi, checks
-from accel.ops.adam_step import AdamHyper
+from accel.ops.adam_step import ADAM, AdamHyper
+from accel.ops.family import Family
 from accel.optim.base import KernelOptimizer
-from accel.optim.options import rate, torch_options
+from accel.optim.options import decay_rate, rate, torch_options
 
 Group = dict[str, Any]
 
@@ -50,6 +51,7 @@ class FusedAdam(KernelOptimizer):
     """
 
     builder: ClassVar[str] = "FusedAdamBuilder"
+    family: ClassVar[Family | None] = ADAM
     states: ClassVar[Mapping[str, str]] = {
         "exp_avg": "exp_avgs",
         "exp_avg_sq": "exp_avg_sqs",
@@ -102,12 +104,12 @@ class FusedAdam(KernelOptimizer):
     def hyper(self, group: Group) -> AdamHyper:
         """Return the numbers of a group's next step, checked; raises naming the argument."""
         lr, lr_tensor = rate(group["lr"])
-        beta1, beta2 = (float(beta) for beta in group["betas"])
+        beta1, beta2 = group["betas"]
         return AdamHyper(
-            lr=checks.check_not_negative("lr", lr),
+            lr=lr,
             lr_tensor=lr_tensor,
-            beta1=checks.check_beta("betas[0]", beta1),
-            beta2=checks.check_beta("betas[1]", beta2),
+            beta1=decay_rate("betas[0]", beta1),
+            beta2=decay_rate("betas[1]", beta2),
             eps=checks.check_not_negative("eps", group["eps"]),
             weight_decay=checks.check_not_negative("weight_decay", group["weight_decay"]),
             flags=abi.ADAM_ADAMW * group["decoupled_weight_decay"]

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from accel.errors import Unsupported
 from accel.ops import abi
-from accel.ops.adam8bit_step import Adam8bitHyper
+from accel.ops.adam8bit_step import ADAM8BIT, Adam8bitHyper
 from accel.ops.checks import is_dense
 from accel.ops.codes8bit import blocks, decode, encode, memory_order
+from accel.ops.family import Family
 from accel.optim.adam import FusedAdam
 from accel.optim.options import refuse
 from accel.optim.prepared import complete_frame
@@ -43,6 +44,7 @@ class Adam8bit(FusedAdam):
     """
 
     builder: ClassVar[str] = "Adam8bitBuilder"
+    family: ClassVar[Family | None] = ADAM8BIT
     states: ClassVar[Mapping[str, str]] = {"exp_avg": "exp_avgs", "exp_avg_sq": "exp_avg_sqs"}
     extra_keys: ClassVar[tuple[str, ...]] = ("exp_avg_scale", "exp_avg_sq_scale")
     always_seeded: ClassVar[bool] = True

@@ -10,12 +10,14 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from accel.current import accelerator_for
+from accel.ops.family import Family
 from accel.ops.kernel import Kernel
 from accel.ops.lists import Hyper
 from accel.optim.marks import marked_where_watched
 from accel.optim.options import torch_options
 from accel.optim.policy import POLICY_KEYS, Policy, check_policy
 from accel.optim.prepared import PreparedGroup, collect, complete_state
+from accel.optim.traced import complete_group, traced_step
 
 Group = dict[str, Any]
 
@@ -28,6 +30,9 @@ class KernelOptimizer(torch.optim.Optimizer):
     """
 
     builder: ClassVar[str]
+    family: ClassVar[Family | None] = None
+    """The op in the dispatcher; without it a compiled step is a break in the graph."""
+
     states: ClassVar[Mapping[str, str]]
     """The op's roles by the key under which torch keeps them in an optimizer's state."""
 
@@ -102,11 +107,22 @@ class KernelOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if torch.compiler.is_compiling():
+            traced_step(self)
+        else:
+            self.step_groups()
+        return loss
+
+    def step_groups(self) -> None:
+        """Do one step on every parameter that has a gradient, by what was prepared for it."""
         ready = [self._ready(index, group) for index, group in enumerate(self.param_groups)]
         for prepared, hyper in ready:
             self.run(prepared, hyper)
             prepared.release()
-        return loss
+
+    def _init_group(self, group: Group, index: int, *lists: list[Any]) -> str:
+        """Prepare a group for a traced step; torch's compiler calls a method of this name."""
+        return complete_group(self, group, index, lists)
 
     @staticmethod
     def profile_hook_step(func: Callable[..., Any]) -> Callable[..., Any]:

@@ -142,6 +142,9 @@ class _MixedGroup(PreparedGroup):
         super().step(hyper)
         if hyper.found_inf is not None and bool(hyper.found_inf):
             return
+        # A recorded step keeps tensors on the host as they are; these calls are not recorded.
+        for name in ("lr", "beta1", "beta2"):
+            setattr(hyper, name, float(getattr(hyper, name)))
         for at, away in zip(self._of.values(), self._away, strict=True):
             away.step(_pick(self._grads, at), hyper)
 

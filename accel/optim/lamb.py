@@ -11,13 +11,25 @@ from torch import Tensor
 
 from accel.errors import Unsupported
 from accel.ops import abi, checks
-from accel.ops.lamb_step import PHASES, LambHyper
+from accel.ops.family import Family
+from accel.ops.lamb_step import LAMB, PHASES, LambHyper
 from accel.ops.lists import Hyper
 from accel.optim.base import KernelOptimizer
-from accel.optim.options import rate, refuse, torch_options
+from accel.optim.options import decay_rate, rate, refuse, torch_options
 from accel.optim.prepared import Part, PreparedGroup
 
 Group = dict[str, Any]
+
+
+class LastRatios:
+    """The ratios of the last step; a compiler keeps what is stored here, not in an optimizer.
+
+    Attributes:
+        coeffs: ratios of the tensors that one kernel stepped, of each in turn.
+    """
+
+    def __init__(self) -> None:
+        self.coeffs: list[Sequence[Tensor]] = []
 
 
 class FusedLamb(KernelOptimizer):
@@ -45,6 +57,7 @@ class FusedLamb(KernelOptimizer):
     """
 
     builder: ClassVar[str] = "FusedLambBuilder"
+    family: ClassVar[Family | None] = LAMB
     states: ClassVar[Mapping[str, str]] = {"exp_avg": "exp_avgs", "exp_avg_sq": "exp_avg_sqs"}
 
     def __init__(
@@ -91,19 +104,25 @@ class FusedLamb(KernelOptimizer):
             "rounding": rounding,
             "seed": seed,
         }
+        self._last = LastRatios()
         super().__init__(params, defaults, policy)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a pickled or loaded state, and what is derived from it."""
+        self._last = LastRatios()
+        super().__setstate__(state)
 
     def hyper(self, group: Group) -> LambHyper:
         """Return the numbers of a group's next step, checked; raises naming the argument."""
         lr, lr_tensor = rate(group["lr"])
-        beta1, beta2 = (float(beta) for beta in group["betas"])
+        beta1, beta2 = group["betas"]
         lowest = checks.check_not_negative("min_coeff", group["min_coeff"])
         checks.check_not_negative("max_grad_norm", group["max_grad_norm"])
         return LambHyper(
-            lr=checks.check_not_negative("lr", lr),
+            lr=lr,
             lr_tensor=lr_tensor,
-            beta1=checks.check_beta("betas[0]", beta1),
-            beta2=checks.check_beta("betas[1]", beta2),
+            beta1=decay_rate("betas[0]", beta1),
+            beta2=decay_rate("betas[1]", beta2),
             eps=checks.check_not_negative("eps", group["eps"]),
             weight_decay=checks.check_not_negative("weight_decay", group["weight_decay"]),
             min_coeff=lowest,
@@ -129,6 +148,7 @@ class FusedLamb(KernelOptimizer):
 
     def adjust(self, group: Group, prepared: PreparedGroup, hyper: Hyper) -> None:
         """Scale a group's gradients down to `max_grad_norm`, by way of the gradient scale."""
+        self._last.coeffs = []
         if not group["max_grad_norm"] or not prepared.parts:
             return
         grads = [param.grad for param in group["params"] if param.grad is not None]
@@ -140,6 +160,8 @@ class FusedLamb(KernelOptimizer):
 
     def run(self, prepared: PreparedGroup, hyper: Hyper) -> None:
         """Step a prepared group; of distributed tensors the norms are added up between phases."""
+        coeffs = [part.tensors.extras["coeffs"] for part in prepared.parts]
+        self._last.coeffs = [*self._last.coeffs, *coeffs]
         if not prepared.sharded:
             prepared.step(hyper)
             return
@@ -150,8 +172,7 @@ class FusedLamb(KernelOptimizer):
 
     def get_lamb_coeffs(self) -> list[float]:
         """Return the ratios of the last step's tensors, group by group; waits for the device."""
-        parts = [part for index in sorted(self._prepared) for part in self._prepared[index].parts]
-        return [float(coeff) for part in parts for coeff in part.tensors.extras["coeffs"]]
+        return [float(coeff) for coeffs in self._last.coeffs for coeff in coeffs]
 
 
 def _sum_norms(part: Part) -> None:

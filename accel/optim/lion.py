@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from accel.ops import abi, checks
-from accel.ops.lion_step import LionHyper
+from accel.ops.family import Family
+from accel.ops.lion_step import LION, LionHyper
 from accel.optim.base import KernelOptimizer
-from accel.optim.options import rate, torch_options
+from accel.optim.options import decay_rate, rate, torch_options
 from accel.optim.policy import PARAM
 
 Group = dict[str, Any]
@@ -36,6 +37,7 @@ class FusedLion(KernelOptimizer):
     """
 
     builder: ClassVar[str] = "FusedLionBuilder"
+    family: ClassVar[Family | None] = LION
     states: ClassVar[Mapping[str, str]] = {"exp_avg": "exp_avgs"}
 
     def __init__(
@@ -74,12 +76,12 @@ class FusedLion(KernelOptimizer):
     def hyper(self, group: Group) -> LionHyper:
         """Return the numbers of a group's next step, checked; raises naming the argument."""
         lr, lr_tensor = rate(group["lr"])
-        beta1, beta2 = (float(beta) for beta in group["betas"])
+        beta1, beta2 = group["betas"]
         return LionHyper(
-            lr=checks.check_not_negative("lr", lr),
+            lr=lr,
             lr_tensor=lr_tensor,
-            beta1=checks.check_beta("betas[0]", beta1),
-            beta2=checks.check_beta("betas[1]", beta2),
+            beta1=decay_rate("betas[0]", beta1),
+            beta2=decay_rate("betas[1]", beta2),
             weight_decay=checks.check_not_negative("weight_decay", group["weight_decay"]),
             flags=abi.LION_MAXIMIZE * group["maximize"],
         )

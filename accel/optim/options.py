@@ -7,6 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from accel.errors import Unsupported
+from accel.ops import checks
+from accel.ops.capture import is_recorded
 
 
 def torch_options(
@@ -30,16 +32,28 @@ def torch_options(
     }
 
 
-def rate(lr: Any) -> tuple[float, Tensor | None]:
-    """Return a learning rate as a number, and as a tensor where only its device knows it.
+def rate(lr: Any) -> tuple[Any, Tensor | None]:
+    """Return a learning rate as a checked number, and as a tensor where only its device knows it.
 
-    Raises `ValueError` for a tensor of more than one element.
+    A recorded step keeps the number of a tensor on the host as that tensor, to be read and checked
+    at every run. Raises `TypeError` or `ValueError` for what is no learning rate.
     """
     if not isinstance(lr, Tensor):
-        return lr, None
+        return checks.check_not_negative("lr", lr), None
     if lr.numel() != 1:
         raise ValueError(f"lr has {lr.numel()} elements; expected 1.")
-    return (float(lr), None) if lr.device.type == "cpu" else (0.0, lr)
+    if lr.device.type != "cpu":
+        return 0.0, lr
+    return lr if is_recorded() else checks.check_not_negative("lr", float(lr)), None
+
+
+def decay_rate(name: str, beta: Any) -> Any:
+    """Return a decay rate as a checked number; a recorded step keeps a tensor, as `rate` does."""
+    if isinstance(beta, Tensor):
+        if is_recorded():
+            return beta
+        beta = float(beta)
+    return checks.check_beta(name, beta)
 
 
 def refuse(owner: str, **options: Any) -> None:

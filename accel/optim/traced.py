@@ -1,0 +1,188 @@
+"""A step as ``torch.compile`` traces it: one op for each kernel, and nothing kept between steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import is_not
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from accel.errors import Unsupported
+from accel.ops import checks
+from accel.ops.family import Family
+from accel.ops.lists import Hyper, TensorLists
+from accel.optim.policy import MASTER
+
+if TYPE_CHECKING:
+    from accel.optim.base import KernelOptimizer
+
+Group = dict[str, Any]
+_UNTRACEABLE = "untraceable"
+
+
+class TracedPart:
+    """The tensors of a group that one kernel steps.
+
+    Attributes:
+        params: the parameters as the optimizer has them, which may be distributed.
+        tensors: what this process steps of them.
+        key: the kernel's name in the dispatcher.
+    """
+
+    def __init__(self, key: str, tensors: TensorLists, params: Sequence[Tensor]) -> None:
+        self.key = key
+        self.tensors = tensors
+        self.params = params
+
+
+class TracedGroup:
+    """A group whose step is recorded; stands in for a `PreparedGroup`.
+
+    Attributes:
+        parts: what each kernel steps.
+        sharded: whether a parameter is distributed, and this process steps its shard.
+    """
+
+    def __init__(self, family: Family | None, parts: list[TracedPart], sharded: bool) -> None:
+        self.parts = parts
+        self.sharded = sharded
+        self._family = family
+
+    def step(self, hyper: Hyper) -> None:
+        """Step every tensor of the group that has a gradient."""
+        assert self._family is not None
+        for part in self.parts:
+            self._family.dispatch(part.key, part.tensors, hyper)
+
+
+def keys_of(optimizer: KernelOptimizer, group: Group) -> tuple[str, ...]:
+    """Return the keys of a parameter's state whose tensors a step takes."""
+    return ("step", MASTER, *optimizer.state_keys(group), *optimizer.extra_keys)
+
+
+def complete_group(optimizer: KernelOptimizer, group: Group, index: int, lists: Any) -> str:
+    """Complete a group's states and put the tensors of its next step into lists.
+
+    torch's compiler runs this when it traces a step, and does not trace it: states are there before
+    the first compiled step, and kernels are loaded by then.
+
+    Args:
+        optimizer: whose group it is.
+        group: the parameter group.
+        index: the group's number.
+        lists: an empty list for parameters, one for gradients, one for each of `keys_of`.
+
+    Returns:
+        str: what `traced_step` is to know beyond the tensors: the seed of this step, the group's
+        own, whether parameters are distributed, and the kernels' keys in the order of the devices.
+        Or that the step cannot be traced; then no state has been added.
+    """
+    params = [param for param in group["params"] if param.grad is not None]
+    fresh = [param for param in params if param not in optimizer.state]
+    try:
+        _check(optimizer, params)
+        states = [optimizer.complete(group, param) for param in params]
+        own = [optimizer.local(param) for param in params]
+        devices = dict.fromkeys(param.device for param in own)
+        kernels = [optimizer.kernel(device).key for device in devices]
+    except Exception:
+        # The step that is not traced says what is wrong, with a traceback of the caller's.
+        for param in fresh:
+            optimizer.state.pop(param, None)
+        _keep_untraced(optimizer)
+        return _UNTRACEABLE
+    keys = keys_of(optimizer, group)
+    for param, state in zip(params, states, strict=True):
+        entries = (param, param.grad, *(state.get(key) for key in keys))
+        for listed, entry in zip(lists, entries, strict=True):
+            listed.append(entry)
+    numbers = Hyper.__new__(Hyper)
+    numbers.seed = 0
+    optimizer._set_rounding(index, group, numbers)
+    sharded = any(map(is_not, own, params))
+    return " ".join((str(numbers.seed), str(group["seed"]), str(sharded), *kernels))
+
+
+def _check(optimizer: KernelOptimizer, params: Sequence[Tensor]) -> None:
+    own = [optimizer.local(param) for param in params]
+    grads = [optimizer.local(param.grad) for param in params if param.grad is not None]
+    checks.check_tensors({"params": own, "grads": grads})
+    checks.check_gradients("grads", grads)
+    if optimizer.family is None or any(optimizer.home(param) != param.device for param in own):
+        raise Unsupported("A step elsewhere than the parameters lie takes waits and streams.")
+
+
+def _keep_untraced(optimizer: KernelOptimizer) -> None:
+    if "untraced_step" not in vars(optimizer):
+        disable: Any = torch.compiler.disable
+        vars(optimizer)["untraced_step"] = disable(optimizer.step_groups)
+
+
+def traced_step(optimizer: KernelOptimizer) -> None:
+    """Do one step on every parameter that has a gradient, all of it by ops of the dispatcher.
+
+    What the ops refuse they refuse when they run.
+    """
+    ready = []
+    for index, group in enumerate(optimizer.param_groups):
+        hyper = optimizer.hyper(group)
+        keys = keys_of(optimizer, group)
+        lists: list[list[Any]] = [[] for _ in range(2 + len(keys))]
+        known = optimizer._init_group(group, index, *lists)
+        if known == _UNTRACEABLE:
+            untraced: Any = optimizer
+            untraced.untraced_step()
+            return
+        seed, given, sharded, *kernels = known.split(" ")
+        # A compiler may take an int for one that varies; comparing it makes it a constant.
+        if group["seed"] is not None and group["seed"] != int(given):
+            raise AssertionError("The seed changed while the step was traced.")
+        parts = _parts(optimizer, group, lists, kernels, sharded == "True")
+        traced: Any = TracedGroup(optimizer.family, parts, sharded == "True")
+        hyper.grad_scale = getattr(optimizer, "grad_scale", None)
+        hyper.found_inf = getattr(optimizer, "found_inf", None)
+        hyper.rounding, hyper.seed = group["rounding"], int(seed)
+        optimizer.adjust(group, traced, hyper)
+        ready.append((traced, hyper))
+    for traced, hyper in ready:
+        optimizer.run(traced, hyper)
+
+
+def _parts(
+    optimizer: KernelOptimizer,
+    group: Group,
+    lists: list[list[Any]],
+    kernels: Sequence[str],
+    sharded: bool,
+) -> list[TracedPart]:
+    """Sort tensors by device and by whether there is a master copy."""
+    params, grads, *columns = lists
+    keys = keys_of(optimizer, group)
+    states = [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
+    devices: list[torch.device] = []
+    at_of: dict[tuple[int, bool], list[int]] = {}
+    for index, param in enumerate(params):
+        if param.device not in devices:
+            devices.append(param.device)
+        place = (devices.index(param.device), states[index][MASTER] is not None)
+        at_of.setdefault(place, []).append(index)
+    parts = []
+    for (number, mastered), at in at_of.items():
+        chosen = [states[index] for index in at]
+        given = [params[index] for index in at]
+        roles: dict[str, Sequence[Tensor]] = {
+            "params": given,
+            "grads": [grads[index] for index in at],
+        }
+        for key in optimizer.state_keys(group):
+            roles[optimizer.states[key]] = [state[key] for state in chosen]
+        if mastered:
+            roles["masters"] = [state[MASTER] for state in chosen]
+        if sharded:
+            roles = {role: [*map(optimizer.local, listed)] for role, listed in roles.items()}
+        extras = optimizer.extras(group, roles["params"], chosen)
+        lists_of = TensorLists(roles, [state["step"] for state in chosen], extras)
+        parts.append(TracedPart(kernels[number], lists_of, given))
+    return parts
