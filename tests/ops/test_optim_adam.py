@@ -363,6 +363,8 @@ def test_argument_order_of_the_classes_it_stands_in_for() -> None:
     assert (cpu.adam_w_mode, group["state_dtype"]) == (0, "param")
 
 
+# torch's own, when it first traces any optimizer.
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_compiled_step() -> None:
     ours, theirs = network(), network()
     optimizer = FusedAdam(ours.parameters(), lr=1e-2)
