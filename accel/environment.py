@@ -28,6 +28,7 @@ _READ_BY_COMPILERS = (
     "NVCC_APPEND_FLAGS",
     "NVCC_CCBIN",
 )
+_READ_BY_LOADER = ("LD_LIBRARY_PATH", "LD_PRELOAD")
 # These make compilers write files of their own choosing or change flags behind the plan's back.
 _KEPT_FROM_COMPILERS = frozenset(
     {
@@ -183,12 +184,18 @@ def compiler_variables() -> dict[str, str]:
     return {name: os.environ[name] for name in _READ_BY_COMPILERS if os.environ.get(name)}
 
 
-def for_compiler(scratch: Path) -> dict[str, str]:
+def for_compiler(scratch: Path | None = None) -> dict[str, str]:
     """Environment for a compiler: English messages, temporary files in `scratch`, no surprises."""
     inherited = {
         name: text for name, text in os.environ.items() if name not in _KEPT_FROM_COMPILERS
     }
-    return inherited | {"LC_ALL": "C", "TMPDIR": str(scratch), "NINJA_STATUS": "[%f/%t] "}
+    own = {} if scratch is None else {"TMPDIR": str(scratch)}
+    return inherited | own | {"LC_ALL": "C", "NINJA_STATUS": "[%f/%t] "}
+
+
+def loader_variables() -> dict[str, str]:
+    """Variables by which the system's loader may give a program other libraries."""
+    return {name: os.environ[name] for name in _READ_BY_LOADER if os.environ.get(name)}
 
 
 def cxx() -> tuple[str, ...]:

@@ -58,6 +58,7 @@ class BuildFailed(AccelError):
         log_path: file with the whole output of the build, or ``None`` where none could be kept.
         command: the command that failed, as a shell would be given it, or ``""``.
         first_error: the compiler's first error line with file and line number, or ``""``.
+        certain: whether the same build fails again for as long as its inputs stay the same.
     """
 
     def __init__(
@@ -67,18 +68,21 @@ class BuildFailed(AccelError):
         log_path: str | None = None,
         command: str = "",
         first_error: str = "",
+        certain: bool = False,
     ) -> None:
         super().__init__(message)
         self.log_path = log_path
         self.command = command
         self.first_error = first_error
+        self.certain = certain
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Keep the three attributes across pickling, as worker processes need."""
+        """Keep the attributes across pickling, as worker processes need."""
         state = {
             "log_path": self.log_path,
             "command": self.command,
             "first_error": self.first_error,
+            "certain": self.certain,
         }
         return (type(self), (str(self),), state)
 

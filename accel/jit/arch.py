@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from accel.errors import suggestion
@@ -39,6 +39,10 @@ _RELEASES: tuple[tuple[tuple[int, int], str, str], ...] = (
     ((12, 9), "10.3 12.1", ""),
     ((13, 0), "8.8 11.0", "5.0 5.2 5.3 6.0 6.1 6.2 7.0 7.2 10.1"),
 )
+# One family of devices under two names, by the release that renamed it (CUDA 13.0 release notes).
+_RENAMED = (((13, 0), (10, 1), (11, 0)),)
+# As nvcc, CMake and compilers' flags write an architecture.
+_FOREIGN = re.compile(r"(?:sm|compute|lto)?_?(\d{1,2})(\d)([af]?)(?:-real|-virtual)?", re.I)
 _SPELLING = re.compile(r"(?P<major>\d+)\.(?P<minor>\d)(?P<suffix>[af]?)(?P<ptx>(\+PTX)?)", re.I)
 
 
@@ -102,7 +106,7 @@ class ArchPlan:
     Attributes:
         targets: architectures, oldest first; the newest plain one keeps its PTX.
         origin: where the wish came from, for people.
-        dropped: one sentence for each wish that this nvcc cannot meet.
+        dropped: one sentence for each wish that this nvcc cannot meet, or meets by another name.
     """
 
     targets: tuple[Arch, ...]
@@ -144,18 +148,25 @@ def default_compute_capabilities(toolkit: tuple[int, int]) -> str:
     return ";".join(families.values()) + "+PTX" if families else ""
 
 
-def parse_archs(text: str, *, native: Sequence[tuple[int, int]] = ()) -> tuple[Arch, ...]:
-    """Read a list of architectures in any spelling that torch accepts.
+def parse_archs(
+    text: str, *, native: Sequence[tuple[int, int]] = (), able: Sequence[str] = ()
+) -> tuple[Arch, ...]:
+    """Read a list of architectures in any spelling that torch or nvcc accepts.
 
-    Entries are divided by ``;``, ``,`` or white space: ``8.0``, ``9.0a``, ``12.0f``, ``8.6+PTX``,
-    a name as ``Hopper`` in any case, and ``native``, which stands for the `native` capabilities.
+    Entries are divided by ``;``, ``,`` or white space: ``8.0``, ``9.0a``, ``12.0f``, ``8.6+PTX``, a
+    name as ``Hopper`` in any case, ``native`` for the `native` capabilities, ``all`` for all that
+    nvcc is `able` to compile for, and ``all-major`` for the first of each family of them.
 
     Raises:
         ValueError: an entry is none of these, or ``native`` is asked for and nothing is visible.
     """
+    every = {"native": [Arch(*capability) for capability in native]}
+    if able:
+        every["all"] = [Arch(*capability) for capability in sorted(map(_capability, able))]
+        every["all-major"] = [*{arch.major: arch for arch in reversed(every["all"])}.values()]
     found: list[Arch] = []
     for word in re.split(r"[;,\s]+", text.strip(" ;,\t\n")):
-        found.extend(_parse_word(word, native))
+        found.extend(_parse_word(word, every))
     return _merged(found)
 
 
@@ -188,7 +199,7 @@ def plan_archs(
         )
     if requested.strip(" ;,"):
         try:
-            wanted = parse_archs(requested, native=visible)
+            wanted = parse_archs(requested, native=visible, able=able)
         except ValueError as error:
             return Rejected(f"{origin}={requested!r}: {error}", "Correct the list, or unset it.")
         if requested.strip().lower() == "native":
@@ -206,23 +217,34 @@ def _capability(name: str) -> tuple[int, int]:
     return int(major), int(re.sub(r"\D", "", minor))
 
 
-def _parse_word(word: str, native: Sequence[tuple[int, int]]) -> list[Arch]:
+def _parse_word(word: str, every: Mapping[str, list[Arch]]) -> list[Arch]:
     folded = word.casefold()
-    if folded == "native":
-        if not native:
-            raise ValueError("'native' needs a visible device, and there is none.")
-        return [Arch(*capability) for capability in native]
+    if folded == "native" and not every["native"]:
+        raise ValueError("'native' needs a visible device, and there is none.")
+    if folded in every:
+        return every[folded]
     names = {name.casefold(): name for name in NAMED}
     if (bare := folded.removesuffix("+ptx")) in names:
-        return [arch for part in NAMED[names[bare]].split(";") for arch in _parse_word(part, ())]
+        return [arch for part in NAMED[names[bare]].split(";") for arch in _parse_word(part, {})]
     match = _SPELLING.fullmatch(word)
     if match is None:
+        foreign = _FOREIGN.fullmatch(word)
+        meant = f" Did you mean '{foreign[1]}.{foreign[2]}{foreign[3].lower()}'?" if foreign else ""
         raise ValueError(
             f"{word!r} is no architecture: expected a number as 9.0, 9.0a or 9.0+PTX, 'native', "
-            f"or one of {', '.join(NAMED)}.{suggestion(word, NAMED)}"
+            f"'all', 'all-major' or one of {', '.join(NAMED)}.{meant or suggestion(word, NAMED)}"
         )
     capability = int(match["major"]), int(match["minor"])
     return [Arch(*capability, match["suffix"].lower(), bool(match["ptx"]))]
+
+
+def _renamed(arch: Arch, toolkit: tuple[int, int]) -> Arch:
+    """Return the same devices by the name that `toolkit` has for them."""
+    for since, old, new in _RENAMED:
+        before, after = (old, new) if toolkit >= since else (new, old)
+        if arch.capability == before:
+            return replace(arch, major=after[0], minor=after[1])
+    return arch
 
 
 def _merged(archs: Iterable[Arch]) -> tuple[Arch, ...]:
@@ -255,17 +277,25 @@ def _compiles(arch: Arch, able: tuple[str, ...], toolkit: tuple[int, int]) -> bo
 def _fit_requested(
     wanted: tuple[Arch, ...], able: tuple[str, ...], toolkit: tuple[int, int], origin: str
 ) -> ArchPlan | Rejected:
-    kept = tuple(arch for arch in wanted if _compiles(arch, able, toolkit))
     nvcc = f"nvcc {toolkit[0]}.{toolkit[1]}"
     has = f"{nvcc} compiles for {', '.join(able)}"
-    dropped = tuple(f"{arch.name}: {has}." for arch in wanted if arch not in kept)
+    kept: list[Arch] = []
+    notes: list[str] = []
+    for arch in wanted:
+        other = arch if _compiles(arch, able, toolkit) else _renamed(arch, toolkit)
+        if not _compiles(other, able, toolkit):
+            notes.append(f"{arch.name}: {has}.")
+            continue
+        kept.append(other)
+        if other != arch:
+            notes.append(f"{arch.name}: {nvcc} calls it {other.name}.")
     if not kept:
         names = ", ".join(arch.name for arch in wanted)
         return Rejected(
             f"{origin} asks for {names}; {has}.",
             "Ask for one of these, or use another toolkit (CUDA_HOME).",
         )
-    return ArchPlan(_with_ptx(kept), origin, dropped)
+    return ArchPlan(_with_ptx(_merged(kept)), origin, tuple(notes))
 
 
 def _fit_visible(

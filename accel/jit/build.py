@@ -57,6 +57,9 @@ def build(
         raise
     except OSError as error:
         raise _no_room(plan, error) from error
+    known = failures.certain((root,), plan.stem)
+    if known is not None:
+        raise known
     before = failures.Failure.look(root, plan.stem)
     lock = store.lock_of(root, plan.stem)
     used = _wait_turn(lock, plan, root, before, use)

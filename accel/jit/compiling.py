@@ -9,20 +9,25 @@ from pathlib import Path
 from accel import environment
 from accel.errors import BuildFailed
 from accel.jit import failures
+from accel.jit.asking import is_passing
 from accel.jit.jobs import job_count
+from accel.jit.messages import first_error
 from accel.jit.ninja import Command, ninja_file, shell_text
 from accel.jit.plan import Plan
 from accel.jit.progress import Progress
 from accel.jit.runner import run_supervised
 from accel.jit.toolchain import find_ninja
 
-_ERROR = re.compile(
-    r"^(?:[^\n:]+:\d+(?::\d+)?: (?:fatal )?error: .*|[^\n]+\(\d+\): (?:catastrophic )?error\b.*)$",
-    re.MULTILINE,
+# What is wrong with sources or flags: a place in a source, a symbol, an option, a target.
+_OF_INPUTS = re.compile(
+    r":\d+: (?:fatal )?(?:\S*error|Error|Fehler|erreur)\b|\(\d+\): (?:catastrophic )?error\b"
+    r"|undefined (?:reference|symbol)|multiple definition|duplicate symbol|relocation|hidden symbol"
+    r"|unrecogni[sz]ed|unknown (?:argument|option|value)|unsupported|unresolved extern"
+    r"|dynamic reloc",
+    re.IGNORECASE,
 )
-_OTHER_ERROR = re.compile(
-    r"^.*(?:\berror\b|undefined reference|No space left|cannot find|nvcc fatal|Killed).*$",
-    re.MULTILINE | re.IGNORECASE,
+_MISSING = re.compile(
+    r"No such file|[Cc]annot find|[Uu]nable to find|not found|[Cc]an(?:no|')t (?:find|open|read)"
 )
 _MOST_LOG = 64 << 20
 _LITTLE_SPACE = 64 << 10
@@ -100,6 +105,10 @@ def _read(path: Path) -> bytes:
         return b""
 
 
+def _text(path: Path) -> str:
+    return _read(path).decode("utf-8", "replace")
+
+
 def _code(command: Command, staging: Path) -> int | None:
     """Return a step's exit status, or ``None`` where it did not end."""
     text = _read(staging / f"{command.output}.code").strip()
@@ -120,6 +129,11 @@ def _log_of(plan: Plan, staging: Path) -> bytes:
         parts += [b"\n$ ", text, b"\n", _read(staging / f"{command.output}.log")]
         parts.append(f"[{ending}]\n".encode())
     return b"".join([*parts, b"\nninja:\n", _read(staging / "ninja.log")])
+
+
+def _own_words(log: str) -> str:
+    """Return what ninja said for itself, without the commands that it shows."""
+    return "\n".join(line for line in log.splitlines() if line.startswith("ninja:"))
 
 
 def _why(in_time: bool, seconds: int, endless: bool) -> str:
@@ -144,10 +158,11 @@ def _no_space(root: Path) -> str:
 
 def _failure(plan: Plan, staging: Path, root: Path, log: bytes, why: str) -> BuildFailed:
     failed, code = _first_failed(plan, staging)
-    output = _read(staging / f"{failed.output}.log").decode("utf-8", "replace")
-    first = first_error(output) or _last_line(_read(staging / "ninja.log"))
+    output = _text(staging / f"{failed.output}.log")
+    first = first_error(output) or first_error(_own_words(_text(staging / "ninja.log")))
     path = failures.keep_log(root, plan.stem, log)
-    what = why or _no_space(root) or f"{plan.compiler.label} {_ending(code)}"
+    ended = f"{plan.compiler.label} {_ending(code, first)}"
+    what = why or _no_space(root) or ended
     where = f"Command and output: {path}" if path else "The log could not be kept."
     detail = f": {first}" if first else ""
     return BuildFailed(
@@ -155,7 +170,22 @@ def _failure(plan: Plan, staging: Path, root: Path, log: bytes, why: str) -> Bui
         log_path=path,
         command=shell_text(failed.argv),
         first_error=first,
+        certain=what == ended and path is not None and _is_certain(plan, failed, code, output),
     )
+
+
+def _is_certain(plan: Plan, failed: Command, code: int | None, output: str) -> bool:
+    """Whether the same step fails again while the digest and the files that it names stay.
+
+    What is missing may be installed, and a library that is looked up by name replaced, without
+    either of them changing.
+    """
+    if code is None or not 0 < code < 126 or not _OF_INPUTS.search(first_error(output)):
+        return False
+    if is_passing(output) or _MISSING.search(output):
+        return False
+    looked_up = any(flag.startswith("-l") for flag in plan.recipe.link_flags)
+    return failed.source is not None or not looked_up
 
 
 def _first_failed(plan: Plan, staging: Path) -> tuple[Command, int | None]:
@@ -169,24 +199,11 @@ def _first_failed(plan: Plan, staging: Path) -> tuple[Command, int | None]:
     return codes[-1]
 
 
-def _ending(code: int | None) -> str:
+def _ending(code: int | None, first: str) -> str:
     if code is None:
         return "did not end"
-    if code == 128 + 9:
+    if code == 128 + 9 or "Killed signal" in first:
         return "was killed (signal 9), probably for lack of memory; MAX_JOBS=1 may help"
     if code > 128:
         return f"was ended by signal {code - 128}"
     return f"exited with {code}" if code else "reported success and left no library"
-
-
-def first_error(output: str) -> str:
-    """Return the compiler's first error line, with file and line where it gives them, or ``""``."""
-    found = _ERROR.search(output) or _OTHER_ERROR.search(output)
-    if found:
-        return found[0].strip()
-    return next((line.strip() for line in output.splitlines() if line.strip()), "")
-
-
-def _last_line(data: bytes) -> str:
-    lines = data.decode("utf-8", "replace").strip().splitlines()
-    return lines[-1].strip() if lines else ""

@@ -65,9 +65,9 @@ def release_of(version: str) -> tuple[int, int]:
     return int(major), int(rest.partition(".")[0] or 0)
 
 
-def toolkit_folders(command: str) -> tuple[str, ...]:
-    """Return flags for the library folders of the toolkit that an nvcc belongs to."""
-    return library_flags(Path(command).parent.parent)
+def toolkit_folders(root: str) -> tuple[str, ...]:
+    """Return flags for the library folders of the toolkit in `root`."""
+    return library_flags(Path(root))
 
 
 def defines(plan: ArchPlan) -> tuple[str, ...]:

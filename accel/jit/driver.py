@@ -53,8 +53,12 @@ class NvmlError(RuntimeError):
     """A call into NVML failed; the message names the call and NVML's reason."""
 
 
+@lru_cache(maxsize=4)
 def read_driver(library: str = NVML) -> Driver | Rejected:
-    """Return the installed driver, or why there is none. `library` is NVML's file name."""
+    """Return the installed driver, or why there is none. `library` is NVML's file name.
+
+    It is asked once a process, whatever it answers: a driver in trouble may take seconds to say so.
+    """
     try:
         return _read_driver(library)
     except (OSError, NvmlError) as error:
@@ -192,7 +196,6 @@ def _session(library: str) -> Iterator[_Calls]:
         nvml("nvmlShutdown")
 
 
-@lru_cache(maxsize=4)
 def _read_driver(library: str) -> Driver:
     with _session(library) as nvml:
         release = ctypes.c_int()

@@ -57,9 +57,14 @@ _HARMFUL = frozenset(
         "-mtune=native",
     }
 )
-_WITH_VALUE = frozenset({"-D", "-U", "-I", "-isystem", "-iquote", "-idirafter", "-include"})
+_WITH_VALUE = frozenset(
+    {"-D", "-U", "-I", "-isystem", "-iquote", "-idirafter", "-include", "--param"}
+)
+# Of what goes to the preprocessor, macros; of the files that specs are in, the system's own.
+_OTHER_MACHINE = frozenset({"-m16", "-m32", "-mx32", "-miamcu"})
 _ACCEPTED = (
-    r"-(O[0-3sgz]?|g\w*[-\w]*|W(?![lap],)[^\s]*|w|pipe|pthread|fopenmp|std=[\w+]+"
+    r"-(O[0-3sgz]?|g\w*[-\w]*|W(?![lap],)[^\s]*|Wp(,-[DU][^\s,]+)+|w|pipe|pthread|std=[\w+]+"
+    r"|specs=/usr/lib/rpm/(?!\S*\.\.)[\w./+-]+"
     r"|f(?!plugin|dump|save|profile|opt-info|auto-profile|openmp-targets|module|pch)[\w-]+(=\S*)?"
     r"|m[\w.-]+(=[\w.+-]+)?|[DUI].+|isystem.+|--param=\S+)"
 )
@@ -80,6 +85,11 @@ def check_user_flags(flags: Sequence[str]) -> Rejected | None:
                 f"CFLAGS or CXXFLAGS holds {flag}, which changes results or ties the library to "
                 f"this processor.",
                 "Remove it; SIMD levels are chosen at run time without it.",
+            )
+        elif flag in _OTHER_MACHINE:
+            return Rejected(
+                f"CFLAGS or CXXFLAGS holds {flag}: Python could not load what that makes.",
+                "Remove it.",
             )
         elif flag in _WITH_VALUE:
             waiting = flag
@@ -113,6 +123,30 @@ def compile_flags(
 
     base = _NVCC_EXTENSION if recipe.extension else (*_NVCC, *defines(archs))
     return (*_standard(own), *base, *archs.flags, *own)
+
+
+def closing_flags(recipe: Recipe, compiler: Compiler, user: Sequence[str]) -> tuple[str, ...]:
+    """Return what holds whatever the user's flags say, since linking and loading rely on it.
+
+    Distributions ask for position-independent programs, exceptions in C, and objects that only
+    their own linker's plug-in can read.
+    """
+    if not any(flag.startswith(("-f", "-specs")) for flag in user):
+        return ()
+    always = ("-fPIC", "-fno-lto")
+    if recipe.extension:
+        return always
+    unique = ("-fno-gnu-unique",) if compiler.kind == "gcc" else ()
+    if recipe.cxx_runtime:
+        return (*always, *unique)
+    # Without a C++ runtime nobody could unwind, and no type be known at run time.
+    calls = ("-fno-non-call-exceptions",) if compiler.kind == "gcc" else ()
+    return (*always, *unique, "-fno-exceptions", "-fno-rtti", *calls)
+
+
+def specs_of(flags: Sequence[str]) -> tuple[str, ...]:
+    """Return the files in which accepted flags name further flags."""
+    return tuple(flag.removeprefix("-specs=") for flag in flags if flag.startswith("-specs="))
 
 
 def host_compile_flags(recipe: Recipe) -> tuple[str, ...]:

@@ -164,8 +164,18 @@ def _probe_jit(recipe: Recipe, fitted: Fit) -> Probe:
     cached = store.find(recipe.name, plan.digest)
     if isinstance(cached, Artifact):
         return Accepted("cached")
+    failed = _known_to_fail(plan)
+    if failed is not None:
+        return failed
     alone = ", which has no OpenMP: one thread" if plan.lacks_openmp else ""
     return Accepted(f"compiles with {plan.compiler.label}{alone}{_for_targets(plan)}")
+
+
+def _known_to_fail(plan: Plan) -> Rejected | None:
+    from accel.jit.failures import certain
+
+    error = certain(location.locate().readable, plan.stem)
+    return None if error is None else Rejected(str(error))
 
 
 def _for_targets(plan: Plan) -> str:

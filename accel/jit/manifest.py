@@ -19,7 +19,7 @@ _NEEDS = re.compile(rb"GLIBC_(2(?:\.\d+)+)\0")
 def manifest_of(plan: Plan, staging: Path, library: bytes, seconds: float) -> dict[str, Any]:
     """Return the manifest of a library that was just built from `plan` in `staging`.
 
-    Raises `OSError` where a header that the compiler reported cannot be read any more.
+    Raises `OSError` where the compiler's report, or a header that it names, cannot be read.
     """
     recipe = plan.recipe
     return {
@@ -55,15 +55,21 @@ def _reported_headers(plan: Plan, staging: Path) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
     for command in plan.commands[:-1]:
         report = (staging / command.output).with_suffix(".d")
-        try:
-            rule = read_regular(report).decode("utf-8", "surrogateescape")
-        except OSError:
-            continue
+        rule = _report(report)
         for path in depfile_paths(rule):
             real = os.path.realpath(staging / path)
             if real not in known and real not in found and os.path.exists(real):  # noqa: PTH110
                 found[real] = header_mark(Path(real))
     return found
+
+
+def _report(path: Path) -> str:
+    """Return the rule that the compiler wrote: without it, changed headers would go unnoticed."""
+    try:
+        return read_regular(path).decode("utf-8", "surrogateescape")
+    except FileNotFoundError as error:
+        told = "the compiler did not tell which headers it read (-MD)"
+        raise FileNotFoundError(error.errno, told, str(path)) from error
 
 
 def depfile_paths(rule: str) -> list[str]:

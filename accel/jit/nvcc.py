@@ -6,14 +6,16 @@ import importlib.util
 import json
 import re
 import shutil
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from accel import environment
 from accel.jit.arch import supported_by
+from accel.jit.asking import Failed, Refused, Said, ask
 from accel.jit.driver import Driver
-from accel.jit.process import run_tool
+from accel.jit.files import read_regular, sha256
+from accel.jit.identify import Identified
+from accel.jit.toolchain import Compiler, Unanswered
 from accel.probe import Accepted, Probe, Rejected
 
 USUAL = Path("/usr/local/cuda")
@@ -27,6 +29,11 @@ _PACKAGED = (
     ("include/crt/host_config.h", "nvidia-cuda-crt"),
     ("nvvm/bin/cicc", "nvidia-nvvm"),
 )
+_AGAIN = "Try again in a new process, or point CUDA_HOME or NVCC at another toolkit."
+# What nvcc itself prints of the folder that it runs in, whoever called it.
+_WHERE = ("--dryrun", "-E", "-x", "cu", "/dev/null")
+# A script that does nothing but call one nvcc with the same arguments.
+_PLAIN_SCRIPT = re.compile(r"(?:\s*#.*\n|\s*\n)*\s*exec (['\"]?)(/[^\s\"'$`\\;&|]+)\1 \"\$@\"\s*")
 _SCRIPT_BYTES = 4096
 
 
@@ -35,14 +42,17 @@ class Location:
     """An nvcc that was found.
 
     Attributes:
-        path: the compiler itself, links and wrapper scripts followed.
+        path: the compiler itself, links and plain scripts followed.
         root: the toolkit's folder: ``bin``, ``include`` and ``lib`` lie in it.
         origin: where it was found: ``NVCC``, ``CUDA_HOME``, ``PATH``, ...
+        launcher: whether `path` is a program that chooses an nvcc by itself; `root` is then known
+            only when nvcc was asked.
     """
 
     path: Path
     root: Path
     origin: str
+    launcher: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +123,28 @@ def library_flags(root: Path) -> tuple[str, ...]:
 def find() -> Nvcc | Rejected:
     """Return nvcc with its release and architectures, or why there is none.
 
-    Asks nvcc itself (a few milliseconds), and remembers the answers by path, size and time of the
-    file. Architectures come from a table where nvcc cannot list them (before CUDA 11.5).
+    Asks nvcc itself (a few milliseconds). Architectures come from a table where nvcc cannot list
+    them (before CUDA 11.5).
     """
     location = locate()
-    if isinstance(location, Rejected):
-        return location
+    return location if isinstance(location, Rejected) else _ask(location)
+
+
+def identify(location: Location) -> Identified | Rejected:
+    """Return nvcc as a compiler that a plan takes, or why it cannot be one."""
+    found = _ask(location)
+    if isinstance(found, Rejected):
+        return found
+    root = found.location.root
+    files = dict.fromkeys([location.path, *([root / "bin/nvcc"] if location.launcher else [])])
     try:
-        state = location.path.stat()
+        contents = [sha256(read_regular(file)) for file in files if file.is_file()]
     except OSError as error:
-        return Rejected(f"{location.path}: {error.strerror}.", _FIX)
-    return _ask(location, state.st_size, state.st_mtime_ns)
+        return Unanswered(f"{error.filename} cannot be read: {error.strerror}.", _AGAIN)
+    identity = sha256(f"nvcc {found.release} {contents}".encode())[:32]
+    command, archs = (str(location.path),), " ".join(found.archs)
+    compiler = Compiler("nvcc", command, found.release, archs, identity, root=str(root))
+    return Identified(compiler, (str(root / "bin/nvcc.profile"),), not location.launcher)
 
 
 def fits_driver(toolkit: tuple[int, int], driver: Driver | Rejected) -> Probe:
@@ -154,11 +175,22 @@ def _from_command(asked: str) -> Location | Rejected:
 
 def _location(path: Path, origin: str) -> Location:
     real = path.resolve()
-    if real.stat().st_size < _SCRIPT_BYTES:
-        # Packagers put a script that runs the compiler on the PATH; its own folder says nothing.
-        named = re.findall(r"(/[^\s\"']*/nvcc)\b", _read(real))
-        real = next((Path(other).resolve() for other in named if Path(other).is_file()), real)
-    return Location(real, real.parent.parent, origin)
+    if script := _PLAIN_SCRIPT.fullmatch(_script(real)):
+        real = Path(script[2]).resolve()
+    if real.name != "nvcc" and path.name == "nvcc":
+        # Such a link leads to a program that goes by the name it is called by, as ccache does.
+        return Location(path.absolute(), path.parent.parent, origin, launcher=True)
+    return Location(real, real.parent.parent, origin, launcher=_script(real) != "")
+
+
+def _script(path: Path) -> str:
+    """Return the text of a script, ``""`` for a program."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(_SCRIPT_BYTES + 1)
+    except OSError:
+        return ""
+    return start.decode("utf-8", "replace") if start.startswith(b"#!") else ""
 
 
 def _in_folder(folder: Path, origin: str) -> Location | None:
@@ -181,28 +213,38 @@ def _in_packages() -> Location | Rejected | None:
     return None
 
 
-@lru_cache(maxsize=16)
-def _ask(location: Location, _size: int, _mtime_ns: int) -> Nvcc | Rejected:
-    said = _run(location.path, "--version")
-    if isinstance(said, Rejected):
-        return said
-    release = re.search(r"\bV(\d+\.\d+\.\d+)", said) or re.search(r"release (\d+\.\d+)", said)
+def _ask(location: Location) -> Nvcc | Rejected:
+    path = str(location.path)
+    said = ask((path, "--version"))
+    if not isinstance(said, Said):
+        return _no_answer(f"{path} --version", said)
+    release = re.search(r"\bV(\d+\.\d+\.\d+)", said.text) or re.search(
+        r"release (\d+\.\d+)", said.text
+    )
     if release is None:
         return Rejected(
-            f"{location.path} --version says {said[:80]!r}: not an nvcc.",
+            f"{path} --version says {said.text[:80]!r}: not an nvcc.",
             "Point NVCC or CUDA_HOME at NVIDIA's compiler.",
         )
     version = _pair(release[1])
-    listed = _run(location.path, "--list-gpu-arch")
-    archs = () if isinstance(listed, Rejected) else _plain_archs(listed)
+    listed = ask((path, "--list-gpu-arch"))
+    if isinstance(listed, Failed):
+        return _no_answer(f"{path} --list-gpu-arch", listed)
+    # One that refuses is older than the option.
+    archs = _plain_archs(listed.text) if isinstance(listed, Said) else ()
+    if location.launcher:
+        where = ask((path, *_WHERE))
+        if isinstance(where, Failed):
+            return _no_answer(" ".join((path, *_WHERE)), where)
+        if here := re.search(r"^#\$ _HERE_=(/.*)$", where.text, re.MULTILINE):
+            location = replace(location, root=Path(here[1].strip()).parent)
     return Nvcc(location, version, release[1], archs or supported_by(version))
 
 
-def _run(path: Path, argument: str) -> str | Rejected:
-    answer = run_tool([str(path), argument])
-    return (
-        Rejected(f"{path} {argument} {answer.trouble}.", _FIX) if answer.trouble else answer.output
-    )
+def _no_answer(question: str, answer: Refused | Failed) -> Rejected:
+    if isinstance(answer, Failed):
+        return Unanswered(f"{question} {answer.reason}.", _AGAIN)
+    return Rejected(f"{question} {answer.reason}.", _FIX)
 
 
 def _plain_archs(listed: str) -> tuple[str, ...]:

@@ -8,8 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from accel import environment
-from accel.jit.files import sha256
-from accel.jit.flags import check_user_flags, compile_flags, host_compile_flags, link_flags
+from accel.jit.files import read_regular, sha256
+from accel.jit.flags import (
+    check_user_flags,
+    closing_flags,
+    compile_flags,
+    host_compile_flags,
+    link_flags,
+    specs_of,
+)
 from accel.jit.recipe import Fit, Recipe, digest_of, libc, platform_refusal, take_fit
 from accel.jit.toolchain import Compiler, find_cxx, find_nvcc, processor
 from accel.probe import Rejected
@@ -110,7 +117,7 @@ class Plan(Value):
         if self.host is not None:
             from accel.jit.cuda import toolkit_folders
 
-            link += toolkit_folders(self.compiler.command[0])
+            link += toolkit_folders(self.compiler.root)
         return (*steps, Command(library, (*link, *self.libraries), None))
 
     def _ccbin(self) -> tuple[str, ...]:
@@ -160,13 +167,17 @@ def plan_of(recipe: Recipe, fitted: Fit) -> Plan | Rejected:
         (name, sha256(text.encode("utf-8", "surrogateescape"))[:16])
         for name, text in sorted(environment.compiler_variables().items())
     ]
-    if any(flag.endswith("=native") for flag in (*flags, *host_flags)):
-        variables.append(("processor", processor()))
+    try:
+        if any(flag.endswith("=native") for flag in (*flags, *host_flags)):
+            variables.append(("processor", processor()))
+        variables += [(f"specs {path}", sha256(read_regular(path))) for path in specs_of(user)]
+    except OSError as error:
+        return Rejected(f"{error.filename} cannot be read: {error.strerror}.")
     return Plan(
         recipe,
         compiler,
         host,
-        (*flags, *user),
+        (*flags, *user, *closing_flags(recipe, compiler, user)),
         host_flags,
         link_flags(recipe, compiler),
         user,

@@ -41,7 +41,10 @@ def find_sycl() -> SyclRuntime | Rejected:
     """Return the runtime of this Python environment; loads nothing and raises nothing."""
     search = tuple(sys.path)
     if search not in _found:
-        answer = _search()
+        try:
+            answer = _search()
+        except OSError as error:
+            return Rejected(f"{PACKAGE} cannot be looked for: {error}.", "Try again.")
         if isinstance(answer, Rejected):
             return answer
         _found[search] = answer

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,17 +15,19 @@ from accel import environment
 from accel.errors import CacheUntrusted
 from accel.jit import location
 from accel.jit.files import read_regular, sha256, write_atomic
+from accel.jit.lock import gate
 from accel.probe import Rejected
 from accel.value import Value
 
 if TYPE_CHECKING:
-    from accel.jit.process import ToolResult
+    from accel.jit.identify import Identified
 
+_log = logging.getLogger(__name__)
 _PROGRAMS = {"gcc": "g++", "clang": "clang++", "nvcc": "nvcc"}
-_WHO = ("-dM", "-E", "-x", "c++", "/dev/null")
-_WHERE_OPENMP = ("-v", "-fopenmp", "-E", "-x", "c++", "-include", "omp.h", "/dev/null")
-_WHICH_PROGRAM = ("-print-prog-name=cc1plus",)
-_known: dict[str, Compiler] = {}
+# Another number makes every process ask anew.
+_QUESTIONS = 2
+_known: dict[str, Compiler | Rejected] = {}
+_told: set[str] = set()
 
 
 class Compiler(Value):
@@ -37,6 +40,7 @@ class Compiler(Value):
         machine: what it compiles for, such as ``"x86_64"``; for nvcc ``"8.0 9.0 ..."``.
         openmp: whether it finds ``omp.h``; a clang without libomp does not.
         identity: hex digest of its predefined macros and its own bytes; the same wherever it lies.
+        root: for nvcc, the folder of its toolkit.
     """
 
     kind: str
@@ -45,6 +49,7 @@ class Compiler(Value):
     machine: str
     identity: str
     openmp: bool = True
+    root: str = ""
 
     @property
     def label(self) -> str:
@@ -62,38 +67,88 @@ def which(program: str) -> str | None:
     return None
 
 
+class Unanswered(Rejected):
+    """A tool was asked and gave no answer: the next process asks again."""
+
+
 def find_cxx() -> Compiler | Rejected:
     """Return the C++ compiler: ``CXX`` where set, else the first of g++, clang++, c++ that works.
 
-    Runs a compiler's preprocessor only where its path, size or time is not remembered.
+    Runs a compiler's preprocessor once a process at most, and not at all where the answer of the
+    very same file is remembered.
     """
     try:
         asked = environment.cxx()
     except ValueError as error:
         return Rejected(f"CXX cannot be split into words: {error}.", "Correct or unset CXX.")
     if asked:
-        found = _facts_of(asked)
+        found = _cxx(asked)
         if isinstance(found, Rejected):
-            return Rejected(f"CXX={' '.join(asked)}: {found.reason}", "Correct or unset CXX.")
+            reason = f"CXX={' '.join(asked)}: {found.reason.rstrip('.')}."
+            return type(found)(reason, found.fix or "Correct or unset CXX.")
         return found
-    refusals = []
+    refusals: list[str] = []
+    silent: list[str] = []
     for program in ("g++", "clang++", "c++"):
-        found = _facts_of((program,))
+        found = _cxx((program,))
         if isinstance(found, Compiler):
+            if silent:
+                _tell_once(f"{silent[0]}. Using {found.command[0]} in this process instead.")
             return found
         refusals.append(f"{program} {found.reason}")
-    return Rejected(
+        if isinstance(found, Unanswered):
+            silent.append(refusals[-1])
+    refusal = Unanswered if silent else Rejected
+    return refusal(
         f"no C++ compiler works here: {'; '.join(refusals)}.",
-        "Install g++ or clang++, or set CXX.",
+        "Try again in a new process." if silent else "Install g++ or clang++, or set CXX.",
     )
 
 
+def _cxx(words: tuple[str, ...]) -> Compiler | Rejected:
+    """Return the facts about a C++ compiler that compiles for this process."""
+    program = which(words[0])
+    if program is None:
+        return Rejected("was not found")
+    found = _facts((program, *words[1:]), _identify_cxx)
+    here = machine_here()
+    if isinstance(found, Compiler) and found.machine not in {here, "other"}:
+        return Rejected(
+            f"{found.label} compiles for {found.machine}, and this process runs on {here}",
+            "Set CXX to a compiler for this machine, or unset it.",
+        )
+    return found
+
+
+def _identify_cxx(command: tuple[str, ...]) -> Identified | Rejected:
+    from accel.jit.identify import identify
+
+    return identify(command)
+
+
+def machine_here() -> str:
+    """Return the kind of processor that this process's code is for, as compilers are told apart."""
+    machine = os.uname().machine
+    if sys.maxsize < 1 << 32:
+        return {"x86_64": "i386", "aarch64": "arm"}.get(machine, machine)
+    for start in ("ppc64", "riscv", "loongarch"):
+        if machine.startswith(start):
+            return start
+    return machine
+
+
+def _tell_once(text: str) -> None:
+    if text not in _told:
+        _told.add(text)
+        _log.warning("%s", text)
+
+
 def processor() -> str:
-    """Return a digest of what this processor can do, for flags that ask for ``native``."""
-    try:
-        text = read_regular(Path("/proc/cpuinfo")).decode("utf-8", "replace")
-    except OSError:
-        return "unknown"
+    """Return a digest of what this processor can do, for flags that ask for ``native``.
+
+    Raises `OSError` where the system does not tell.
+    """
+    text = read_regular(Path("/proc/cpuinfo")).decode("utf-8", "replace")
     wanted = r"^(?:model name|flags|Features|CPU part)\s*: .*$"
     return sha256("\n".join(sorted(set(re.findall(wanted, text, re.MULTILINE)))).encode())[:16]
 
@@ -117,23 +172,56 @@ def _ninja_of_wheel() -> str | None:
     return None
 
 
-def remembered(command: Sequence[str]) -> Compiler | None:
-    """Return the facts about `command` (its first word an absolute path) if nothing changed."""
+def _facts(
+    command: tuple[str, ...], identify: Callable[[tuple[str, ...]], Identified | Rejected]
+) -> Compiler | Rejected:
+    """Return what is known of a tool, asking it where nothing is.
+
+    Two keys. Of a plain compiler its own file decides who answers: that is kept for other
+    processes. Of a script or a launcher the whole environment may, and files that nobody knows
+    of: that, and what failed, is kept for this process.
+    """
     key = _key(command)
-    if key not in _known:
-        for root in _roots():
-            found = _read(root / ".toolchains" / f"{key}.json", command)
-            if found is not None:
-                _known[key] = found
-                break
-    return _known.get(key)
+    found: Compiler | Rejected | None = _known.get(key) or _kept(command, key)
+    if found is not None:
+        return found
+    wide = sha256(
+        f"{key} {_here()} {environment.for_compiler()}".encode("utf-8", "surrogateescape")
+    )
+    with gate(f"tool {wide}"):
+        found = _known.get(wide, _known.get(key))
+        if found is not None:
+            return found
+        answer = identify(command)
+        if isinstance(answer, Rejected):
+            _known[wide] = answer
+            return answer
+        if answer.plain:
+            _keep(key, answer.compiler, answer.parts)
+        _known[key if answer.plain else wide] = answer.compiler
+        return answer.compiler
 
 
-def remember(compiler: Compiler, parts: Sequence[str] = ()) -> None:
+def _here() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return ""
+
+
+def _kept(command: Sequence[str], key: str) -> Compiler | None:
+    """Return the facts that another process kept, if nothing changed since."""
+    for root in _roots():
+        found = _read(root / ".toolchains" / f"{key}.json", command)
+        if found is not None:
+            _known[key] = found
+            return found
+    return None
+
+
+def _keep(key: str, compiler: Compiler, parts: Sequence[str]) -> None:
     """Keep the facts for later processes, until the command or one of `parts` changes on disk."""
-    key = _key(compiler.command)
-    _known[key] = compiler
-    facts = compiler.as_dict() | {"parts": {part: _stamp(part) for part in parts}}
+    facts = compiler.as_dict() | {"parts": {part: stamp(part) for part in parts}}
     try:
         folder = location.prepare() / ".toolchains"
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -149,7 +237,7 @@ def _roots() -> tuple[Path, ...]:
         return ()
 
 
-def _stamp(path: str) -> list[Any]:
+def stamp(path: str) -> list[Any]:
     """Return real path, size and time of a file; what a changed compiler changes."""
     real = os.path.realpath(path)
     try:
@@ -160,14 +248,16 @@ def _stamp(path: str) -> list[Any]:
 
 
 def _key(command: Sequence[str]) -> str:
-    words = [_stamp(path) for word in command if (path := _as_file(word))]
-    variables = environment.compiler_variables()
+    words = [stamp(path) for word in command if (path := program_of(word))]
+    variables = environment.compiler_variables() | environment.loader_variables()
     name = os.path.basename(command[0])  # noqa: PTH119
-    return sha256(json.dumps([name, list(command[1:]), words, variables]).encode())[:32]
+    facts = [_QUESTIONS, name, list(command[1:]), words, variables]
+    return sha256(json.dumps(facts).encode())[:32]
 
 
-def _as_file(word: str) -> str | None:
-    return None if word.startswith("-") else which(word)
+def program_of(word: str) -> str | None:
+    """Return the path of the program that a command's word names, ``None`` where it names none."""
+    return None if not word or word.startswith("-") else which(word)
 
 
 def _read(path: Path, command: Sequence[str]) -> Compiler | None:
@@ -176,7 +266,7 @@ def _read(path: Path, command: Sequence[str]) -> Compiler | None:
             return None
         facts = json.loads(read_regular(path, limit=1 << 20, follow=False))
         parts = facts.pop("parts")
-        if any(_stamp(part) != stamp for part, stamp in parts.items()):
+        if any(stamp(part) != mark for part, mark in parts.items()):
             return None
         if set(facts) != set(Compiler.fields):
             return None
@@ -184,96 +274,16 @@ def _read(path: Path, command: Sequence[str]) -> Compiler | None:
         found = Compiler(**facts)
     except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return None
-    texts = (found.kind, found.version, found.machine, found.identity)
+    texts = (found.kind, found.version, found.machine, found.identity, found.root)
     sound = isinstance(found.openmp, bool) and all(isinstance(text, str) for text in texts)
     return found if sound else None
 
 
-def _facts_of(words: tuple[str, ...]) -> Compiler | Rejected:
-    program = which(words[0])
-    if program is None:
-        return Rejected("was not found")
-    command = (program, *words[1:])
-    return remembered(command) or _ask(command)
-
-
-def _ask(command: tuple[str, ...]) -> Compiler | Rejected:
-    """Run the preprocessor on nothing: its predefined macros say who it is and what it makes."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    questions = (_WHO, _WHERE_OPENMP, _WHICH_PROGRAM)
-    # At a time: a first build waits for the answers, and asking is all that they cost.
-    with ThreadPoolExecutor(len(questions)) as pool:
-        answer, openmp, program = pool.map(lambda words: _run((*command, *words)), questions)
-    if answer.trouble:
-        return Rejected(answer.trouble)
-    macros = dict(re.findall(r"^#define (\w+) ?(.*)$", answer.output, re.MULTILINE))
-    if "__GNUC__" not in macros or "__cplusplus" not in macros:
-        return Rejected("does not answer like g++ or clang++")
-    kind = "clang" if "__clang__" in macros else "gcc"
-    stem = "__clang_{}__" if kind == "clang" else "__GNUC_{}__"
-    major = macros.get("__clang_major__" if kind == "clang" else "__GNUC__", "?")
-    minor = macros.get(stem.format("minor" if kind == "clang" else "MINOR"), "0")
-    patch = macros.get(stem.format("patchlevel" if kind == "clang" else "PATCHLEVEL"), "0")
-    told = sha256(repr(sorted(macros.items())).encode())
-    without_openmp = _searched_for_openmp(openmp)
-    compiler = Compiler(
-        kind,
-        command,
-        f"{major}.{minor}.{patch}",
-        next(
-            (name.strip("_") for name in ("__x86_64__", "__aarch64__") if name in macros), "other"
-        ),
-        sha256(f"{told} {list(_contents(command))}".encode())[:32],
-        not without_openmp,
-    )
-    remember(compiler, (*_parts_of(program), *without_openmp))
-    return compiler
-
-
-def _searched_for_openmp(answer: ToolResult) -> tuple[str, ...]:
-    """Return the folders in which no ``omp.h`` was found, where installing it may change that."""
-    if not answer.trouble:
-        return ()
-    return tuple(re.findall(r"^ (/.*)$", answer.output, re.MULTILINE)) or ("/usr/include",)
-
-
-def _parts_of(answer: ToolResult) -> tuple[str, ...]:
-    """Return the compiler proper behind the driver, which a ccache or a script hides."""
-    path = answer.output.strip()
-    return (path,) if not answer.trouble and path.startswith("/") and "\n" not in path else ()
-
-
-def _contents(command: Sequence[str]) -> Iterator[str]:
-    """Yield the words of a command with each program replaced by the hash of its bytes."""
-    for word in command:
-        path = _as_file(word)
-        yield word if path is None else sha256(read_regular(Path(path)))
-
-
-def _run(command: Sequence[str]) -> ToolResult:
-    import tempfile
-
-    from accel.jit.process import run_tool
-
-    return run_tool(command, env=environment.for_compiler(Path(tempfile.gettempdir())))
-
-
 def find_nvcc() -> Compiler | Rejected:
-    """Return nvcc; runs it only where its path, size or time is not remembered."""
+    """Return nvcc; runs it as seldom as `find_cxx` does a compiler."""
     from accel.jit import nvcc
 
     place = nvcc.locate()
     if isinstance(place, Rejected):
         return place
-    command = (str(place.path),)
-    known = remembered(command)
-    if known is not None:
-        return known
-    found = nvcc.find()
-    if isinstance(found, Rejected):
-        return found
-    told = sha256(f"nvcc {found.release} {list(_contents(command))}".encode())[:32]
-    compiler = Compiler("nvcc", command, found.release, " ".join(found.archs), told)
-    remember(compiler)
-    return compiler
+    return _facts((str(place.path),), lambda _: nvcc.identify(place))

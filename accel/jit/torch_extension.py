@@ -45,7 +45,7 @@ class TorchFacts:
 
 
 def torch_facts() -> TorchFacts:
-    """Return the facts about the installed torch; raises `OpUnavailable` where there is none."""
+    """Return the facts about the installed torch; raises `OpUnavailable` without one."""
     spec = find_spec("torch")
     if spec is None or not spec.submodule_search_locations:
         raise OpUnavailable("torch is not installed; a torch extension needs it. Install torch.")
@@ -126,5 +126,9 @@ def torch_recipe(
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    except FileNotFoundError:
         return ""
+    except OSError as error:
+        raise OpUnavailable(
+            f"torch cannot be read: {path}: {error.strerror}. Try again."
+        ) from error

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accel.jit.compiling import first_error
 from accel.jit.flags import check_user_flags
 from accel.jit.manifest import depfile_paths, needed_glibc
+from accel.jit.messages import first_error
 from accel.jit.ninja import Command, ninja_file
 from accel.jit.torch_extension import TorchFacts
 
