@@ -66,6 +66,13 @@ class World:
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Yield all that a user can reach from here, each with a name."""
+        for name, tensor in self._given():
+            yield name, tensor
+            # A view keeps what it is a view of.
+            if tensor._base is not None:
+                yield name, tensor._base
+
+    def _given(self) -> Iterator[tuple[str, Tensor]]:
         groups = enumerate(self.optimizer.param_groups)
         listed = [(f"p of group {at}", p) for at, group in groups for p in group["params"]]
         listed += [(f"params[{at}]", param) for at, param in enumerate(self.params)]
