@@ -37,6 +37,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -82,6 +83,8 @@ class Machine(RuleBasedStateMachine):
     classes: ClassVar[Sequence[str]] = [*CLASSES]
     habits: ClassVar[Sequence[str]] = sorted(HABITS)
     rungs: ClassVar[Sequence[str]] = ("native", "reference")
+    others: ClassVar[bool] = True
+    """Whether defaults change and memory is missing, too."""
     journal: ClassVar[Path | None] = None
 
     def __init__(self) -> None:
@@ -157,18 +160,20 @@ class Machine(RuleBasedStateMachine):
                 self.theirs = self.ours.mirrored(self.make)
             self._let_go()
 
+    @precondition(lambda self: self.others)
     @rule(at=places, seed=seeds)
     def step_without_memory(self, at: int, seed: int) -> None:
         """Step again while memory of a parameter, its gradient or its state is released."""
         self._note(f"step_without_memory({at}, {seed})")
         world = self.ours
         param = world[at]
-        stepped = any(param is other for other in stepped_by(world.optimizer))
+        if not self._stepped or param.grad is None or not world.stepped(at):
+            return
         tensors = [param, param.grad, *world.state(at).values()]
-        storage = None if param.grad is None else tensors[seed % len(tensors)].untyped_storage()
+        storage = tensors[seed % len(tensors)].untyped_storage()
+        if not storage.nbytes() or not storage.resizable():
+            return
         with plain_defaults():
-            if not (self._stepped and stepped and storage and storage.nbytes()):
-                return
             before, kept = fresh(world.optimizer), storage.clone()
             storage.resize_(0)
             error = outcome(world.optimizer.step)
@@ -178,12 +183,14 @@ class Machine(RuleBasedStateMachine):
             assert_alike(world.optimizer, before)
             self.theirs = world.mirrored(self.make)
 
+    @precondition(lambda self: self.others)
     @rule(dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float64]))
     def default_dtype(self, dtype: torch.dtype) -> None:
         """Set the type of new tensors."""
         self._note(f"default_dtype({dtype})")
         torch.set_default_dtype(dtype)
 
+    @precondition(lambda self: self.others)
     @rule(device=st.sampled_from(["cpu", "meta"]))
     def default_device(self, device: str) -> None:
         """Set the device of new tensors."""
@@ -276,14 +283,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, help="another run than the one that is always the same")
     parser.add_argument("--journal", type=Path)
     parser.add_argument("--classes", nargs="+", choices=[*CLASSES], default=[*CLASSES])
-    parser.add_argument("--habits", nargs="*", choices=sorted(HABITS), default=sorted(HABITS))
+    parser.add_argument("--habits", nargs="*", choices=sorted(HABITS), help="these, nothing else")
     parser.add_argument("--rungs", nargs="+", default=["native", "reference"])
     parser.add_argument("--raw", action="store_true", help="show what fails as it was found")
     given = parser.parse_args(arguments)
     faulthandler.enable()
     warnings.simplefilter("ignore")
-    for name in ("journal", "classes", "habits", "rungs"):
+    for name in ("journal", "classes", "rungs"):
         setattr(Machine, name, getattr(given, name))
+    if given.habits is not None:
+        Machine.habits, Machine.others = given.habits, False
     profile = settings(
         max_examples=given.examples,
         stateful_step_count=given.steps,

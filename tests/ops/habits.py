@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from mirror import Memory, fresh
+from mirror import Memory, fresh, stepped_by
 from torch import Tensor, nn
 
 Optimizer = torch.optim.Optimizer
@@ -40,6 +40,10 @@ class World:
 
     def __getitem__(self, at: int) -> Tensor:
         return self.params[at % len(self.params)]
+
+    def stepped(self, at: int) -> bool:
+        """Return whether the optimizer has a parameter in a group."""
+        return any(self[at] is other for other in stepped_by(self.optimizer))
 
     def state(self, at: int) -> dict[str, Any]:
         """Return a parameter's state, an empty one that belongs to nobody where there is none."""
