@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from family_cases import lamb
-from mirror import fresh, stepped_by
+from mirror import fresh, same_bits, stepped_by
 from torch import Tensor
 
 from accel import optim
@@ -126,6 +126,8 @@ def wide(theirs: Optimizer, keys: Callable[[dict[str, Any]], tuple[str, ...]]) -
     """
     made = fresh(theirs, lambda params: type(theirs)(params))
     for group in made.param_groups:
+        # torch computes with a rate of one element in its type, float32 even for float64.
+        group["lr"] = float(group["lr"])
         for param in group["params"]:
             grad = param.grad
             if grad is None:
@@ -229,17 +231,31 @@ def _of_memory(optimizer: Any, group: dict[str, Any], params: list[Tensor]) -> l
 
 
 def may_refuse(optimizer: Any) -> bool:
-    """Return whether a tensor's strides do not nest, of which nobody can tell quickly."""
+    """Return whether a step may be refused or done.
+
+    Of strides that do not nest nobody can tell quickly whether elements share memory; 8-bit codes
+    and scales of other types, or one without the other, may be converted.
+    """
     for param in stepped_by(optimizer):
-        for tensor in (param, *(optimizer.state.get(param, {}).values())):
-            if isinstance(tensor, Tensor):
-                reach = 0
-                for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
-                    if size > 1:
-                        if stride <= reach:
-                            return True
-                        reach += stride * (size - 1)
+        state = optimizer.state.get(param, {})
+        if not all(map(_nests, (param, *state.values()))):
+            return True
+        for scale in optimizer.extra_keys:
+            dtypes = [getattr(state.get(key), "dtype", None) for key in (scale[:-6], scale)]
+            if dtypes != [torch.uint8, torch.float32] and dtypes != [None, None]:
+                return True
     return False
+
+
+def _nests(tensor: Any) -> bool:
+    reach = 0
+    if isinstance(tensor, Tensor):
+        for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+            if size > 1:
+                if stride <= reach:
+                    return False
+                reach += stride * (size - 1)
+    return True
 
 
 def groups_meet(optimizer: Optimizer) -> bool:
@@ -262,9 +278,10 @@ def assert_as_model(ours: Any, theirs: Optimizer) -> None:
     """Assert that parameters and states are those of the model's step."""
     pairs = zip(stepped_by(ours), stepped_by(theirs), strict=True)
     for number, (param, wanted) in enumerate(pairs):
-        _assert_close(f"param {number}", param, wanted)
         if param.grad is None:
+            assert same_bits(param, wanted), f"param {number} has no gradient, and was stepped"
             continue
+        _assert_close(f"param {number}", param, wanted)
         state, model = ours.state[param], theirs.state[wanted]
         assert float(state["step"]) == float(model["step"]), f"step of param {number}"
         for group in ours.param_groups:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from mirror import Memory, fresh
+from mirror import Memory, fresh, stepped_by
 from torch import Tensor, nn
 
 Optimizer = torch.optim.Optimizer
@@ -41,6 +41,10 @@ class World:
     def __getitem__(self, at: int) -> Tensor:
         return self.params[at % len(self.params)]
 
+    def stepped(self, at: int) -> bool:
+        """Return whether the optimizer has a parameter in a group."""
+        return any(self[at] is other for other in stepped_by(self.optimizer))
+
     def state(self, at: int) -> dict[str, Any]:
         """Return a parameter's state, an empty one that belongs to nobody where there is none."""
         found: dict[str, Any] = self.optimizer.state.get(self[at], {})
@@ -66,6 +70,13 @@ class World:
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Yield all that a user can reach from here, each with a name."""
+        for name, tensor in self._given():
+            yield name, tensor
+            # A view keeps what it is a view of.
+            if tensor._base is not None:
+                yield name, tensor._base
+
+    def _given(self) -> Iterator[tuple[str, Tensor]]:
         groups = enumerate(self.optimizer.param_groups)
         listed = [(f"p of group {at}", p) for at, group in groups for p in group["params"]]
         listed += [(f"params[{at}]", param) for at, param in enumerate(self.params)]

@@ -236,3 +236,5 @@ def swapped_state(world: World, at: int, seed: int) -> None:
 
 
 SWAPS |= {name for name in HABITS if name.startswith("swapped")}
+RESTORES = {name for name in HABITS if name.startswith(("loaded", "copied", "pickled"))}
+"""Habits in which an optimizer's state is made anew from another one."""
