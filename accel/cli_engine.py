@@ -85,6 +85,7 @@ def explain(op: str, accelerator: str, as_json: bool) -> None:
             "verdict": _said(verdict),
             "rungs": [dict(zip(("rung", "accepted", "reason"), row, strict=True)) for row in rungs],
             "last_failure": None if note is None else note._asdict(),
+            "notes": builder.notes(),
         }
         click.echo(json.dumps(facts, indent=2))
         return
@@ -94,6 +95,8 @@ def explain(op: str, accelerator: str, as_json: bool) -> None:
         ("rung", "usable", "reason"),
         [(rung, "yes" if usable else "no", reason) for rung, usable, reason in rungs],
     )
+    for line in builder.notes():
+        click.echo(f"{line}\n")
     if note is not None:
         click.echo(f"The last load that did not get the library it was to have: {note}\n")
     if explanation is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -230,16 +230,11 @@ class OpBuilder(Packaged):
         """Return the native op, prebuilt or compiled; raises what `load` raises under native."""
         return choosing.native(self, verbose)
 
-    def _warn_once(self, error: AccelError, instead: Portable | Gaudi | None) -> bool:
-        """Warn of what is used instead of a native library; return whether it is news."""
-        found = "a portable kernel" if instead else "the PyTorch reference, which is slower"
-        return self._warn(f"using {found}: {error}")
-
     def _warn(self, text: str) -> bool:
         if (self.name, text) in _warned:
             return False
         _warned.add((self.name, text))
-        warnings.warn(f"{self.name}: {text}", RuntimeWarning, stacklevel=5)
+        warnings.warn(f"{self.name}: {text}", RuntimeWarning, stacklevel=4)
         return True
 
     def _keep(self, library: Library | Portable | Gaudi | None) -> Any:
@@ -255,9 +250,20 @@ class OpBuilder(Packaged):
             )
         return kept
 
-    def _op_class(self) -> Callable[..., Op]:
+    def notes(self) -> tuple[str, ...]:
+        """Return what else `accel explain` tells of the op, a sentence each; imports torch."""
+        if not self.op:
+            return ()
+        try:
+            op: Any = self._op_class()
+        except Exception as error:
+            return (f"{self.op} cannot be imported: {told(error)}",)
+        # An op of somebody else's need not be a subclass of ours.
+        return tuple(getattr(op, "notes", lambda backend: ())(self.backend))
+
+    def _op_class(self) -> type[Op]:
         module, _, name = self.op.partition(":")
-        found: Callable[..., Op] = getattr(import_module(module), name)
+        found: type[Op] = getattr(import_module(module), name)
         return found
 
 

@@ -119,7 +119,8 @@ def _instead(builder: OpBuilder, trouble: AccelError) -> Any:
     # Without nvcc, or on ROCm, a portable kernel is what is meant to be used.
     meant = isinstance(trouble, OpUnavailable) and trouble.__cause__ is None
     expected = meant and (instead is not None or not builder.has_sources())
-    if not expected and builder._warn_once(trouble, instead):
+    found = "a portable kernel" if instead else "the PyTorch reference, which is slower"
+    if not expected and builder._warn(f"using {found}: {trouble}"):
         keep_note(builder, trouble)
     return op
 

@@ -38,5 +38,10 @@ class Op:
         self.digest: str | None = None if library is None else library.digest
         self.path: Path | None = None if library is None else library.path
 
+    @classmethod
+    def notes(cls, backend: str) -> tuple[str, ...]:
+        """Return what else `accel explain` tells of the op on a backend, a sentence each."""
+        return ()
+
     def __repr__(self) -> str:
         return f"<{self.name} for {self.backend}: {self.implementation}>"

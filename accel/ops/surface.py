@@ -35,6 +35,18 @@ class OptimizerOp(Op):
         super().__init__(library, backend=backend)
         self.kernel = kernel_for(self.family, library, backend)
 
+    @classmethod
+    def notes(cls, backend: str) -> tuple[str, ...]:
+        """Return who looks at the tensors of an optimizer's step."""
+        if backend != "cpu":
+            return ("Before each step of an optimizer, Python looks at every tensor.",)
+        from accel.ops.native_watch import python_api
+
+        api = python_api()
+        if isinstance(api, str):
+            return (f"Before each step of an optimizer, Python looks at every tensor: {api}.",)
+        return ("Before each step of an optimizer, the library looks at every tensor.",)
+
 
 def unpack(tensor_lists: Any, *names: str) -> list[list[Tensor]]:
     """Return the lists of a nested list.
