@@ -13,7 +13,7 @@ from accel import environment, jit
 from accel.builders import choosing
 from accel.builders.choosing import SourceMissing, told
 from accel.builders.packaging import Packaged
-from accel.errors import AccelError, OpUnavailable
+from accel.errors import OpUnavailable
 from accel.ops.portable import Portable, probe_portable
 from accel.probe import Accepted, Probe, Rejected
 

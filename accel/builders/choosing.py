@@ -119,10 +119,15 @@ def _instead(builder: OpBuilder, trouble: AccelError) -> Any:
     # Without nvcc, or on ROCm, a portable kernel is what is meant to be used.
     meant = isinstance(trouble, OpUnavailable) and trouble.__cause__ is None
     expected = meant and (instead is not None or not builder.has_sources())
-    found = "a portable kernel" if instead else "the PyTorch reference, which is slower"
-    if not expected and builder._warn(f"using {found}: {trouble}"):
+    if not expected and builder._warn(using(instead, trouble)):
         keep_note(builder, trouble)
     return op
+
+
+def using(instead: object, trouble: AccelError) -> str:
+    """Return what is used instead of a better library, and why."""
+    found = "a portable kernel" if instead else "the PyTorch reference, which is slower"
+    return f"using {found}: {trouble}"
 
 
 def _and_then(trouble: AccelError, error: Exception) -> OpUnavailable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from accel.builders.base import ReferenceOpBuilder
+from accel.builders.choosing import using
 from accel.builders.cpu import CPUAdagradBuilder as CPUAdagradBuilder
 from accel.builders.cpu import CPUAdamBuilder as CPUAdamBuilder
 from accel.builders.cpu import CPULionBuilder as CPULionBuilder
@@ -29,7 +30,7 @@ class GaudiOpBuilder(ReferenceOpBuilder):
             return load_gaudi(self.entry_point)
         except OpUnavailable as error:
             instead = super().stand_in()
-            self._warn_once(error, instead)
+            self._warn(using(instead, error))
             return instead
 
 
