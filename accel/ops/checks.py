@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from accel.ops import abi
-from accel.ops.overlap import Span, extent, find_conflict
+from accel.ops.overlap import Span, extent, find_conflict, reach
 
 Roles = Mapping[str, Sequence[Tensor]]
 """Lists of tensors by argument name, all of one length; the first one gives shapes and devices."""
@@ -106,21 +106,13 @@ def check_storage(tensor: Tensor, name: str) -> None:
         return
     if tensor.numel() == 0 or type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
         return
-    needed = (tensor.storage_offset() + _reach(tensor)) * tensor.element_size()
+    needed = (tensor.storage_offset() + reach(tensor)) * tensor.element_size()
     held = tensor.untyped_storage().nbytes()
     if held < needed:
         raise ValueError(
             f"{name} needs {needed} bytes of its storage, which has {held}: it was resized or "
             f"freed. Give the tensor its memory back before the step."
         )
-
-
-def _reach(tensor: Tensor) -> int:
-    """Return the number of elements from a tensor's first to its last in memory."""
-    if tensor.is_contiguous():
-        return tensor.numel()
-    pairs = zip(tensor.shape, tensor.stride(), strict=True)
-    return 1 + sum((size - 1) * stride for size, stride in pairs)
 
 
 def check_states(roles: Roles, states: Sequence[str], *, single: bool = False) -> None:

@@ -36,12 +36,15 @@ def extent(tensor: Tensor) -> tuple[int, int]:
     start = tensor.data_ptr()
     if start == 0 or tensor.numel() == 0:
         return (0, 0)
+    return (start, start + reach(tensor) * tensor.element_size())
+
+
+def reach(tensor: Tensor) -> int:
+    """Return the number of elements from a tensor's first to its last in memory."""
     if tensor.is_contiguous():
-        return (start, start + tensor.nbytes)
-    reach = sum(
-        (size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
-    )
-    return (start, start + (reach + 1) * tensor.element_size())
+        return tensor.numel()
+    pairs = zip(tensor.shape, tensor.stride(), strict=True)
+    return 1 + sum((size - 1) * stride for size, stride in pairs)
 
 
 def find_conflict(spans: Sequence[Span]) -> tuple[Span, Span] | None:
