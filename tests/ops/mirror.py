@@ -138,7 +138,8 @@ def same_bits(ours: Any, theirs: Any) -> bool:
 def assert_alike(ours: Optimizer, theirs: Optimizer) -> None:
     """Assert that parameters and states are alike to the last bit."""
     found, wanted = dict(entries(ours)), dict(entries(theirs))
-    assert found.keys() == wanted.keys()
+    differ = sorted(found.keys() ^ wanted.keys())
+    assert not differ, f"only with one of ours and one made anew: {differ}"
     for name, value in found.items():
         assert same_bits(value, wanted[name]), f"{name} is {value}, and {wanted[name]} if made anew"
 
