@@ -231,9 +231,11 @@ class OpBuilder(Packaged):
         return choosing.native(self, verbose)
 
     def _warn(self, text: str) -> bool:
-        if (self.name, text) in _warned:
+        # The lines after the first tell of folders, which change with every try.
+        news = (self.name, text.partition("\n")[0])
+        if news in _warned:
             return False
-        _warned.add((self.name, text))
+        _warned.add(news)
         warnings.warn(f"{self.name}: {text}", RuntimeWarning, stacklevel=4)
         return True
 

@@ -138,16 +138,21 @@ def _and_then(trouble: AccelError, error: Exception) -> OpUnavailable:
 
 def told(error: BaseException) -> str:
     """Return an error in words, with what can be done about it."""
-    from accel.jit.trouble import told as words
+    try:
+        from accel.jit.trouble import told as words
 
-    return words(error)
+        return words(error)
+    except Exception:
+        # What hindered the load, such as a lack of memory, may hinder the import as well.
+        return f"{type(error).__name__}: {error}".rstrip(": ")
 
 
 def keep_note(builder: OpBuilder, error: BaseException) -> None:
     """Keep why this op is not native, for `accel explain` in another process."""
-    from accel.jit import trouble
+    with contextlib.suppress(Exception):
+        from accel.jit import trouble
 
-    trouble.keep_note(builder.backend, builder.name, told(error))
+        trouble.keep_note(builder.backend, builder.name, told(error))
 
 
 _LISTS = ("sources", "include_paths", "parts", "cxx_args", "gcc_args", "extra_ldflags")

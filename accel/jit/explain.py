@@ -108,11 +108,12 @@ def explain(recipe: Recipe) -> Explanation:
     """Explain `recipe`; compiles nothing, loads nothing, raises nothing."""
     rungs = availability(recipe)
     cache, note, readable = _cache()
+    plan = _planned(recipe)
     try:
-        plan = make_plan(recipe)
         fitted = take_fit(recipe)
     except Exception as error:
-        plan = Rejected(told(error))
+        if isinstance(plan, Plan):
+            plan = Rejected(told(error))
         return Explanation(
             recipe.name, recipe.backend, rungs, plan, "", "", {}, (), cache, note, ()
         )
@@ -139,6 +140,13 @@ def explain(recipe: Recipe) -> Explanation:
         note,
         tuple(artifact for artifact in found if artifact is not None),
     )
+
+
+def _planned(recipe: Recipe) -> Plan | Rejected:
+    try:
+        return make_plan(recipe)
+    except Exception as error:
+        return Rejected(told(error))
 
 
 def _cache() -> tuple[Path | None, str, tuple[Path, ...]]:

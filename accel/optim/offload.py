@@ -121,6 +121,10 @@ class OffloadedGroup:
 
     def _plan(self, found: Found) -> None:
         """Make the buckets' plans for tensors that have been checked."""
+        names = {field: key for key, field in self._fields.items()}
+        for field, listed in found.items():
+            for tensor in listed:
+                checks.check_storage(tensor, names.get(field, field))
         checks.check_no_overlap(found, {})
         self._facts, self._at = facts(found), {name: addresses(found[name]) for name in found}
         self._plans = []

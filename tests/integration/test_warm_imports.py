@@ -25,7 +25,8 @@ ENGINE = {
 }
 OPS = {
     *("abi", "adam", "adam_step", "base", "capture", "checks", "family", "kernel"),
-    *("lists", "native", "optimizer_ids", "reference", "surface", "table", "threads"),
+    *("lists", "native", "optimizer_ids", "overlap", "plan", "reference", "surface", "table"),
+    "threads",
 }
 NEEDED = {"accel.value", *(f"accel.jit.{name}" for name in ENGINE)}
 NEEDED |= {f"accel.ops.{name}" for name in OPS}
