@@ -95,7 +95,7 @@ GONE = """
 import torch
 from accel import optim
 from habits import random
-from mirror import step_as_fresh
+from mirror import outcome, step_as_fresh
 
 def gone(of):
     for cls in (optim.FusedAdam, optim.Adam8bit, optim.FusedLamb):
