@@ -17,6 +17,7 @@ from torch import Tensor
 
 from accel import optim
 from accel.ops import abi
+from accel.ops.checks import is_dense
 from accel.optim.policy import MASTER, state_dtype_for, wants_master
 
 Optimizer = torch.optim.Optimizer
@@ -193,13 +194,16 @@ def _kept(optimizer: Any, group: dict[str, Any], param: Tensor) -> Iterator[tupl
     """Yield the entries of a state that a step works with, and whether it does so in place."""
     state = optimizer.state.get(param, {})
     coded = (torch.uint8,) if isinstance(optimizer, optim.Adam8bit) else ()
+    blank = param if is_dense(param) else torch.empty(param.shape)
     for key in (*optimizer.state_keys(group), *optimizer.extra_keys, MASTER):
         entry = state.get(key)
         if entry is None or (key == MASTER and not wants_master(param, group, HOST)):
             continue
         floats = key == MASTER or key in optimizer.extra_keys
         dtypes = (torch.float32,) if floats else coded or (state_dtype_for(param, group),)
-        yield key, entry, entry.dtype in dtypes
+        # Codes that do not lie as their parameter does are encoded anew.
+        moves = bool(coded) and not floats and entry.stride() != blank.stride()
+        yield key, entry, entry.dtype in dtypes and not moves
 
 
 def _reach(tensor: Tensor) -> int:

@@ -30,12 +30,14 @@ class World:
         self.optimizer = optimizer
         self.params = params
         self.saved: dict[str, Any] | None = None
+        self.pool = [random((4, 4), seed) for seed in range(3)]
 
     def mirrored(self, make: Callable[..., Optimizer]) -> World:
         """Return a world of the same values and memory, whose optimizer `make` makes."""
         memory = Memory()
         made = World(fresh(self.optimizer, make, memory), [*map(memory.param, self.params)])
         made.saved = copy.deepcopy(self.saved)
+        made.pool = [*map(memory.copy, self.pool)]
         return made
 
     def __getitem__(self, at: int) -> Tensor:
@@ -84,6 +86,7 @@ class World:
             yield name, param
             if param.grad is not None:
                 yield f"{name}.grad", param.grad
+        yield from (("the pool", tensor) for tensor in self.pool)
         states = [*self.optimizer.state.items()]
         yield from (("a key of the state", key) for key, _ in states)
         if self.saved is not None:
@@ -127,7 +130,8 @@ def of_data(name: str, change: Callable[[Tensor, int], Any]) -> None:
 def _negated(tensor: Tensor, seed: int) -> Tensor:
     if not tensor.is_floating_point():
         raise TypeError("codes have no sign")
-    return tensor.neg() if tensor.is_neg() else torch._neg_view(tensor)
+    # A negated view would keep the views that it is a view of.
+    return tensor.neg() if tensor.is_neg() else torch._neg_view(tensor.detach())
 
 
 def _strides(tensor: Tensor, seed: int) -> Tensor:
@@ -176,6 +180,14 @@ def data_interleaved(world: World, at: int, seed: int) -> None:
     buffer = random((32,), seed)
     world[at].data = buffer[::2].view(4, 4)
     world[at + 1].data = buffer[1::2][: 16 - seed].view(4, -1)
+
+
+@habit
+def data_in_the_pool(world: World, at: int, seed: int) -> None:
+    """Data and gradient come to lie where they may have been, each other's places included."""
+    world[at].grad = None
+    world[at].data = world.pool[seed % 3]
+    world[at].grad = world.pool[(seed + 1 + seed // 3) % 3]
 
 
 @habit

@@ -75,3 +75,43 @@ def test_memory_that_comes_back(cls: Any, wandering: str) -> None:
             param.grad = pool[other]
         for _ in range(choose.choice((1, 3))):
             assert step_as_fresh(optimizer) is None
+
+
+@pytest.mark.parametrize("rung", ["native", "reference"])
+@pytest.mark.parametrize("of", ["data", "grad", "exp_avg"])
+def test_memory_that_is_gone_of_a_view(of: str, rung: str) -> None:
+    """Found by the machine: an offset into no memory is no address, and is not 0 either."""
+    ran = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", f"{GONE}\ngone({of!r})"],
+        env={**os.environ, "ACCEL_OPS": rung, "PYTHONPATH": str(MACHINE.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+
+
+GONE = """
+import torch
+from accel import optim
+from habits import random
+from mirror import outcome, step_as_fresh
+
+def gone(of):
+    for cls in (optim.FusedAdam, optim.Adam8bit, optim.FusedLamb):
+        param = torch.nn.Parameter(random((8, 4), 0)[4:])
+        optimizer = cls([param], lr=0.1)
+        for seed in range(4):
+            param.grad = random((8, 4), seed)[4:]
+            assert step_as_fresh(optimizer) is None
+            state = optimizer.state[param]
+            state["exp_avg"] = torch.stack([state["exp_avg"]] * 2)[1]
+        storage = {"data": param, "grad": param.grad, **state}[of].untyped_storage()
+        kept = storage.clone()
+        storage.resize_(0)
+        error = outcome(optimizer.step)
+        storage.resize_(kept.nbytes())
+        storage.copy_(kept)
+        assert isinstance(error, ValueError), error
+        assert step_as_fresh(optimizer) is None
+"""
