@@ -171,11 +171,11 @@ def _probe(entry: Entry) -> tuple[Probe, str | None]:
         verdict = _load(entry).probe()
     except FAILURES as error:
         reason = f"{entry.target} failed: {type(error).__name__}: {str(error).rstrip('.')}."
-        fix = entry.hint or f"Mend or uninstall what brings it ({entry.origin})."
+        fix = entry.hint or f"Fix or uninstall what brings it ({entry.origin})."
         return Rejected(reason, fix), traceback.format_exc()
     if not isinstance(verdict, Accepted | Rejected):
         reason = f"{entry.target}.probe() returned {verdict!r}, not Accepted or Rejected."
-        return Rejected(reason, f"Mend what brings it ({entry.origin})."), None
+        return Rejected(reason, f"Fix what brings it ({entry.origin})."), None
     return verdict, None
 
 

@@ -62,7 +62,7 @@ class Forwarding:
             available = self.is_available()
         except FAILURES as error:
             reason = f"{type(self).__name__}.is_available() raised {type(error).__name__}: {error}."
-            return Rejected(reason, "Mend the backend, or the software it asks.")
+            return Rejected(reason, "Fix the backend, or the software it asks.")
         if available:
             return Accepted()
         return Rejected(

@@ -45,8 +45,9 @@ class FusedAdam(KernelOptimizer):
             what is stepped; ``None``: none.
         rounding: ``"nearest"`` or ``"stochastic"``, of 16-bit parameters without a master copy,
             and of 16-bit moments.
-        seed: of stochastic rounding; ``None``: `torch.initial_seed`, at construction. It is part
-            of the state: a resumed run draws the same bits.
+        seed: of stochastic rounding; ``None``: 0, whatever torch's own seed, so that processes
+            that hold a replica each draw alike. It is part of the state: a resumed run draws the
+            same bits.
 
     Raises:
         TypeError, ValueError: an argument of the wrong kind or out of range, named.

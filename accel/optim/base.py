@@ -16,7 +16,7 @@ from accel.ops.lists import Hyper
 from accel.optim.foreign import fitted
 from accel.optim.marks import marked_where_watched
 from accel.optim.options import torch_options
-from accel.optim.policy import POLICY_KEYS, Policy, check_policy, keep_policy
+from accel.optim.policy import DEFAULT_SEED, POLICY_KEYS, Policy, check_policy, keep_policy
 from accel.optim.prepared import PreparedGroup
 from accel.optim.state import complete_state
 from accel.optim.traced import complete_group, traced_step
@@ -156,7 +156,7 @@ class KernelOptimizer(torch.optim.Optimizer):
         hyper.rounding = group["rounding"]
         if hyper.rounding == "stochastic" or self.always_seeded:
             # Ops mix in each tensor's step, which a captured graph counts on the device.
-            seed = torch.initial_seed() if group["seed"] is None else group["seed"]
+            seed = DEFAULT_SEED if group["seed"] is None else group["seed"]
             hyper.seed = (seed + (index << 40)) & (2**64 - 1)
 
     def add_param_group(self, param_group: Group) -> None:

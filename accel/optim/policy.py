@@ -13,6 +13,9 @@ from accel.ops import abi
 Policy = Mapping[str, Any]
 PARAM = "param"
 MASTER = "master"
+DEFAULT_SEED = 0
+"""The seed that nobody gave: not torch's, which differs between processes of replicas."""
+
 POLICY_KEYS = ("state_dtype", "master_dtype", "rounding", "seed")
 
 
@@ -25,8 +28,7 @@ def check_policy(policy: Policy, *, seeded: bool = False) -> dict[str, Any]:
         policy: ``state_dtype`` (`torch.dtype`, ``"param"``: the parameter's, or ``None``:
             float32, float64 for float64 parameters), ``master_dtype`` (``torch.float32`` or
             ``None``: no master copies), ``rounding`` (``"nearest"`` or ``"stochastic"``) and
-            ``seed`` (int, or ``None``: `torch.initial_seed`, now and for good). Dtypes may be
-            given by name, too.
+            ``seed`` (int, or ``None``: `DEFAULT_SEED`). Dtypes may be given by name, too.
         seeded: whether random bits are needed whatever the rounding.
     """
     state_dtype, master_dtype = policy["state_dtype"], policy["master_dtype"]
@@ -44,7 +46,7 @@ def check_policy(policy: Policy, *, seeded: bool = False) -> dict[str, Any]:
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
         raise TypeError(f"seed is {seed!r}; expected an int or None.")
     if seed is None and (seeded or policy["rounding"] == "stochastic"):
-        seed = torch.initial_seed()
+        seed = DEFAULT_SEED
     return {
         "state_dtype": _name(state_dtype),
         "master_dtype": _name(master_dtype),
