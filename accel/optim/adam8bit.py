@@ -16,11 +16,10 @@ from accel.ops.codes8bit import blocks, encode, memory_order
 from accel.ops.family import Family
 from accel.optim.adam import FusedAdam
 from accel.optim.foreign import MOMENTS, floats
-from accel.optim.options import refuse, refuse_pieces
+from accel.optim.options import refuse
 from accel.optim.state import complete_frame
 
 Group = dict[str, Any]
-_WHY = "blocks end where shards do not. Use FusedAdam with state_dtype=torch.bfloat16"
 
 
 class Adam8bit(FusedAdam):
@@ -52,6 +51,9 @@ class Adam8bit(FusedAdam):
         "exp_avg_sq_scale": "exp_avg_sq_scales",
     }
     always_seeded: ClassVar[bool] = True
+    needs_whole: ClassVar[str] = (
+        "blocks end where shards do not. Use FusedAdam with state_dtype=torch.bfloat16"
+    )
 
     def __init__(
         self,
@@ -102,7 +104,7 @@ class Adam8bit(FusedAdam):
 
     def complete(self, group: Group, param: Tensor) -> Group:
         """Return a parameter's state, float moments encoded and codes laid out as it is."""
-        refuse_pieces("Adam8bit", [param], _WHY)
+        self.refuse_pieces([param])
         if hasattr(param, "to_local"):
             raise Unsupported(
                 "Adam8bit cannot step distributed parameters: blocks end where shards do not. "
@@ -130,15 +132,6 @@ class Adam8bit(FusedAdam):
                 memory_order(codes).copy_(fresh)
                 state[key] = codes
         return state
-
-    def add_param_group(self, param_group: Group) -> None:
-        """Add a group, checked; raises `Unsupported` for parameters of FSDP1, too."""
-        super().add_param_group(param_group)
-        try:
-            refuse_pieces("Adam8bit", self.param_groups[-1]["params"], _WHY)
-        except Unsupported:
-            self.param_groups.pop()
-            raise
 
     def float_state_dict(self) -> dict[str, Any]:
         """Return a `state_dict` with float32 moments, as `FusedAdam` and torch's AdamW load it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -15,7 +15,7 @@ from accel.ops.kernel import Kernel
 from accel.ops.lists import Hyper
 from accel.optim.foreign import fitted
 from accel.optim.marks import marked_where_watched
-from accel.optim.options import torch_options
+from accel.optim.options import refuse_pieces, torch_options
 from accel.optim.policy import DEFAULT_SEED, POLICY_KEYS, Policy, check_policy, keep_policy
 from accel.optim.prepared import PreparedGroup
 from accel.optim.state import complete_state
@@ -40,6 +40,9 @@ class KernelOptimizer(torch.optim.Optimizer):
 
     extra_keys: ClassVar[Mapping[str, str]] = {}
     """The op's further tensors, of shapes of their own, by their keys in an optimizer's state."""
+
+    needs_whole: ClassVar[str] = ""
+    """Why pieces of parameters, as FSDP1 makes them, cannot be stepped, if they cannot."""
 
     always_seeded: ClassVar[bool] = False
     """Whether every step needs random bits, whatever the rounding."""
@@ -72,6 +75,7 @@ class KernelOptimizer(torch.optim.Optimizer):
 
     def complete(self, group: Group, param: Tensor) -> Group:
         """Return a parameter's state with everything that its next step needs."""
+        self.refuse_pieces([param])
         return complete_state(self, group, param)
 
     def adjust(self, group: Group, prepared: PreparedGroup, hyper: Hyper) -> None:
@@ -163,10 +167,16 @@ class KernelOptimizer(torch.optim.Optimizer):
         """Add a group, checked as the constructor checks; see `torch.optim.Optimizer`."""
         super().add_param_group(param_group)
         try:
+            self.refuse_pieces(self.param_groups[-1]["params"])
             self._settle(self.param_groups[-1])
-        except (TypeError, ValueError):
+        except Exception:
             self.param_groups.pop()
             raise
+
+    def refuse_pieces(self, params: Iterable[Tensor]) -> None:
+        """Raise `Unsupported` for pieces of parameters, if this class `needs_whole` ones."""
+        if self.needs_whole:
+            refuse_pieces(type(self).__name__, params, self.needs_whole)
 
     def _settle(self, group: Group) -> None:
         """Fill in what a group from elsewhere lacks and check it."""

@@ -15,15 +15,11 @@ from accel.ops.family import Family
 from accel.ops.lamb_step import LAMB, PHASES, LambHyper
 from accel.ops.lists import Hyper
 from accel.optim.base import KernelOptimizer
-from accel.optim.options import betas, rate, refuse, refuse_pieces, torch_options
+from accel.optim.options import betas, rate, refuse, torch_options
 from accel.optim.part import Part
 from accel.optim.prepared import PreparedGroup
 
 Group = dict[str, Any]
-_WHY = (
-    "it needs the norms of whole parameters, and sees shards of flat ones. Shard the model by "
-    "torch.distributed.fsdp.fully_shard"
-)
 
 
 class LastRatios:
@@ -64,6 +60,10 @@ class FusedLamb(KernelOptimizer):
     builder: ClassVar[str] = "FusedLambBuilder"
     family: ClassVar[Family | None] = LAMB
     states: ClassVar[Mapping[str, str]] = {"exp_avg": "exp_avgs", "exp_avg_sq": "exp_avg_sqs"}
+    needs_whole: ClassVar[str] = (
+        "it needs the norms of whole parameters, and sees shards of flat ones. Shard the model by "
+        "torch.distributed.fsdp.fully_shard"
+    )
 
     def __init__(
         self,
@@ -148,20 +148,6 @@ class FusedLamb(KernelOptimizer):
         norms = torch.zeros(len(params), 2, dtype=torch.float64, device=device)
         coeffs = torch.ones(len(params), dtype=torch.float32, device=device)
         return {"norms": norms.unbind(), "coeffs": coeffs.unbind()}
-
-    def add_param_group(self, param_group: Group) -> None:
-        """Add a group, checked; raises `Unsupported` for parameters of FSDP1, too."""
-        super().add_param_group(param_group)
-        try:
-            refuse_pieces("FusedLamb", self.param_groups[-1]["params"], _WHY)
-        except Unsupported:
-            self.param_groups.pop()
-            raise
-
-    def complete(self, group: Group, param: Tensor) -> Group:
-        """Return a parameter's state; raises `Unsupported` where FSDP1 took it in meanwhile."""
-        refuse_pieces("FusedLamb", [param], _WHY)
-        return super().complete(group, param)
 
     def adjust(self, group: Group, prepared: PreparedGroup, hyper: Hyper) -> None:
         """Scale a group's gradients down to `max_grad_norm`, by way of the gradient scale."""
