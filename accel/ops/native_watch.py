@@ -71,7 +71,7 @@ class WatchArgs(ctypes.Structure):
         ("python", _P),
         *((f"num_{name}", _N) for name in ("params", "keys", "written")),
         *((name, _P) for name in ("keys", "expected", "layout_at", "layouts", "places", "devices",
-                                  "written_from", "written_to", "kept", "hints")),
+                                  "written_from", "written_to", "kept")),
     )  # fmt: skip
 
 
@@ -142,7 +142,6 @@ class NativeWatch:
             "written_from": array("q", [start for start, _ in blocks]),
             "written_to": array("q", [stop for _, stop in blocks]),
             "kept": array("q", bytes(8 * self._count * width)),
-            "hints": array("q", bytes(16 * self._count * width)),
         }
         self._args = WatchArgs(
             ctypes.sizeof(WatchArgs),

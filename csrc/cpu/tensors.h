@@ -9,9 +9,6 @@
 
 namespace accel {
 
-// How many parameters ahead objects, then what they point to are asked for.
-constexpr int64_t kObjectsAhead = 8, kRecordsAhead = 4;
-
 // A look at one program's tensors.
 class Look {
  public:
@@ -19,7 +16,6 @@ class Look {
 
   // Whether parameter i is all that was expected; what was found of it is kept either way.
   bool take(void *params, void *states, int64_t i) {
-    ask_ahead(i);
     const accel_expected *const expected = w_.expected + i * width_;
     void **const kept = w_.kept + i * width_;
     void *const param = py_.item_of_list(params, i);
@@ -47,20 +43,6 @@ class Look {
     py_.keep(object);
     *place = object;
   }
-
-  // A tensor and its library's record of it are usually where the last step found them; a place that
-  // holds something else now is asked for in vain. A shape lies within the record.
-  void ask_ahead(int64_t i) const {
-    const int64_t *const objects = w_.hints + 2 * width_ * (i + kObjectsAhead);
-    const int64_t *const shapes = w_.hints + 2 * width_ * (i + kRecordsAhead) + 1;
-    if (i + kObjectsAhead < w_.num_params)
-      for (int64_t k = 0; k < width_; ++k) ask_for(objects[2 * k]);
-    if (i + kRecordsAhead >= w_.num_params) return;
-    for (int64_t k = 0; k < width_; ++k)
-      for (int line = -64; line <= 64; line += 64) ask_for(shapes[2 * k] + line);
-  }
-
-  static void ask_for(int64_t address) { __builtin_prefetch(reinterpret_cast<const void *>(address)); }
 
   bool is_type(void *object, void *type) {
     void *const found = py_.type_of(object);
@@ -122,15 +104,13 @@ class Look {
 
   bool read_all(const accel_expected *expected, void *const *kept, int64_t i) {
     for (int64_t k = 0; k < width_; ++k)
-      if (kept[k] && !read(expected[k], kept[k], i, w_.hints + 2 * (i * width_ + k))) return false;
+      if (kept[k] && !read(expected[k], kept[k], i)) return false;
     return true;
   }
 
-  bool read(const accel_expected &expected, void *object, int64_t i, int64_t *hint) {
+  bool read(const accel_expected &expected, void *object, int64_t i) {
     accel_dl_tensor t;
     if (py_.read(object, &t) != 0) return error();
-    hint[0] = reinterpret_cast<int64_t>(object);
-    hint[1] = reinterpret_cast<int64_t>(t.shape);
     const uint32_t dtype = t.dtype_code | uint32_t{t.dtype_bits} << 8 | uint32_t{t.dtype_lanes} << 16;
     if (dtype != expected.dtype || t.device_type != w_.devices[2 * i] || t.device_id != w_.devices[2 * i + 1])
       return false;

@@ -92,7 +92,7 @@ constexpr size_t kParams = 40;
 // parameter's shape and one of a single element, which the fifths lack.
 class Program {
  public:
-  Program() : kept(kParams * 4), expected(kParams * 4), addresses(kParams * 4), hints(kParams * 8) {
+  Program() : kept(kParams * 4), expected(kParams * 4), addresses(kParams * 4) {
     for (size_t i = 0; i < kParams; ++i) {
       Object &param = tensor({2, 3}, &parameter_type);
       params.values.push_back(&param);
@@ -142,7 +142,7 @@ class Program {
     const accel_watch watch = {
         sizeof(accel_watch), &python, kParams, 2, static_cast<int64_t>(written_from.size()), keys,
         expected.data(), layout_at.data(), layouts, places.data(), devices.data(), written_from.data(),
-        written_to.data(), kept.data(), hints.data()};
+        written_to.data(), kept.data()};
     int32_t status = ACCEL_OK;
     for (int again = 0; again < 2; ++again) {
       status = accel_watch_take(&watch, &params, &states);
@@ -164,7 +164,7 @@ class Program {
   Object params, states;
   std::vector<void *> kept;
   std::vector<accel_expected> expected;
-  std::vector<int64_t> addresses, layout_at, places, written_from, written_to, hints;
+  std::vector<int64_t> addresses, layout_at, places, written_from, written_to;
   std::vector<int32_t> devices;
   void *const keys[2] = {&first_key, &second_key};
   const int64_t layouts[5] = {2, 2, 3, 3, 1};

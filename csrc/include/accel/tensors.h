@@ -71,7 +71,6 @@ typedef struct accel_watch {
   const int64_t *written_from;    /* blocks of memory that no gradient may share a byte with, rising */
   const int64_t *written_to;      /* and apart from each other */
   void **kept;                    /* for each tensor the object that is kept alive, or null */
-  int64_t *hints;                 /* for each tensor where it was last: the object, and its shape */
 } accel_watch;
 
 /* Looks at every parameter of a list, its gradient and its entry of a dictionary of states, writes their
