@@ -106,8 +106,14 @@ load()
 builder = accel.accelerator_for("cpu").create_op_builder("fused_adam")
 print(json.dumps([builder.rungs()[1][1].reason, []]))
 """
+# Room for small objects is left, or the interpreter itself would stop wherever it is.
 MEMORY = """
-import accel.ops.adam, accel.builders.cpu, accel.jit.loading
+import accel.ops.adam, accel.builders.cpu, accel.jit.loading, accel.jit.trouble
+builder = accel.accelerator_for("cpu").create_op_builder("fused_adam")
+small = [[number] for number in range(300_000)]
+large = [bytearray(3000) for _ in range(3000)]
+pinned = small[::64], large[::64]
+del small, large
 pages = int(open("/proc/self/statm").read().split()[0])
 resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + (64 << 10), resource.RLIM_INFINITY))
 load()
