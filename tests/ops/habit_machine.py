@@ -74,7 +74,8 @@ def plain_defaults() -> Iterator[None]:
 
 def _shapes(world: World) -> list[dict[str, Any]]:
     states = [world.optimizer.state.get(param, {}) for param in stepped_by(world.optimizer)]
-    return [{key: getattr(state[key], "shape", None) for key in state} for state in states]
+    # Counters may be numbers or tensors.
+    return [{key: state[key].shape for key in state if key != "step"} for state in states]
 
 
 class Machine(RuleBasedStateMachine):

@@ -223,6 +223,10 @@ def _bytes(tensor: Tensor) -> list[int]:
 
 
 def _of_memory(optimizer: Any, group: dict[str, Any], params: list[Tensor]) -> list[str]:
+    states = [id(optimizer.state[p]) for p in params if p.numel() and p in optimizer.state]
+    if len(set(states)) < len(states):
+        # Whatever is made for the one is the other's, too.
+        return ["."]
     taken: set[int] = set()
     total = 0
     for param in params:
