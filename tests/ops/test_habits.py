@@ -44,6 +44,7 @@ def run_machine(folder: Path, *arguments: str) -> None:
     pytest.fail(said, pytrace=False)
 
 
+@pytest.mark.timeout(900)  # What it finds takes minutes to be made small.
 def test_habits(tmp_path: Path) -> None:
     run_machine(tmp_path, "--examples", "100")
 
