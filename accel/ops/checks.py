@@ -101,18 +101,29 @@ def check_storage(tensor: Tensor, name: str) -> None:
 
     Raises `ValueError` naming the tensor.
     """
+    needed = _bytes_needed(tensor)
+    if needed and lacks_memory(tensor):
+        raise ValueError(
+            f"{name} needs {needed} bytes of its storage, which has "
+            f"{tensor.untyped_storage().nbytes()}: it was resized or freed. Give the tensor its "
+            f"memory back before the step."
+        )
+
+
+def lacks_memory(tensor: Tensor) -> bool:
+    """Return whether a tensor reaches beyond its storage; its address does not tell."""
+    needed = _bytes_needed(tensor)
+    return needed > 0 and tensor.untyped_storage().nbytes() < needed
+
+
+def _bytes_needed(tensor: Tensor) -> int:
+    """Return how large a tensor's storage must be; 0 if there is nothing to be asked."""
     # Elsewhere a storage may say nothing of the memory behind it.
     if torch.compiler.is_compiling() or tensor.device.type not in _ADDRESSED:
-        return
+        return 0
     if tensor.numel() == 0 or type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
-        return
-    needed = (tensor.storage_offset() + reach(tensor)) * tensor.element_size()
-    held = tensor.untyped_storage().nbytes()
-    if held < needed:
-        raise ValueError(
-            f"{name} needs {needed} bytes of its storage, which has {held}: it was resized or "
-            f"freed. Give the tensor its memory back before the step."
-        )
+        return 0
+    return (int(tensor.storage_offset()) + reach(tensor)) * tensor.element_size()
 
 
 def check_states(roles: Roles, states: Sequence[str], *, single: bool = False) -> None:

@@ -31,6 +31,7 @@ _C_API = {
     "next_entry": "PyDict_Next",
     "keep": "Py_IncRef",
     "let_go": "Py_DecRef",
+    "as_integer": "PyLong_AsLongLong",
     "forget_error": "PyErr_Clear",
 }
 _OBJECTS: Mapping[str, Any] = {
@@ -42,6 +43,7 @@ _OBJECTS: Mapping[str, Any] = {
     "grad": sys.intern("grad"),
     "requires_grad": sys.intern("requires_grad"),
     "is_neg": Tensor.is_neg,
+    "storage_offset": Tensor.storage_offset,
 }
 _DTYPES = {torch.float32: (2, 32), torch.bfloat16: (4, 16), torch.float16: (2, 16),
            torch.uint8: (1, 8)}  # fmt: skip

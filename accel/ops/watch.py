@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from accel.ops.checks import check_no_overlap
+from accel.ops.checks import check_no_overlap, lacks_memory
 from accel.ops.lists import TensorLists
 from accel.ops.overlap import extent
 from accel.ops.plan import Plan
@@ -71,15 +71,19 @@ class Watch:
             return False
         if any(map(_requires_grad, tensors.grads)) or facts(tensors.by_field()) != self._facts:
             return False
-        at = {field: addresses(listed) for field, listed in tensors.by_field().items()}
-        if any(map(_lacks_memory, chain.from_iterable(at.values()), _all(tensors))):
-            return False
+        lists = tensors.by_field()
+        at = {field: addresses(listed) for field, listed in lists.items()}
         moved = [field for field, pointers in at.items() if pointers != self._at[field]]
+        for field in moved:
+            places = zip(at[field], self._at[field], lists[field], strict=True)
+            if any(now != before and _lacks_memory(now, tensor) for now, before, tensor in places):
+                return False
         if moved:
             self._check_overlap(tensors, moved, at["grads"])
-            for field in moved:
-                self._plan.put(field, at[field])
-            self._at = at
+        # All of them: a native watch writes addresses, too.
+        for field, pointers in at.items():
+            self._plan.put(field, pointers)
+        self._at = at
         return True
 
     def written(self) -> list[tuple[int, int]]:
@@ -103,4 +107,4 @@ def facts(lists: Mapping[str, Sequence[Tensor]]) -> list[list[Any]]:
 
 
 def _lacks_memory(pointer: int, tensor: Tensor) -> bool:
-    return not pointer and tensor.numel() > 0
+    return (not pointer and tensor.numel() > 0) or lacks_memory(tensor)

@@ -9,6 +9,9 @@
 
 namespace accel {
 
+// Below it an address may be that of nothing, plus an offset: no storage of a terabyte is expected.
+constexpr int64_t kLow = int64_t{1} << 40;
+
 // A look at one program's tensors.
 class Look {
  public:
@@ -120,8 +123,19 @@ class Look {
     if (address == *expected.slot) return true;
     // What is written may share memory with something else now, which takes a look at everything.
     if (expected.written || meets_written(address, numel * (t.dtype_bits / 8))) return false;
+    if (numel > 0 && address < kLow && is_offset(object, address, t.dtype_bits / 8)) return false;
     *expected.slot = address;
     return true;
+  }
+
+  // Whether an address is a tensor's place in a storage that begins at 0, since it was freed.
+  bool is_offset(void *object, int64_t address, int64_t element_bytes) {
+    void *const argument[] = {object};
+    void *const offset = py_.call(py_.storage_offset, argument, 1, nullptr);
+    if (!offset) return !error();
+    const int64_t elements = py_.as_integer(offset);
+    py_.let_go(offset);
+    return elements < 0 || address == elements * element_bytes;
   }
 
   // The number of elements, or -1 for another layout: strides count only of dimensions that are moved along.

@@ -11,7 +11,7 @@ struct Object {
   Object *type = nullptr;
   int64_t references = 1;
   // Of a tensor:
-  Object *grad = nullptr, *requires_grad = nullptr, *negated = nullptr;
+  Object *grad = nullptr, *requires_grad = nullptr, *negated = nullptr, *offset = nullptr;
   accel_dl_tensor tensor = {};
   std::vector<int64_t> shape, strides;
   bool unreadable = false;
@@ -20,7 +20,7 @@ struct Object {
 };
 
 static Object tensor_type, parameter_type, dictionary_type, other_type, none, no, yes;
-static Object grad_name, requires_grad_name, is_neg, first_key, second_key, equal_key;
+static Object grad_name, requires_grad_name, is_neg, storage_offset, eight, first_key, second_key, equal_key;
 static int64_t errors = 0;
 
 static Object &at(void *object) { return *static_cast<Object *>(object); }
@@ -46,8 +46,8 @@ static void *attribute(void *object, void *name) {
 }
 
 static void *call(void *function, void *const *arguments, uintptr_t count, void *) {
-  REQUIRE(function == &is_neg && count == 1);
-  Object *const found = at(arguments[0]).negated;
+  REQUIRE((function == &is_neg || function == &storage_offset) && count == 1);
+  Object *const found = function == &is_neg ? at(arguments[0]).negated : at(arguments[0]).offset;
   if (!found) return --errors, nullptr;
   return new_reference(found);
 }
@@ -82,6 +82,11 @@ static void keep(void *object) { ++at(object).references; }
 static void let_go(void *object) {
   --at(object).references;
   REQUIRE(at(object).references > 0);
+}
+
+static int64_t as_integer(void *object) {
+  REQUIRE(object == &eight);
+  return 8;
 }
 
 static void forget_error() { errors = 0; }
@@ -137,8 +142,8 @@ class Program {
   int32_t take() {
     const accel_python python = {
         sizeof(accel_python), read, attribute, call, type_of, item_of_list, item_of_dictionary,
-        next_entry, keep, let_go, forget_error, &none, &no, &tensor_type, &parameter_type,
-        &dictionary_type, &grad_name, &requires_grad_name, &is_neg};
+        next_entry, keep, let_go, as_integer, forget_error, &none, &no, &tensor_type, &parameter_type,
+        &dictionary_type, &grad_name, &requires_grad_name, &is_neg, &storage_offset};
     const accel_watch watch = {
         sizeof(accel_watch), &python, kParams, 2, static_cast<int64_t>(written_from.size()), keys,
         expected.data(), layout_at.data(), layouts, places.data(), devices.data(), written_from.data(),
@@ -155,7 +160,7 @@ class Program {
     }
     accel_watch_release(&watch);
     for (const Object &object : made) REQUIRE(object.references == 1);
-    for (const Object *object : {&tensor_type, &dictionary_type, &none, &no, &yes}) REQUIRE(object->references == 1);
+    for (const Object *object : {&tensor_type, &dictionary_type, &none, &no, &yes, &eight}) REQUIRE(object->references == 1);
     return status;
   }
 
@@ -243,6 +248,12 @@ int main() {
   takes([](Program &p, size_t i) { p.states.values[i]->keys[1] = &equal_key; });
   takes([](Program &p, size_t i) { p.states.values[i]->keys.insert(p.states.values[i]->keys.begin(), &other_type);
                                    p.states.values[i]->values.insert(p.states.values[i]->values.begin(), &other_type); });
+  // An address of nothing, plus where the tensor begins in it.
+  refuses([](Program &p, size_t i) { p.param(i).grad->tensor.data = reinterpret_cast<void *>(32);
+                                     p.param(i).grad->offset = &eight; });
+  refuses([](Program &p, size_t i) { p.param(i).grad->tensor.data = reinterpret_cast<void *>(32); });
+  takes([](Program &p, size_t i) { p.param(i).grad->tensor.data = reinterpret_cast<void *>(36);
+                                   p.param(i).grad->offset = &eight; });
   // What each tensor is watched for.
   refuses_any_tensor([](Object &o) { o.type = &other_type; });
   refuses_any_tensor([](Object &o) { o.negated = &yes; });

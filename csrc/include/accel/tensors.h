@@ -35,6 +35,7 @@ typedef struct accel_python {
                                                                /* PyDict_Next, borrowed */
   void (*keep)(void *object);                                  /* Py_IncRef */
   void (*let_go)(void *object);                                /* Py_DecRef */
+  int64_t (*as_integer)(void *object);                         /* PyLong_AsLongLong */
   void (*forget_error)(void);                                  /* PyErr_Clear */
   void *none;
   void *no;             /* False */
@@ -44,6 +45,7 @@ typedef struct accel_python {
   void *grad;           /* names of attributes */
   void *requires_grad;
   void *is_neg;         /* the function that tells whether a tensor stands for its negative */
+  void *storage_offset; /* the function that tells where in its storage a tensor begins */
 } accel_python;
 
 /* What is expected of one tensor. */
