@@ -45,6 +45,12 @@ ADAM8BIT_ADAMW = 1
 ADAM8BIT_BIAS_CORRECTION = 2
 ADAM8BIT_MAXIMIZE = 4
 
+
+def blocks(numel: int) -> int:
+    """Return the number of blocks of 8-bit codes, and so of scales, of a tensor."""
+    return -(-numel // ADAM8BIT_BLOCK)
+
+
 _POINTER = ctypes.c_void_p
 _DOUBLE = ctypes.c_double
 _INT32 = ctypes.c_int32

@@ -21,16 +21,12 @@ _BYTES = (torch.uint8,)
 _ADDRESSED = ("cpu", "cuda", "xpu")
 
 
-def _blocks(numel: int) -> int:
-    return -(-numel // abi.ADAM8BIT_BLOCK)
-
-
 _OWN_SHAPES: Mapping[str, tuple[torch.dtype, Callable[[int], int]]] = {
     "steps": (torch.float32, lambda _: 1),
     "norms": (torch.float64, lambda _: 2),
     "coeffs": (torch.float32, lambda _: 1),
-    "exp_avg_scales": (torch.float32, _blocks),
-    "exp_avg_sq_scales": (torch.float32, _blocks),
+    "exp_avg_scales": (torch.float32, abi.blocks),
+    "exp_avg_sq_scales": (torch.float32, abi.blocks),
 }
 """Type and number of elements of what a step writes beside full-size tensors."""
 
@@ -101,10 +97,9 @@ def check_storage(tensor: Tensor, name: str) -> None:
 
     Raises `ValueError` naming the tensor.
     """
-    needed = _bytes_needed(tensor)
-    if needed and lacks_memory(tensor):
+    if lacks_memory(tensor):
         raise ValueError(
-            f"{name} needs {needed} bytes of its storage, which has "
+            f"{name} needs {_bytes_needed(tensor)} bytes of its storage, which has "
             f"{tensor.untyped_storage().nbytes()}: it was resized or freed. Give the tensor its "
             f"memory back before the step."
         )

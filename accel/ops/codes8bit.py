@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from accel.ops import abi
+from accel.ops.abi import blocks as blocks
 from accel.ops.rounding import random_bits
 
 LATTICE = 0xC1391E11
@@ -22,11 +23,6 @@ _UNIT = {True: 2.0**-15, False: 2.0**-31}
 _LEAST = 32 << 23
 _MOST = 254 << 23
 _MASK = 0xFFFFFFFF
-
-
-def blocks(numel: int) -> int:
-    """Return the number of blocks, and so of scales, of a tensor."""
-    return -(-numel // _BLOCK)
 
 
 def memory_order(tensor: Tensor) -> Tensor:

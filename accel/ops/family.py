@@ -151,7 +151,7 @@ class Family:
             # The dispatcher leaves out what is as the schema has it.
             given = {"numbers": None, **dict(zip(names, values, strict=False))}
             if given["numbers"] is not None:
-                given |= self._checked(given["numbers"])
+                given |= zip(self.floats, given["numbers"].tolist(), strict=True)
             given["seed"] &= 2**64 - 1
             roles = {role: given[role] for role in self._roles if given[role] is not None}
             hyper = self.hyper(**{name: given[name] for name in self._scalars})
@@ -167,16 +167,6 @@ class Family:
         # A kernel for "Meta" serves as the fake; register_fake looks for its caller's source first,
         # which costs every first load 2 ms.
         torch.library.impl(qualified, "Meta")(fake)
-
-    def _checked(self, numbers: torch.Tensor) -> dict[str, float]:
-        """Return what `gather` put together; raises as for numbers that are known in advance."""
-        given = dict(zip(self.floats, numbers.tolist(), strict=True))
-        for name, number in given.items():
-            if name.startswith("beta"):
-                checks.check_beta(name, number)
-            elif name != "max_coeff":
-                checks.check_not_negative(name, number)
-        return given
 
 
 def gather(numbers: Sequence[Any]) -> torch.Tensor | None:

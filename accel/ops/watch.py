@@ -52,8 +52,9 @@ class Watch:
 
     def __init__(self, plan: Plan, tensors: TensorLists) -> None:
         self._plan = plan
-        self._facts = facts(tensors.by_field())
-        self._at = {field: addresses(listed) for field, listed in tensors.by_field().items()}
+        lists = tensors.by_field()
+        self._facts = facts(lists)
+        self._at = {field: addresses(listed) for field, listed in lists.items()}
         self._occupied = Occupied(chain.from_iterable(tensors.written().values()))
         extents = [extent(grad) for grad in tensors.grads]
         self._grads_reach = array("q", [stop - start for start, stop in extents])
@@ -66,12 +67,13 @@ class Watch:
         Raises:
             ValueError: two of them share memory that a step writes.
         """
-        # A tensor that is not strided has no strides to be asked for.
-        if any(layout is not torch.strided for layout in map(_layout_of, _all(tensors))):
-            return False
-        if any(map(_requires_grad, tensors.grads)) or facts(tensors.by_field()) != self._facts:
-            return False
         lists = tensors.by_field()
+        layouts = map(_layout_of, chain.from_iterable(lists.values()))
+        # A tensor that is not strided has no strides to be asked for.
+        if any(layout is not torch.strided for layout in layouts):
+            return False
+        if any(map(_requires_grad, tensors.grads)) or facts(lists) != self._facts:
+            return False
         at = {field: addresses(listed) for field, listed in lists.items()}
         moved = [field for field, pointers in at.items() if pointers != self._at[field]]
         for field in moved:
@@ -95,10 +97,6 @@ class Watch:
         if moved != ["grads"] or self._occupied.meets(grads_at, self._grads_reach):
             check_no_overlap(written, {"grads": tensors.grads})
             self._occupied = Occupied(chain.from_iterable(written.values()))
-
-
-def _all(tensors: TensorLists) -> chain[Tensor]:
-    return chain.from_iterable(tensors.by_field().values())
 
 
 def facts(lists: Mapping[str, Sequence[Tensor]]) -> list[list[Any]]:

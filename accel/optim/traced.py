@@ -14,7 +14,7 @@ from accel.ops import checks
 from accel.ops.family import Family
 from accel.ops.lists import Hyper, TensorLists
 from accel.optim.policy import MASTER
-from accel.optim.state import unchanged_on_error
+from accel.optim.state import keys_of, unchanged_on_error
 
 if TYPE_CHECKING:
     from accel.optim.base import KernelOptimizer
@@ -63,11 +63,6 @@ class TracedGroup:
             self._family.dispatch(part.key, part.tensors, hyper)
 
 
-def _keys_of(optimizer: KernelOptimizer, group: Group) -> tuple[str, ...]:
-    """Return the keys of a parameter's state whose tensors a step takes."""
-    return ("step", MASTER, *optimizer.state_keys(group), *optimizer.extra_keys)
-
-
 def complete_group(optimizer: KernelOptimizer, group: Group, index: int, lists: Any) -> str:
     """Complete a group's states and put the tensors of its next step into lists.
 
@@ -78,7 +73,7 @@ def complete_group(optimizer: KernelOptimizer, group: Group, index: int, lists: 
         optimizer: whose group it is.
         group: the parameter group.
         index: the group's number.
-        lists: an empty list for parameters, one for gradients, one for each of `_keys_of`.
+        lists: an empty list for parameters, one for gradients, one for each of `keys_of`.
 
     Returns:
         str: what `traced_step` is to know beyond the tensors: the seed of this step, the group's
@@ -97,7 +92,7 @@ def complete_group(optimizer: KernelOptimizer, group: Group, index: int, lists: 
         # The step that is not traced says what is wrong, with a traceback of the caller's.
         _keep_untraced(optimizer)
         return _UNTRACEABLE
-    keys = _keys_of(optimizer, group)
+    keys = tuple(keys_of(optimizer, group))
     for param, state in zip(params, states, strict=True):
         entries = (param, param.grad, *(state.get(key) for key in keys))
         for listed, entry in zip(lists, entries, strict=True):
@@ -132,7 +127,7 @@ def traced_step(optimizer: KernelOptimizer) -> None:
     ready = []
     for index, group in enumerate(optimizer.param_groups):
         hyper = optimizer.hyper(group)
-        keys = _keys_of(optimizer, group)
+        keys = tuple(keys_of(optimizer, group))
         lists: list[list[Any]] = [[] for _ in range(2 + len(keys))]
         known = optimizer._init_group(group, index, *lists)
         if known == _UNTRACEABLE:
@@ -163,7 +158,7 @@ def _parts(
 ) -> list[TracedPart]:
     """Sort tensors by device and by whether there is a master copy."""
     params, grads, *columns = lists
-    keys = _keys_of(optimizer, group)
+    keys = tuple(keys_of(optimizer, group))
     states = [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
     devices: list[torch.device] = []
     at_of: dict[tuple[int, bool], list[int]] = {}
