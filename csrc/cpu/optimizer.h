@@ -120,7 +120,8 @@ class ParamBlock {
   float *param() { return main_.values; }
 
   uint64_t key(uint64_t stream) const {
-    return accel_random_key(seed_, static_cast<uint64_t>(tensor_), stream);
+    const uint32_t *const given = args_.tensor_numbers;
+    return accel_random_key(seed_, given ? given[tensor_] : static_cast<uint64_t>(tensor_), stream);
   }
 
   void store() const {

@@ -213,7 +213,7 @@ int32_t launch_steps(const typename Op::Args &a, const Common &common, Stream st
   const auto flush = [&](const Tensors<Here::kRoles, CAPACITY> &, int64_t blocks) {
     return launch(step_kernel<Op, T, CAPACITY>, blocks, stream, table);
   };
-  return for_launches(table.tensors, a.numels, a.count, place, flush);
+  return for_launches(table.tensors, a.numels, a.count, place, flush, a.tensor_numbers);
 }
 
 // A launch copies all its parameters, so few tensors travel in a small table.

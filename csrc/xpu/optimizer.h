@@ -99,7 +99,7 @@ Common common_of(const Args &a, bool maximize, float ahead = 1.0f, float count_b
 
 template <class Op>
 void place(Slot &slot, const typename Op::Args &a, int64_t i) {
-  slot.index = static_cast<uint32_t>(i);
+  slot.index = a.tensor_numbers ? a.tensor_numbers[i] : static_cast<uint32_t>(i);
   slot.numel = a.numels[i];
   slot.param = address(a.params[i]);
   slot.grad = address(a.grads[i]);
