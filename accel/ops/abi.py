@@ -67,6 +67,7 @@ def _fields(
         ("count", _INT64),
         ("numels", _POINTER),
         ("tensor_numbers", _POINTER),
+        ("first_elements", _POINTER),
         *((role, _POINTER) for role in ("params", "grads", *roles, "masters", "steps", *extras)),
         *((name, _POINTER) for name in ("grad_scale", "found_inf", "noop_flag", "lr_tensor")),
         *((name, _DOUBLE) for name in numbers),

@@ -23,9 +23,11 @@ class TensorLists:
         extras: further tensors that are written, each of a shape of its own, by role.
         numbers: what random bits know the tensors by: their places in the list of which these may
             be a part; a range only if they are that list.
+        starts: likewise of elements: which ones of a whole tensor these begin with; ``None``: all
+            are whole. The dispatcher, devices and 8-bit codes know whole tensors only.
     """
 
-    __slots__ = ("extras", "numbers", "roles", "steps")
+    __slots__ = ("extras", "numbers", "roles", "starts", "steps")
 
     def __init__(
         self,
@@ -33,11 +35,13 @@ class TensorLists:
         steps: Sequence[Tensor] | None = None,
         extras: dict[str, Sequence[Tensor]] | None = None,
         numbers: Sequence[int] | None = None,
+        starts: Sequence[int] | None = None,
     ) -> None:
         self.roles = roles
         self.steps = steps
         self.extras = {} if extras is None else extras
         self.numbers = range(len(self.params)) if numbers is None else numbers
+        self.starts = starts
 
     @property
     def params(self) -> Sequence[Tensor]:
@@ -48,6 +52,10 @@ class TensorLists:
     def grads(self) -> Sequence[Tensor]:
         """The gradients."""
         return self.roles["grads"]
+
+    def start(self, index: int) -> int:
+        """Return the number of a tensor's first element in the whole tensor."""
+        return 0 if self.starts is None else self.starts[index]
 
     def select(self, indices: Iterable[int]) -> TensorLists:
         """Return the same lists with only these entries."""
@@ -61,6 +69,7 @@ class TensorLists:
             None if self.steps is None else pick(self.steps),
             {role: pick(listed) for role, listed in self.extras.items()},
             pick(self.numbers),
+            None if self.starts is None else pick(self.starts),
         )
 
     def by_field(self) -> dict[str, Sequence[Tensor]]:

@@ -147,7 +147,9 @@ class OffloadedGroup:
         for field in self._fields.values():
             roles[field] = [_cut_out(found[field][piece.index], piece) for piece in pieces]
         places = [self._places[piece.index] for piece in pieces]
-        return TensorLists(roles, self._steps[number].unbind(), numbers=places)
+        starts = [piece.start for piece in pieces]
+        steps = self._steps[number].unbind()
+        return TensorLists(roles, steps, numbers=places, starts=starts)
 
     def _staged(self, number: int, memory: Tensor) -> list[Tensor]:
         return [memory[p.offset : p.offset + _span(p)] for p in self._buckets[number]]

@@ -289,6 +289,7 @@ int32_t check_common(const Args *a, uint32_t known_flags) {
     return ACCEL_BAD_DTYPE;
   if (a->rounding < ACCEL_ROUND_NEAREST || a->rounding > ACCEL_ROUND_STOCHASTIC)
     return ACCEL_BAD_ARGUMENT;
+  if (a->first_elements) return ACCEL_UNSUPPORTED;
   if (a->count == 0) return ACCEL_OK;
   if (!a->numels || !a->params || !a->grads) return ACCEL_BAD_ARGUMENT;
   for (int64_t i = 0; i < a->count; ++i)

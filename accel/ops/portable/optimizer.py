@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 from triton.language import tensor as Value
 
+from accel.errors import Unsupported
 from accel.ops import abi
 from accel.ops.native import current_device
 from accel.ops.portable.elements import load, random_bits, random_seed, scalar_at, store
@@ -203,6 +204,8 @@ class Launcher:
         states: tuple[str, ...],
         extras: tuple[str, ...] = (),
     ) -> None:
+        if args.first_elements:
+            raise Unsupported("Triton kernels step whole tensors, not parts with a first element.")
         self.args = args
         self.table = device_table(args, states, device, extras)
         self.width = self.table.rows.shape[1]

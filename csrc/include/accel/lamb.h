@@ -33,6 +33,7 @@ typedef struct accel_lamb_args {
   int64_t count;
   const int64_t *numels;
   const uint32_t *tensor_numbers;
+  const int64_t *first_elements;
   void *const *params;
   const void *const *grads;
   void *const *exp_avgs;
