@@ -105,7 +105,8 @@ class Family:
             *(f"Tensor({next(letters)}!)[]? {role}" for role in optional),
             *(f"Tensor? {name}" for name in _SCALAR_TENSORS),
             *(f"float {name}" for name in self.floats),
-            "SymInt step, int flags, str rounding, SymInt seed, str kernel, Tensor? numbers=None",
+            "SymInt step, int flags, str rounding, SymInt seed, str kernel, Tensor? numbers=None, "
+            "int[]? tensor_numbers=None",
         )
         return f"({', '.join(parts)}) -> ()"
 
@@ -141,22 +142,28 @@ class Family:
             signed(hyper.seed),
             key,
             numbers,
+            None if isinstance(tensors.numbers, range) else [*tensors.numbers],
         )
 
     def register(self, run: Callable[[str, TensorLists, Any], None]) -> None:
         """Put the op into the dispatcher; `run` steps by key. Once per process."""
-        names = (*self._roles, "steps", *self.extras, *self._scalars, "kernel", "numbers")
+        optional = ("numbers", "tensor_numbers")
+        names = (*self._roles, "steps", *self.extras, *self._scalars, "kernel", *optional)
 
         def implementation(*values: Any) -> None:
             # The dispatcher leaves out what is as the schema has it.
-            given = {"numbers": None, **dict(zip(names, values, strict=False))}
+            given: dict[str, Any] = {
+                **dict.fromkeys(optional),
+                **dict(zip(names, values, strict=False)),
+            }
             if given["numbers"] is not None:
                 given |= zip(self.floats, given["numbers"].tolist(), strict=True)
             given["seed"] &= 2**64 - 1
             roles = {role: given[role] for role in self._roles if given[role] is not None}
             hyper = self.hyper(**{name: given[name] for name in self._scalars})
             extras = {role: given[role] for role in self.extras if given[role] is not None}
-            run(given["kernel"], TensorLists(roles, given["steps"], extras), hyper)
+            lists = TensorLists(roles, given["steps"], extras, given["tensor_numbers"])
+            run(given["kernel"], lists, hyper)
 
         def fake(*_: Any) -> None:
             """Shapes and types stay as they are; nothing is returned."""

@@ -90,7 +90,7 @@ class NativeCall:
         indices: tuple[int, ...],
     ) -> None:
         self.indices = indices
-        self.table = PointerTable(tensors.by_field())
+        self.table = PointerTable(tensors.by_field(), tensors.numbers, tensors.starts)
         self._native = native
         self._numbers = family.numbers
         self._scalars: list[Tensor] = []

@@ -98,20 +98,31 @@ class PointerTable:
 
     Args:
         fields: lists of tensors by the C struct's field name; the first gives the sizes.
+        numbers: the tensors' numbers if they are not their places; see `TensorLists`.
+        starts: their first elements' numbers if these are not 0, likewise.
 
     Attributes:
         device: the device of the first list's tensors.
         numels: the sizes.
+        numbers: the numbers.
+        starts: the first elements' numbers, or none.
         pointers: the addresses, by field.
 
     Raises:
         ValueError: a tensor has elements and no memory of its own (a fake or wrapper tensor).
     """
 
-    def __init__(self, fields: Roles) -> None:
+    def __init__(
+        self,
+        fields: Roles,
+        numbers: Sequence[int] | None = None,
+        starts: Sequence[int] | None = None,
+    ) -> None:
         leaders = next(iter(fields.values()))
         self.device = leaders[0].device
         self.numels = array("q", map(Tensor.numel, leaders))
+        self.numbers = array("I", range(len(leaders)) if numbers is None else numbers)
+        self.starts = array("q", starts or ())
         self.pointers = {field: addresses(tensors) for field, tensors in fields.items()}
         for field, pointers in self.pointers.items():
             if 0 in pointers:
@@ -139,5 +150,7 @@ class PointerTable:
         args.struct_size = ctypes.sizeof(args)
         args.count = len(self.numels)
         args.numels = self.numels.buffer_info()[0]
+        args.tensor_numbers = self.numbers.buffer_info()[0]
+        args.first_elements = self.starts.buffer_info()[0] if self.starts else None
         for field, pointers in self.pointers.items():
             setattr(args, field, pointers.buffer_info()[0])

@@ -102,7 +102,7 @@ class _MixedGroup(PreparedGroup):
         with unchanged_on_error(optimizer, params):
             super().__init__(optimizer, group, _at_home(params, grads))
             self._away = [
-                OffloadedGroup(optimizer, group, _pick(params, at), _pick(grads, at), kernel)
+                OffloadedGroup(optimizer, group, at, _pick(params, at), _pick(grads, at), kernel)
                 for at in self._of.values()
             ]
         self._patience = 0

@@ -70,6 +70,7 @@ class OffloadedGroup:
     Args:
         optimizer: whose group it is; the group's states are made complete.
         group: the parameter group.
+        places: the places in the group of what follows.
         params: parameters of one device and dtype, dense.
         grads: their gradients, of one dtype.
         kernel: the host's kernel.
@@ -82,11 +83,13 @@ class OffloadedGroup:
         self,
         optimizer: KernelOptimizer,
         group: Group,
+        places: Sequence[int],
         params: Sequence[Tensor],
         grads: Sequence[Tensor],
         kernel: Kernel,
     ) -> None:
         self._kernel = kernel
+        self._places = places
         states = {key: optimizer.states[key] for key in optimizer.state_keys(group)}
         self._fields = {**states, MASTER: "masters"}
         for param in params:
@@ -143,7 +146,10 @@ class OffloadedGroup:
         }
         for field in self._fields.values():
             roles[field] = [_cut_out(found[field][piece.index], piece) for piece in pieces]
-        return TensorLists(roles, self._steps[number].unbind())
+        places = [self._places[piece.index] for piece in pieces]
+        starts = [piece.start for piece in pieces]
+        steps = self._steps[number].unbind()
+        return TensorLists(roles, steps, numbers=places, starts=starts)
 
     def _staged(self, number: int, memory: Tensor) -> list[Tensor]:
         return [memory[p.offset : p.offset + _span(p)] for p in self._buckets[number]]

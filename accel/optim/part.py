@@ -30,12 +30,14 @@ class Members(NamedTuple):
         own: what this process steps of them.
         grads: likewise of their gradients.
         states: their entries of the optimizer's state, ``None`` where there is none.
+        places: their places in the group.
     """
 
     params: Sequence[Tensor]
     own: Sequence[Tensor]
     grads: Sequence[Tensor]
     states: Sequence[Group | None]
+    places: Sequence[int]
 
 
 class Part:
@@ -102,7 +104,9 @@ class Part:
             lists[field] = [*map(optimizer.local, found)]  # type: ignore[arg-type]
         steps = lists.pop("steps")
         extras = {field: lists.pop(field) for field in optimizer.extra_keys.values()}
-        return TensorLists(lists, steps, {**extras, **self.scratch})
+        # Of all that the group has: a gradient that is missing shifts nobody's random bits.
+        places = [group.places[index] for index in self.at]
+        return TensorLists(lists, steps, {**extras, **self.scratch}, places)
 
     def watcher(self) -> CDLL | None:
         """Return a library that can look at all of the part's tensors, if there is one."""

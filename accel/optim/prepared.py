@@ -58,7 +58,7 @@ class PreparedGroup:
         self._patience = _PATIENCE
         self._served = 0
         members = self._members(optimizer, group, grads)
-        params, own, given, _ = members
+        params, own, given = members[:3]
         self._params: Sequence[Tensor] = params
         checks.check_tensors({"params": own, "grads": given})
         checks.check_gradients("grads", given)
@@ -77,7 +77,7 @@ class PreparedGroup:
         params = [group["params"][index] for index in self._at]
         given = [optimizer.local(grad) for grad in grads if grad is not None]
         states = [optimizer.state.get(param) for param in params]
-        return Members(params, [*map(optimizer.local, params)], given, states)
+        return Members(params, [*map(optimizer.local, params)], given, states, self._at)
 
     def take(
         self,

@@ -69,5 +69,5 @@ def test_tables_follow_memory(stepper: Stepper) -> None:
         pointers.fill(args)
         made = table.device_table(args, states, host)
         assert made is table.device_table(args, states, host)
-        assert made.rows[1, 2] == memory.data_ptr()
+        assert made.rows[1, 3] == memory.data_ptr()
     assert len(table._kept) <= table._KEPT

@@ -57,8 +57,7 @@ def moments_kernel(
     STOCHASTIC: tl.constexpr, ALIGNED: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
 ) -> None:  # fmt: skip
     """Step the moments of `SIZE` elements and add to the norms of their tensor."""
-    tensor = own_tensor(owners)
-    row = row_of(rows, tensor, WIDTH)
+    row = row_of(rows, own_tensor(owners), WIDTH)
     at, mask = own_elements(rows, row, SIZE, ALIGNED)
     if STOCHASTIC:
         seed = seed_at(row, seed, 1)
@@ -67,8 +66,8 @@ def moments_kernel(
     g = load_grad(row, at, mask, GRAD, ALIGNED) * grad_factor
     m = load_state(row, at, mask, 0, STATE, ALIGNED) * beta1 + g * m_weight
     v = load_state(row, at, mask, 1, STATE, ALIGNED) * beta2 + v_weight * g * g
-    store_state(row, at, mask, m, seed, tensor, 0, STATE, STOCHASTIC, ALIGNED)
-    store_state(row, at, mask, v, seed, tensor, 1, STATE, STOCHASTIC, ALIGNED)
+    store_state(row, at, mask, m, seed, 0, STATE, STOCHASTIC, ALIGNED)
+    store_state(row, at, mask, v, seed, 1, STATE, STOCHASTIC, ALIGNED)
     if STATE != 0:
         # The norm is that of what is stored.
         tl.debug_barrier()
@@ -93,8 +92,7 @@ def apply_kernel(
     STOCHASTIC: tl.constexpr, ALIGNED: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
 ) -> None:  # fmt: skip
     """Step `SIZE` elements of a parameter, by what the norms of their tensor give."""
-    tensor = own_tensor(owners)
-    row = row_of(rows, tensor, WIDTH)
+    row = row_of(rows, own_tensor(owners), WIDTH)
     at, mask = own_elements(rows, row, SIZE, ALIGNED)
     if STOCHASTIC:
         seed = seed_at(row, seed, AHEAD)
@@ -110,7 +108,7 @@ def apply_kernel(
     v = load_state(row, at, mask, 1, STATE, ALIGNED)
     p = load_param(row, at, mask, PARAM, MASTER, ALIGNED)
     p = p - _direction(p, m, v, eps, weight_decay, INSIDE) * rate.to(tl.float32)
-    store_param(row, at, mask, p, seed, tensor, PARAM, MASTER, STOCHASTIC, ALIGNED)
+    store_param(row, at, mask, p, seed, PARAM, MASTER, STOCHASTIC, ALIGNED)
 
 
 @triton.jit

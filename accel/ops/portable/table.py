@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from array import array
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
@@ -20,12 +21,13 @@ SCALARS = ("found_inf", "noop_flag", "lr_tensor", "grad_scale")
 
 NUMEL = 0
 FIRST_BLOCK = 1
-"""Columns of a tensor's row: its elements and its first program; then come addresses."""
+NUMBER = 2
+"""Columns of a tensor's row: its elements, its first program, its number; then come addresses."""
 
 ROLES = ("params", "grads", "masters", "steps")
 """Pointer arrays of every op, in the order of their columns; those of its states follow."""
 
-_ADDRESSES = 2
+_ADDRESSES = 3
 
 _KEPT = 16
 
@@ -70,9 +72,11 @@ def device_table(
         ctypes.string_at(at, 8 * count) if (at := getattr(args, role)) else b""
         for role in ("numels", *ROLES, *states, *extras)
     )
+    given = args.tensor_numbers
+    numbers = (*array("I", ctypes.string_at(given, 4 * count)),) if given else (*range(count),)
     # A table's memory belongs to the stream that is current when it is made.
-    key = (device, stream_of(device), scalars, *columns)
-    table = _kept.pop(key, None) or _make(scalars, columns, device, len(extras))
+    key = (device, stream_of(device), scalars, numbers, *columns)
+    table = _kept.pop(key, None) or _make(scalars, numbers, columns, device, len(extras))
     _kept[key] = table
     if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
         _captured.append(table)
@@ -82,12 +86,17 @@ def device_table(
 
 
 def _make(
-    scalars: tuple[int, ...], columns: tuple[bytes, ...], device: torch.device, extras: int
+    scalars: tuple[int, ...],
+    numbers: tuple[int, ...],
+    columns: tuple[bytes, ...],
+    device: torch.device,
+    extras: int,
 ) -> DeviceTable:
     count = len(columns[0]) // 8
     width = _ADDRESSES + len(columns) - 1
     rows = torch.zeros(count + 1, width, dtype=torch.int64, device="cpu")
     rows[0, : len(scalars)] = torch.tensor(scalars, dtype=torch.int64, device="cpu")
+    rows[1:, NUMBER] = torch.tensor(numbers, dtype=torch.int64, device="cpu")
     for column, data in enumerate(columns):
         if data:
             place = NUMEL if column == 0 else _ADDRESSES + column - 1
