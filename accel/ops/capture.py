@@ -33,7 +33,7 @@ def check_repeatable(tensors: TensorLists, hyper: Hyper, *, coded: bool) -> None
     """
     if tensors.steps is not None or not (coded or hyper.rounding == "stochastic"):
         return
-    if tensors.params and _is_captured(tensors.params[0].device):
+    if tensors.params and is_captured(tensors.params[0].device):
         raise Unsupported(
             f"{tensors.params[0].device}: a graph is being captured, and this call brings its step "
             "number from the host: every replay would round with the same random bits. Step with a "
@@ -41,7 +41,8 @@ def check_repeatable(tensors: TensorLists, hyper: Hyper, *, coded: bool) -> None
         )
 
 
-def _is_captured(device: torch.device) -> bool:
+def is_captured(device: torch.device) -> bool:
+    """Whether a graph is being captured on the device's current stream."""
     if torch.compiler.is_compiling():
         return False
     if device.type == "cpu":

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from accel.ops.capture import is_captured
 from accel.ops.native import stream_of
+from accel.ops.portable.staging import Reserve, pinned
 
 BLOCK = 1024
 """Elements of one program."""
@@ -29,7 +31,7 @@ ROLES = ("params", "grads", "masters", "steps")
 
 _ADDRESSES = 3
 
-_KEPT = 16
+_KEPT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,10 @@ class DeviceTable:
 
 
 _kept: OrderedDict[tuple[object, ...], DeviceTable] = OrderedDict()
-# Graphs read them at every replay, for as long as the process lives.
-_captured: list[DeviceTable] = []
+# What graphs read at every replay, tables and the memory they are copied from, for as long as the
+# process lives.
+_captured: list[tuple[DeviceTable, Tensor | None]] = []
+_reserve = Reserve()
 
 
 def device_table(
@@ -58,13 +62,17 @@ def device_table(
 ) -> DeviceTable:
     """Return the table of a call's arguments, the same one for the same addresses.
 
-    A new one is copied from host memory, which a graph capture forbids: step once before it.
+    A new one is copied from pinned memory, in the order of the device's current stream: the host
+    does not wait, and a graph's capture takes the copy.
 
     Args:
         args: the op's argument struct.
         states: its pointer arrays beside `ROLES`, in the order of the further columns.
         device: where the tensors are.
         extras: pointer arrays of tensors that have another size than the parameter.
+
+    Raises:
+        Unsupported: inside a capture, if too little pinned memory was put aside before it.
     """
     count = args.count
     scalars = tuple(getattr(args, name) or 0 for name in SCALARS)
@@ -76,13 +84,29 @@ def device_table(
     numbers = (*array("I", ctypes.string_at(given, 4 * count)),) if given else (*range(count),)
     # A table's memory belongs to the stream that is current when it is made.
     key = (device, stream_of(device), scalars, numbers, *columns)
-    table = _kept.pop(key, None) or _make(scalars, numbers, columns, device, len(extras))
-    _kept[key] = table
-    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
-        _captured.append(table)
+    words = (count + 1) * _width(columns) + 2 * count
+    table = _kept.pop(key, None)
+    staging = None
+    captured = device.type != "cpu" and is_captured(device)
+    if captured and table is None:
+        staging = _reserve.take(words, device)
+        table = _make(scalars, numbers, columns, device, len(extras), staging)
+    else:
+        if device.type != "cpu" and not captured:
+            _reserve.refill(words, device)
+        if table is None:
+            table = _make(scalars, numbers, columns, device, len(extras), pinned(words, device))
+        _kept[key] = table
+    if captured:
+        # A table made here is kept for no other call: only a replay fills it.
+        _captured.append((table, staging))
     while len(_kept) > _KEPT:
         _kept.popitem(last=False)
     return table
+
+
+def _width(columns: tuple[bytes, ...]) -> int:
+    return _ADDRESSES + len(columns) - 1
 
 
 def _make(
@@ -91,25 +115,56 @@ def _make(
     columns: tuple[bytes, ...],
     device: torch.device,
     extras: int,
+    staging: Tensor,
 ) -> DeviceTable:
+    """Return a table that is copied from `staging`, which is written here."""
+    width = _width(columns)
     count = len(columns[0]) // 8
-    width = _ADDRESSES + len(columns) - 1
-    rows = torch.zeros(count + 1, width, dtype=torch.int64, device="cpu")
+    ends = _fill(staging, scalars, numbers, columns, width - extras)
+    table = torch.empty(len(staging), dtype=torch.int64, device=device)
+    table.copy_(staging, non_blocking=True)
+    rows, own_ends = table[: -2 * count].view(count + 1, width), table[-2 * count :].view(2, count)
+    launches = []
+    for aligned, host, there in zip((True, False), ends, own_ends, strict=True):
+        programs = int(host[-1])
+        if programs:
+            # On the device: there are far more programs than tensors, and copies are slow.
+            each = torch.arange(programs, device=device)
+            owners = torch.searchsorted(there, each, right=True, out_int32=True)
+            launches.append((owners, aligned))
+    return DeviceTable(rows, tuple(launches))
+
+
+def _fill(
+    staging: Tensor,
+    scalars: tuple[int, ...],
+    numbers: tuple[int, ...],
+    columns: tuple[bytes, ...],
+    full_size: int,
+) -> Tensor:
+    """Write the rows and, behind them, after which program each tensor ends; return the latter.
+
+    Args:
+        staging: what is written.
+        scalars: addresses of `SCALARS`.
+        numbers: of each tensor.
+        columns: elements, and addresses of each role.
+        full_size: the first column of tensors that have another size than the parameter.
+    """
+    count = len(columns[0]) // 8
+    staging.zero_()
+    rows, ends = staging[: -2 * count].view(count + 1, -1), staging[-2 * count :].view(2, count)
     rows[0, : len(scalars)] = torch.tensor(scalars, dtype=torch.int64, device="cpu")
     rows[1:, NUMBER] = torch.tensor(numbers, dtype=torch.int64, device="cpu")
     for column, data in enumerate(columns):
         if data:
             place = NUMEL if column == 0 else _ADDRESSES + column - 1
             rows[1:, place] = torch.frombuffer(bytearray(data), dtype=torch.int64)
-    full_size = [NUMEL, *range(_ADDRESSES, _ADDRESSES + len(columns) - 1 - extras)]
-    full_size.remove(_ADDRESSES + ROLES.index("steps"))
-    aligned = (rows[1:, full_size] & 15 == 0).all(1)
-    launches = []
-    for wanted in (True, False):
-        chosen = aligned == wanted
+    checked = [NUMEL, *range(_ADDRESSES, full_size)]
+    checked.remove(_ADDRESSES + ROLES.index("steps"))
+    aligned = (rows[1:, checked] & 15 == 0).all(1)
+    for chosen, end in zip((aligned, ~aligned), ends, strict=True):
         programs = torch.where(chosen, (rows[1:, NUMEL] + BLOCK - 1) // BLOCK, 0)
-        rows[1:, FIRST_BLOCK] += torch.where(chosen, programs.cumsum(0) - programs, 0)
-        owners = torch.arange(count, dtype=torch.int32, device="cpu").repeat_interleave(programs)
-        if len(owners):
-            launches.append((owners.to(device), wanted))
-    return DeviceTable(rows.to(device), tuple(launches))
+        torch.cumsum(programs, 0, out=end)
+        rows[1:, FIRST_BLOCK] += torch.where(chosen, end - programs, 0)
+    return ends
