@@ -110,9 +110,9 @@ def test_equal_tensors_draw_different_bits(
             optimizer.step()
             param.grad = None
     optimizer.step()
-    for left, right in zip(*(optimizer.state[param].items() for param in params), strict=False):
-        if left[0] == right[0] and left[0] in ("exp_avg", "sum"):
-            assert not torch.equal(left[1], right[1])
+    left, right = (optimizer.state[param] for param in params)
+    (moment,) = left.keys() & {"exp_avg", "sum"}
+    assert not torch.equal(left[moment], right[moment])
 
 
 @pytest.mark.parametrize("rung", ["native", "reference"])
