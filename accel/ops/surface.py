@@ -38,14 +38,15 @@ class OptimizerOp(Op):
     @classmethod
     def notes(cls, backend: str) -> tuple[str, ...]:
         """Return who looks at the tensors of an optimizer's step."""
-        if backend != "cpu":
-            return ("Before each step of an optimizer, Python looks at every tensor.",)
+        from accel.ops import host_watch
         from accel.ops.native_watch import python_api
 
-        api = python_api()
-        if isinstance(api, str):
-            return (f"Before each step of an optimizer, Python looks at every tensor: {api}.",)
-        return ("Before each step of an optimizer, the library looks at every tensor.",)
+        why = python_api() if backend == "cpu" else host_watch.hindrance()
+        if isinstance(why, str) and why:
+            told = why.rstrip(".")
+            return (f"Before each step of an optimizer, Python looks at every tensor: {told}.",)
+        who = "the library" if backend == "cpu" else "if there is a kernel, a library of the host"
+        return (f"Before each step of an optimizer, {who} looks at every tensor.",)
 
 
 def unpack(tensor_lists: Any, *names: str) -> list[list[Tensor]]:

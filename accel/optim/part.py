@@ -112,7 +112,12 @@ class Part:
         """Return a library that can look at all of the part's tensors, if there is one."""
         if self._plan is None or self._plan.rest:
             return None
-        return getattr(self._kernel.native, "watcher", None)
+        own: CDLL | None = getattr(self._kernel.native, "watcher", None)
+        if own is None:
+            from accel.ops.host_watch import host_watcher
+
+            own = host_watcher()
+        return own
 
     def seen(self, keys: Sequence[str]) -> Iterator[tuple[int, list[Seen | None]]]:
         """Yield what `NativeWatch` looks at of each parameter, by index as in `at`."""

@@ -128,8 +128,8 @@ class PreparedGroup:
         self._served = 0
         from accel.ops.native_watch import NativeWatch, places_of
 
-        library = _library(self.parts)
         places = places_of(params, optimizer.state)
+        library = None if places is None else _library(self.parts)
         if library is None or places is None:
             self._patience = 0
             return
