@@ -65,7 +65,8 @@ class Adam8bit(OptimizerOp):
             mode: 0 adds ``weight_decay * p`` to the gradient (L2), 1 decays the parameter (AdamW).
             bias_correction: whether to correct the moments for their start at zero.
             weight_decay: from 0 on.
-            seed: of the stochastic encoding, together with `step`: one serves a whole run.
+            seed: of the stochastic encoding, together with `step` and the tensor's place in the
+                lists: one serves a whole run. Lists that are stepped apart need a seed each.
 
         Raises:
             TypeError, ValueError: an argument of the wrong kind, out of range, or tensors that do

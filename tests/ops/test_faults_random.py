@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from family_cases import CASES, Case, compiles, tensors_of
 from torch import Tensor, nn
 
+import accel
 from accel.ops import abi
 from accel.ops.adam import FusedAdam as AdamOp
 from accel.ops.lists import TensorLists
@@ -157,6 +159,24 @@ def test_a_compiled_step_draws_the_same(make: Any) -> None:
             optimizer.step = torch.compile(optimizer.step, backend="eager")
         for without in ((), (0, 3), (1, 3)):
             take_steps(params, optimizer, 1, without)
+        found.append(results(params, optimizer))
+    assert same(*found)
+
+
+def test_a_replayed_step_draws_the_same(make: Any) -> None:
+    cpu, found = accel.accelerator_for("cpu"), []
+    for captured in (False, True):
+        params = mixed()
+        optimizer = make(params)
+        take_steps(params, optimizer, 1, without=(0, 3))
+        step = optimizer.step
+        if captured:
+            graph = cpu.create_graph()
+            with cpu.capture_to_graph(graph):
+                optimizer.step()
+            step = partial(cpu.replay_graph, graph)
+        for _ in range(3 - captured):
+            step()
         found.append(results(params, optimizer))
     assert same(*found)
 
