@@ -106,10 +106,15 @@ def python_api() -> Python | str:
     if capsule is None:
         return f"torch {torch.__version__} has no DLPack exchange table"
     pointer_of = _from_python("PyCapsule_GetPointer", _P, ctypes.py_object, ctypes.c_char_p)
-    table = (_P * (_READ + 1)).from_address(pointer_of(capsule, b"dlpack_exchange_api"))
+    try:
+        table = (_P * (_READ + 1)).from_address(pointer_of(capsule, b"dlpack_exchange_api"))
+    except ValueError:
+        return f"torch {torch.__version__} has a DLPack exchange table of another form"
     version = (table[0] or 0) & 0xFFFFFFFF
     if version != _DLPACK_MAJOR:
         return f"torch {torch.__version__} speaks DLPack {version}, this accel {_DLPACK_MAJOR}"
+    if not table[_READ]:
+        return f"torch {torch.__version__} reads no tensor without an owner by DLPack"
     functions = {
         name: ctypes.cast(getattr(ctypes.pythonapi, symbol), _P).value
         for name, symbol in _C_API.items()
