@@ -14,7 +14,7 @@ class Item:
     Attributes:
         name: what results call it.
         kind: whether it holds or not, or gives figures.
-        call: the function, as ``"module:name"`` in this package.
+        call: the function, as ``"module:name"``; it is given the `Bench`.
         rung: which kernels a check of all kernels looks at.
         fresh: whether it needs a process that has launched nothing.
         seconds: how long it may take; on a GPU nearly all take a tenth of it.
@@ -28,16 +28,21 @@ class Item:
     seconds: int = 60
 
 
+_HERE = __package__
+
+
 def _check(module: str, name: str, **options: object) -> Item:
-    return Item(name, "check", f"{module}:check_{name}", **options)  # type: ignore[arg-type]
+    return Item(name, "check", f"{_HERE}.{module}:check_{name}", **options)  # type: ignore[arg-type]
 
 
 def _portable(module: str, name: str) -> Item:
-    return Item(f"triton_{name}", "check", f"{module}:check_{name}", "portable", seconds=120)
+    return Item(
+        f"triton_{name}", "check", f"{_HERE}.{module}:check_{name}", "portable", seconds=120
+    )
 
 
 def _measure(module: str, name: str, seconds: int = 60) -> Item:
-    return Item(name, "measure", f"{module}:{name}", seconds=seconds)
+    return Item(name, "measure", f"{_HERE}.{module}:{name}", seconds=seconds)
 
 
 AGENDA = (

@@ -12,14 +12,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .agenda import Item
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 MARK = "@@ "
 """Begins a line in which a worker tells what it does, in JSON."""
 
+_START_S = 60
 Keep = Callable[[str, str, dict[str, Any]], None]
 
 
@@ -54,43 +59,26 @@ class Conductor:
 
     def _work(self, batch: list[Item], keep: Keep) -> set[str]:
         """Run a batch in one process; returns the names of the items that are over."""
-        worker = self._start(batch)
-        lines: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=_read, args=(worker, lines), daemon=True).start()
-        waiting, done = {item.name: item for item in batch}, set[str]()
-        current, since, limit = batch[0], time.perf_counter(), 60.0 + batch[0].seconds
-        while waiting:
-            patience = min(since + limit, self.deadline) - time.perf_counter()
-            try:
-                line = lines.get(timeout=max(patience, 0.01))
-            except queue.Empty:
-                fact = f"stopped after {time.perf_counter() - since:.0f} s"
-                self._keep(current, self._unheld(current, fact), keep)
-                done.add(current.name)
-                break
-            if line is None:
-                code = worker.wait()
-                if code or current.name not in done:
-                    fact = f"the process ended with {code}"
-                    if current.name not in done:
-                        self._keep(current, self._unheld(current, fact), keep)
-                        done.add(current.name)
-                break
-            if not line.startswith(MARK):
-                print(line, end="", flush=True)
-                continue
-            told = json.loads(line[len(MARK) :])
-            if told["what"] == "learned":
-                self.learned |= told["facts"]
-            elif told["what"] == "begin":
-                current, since = waiting[told["name"]], time.perf_counter()
-                limit = float(current.seconds)
-            else:
-                item = waiting.pop(told["name"])
-                done.add(item.name)
-                self._keep(item, told["result"], keep)
-        _end(worker, 0 if waiting else 10)
-        return done
+        with Worker(self._start(batch)) as worker:
+            waiting = {item.name: item for item in batch}
+            current, limit = batch[0], _START_S + batch[0].seconds
+            begun = time.perf_counter()
+            while waiting:
+                told = worker.told(min(begun + limit, self.deadline))
+                if told["what"] == "learned":
+                    self.learned |= told["facts"]
+                elif told["what"] == "begin":
+                    current, begun = waiting[told["name"]], time.perf_counter()
+                    limit = current.seconds
+                elif told["what"] == "end":
+                    self._keep(waiting.pop(told["name"]), told["result"], keep)
+                elif current.name in waiting:
+                    del waiting[current.name]
+                    self._keep(current, self._unheld(current, told["fact"]), keep)
+                    break
+                else:  # It ended between two items, as a worker does whose device is lost.
+                    break
+            return {item.name for item in batch} - {*waiting}
 
     def _start(self, batch: list[Item]) -> subprocess.Popen[str]:
         command = [sys.executable, "-u", "-m", "gpu_bench.worker", self.backend]
@@ -99,7 +87,7 @@ class Conductor:
         if "ACCEL_PREBUILT_DIR" not in environment and (self.root / "prebuilt").is_dir():
             environment["ACCEL_PREBUILT_DIR"] = str(self.root / "prebuilt")
         return subprocess.Popen(
-            [*command, *(item.name for item in batch)],
+            [*command, json.dumps([asdict(item) for item in batch])],
             cwd=self.root,
             env=environment,
             stdout=subprocess.PIPE,
@@ -138,17 +126,49 @@ def _path(root: Path) -> str:
     return os.pathsep.join(filter(None, folders))
 
 
-def _read(worker: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:
-    assert worker.stdout is not None
-    for line in worker.stdout:
-        lines.put(line)
-    lines.put(None)
+class Worker:
+    """A process that tells what it does.
 
+    Args:
+        process: it, with one pipe for all that it says.
+    """
 
-def _end(worker: subprocess.Popen[str], patience: float) -> None:
-    """End a worker and what it started; one that is done ends by itself."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        worker.wait(timeout=patience)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(worker.pid, signal.SIGKILL)
-    worker.wait()
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._reader.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End the process and what it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self._reader.join()
+
+    def told(self, until: float) -> dict[str, Any]:
+        """Return what it tells next, or that it ended or had no time left; prints all else."""
+        start = time.perf_counter()
+        while True:
+            patience = max(until - time.perf_counter(), 0.01)
+            try:
+                line = self._lines.get(timeout=patience)
+            except queue.Empty:
+                waited = time.perf_counter() - start
+                return {"what": "over", "fact": f"stopped after {waited:.0f} s"}
+            if line is None:
+                return {"what": "over", "fact": f"the process ended with {self.process.wait()}"}
+            if line.startswith(MARK):
+                told: dict[str, Any] = json.loads(line[len(MARK) :])
+                return told
+            print(line, end="", flush=True)
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as stdout:
+            for line in stdout:
+                self._lines.put(line)
+        self._lines.put(None)

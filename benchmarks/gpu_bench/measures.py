@@ -86,7 +86,7 @@ def _large(
 
 def adam_fp32(bench: Bench) -> Result:
     """Adam in float32 beside torch's fused and its foreach forms."""
-    return _large(bench, 28, 72, (FusedAdam, F32, {}), torch_fused=(torch_fused, F32, {}),
+    return _large(bench, 28, 60, (FusedAdam, F32, {}), torch_fused=(torch_fused, F32, {}),
                   torch_foreach=(torch_foreach, F32, {}))  # fmt: skip
 
 
@@ -183,7 +183,7 @@ def cold_build(bench: Bench) -> Result:
         "t = time.perf_counter(); acquire(b.recipe()); print(time.perf_counter() - t)"
     )
     engine, bare = [], []
-    for _ in range(1 if bench.small else 3):
+    for _ in range(1 if bench.small else 2):
         with tempfile.TemporaryDirectory() as folder:
             Path(folder).chmod(0o700)
             command = ["env", "-u", "ACCEL_PREBUILT_DIR", f"ACCEL_CACHE_DIR={folder}"]

@@ -1,4 +1,4 @@
-"""Run named items in this process, and tell of each as it begins and ends."""
+"""Run items in this process, and tell of each as it begins and ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import traceback
 from importlib import import_module
 from typing import Any
 
-from .agenda import AGENDA, Item
+from .agenda import Item
 from .conductor import MARK
 
 
@@ -22,19 +22,17 @@ def tell(**told: Any) -> None:
 
 
 def main() -> int:
-    """Run the items named; 3 where the device answers no more, so that a new process is needed."""
+    """Run the items given; 3 if the device answers no more, so that a new process is needed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("backend")
-    parser.add_argument("items", nargs="+")
+    parser.add_argument("items", help="their fields, in JSON")
     parser.add_argument("--small", action="store_true")
     options = parser.parse_args()
-    known = {item.name: item for item in AGENDA}
     bench = prepare(options.backend, options.small)
-    for name in options.items:
-        item = known[name]
-        tell(what="begin", name=name)
-        result = run(bench, item)
-        tell(what="end", name=name, result=result)
+    for fields in json.loads(options.items):
+        item = Item(**fields)
+        tell(what="begin", name=item.name)
+        tell(what="end", name=item.name, result=run(bench, item))
         if not usable(bench):
             return 3
     return 0
@@ -81,7 +79,7 @@ def _call(bench: Any, item: Item) -> Any:
     if item.rung == "portable" and bench.device.type != "cuda":
         return "left out: not CUDA"
     module, _, function = item.call.partition(":")
-    return getattr(import_module(f".{module}", __package__), function)(bench.on(item.rung))
+    return getattr(import_module(module), function)(bench.on(item.rung))
 
 
 def usable(bench: Any) -> bool:
