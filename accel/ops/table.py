@@ -11,12 +11,16 @@ from torch import Tensor
 
 from accel.ops import abi
 from accel.ops.checks import Roles, is_dense
-from accel.ops.overlap import extent
+from accel.ops.overlap import LOWEST, extent
 
 
-def addresses(tensors: Iterable[Tensor]) -> array[int]:
-    """Return the tensors' addresses as 64-bit integers."""
-    return array("q", map(Tensor.data_ptr, tensors))
+def addresses(tensors: Sequence[Tensor]) -> array[int]:
+    """Return the tensors' addresses as 64-bit integers with a sign, as `extent` does."""
+    try:
+        return array("q", map(Tensor.data_ptr, tensors))
+    except OverflowError:
+        # Some devices have their memory in the upper half of all addresses.
+        return array("q", array("Q", map(Tensor.data_ptr, tensors)).tobytes())
 
 
 class Partition:
@@ -89,7 +93,7 @@ class Occupied:
         end = begin + torch.frombuffer(nbytes, dtype=torch.int64)
         # The last written block that starts before a block's end is the one that may reach in.
         before = torch.searchsorted(torch.frombuffer(self._starts, dtype=torch.int64), end)
-        stops = torch.frombuffer(array("q", [0, *self._stops]), dtype=torch.int64)
+        stops = torch.frombuffer(array("q", [LOWEST, *self._stops]), dtype=torch.int64)
         return bool((stops[before] > begin).any())
 
 

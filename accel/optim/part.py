@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
+from torch.nn import Parameter
 
 from accel.ops.capture import is_recorded
 from accel.ops.kernel import Kernel
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
     from accel.optim.base import KernelOptimizer
 
 Group = dict[str, Any]
+_PLAIN = {Tensor, Parameter}
+
+
+def are_plain(values: Sequence[Any]) -> bool:
+    """Return whether all are tensors of which no other library's type answers for itself."""
+    return _PLAIN.issuperset(map(type, values))
 
 
 class Members(NamedTuple):
@@ -99,9 +106,9 @@ class Part:
         }
         for key, field in self.keys.items():
             found = [None if state is None else state.get(key) for state in states]
-            if not all(isinstance(tensor, Tensor) for tensor in found):
+            if not are_plain(found) and not all(isinstance(one, Tensor) for one in found):
                 return None
-            lists[field] = [*map(optimizer.local, found)]  # type: ignore[arg-type]
+            lists[field] = optimizer.all_local(found)  # type: ignore[arg-type]
         steps = lists.pop("steps")
         extras = {field: lists.pop(field) for field in optimizer.extra_keys.values()}
         # Of all that the group has: a gradient that is missing shifts nobody's random bits.

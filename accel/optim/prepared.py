@@ -75,9 +75,9 @@ class PreparedGroup:
         self, optimizer: KernelOptimizer, group: Group, grads: Sequence[Tensor | None]
     ) -> Members:
         params = [group["params"][index] for index in self._at]
-        given = [optimizer.local(grad) for grad in grads if grad is not None]
+        given = optimizer.all_local([grad for grad in grads if grad is not None])
         states = [optimizer.state.get(param) for param in params]
-        return Members(params, [*map(optimizer.local, params)], given, states, self._at)
+        return Members(params, optimizer.all_local(params), given, states, self._at)
 
     def take(
         self,
