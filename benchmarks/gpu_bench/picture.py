@@ -27,8 +27,8 @@ def draw(facts: dict[str, Any], file: Path) -> None:
     left.set_xlabel("GB/s, read plus written")
     left.set_title(f"{found['adam_fp32']['elements']:,} elements")
     many = found["many_tensors"]
-    walls = {"accel": many["seconds"], "torch fused": many["torch_fused_seconds"],
-             "torch foreach": many["torch_foreach_seconds"]}  # fmt: skip
+    walls = {"accel": many["seconds"], "torch\nfused": many["torch_fused_seconds"],
+             "torch\nforeach": many["torch_foreach_seconds"]}  # fmt: skip
     bars = ["#4477aa", "#888888", "#888888"]
     right.bar([*walls], [seconds * 1e6 for seconds in walls.values()], color=bars)
     right.set_ylabel("µs a step, Python included")
@@ -36,6 +36,14 @@ def draw(facts: dict[str, Any], file: Path) -> None:
     figure.suptitle(f"{facts['gpu']}, torch {facts.get('torch')}, {facts['date'][:10]}")
     figure.tight_layout()
     figure.savefig(file, dpi=120)
+
+
+def _bitsandbytes(found: dict[str, Any]) -> dict[str, float]:
+    peer = found.get("bitsandbytes_adam8bit", {})
+    if "bitsandbytes_seconds" not in peer:
+        return {}
+    moved = found["adam8bit_fp32"]["bytes_each"] * peer["elements"]
+    return {"bitsandbytes Adam 8-bit": moved / peer["bitsandbytes_seconds"]}
 
 
 def _rates(found: dict[str, Any]) -> dict[str, float]:
@@ -49,6 +57,7 @@ def _rates(found: dict[str, Any]) -> dict[str, float]:
         "torch foreach fp32": moved / fp32["torch_foreach_seconds"],
         "accel Adam bf16 + masters": found["adam_bf16_master"]["bytes_per_s"],
         "accel Adam 8-bit": found["adam8bit_fp32"]["bytes_per_s"],
+        **_bitsandbytes(found),
         "accel Lion fp32": found["lion_fp32"]["bytes_per_s"],
         "accel LAMB fp32": found["lamb_fp32"]["bytes_per_s"],
     }
