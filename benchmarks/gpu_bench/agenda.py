@@ -53,6 +53,7 @@ AGENDA = (
     _check("ops", "adam8bit"),
     _check("ops", "many"),
     _check("checks", "bits"),
+    _check("bits", "wide_bits"),
     _check("checks", "skips"),
     _check("checks", "stream"),
     _check("checks", "errors"),
