@@ -97,7 +97,7 @@ def _tell(error: Exception) -> None:
 
 
 def hindrance() -> str:
-    """Return why Python looks at the tensors of a device's step, ``""`` if a library will.
+    """Return why Python looks at the tensors of a device's step, ``""`` if a library can.
 
     Compiles and loads nothing.
     """
@@ -108,3 +108,16 @@ def hindrance() -> str:
         return api
     verdicts = [probe for _, probe in jit.availability(recipe())]
     return "" if any(verdicts) else str(verdicts[-1])
+
+
+def notes() -> tuple[str, ...]:
+    """Return who looks at a device's tensors and what has failed, for `accel explain`."""
+    from accel.jit.trouble import last_note
+
+    why, failed = hindrance(), last_note(BACKEND, NAME)
+    if why:
+        who = f"Python looks at every tensor: {why.rstrip('.')}."
+    else:
+        who = "a library of the host looks at every tensor that has a kernel."
+    told = () if failed is None else (f"The last load that did not get that library: {failed}",)
+    return (f"Before each step of an optimizer, {who}", *told)

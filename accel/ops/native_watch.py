@@ -174,7 +174,8 @@ class NativeWatch:
             **{name: listed.buffer_info()[0] for name, listed in arrays.items()},
         )
         self._alive = (library, api, expected, names, arrays)
-        # With the interpreter's lock held: no other thread exchanges a tensor meanwhile.
+        # With the interpreter's lock held. torch gives it up while it tells of a negative bit: by
+        # then whatever is used afterwards is kept alive.
         locked = ctypes.PyDLL(None, handle=library._handle)
         self._take, self._release = locked.accel_watch_take, locked.accel_watch_release
         self._take.restype, self._take.argtypes = _I, (_P, ctypes.py_object, ctypes.py_object)

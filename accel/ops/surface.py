@@ -38,15 +38,16 @@ class OptimizerOp(Op):
     @classmethod
     def notes(cls, backend: str) -> tuple[str, ...]:
         """Return who looks at the tensors of an optimizer's step."""
-        from accel.ops import host_watch
+        if backend != "cpu":
+            from accel.ops.host_watch import notes
+
+            return notes()
         from accel.ops.native_watch import python_api
 
-        why = python_api() if backend == "cpu" else host_watch.hindrance()
-        if isinstance(why, str) and why:
-            told = why.rstrip(".")
-            return (f"Before each step of an optimizer, Python looks at every tensor: {told}.",)
-        who = "the library" if backend == "cpu" else "if there is a kernel, a library of the host"
-        return (f"Before each step of an optimizer, {who} looks at every tensor.",)
+        api = python_api()
+        if isinstance(api, str):
+            return (f"Before each step of an optimizer, Python looks at every tensor: {api}.",)
+        return ("Before each step of an optimizer, the library looks at every tensor.",)
 
 
 def unpack(tensor_lists: Any, *names: str) -> list[list[Tensor]]:

@@ -145,7 +145,10 @@ def test_a_build_that_fails_is_told_once(
         assert not any(train(OfCuda(parameters(), lr=0.01), range(4)))
         assert not any(train(OfCuda(parameters(), lr=0.01), range(4)))
     assert len(told) == 1
-    assert any("out of luck" in note for note in explained())
+    notes = explained()
+    assert "Python looks at every tensor" in notes[0]
+    assert "The last load that did not get that library" in notes[1]
+    assert all("out of luck" in note for note in notes)
     # Later, when the compiler does it.
     monkeypatch.setenv("CXX", compiler(tmp_path, ""))
     monkeypatch.setattr(host_watch, "_AGAIN_S", 0.0)
