@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from accel import environment
 from accel.errors import BuildFailed
 from accel.jit import failures
 from accel.jit.asking import is_passing
+from accel.jit.elf import fault_of
+from accel.jit.files import read_regular
 from accel.jit.jobs import job_count
 from accel.jit.messages import first_error
 from accel.jit.ninja import Command, ninja_file, shell_text
@@ -34,12 +37,19 @@ _LITTLE_SPACE = 64 << 10
 _MEGABYTES = {"cuda": 1500, "torch": 1500, "c++": 300}
 
 
-def compile_plan(plan: Plan, staging: Path, root: Path, progress: Progress) -> bytes:
-    """Build ``NAME.so`` in `staging` and return the log.
+class Made(NamedTuple):
+    """The bytes of a library that can be mapped, and the log of its build."""
+
+    library: bytes
+    log: bytes
+
+
+def compile_plan(plan: Plan, staging: Path, root: Path, progress: Progress) -> Made:
+    """Build ``NAME.so`` in `staging` and return its bytes and the log.
 
     Raises:
-        BuildFailed: a step failed, took too long or printed without end; the log is kept in
-            `root` and named in the error.
+        BuildFailed: a step failed, took too long or printed without end, or left no library that
+            can be mapped; the log is kept in `root` and named in the error.
         OSError: the staging folder cannot be written.
     """
     ninja = find_ninja()
@@ -54,13 +64,25 @@ def compile_plan(plan: Plan, staging: Path, root: Path, progress: Progress) -> b
     seconds = environment.build_timeout()
     in_time = run_supervised([ninja, "-v", "-j", str(jobs)], staging, seconds, watch)
     log = _log_of(plan, staging)
-    if (
-        not watch.endless
-        and (staging / f"{plan.recipe.name}.so").exists()
-        and _all_done(plan, staging)
-    ):
-        return log
-    raise _failure(plan, staging, root, log, _why(in_time, seconds, watch.endless))
+    why = _why(in_time, seconds, watch.endless)
+    fault = ""
+    if not watch.endless and _all_done(plan, staging):
+        library, fault = _left(staging / f"{plan.recipe.name}.so")
+        if not fault:
+            return Made(library, log)
+    raise _failure(plan, staging, root, log, why, fault)
+
+
+def _left(path: Path) -> tuple[bytes, str]:
+    """Return the library that a compiler left, and what is wrong with it."""
+    try:
+        library = read_regular(path)
+    except FileNotFoundError:
+        return b"", f"left no {path.name}"
+    except OSError as error:
+        return b"", f"the {path.name} that it left cannot be read: {error.strerror}"
+    fault = fault_of(library)
+    return library, f"the {path.name} that it left {fault}" if fault else ""
 
 
 class _Watch:
@@ -156,12 +178,17 @@ def _no_space(root: Path) -> str:
     )
 
 
-def _failure(plan: Plan, staging: Path, root: Path, log: bytes, why: str) -> BuildFailed:
+def _failure(
+    plan: Plan, staging: Path, root: Path, log: bytes, why: str, fault: str
+) -> BuildFailed:
     failed, code = _first_failed(plan, staging)
     output = _text(staging / f"{failed.output}.log")
     first = first_error(output) or first_error(_own_words(_text(staging / "ninja.log")))
     path = failures.keep_log(root, plan.stem, log)
     ended = f"{plan.compiler.label} {_ending(code, first)}"
+    if fault:
+        command = plan.compiler.command[0]
+        ended = f"{plan.compiler.label} ({command}) exited with 0, but {fault}"
     what = why or _no_space(root) or ended
     where = f"Command and output: {path}" if path else "The log could not be kept."
     detail = f": {first}" if first else ""
@@ -206,4 +233,4 @@ def _ending(code: int | None, first: str) -> str:
         return "was killed (signal 9), probably for lack of memory; MAX_JOBS=1 may help"
     if code > 128:
         return f"was ended by signal {code - 128}"
-    return f"exited with {code}" if code else "reported success and left no library"
+    return f"exited with {code}"

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+_PRIVATE, _PRIVATE_FOLDER = 0o600, 0o700
+
 
 class Reader:
     """A file that is open for reading and is closed with the last reference, if not before.
@@ -77,17 +79,37 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def write_private(path: Path, data: bytes) -> None:
+    """Write a new file that only this user can read and write, whatever the umask.
+
+    Raises `OSError`, also if there is one of that name.
+    """
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _PRIVATE)
+    with os.fdopen(fd, "wb") as file:
+        os.fchmod(fd, _PRIVATE)
+        file.write(data)
+
+
+def make_private(folder: Path, *, exist_ok: bool = False) -> None:
+    """Make a folder that only this user can use, whatever the umask; raises `OSError`."""
+    try:
+        folder.mkdir(mode=_PRIVATE_FOLDER)
+    except FileExistsError:
+        if exist_ok and folder.is_dir():
+            return
+        raise
+    # Not of what exists: who made it may have had other reasons.
+    folder.chmod(_PRIVATE_FOLDER)
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a private file, whatever the umask, so that a reader sees all of it or none.
 
     Raises `OSError`.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        with os.fdopen(fd, "wb") as file:
-            os.fchmod(fd, 0o600)
-            file.write(data)
+        write_private(temporary, data)
         temporary.replace(path)
     except OSError:
         temporary.unlink(missing_ok=True)

@@ -59,6 +59,8 @@ def find_fitting(recipe: Recipe, fit: Fit, folder: Path, *, private: bool) -> Ar
             if isinstance(found, Artifact):
                 return found
             refusals.append(found.reason)
+            if not private:
+                _refused[candidate] = found.reason
     return Rejected(" ".join(refusals) or f"{folder} holds no {recipe.name} for {recipe.backend}.")
 
 
@@ -77,7 +79,7 @@ def _look_into(folder: Path, name: str) -> list[Path] | Rejected:
 
 
 def tell_refused() -> None:
-    """Warn once of each prebuilt folder that others may change or that may not be read."""
+    """Warn once of each prebuilt folder or library that fits and may not be used."""
     for reason in _refused.values():
         location.say_once(f"prebuilt: {reason}")
 

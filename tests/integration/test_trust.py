@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_tools import REPOSITORY, Workshop
+from engine_tools import REPOSITORY, Workshop, unloadable
 
 from accel import jit
 from accel.errors import CacheUntrusted, InvalidSetting
@@ -340,7 +340,7 @@ def test_a_library_that_finds_others_beside_itself_is_mapped_by_its_place(
 
 def test_the_loaders_own_words_name_the_library(workshop: Workshop, recipe: jit.Recipe) -> None:
     folder = Path(workshop.load()["path"]).parent
-    junk = b"\x7fELF" + bytes(100)
+    junk = unloadable(workshop.folder)
     (folder / "op.so").write_bytes(junk)
     from accel.jit.files import sha256
 
