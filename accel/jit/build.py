@@ -51,7 +51,6 @@ def build(
     """
     try:
         root = location.prepare()
-        (root / store.LOCKS).mkdir(mode=0o700, exist_ok=True)
     except CacheUntrusted:
         raise
     except OSError as error:

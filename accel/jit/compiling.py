@@ -12,7 +12,7 @@ from accel.errors import BuildFailed
 from accel.jit import failures
 from accel.jit.asking import is_passing
 from accel.jit.elf import fault_of
-from accel.jit.files import read_regular
+from accel.jit.files import read_regular, write_private
 from accel.jit.jobs import job_count
 from accel.jit.messages import first_error
 from accel.jit.ninja import Command, ninja_file, shell_text
@@ -55,9 +55,8 @@ def compile_plan(plan: Plan, staging: Path, root: Path, progress: Progress) -> M
     ninja = find_ninja()
     if ninja is None:
         raise BuildFailed(f"{plan.recipe.name}: ninja was not found. Run: pip install ninja")
-    (staging / "build.ninja").write_bytes(
-        ninja_file(plan.commands).encode("utf-8", "surrogateescape")
-    )
+    steps = ninja_file(plan.commands).encode("utf-8", "surrogateescape")
+    write_private(staging / "build.ninja", steps)
     watch = _Watch(plan, staging, progress)
     kind = "torch" if plan.recipe.extension else plan.recipe.language
     jobs = job_count(len(plan.commands) - 1, _MEGABYTES[kind] << 20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -121,4 +122,19 @@ def remove_tree(folder: Path) -> bool:
     import shutil
 
     shutil.rmtree(folder, ignore_errors=True)
+    if os.path.lexists(folder):
+        _open_up(folder)
+        shutil.rmtree(folder, ignore_errors=True)
     return not os.path.lexists(folder)
+
+
+def _open_up(folder: Path) -> None:
+    """Give this user every right to a folder and those in it, which an odd umask may lack."""
+    with contextlib.suppress(OSError):
+        if not folder.is_symlink():
+            folder.chmod(_PRIVATE_FOLDER)
+    for parent, names, _ in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                if not (Path(parent) / name).is_symlink():
+                    (Path(parent) / name).chmod(_PRIVATE_FOLDER)

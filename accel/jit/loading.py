@@ -224,7 +224,7 @@ def _lacks_memory(error: OSError) -> bool:
 def _set_aside(folder: Path) -> None:
     try:
         root = location.prepare()
-        folder.rename(store.new_staging(root) / folder.name)
+        store.move(folder, store.new_staging(root) / folder.name)
     except OSError:
         return  # A read-only layer stays as it is; the build's result is used from its own place.
 

@@ -175,7 +175,9 @@ def _fresh(base: Path, name: str, fault: str) -> Path:
     import tempfile
 
     _log.warning("%s Using a fresh folder for this process.", fault)
-    return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=base))
+    path = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=base))
+    path.chmod(trust.PRIVATE)
+    return path
 
 
 @cache

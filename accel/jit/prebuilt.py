@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -10,7 +11,7 @@ from accel.errors import BuildFailed, OpUnavailable
 from accel.jit import location, store
 from accel.jit.artifact import MANIFEST, Artifact, verify
 from accel.jit.build import build
-from accel.jit.files import remove_tree
+from accel.jit.files import make_private, remove_tree
 from accel.jit.plan import Plan, make_plan
 from accel.jit.recipe import Recipe
 from accel.probe import Rejected
@@ -69,11 +70,11 @@ def _copy(made: Artifact, target: Path) -> Path:
     """Copy library and manifest, which name no folder of this machine; the log does."""
     _make_readable(target.parent)
     staging = target.with_name(f".{target.name}-{os.getpid()}-{os.urandom(4).hex()}")
-    staging.mkdir(mode=0o700)
+    make_private(staging)
     try:
         # A second level, so that the folder to publish bears its final name while it is checked.
         ready = staging / target.name
-        ready.mkdir(mode=0o700)
+        make_private(ready)
         for file in (made.library, made.folder / MANIFEST):
             shutil.copyfile(file, ready / file.name)
             (ready / file.name).chmod(0o644)
@@ -89,4 +90,6 @@ def _make_readable(folder: Path) -> None:
     """Make what is missing of a folder for all to read and, whatever the umask, nobody to write."""
     if not folder.is_dir():
         _make_readable(folder.parent)
-        folder.mkdir(mode=0o755, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o755)
+            folder.chmod(0o755)

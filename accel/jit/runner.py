@@ -14,6 +14,7 @@ from pathlib import Path
 
 from accel import environment
 from accel.jit import supervisor
+from accel.jit.files import write_private
 from accel.jit.store import start_time
 from accel.jit.toolchain import which
 
@@ -52,6 +53,7 @@ def run_supervised(
     own = os.getpid()
     quarters = 4 * int(min(seconds, _MOST_SECONDS)) + 40
     asker = (str(folder), str(own), str(start_time(own)), str(quarters))
+    write_private(folder / "ninja.log", b"")
     with (folder / "ninja.log").open("wb") as log:
         argv = [supervisor.SHELL, "-c", supervisor.SCRIPT, "accel-build", *asker, *command]
         pid = _spawn(argv, environment.for_compiler(folder), log.fileno())

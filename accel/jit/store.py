@@ -11,6 +11,7 @@ from typing import Any
 from accel.errors import CacheUntrusted
 from accel.jit import location, trust
 from accel.jit.artifact import Artifact, read_manifest, verify
+from accel.jit.files import make_private
 from accel.jit.lock import BuildLock
 from accel.jit.recipe import Fit, Recipe
 from accel.probe import Rejected
@@ -126,7 +127,7 @@ def new_staging(root: Path) -> Path:
     with trust.hold(root) as cache:
         cache.keep(STAGING)
     folder = root / STAGING / name
-    folder.mkdir(mode=0o700)
+    make_private(folder)
     return folder
 
 
@@ -186,6 +187,20 @@ def publish(ready: Path, target: Path, name: str, *, private: bool = True) -> Pa
 
 def _move_away(target: Path, aside: Path) -> None:
     try:
-        target.rename(aside)
+        move(target, aside)
     except OSError:
         return  # Somebody else did, or the next rename tells.
+
+
+def move(folder: Path, to: Path) -> None:
+    """Move a folder of the cache to another one, whatever an odd umask has left of its mode.
+
+    Raises `OSError`.
+    """
+    try:
+        folder.rename(to)
+    except PermissionError:
+        if folder.is_symlink():
+            raise
+        folder.chmod(trust.PRIVATE)
+        folder.rename(to)

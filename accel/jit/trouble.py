@@ -82,7 +82,6 @@ def keep_note(backend: str, op: str, reason: str) -> None:
     with contextlib.suppress(Exception):
         path = _place(backend, op)
         location.prepare()
-        path.parent.mkdir(mode=0o700, exist_ok=True)
         write_atomic(path, json.dumps(note).encode())
 
 
