@@ -120,8 +120,11 @@ def _build_here(plan: Plan, root: Path, verbose: bool, beat: Callable[[], None])
     try:
         place = _compile_and_publish(plan, root, staging, verbose, beat)
     except StartFailed as error:
-        raise BuildFailed(f"{_who(plan)}: {error}.", first_error=str(error)) from error
+        raise BuildFailed(f"{_who(plan)}: {error}", first_error=str(error)) from error
     except OSError as error:
+        if not staging.exists():
+            _log.info("%s: its cache was emptied while it was built; building it again.", plan.stem)
+            return None
         raise _no_room(plan, error) from error
     except BuildFailed as error:
         failures.keep_failure(root, plan.stem, error)

@@ -17,6 +17,7 @@ from accel.value import Value
 
 _log = logging.getLogger(__name__)
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _OWN_FOLDERS = (".staging", ".locks", ".failed", ".toolchains")
 
 
@@ -45,6 +46,7 @@ def locate() -> Location:
         CacheUntrusted: others may change the folder and ``ACCEL_OPS=native``, or may change every
             folder for temporary files, too.
         InvalidSetting: ``ACCEL_CACHE_DIR`` names a home that there is not.
+        OSError: this process has reached a limit, such as of open files: no folder is to blame.
     """
     usual = environment.cache_dir() or environment.user_cache_dir()
     if usual is None:
@@ -61,6 +63,8 @@ def locate() -> Location:
             raise CacheUntrusted(f"{told}.") from error
         return _fallback(told, ())
     except OSError as error:
+        if error.errno in _LIMITS:
+            raise
         reason = error.strerror or str(error)
         if error.errno == errno.ENOTDIR:
             reason = f"{error.filename} is not a folder"

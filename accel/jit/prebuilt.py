@@ -55,8 +55,8 @@ def _build_into(target: Path, plan: Plan, verbose: bool) -> Path:
         made = build(plan, lambda artifact: _copy(artifact, target), verbose=verbose)
         if made is None:
             raise BuildFailed(
-                f"{recipe.name} ({recipe.backend}): its sources changed while it was built. Build "
-                f"it again when that is over."
+                f"{recipe.name} ({recipe.backend}): its sources changed, or the cache was "
+                f"emptied, while it was built. Build it again when that is over."
             )
         return made
     except OSError as error:

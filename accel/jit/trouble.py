@@ -24,6 +24,7 @@ _WAYS = {
     errno.ENFILE: "Too many files are open on this machine; close some.",
     errno.ENOMEM: _MEMORY,
     errno.EAGAIN: _PROCESSES,
+    errno.E2BIG: "Raise the limit of the stack (ulimit -s), or set fewer or shorter variables.",
 }
 LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 """Numbers of system errors that tell of a limit of this process, not of a file."""
