@@ -28,11 +28,13 @@ class Location(Value):
         path: where new artifacts go; it may not exist yet.
         readable: folders to search, in order.
         note: where new artifacts go instead of the usual folder, and why; usually ``""``.
+        avoided: whether that is so because others may change the usual folder.
     """
 
     path: Path
     readable: tuple[Path, ...]
     note: str = ""
+    avoided: bool = False
 
 
 def locate() -> Location:
@@ -61,7 +63,7 @@ def locate() -> Location:
         told = f"{error} So the cache {usual} is not used; ACCEL_CACHE_DIR chooses another"
         if environment.ops_policy() == "native":
             raise CacheUntrusted(f"{told}.") from error
-        return _fallback(told, ())
+        return _fallback(told, (), avoided=True)
     except OSError as error:
         if error.errno in _LIMITS:
             raise
@@ -123,14 +125,15 @@ def _may(path: Path, rights: int) -> bool:
     return os.access(path, rights, effective_ids=os.access in os.supports_effective_ids)
 
 
-def _fallback(reason: str, readable: tuple[Path, ...]) -> Location:
+def _fallback(reason: str, readable: tuple[Path, ...], *, avoided: bool = False) -> Location:
     path = _private_place()
     if path is None:
         raise CacheUntrusted(
             f"{reason}. No folder for temporary files is safe or can be written either. Set "
             f"ACCEL_CACHE_DIR to a folder that only you can change."
         )
-    return Location(path, (*readable, path), f"{reason}; compiled ops go to {path} instead.")
+    note = f"{reason}; compiled ops go to {path} instead."
+    return Location(path, (*readable, path), note, avoided)
 
 
 def _private_place() -> Path | None:

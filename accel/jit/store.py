@@ -22,9 +22,15 @@ _COPY = "Copy it to a folder that only you can change."
 
 
 def find(name: str, digest: str) -> Artifact | Rejected:
-    """Return the cached artifact of a plan, or why there is none; raises `CacheUntrusted`."""
+    """Return the cached artifact of a plan, or why there is none; raises `CacheUntrusted`.
+
+    Warns once a process if others may change the user's own cache, so that it is not looked into.
+    """
     refusal = Rejected("nothing cached for this digest.")
-    for root in location.locate().readable:
+    place = location.locate()
+    if place.avoided:
+        location.say_once(place.note)
+    for root in place.readable:
         found = verify(root / f"{name}-{digest}", name)
         if isinstance(found, Artifact):
             return found
