@@ -187,11 +187,11 @@ def _who(plan: Plan) -> str:
 
 
 def _no_room(plan: Plan, error: OSError) -> BuildFailed:
-    where = f" {error.filename}" if error.filename else ""
+    where = f"{error.filename}: " if error.filename else ""
     limited = error.errno in trouble.LIMITS
     what = "the build cannot go on" if limited else "the cache cannot be written"
     way = trouble.way_out(error) or "Set ACCEL_CACHE_DIR to a folder that can be written."
     return BuildFailed(
-        f"{_who(plan)}: {what}:{where}: {error.strerror or error}. {way}",
+        f"{_who(plan)}: {what}: {where}{error.strerror or error}. {way}",
         first_error=str(error),
     )

@@ -86,9 +86,13 @@ def write_private(path: Path, data: bytes) -> None:
     Raises `OSError`, also if there is one of that name.
     """
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _PRIVATE)
-    with os.fdopen(fd, "wb") as file:
-        os.fchmod(fd, _PRIVATE)
-        file.write(data)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            os.fchmod(fd, _PRIVATE)
+            file.write(data)
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def make_private(folder: Path, *, exist_ok: bool = False) -> None:

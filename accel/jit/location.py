@@ -41,8 +41,9 @@ def locate() -> Location:
     """Return the cache folders for the environment as it is now; creates nothing.
 
     ``ACCEL_CACHE_DIR`` comes first, then the user's cache folder. If that cannot be written
-    (read-only, no HOME, no passwd entry) it is only read, and if others may change it it is left
-    alone: new artifacts then go to a private folder among the system's temporary files.
+    (read-only, no HOME, no passwd entry) it is only read. If others may change it, or nothing in
+    it may be executed, it is left alone. In either case new artifacts go to a private folder among
+    the system's temporary files.
 
     Raises:
         CacheUntrusted: others may change the folder and ``ACCEL_OPS=native``, or may change every
@@ -99,6 +100,8 @@ def ours(facts: os.stat_result) -> bool:
 def _judged(usual: Path, found: trust.Folder) -> Location:
     """Return the place of a cache that is trusted, or of one in its stead if it is read-only."""
     path = found.path.joinpath(*found.missing)
+    if os.statvfs(found.path).f_flag & os.ST_NOEXEC:
+        return _fallback(f"{usual} is on a file system that forbids execution (noexec)", ())
     refusal = _why_not_writable(found)
     if refusal is None:
         return Location(path, (path,))
