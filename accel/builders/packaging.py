@@ -241,9 +241,10 @@ def _record(path: Path, mark: tuple[int, ...]) -> dict[str, Any] | None:
 
     Raises `ValueError` if the library is not what was recorded.
     """
+    from accel.jit.elf import check
     from accel.jit.files import sha256
 
-    data = path.read_bytes()
+    check(data := path.read_bytes())
     start = max(0, len(data) - len(_END) - _DIGITS)
     length = data[start : start + _DIGITS]
     if not data.endswith(_END) or not length.isdigit():
@@ -308,8 +309,7 @@ def _load(path: Path, name: str) -> Library:
 
     record = _recorded(path) or {}
     digest = str(record.get("digest", path))
-    known = _libraries.get((path, digest))
-    if known is not None:
+    if (known := _libraries.get((path, digest))) is not None:
         return known
     if record.get("extension"):
         # Its symbols are found in torch's libraries, which only torch itself can load.
