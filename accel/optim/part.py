@@ -96,7 +96,7 @@ class Part:
             "grads": [group.grads[index] for index in self.at],
         }
         for key, field in self.keys.items():
-            found = [None if state is None else state.get(key) for state in states]
+            found = [state.get(key) if isinstance(state, dict) else None for state in states]
             if not all(isinstance(tensor, Tensor) for tensor in found):
                 return None
             lists[field] = [*map(optimizer.local, found)]  # type: ignore[arg-type]
