@@ -142,4 +142,5 @@ LAMB = Family(
     extras=("norms", "coeffs"),
     flags=2 * abi.LAMB_APPLY - 1,
     verify=_verify,
+    clips=True,
 )

@@ -81,6 +81,9 @@ class Watch:
             places = zip(at[field], self._at[field], lists[field], strict=True)
             if any(now != before and _lacks_memory(now, tensor) for now, before, tensor in places):
                 return False
+        # What is prepared anew names the two that share one.
+        if "steps" in moved and len({*at["steps"]}) != len(at["steps"]):
+            return False
         if moved:
             self._check_overlap(tensors, moved, at["grads"])
         # All of them: a native watch writes addresses, too.

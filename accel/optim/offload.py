@@ -17,6 +17,7 @@ from accel.ops.plan import Plan
 from accel.ops.table import addresses
 from accel.ops.watch import facts
 from accel.optim.policy import MASTER
+from accel.optim.state import complete_states
 from accel.optim.transfers import Transfers
 
 if TYPE_CHECKING:
@@ -92,8 +93,8 @@ class OffloadedGroup:
         self._places = places
         states = {key: optimizer.states[key] for key in optimizer.state_keys(group)}
         self._fields = {**states, MASTER: "masters"}
-        for param in params:
-            state = optimizer.complete(group, param)
+        completed = complete_states(optimizer, group, params, places)
+        for param, state in zip(params, completed, strict=True):
             for key in self._fields:
                 state[key] = _fitting(state[key], key, param)
         self._dtypes = (params[0].dtype, grads[0].dtype)
@@ -114,7 +115,8 @@ class OffloadedGroup:
 
     def _find(self, optimizer: KernelOptimizer, params: Sequence[Tensor]) -> Found | None:
         """Return the parameters and states; ``None`` if a state lacks a tensor."""
-        states = [optimizer.state.get(param) or {} for param in params]
+        found = [optimizer.state.get(param) for param in params]
+        states = [state if isinstance(state, dict) else {} for state in found]
         lists: Found = {"params": list(params)}
         for key, field in (*self._fields.items(), ("step", "steps")):
             lists[field] = [state.get(key) for state in states]  # type: ignore[misc]

@@ -105,7 +105,7 @@ class Part:
             "grads": [group.grads[index] for index in self.at],
         }
         for key, field in self.keys.items():
-            found = [None if state is None else state.get(key) for state in states]
+            found = [state.get(key) if isinstance(state, dict) else None for state in states]
             if not are_plain(found) and not all(isinstance(one, Tensor) for one in found):
                 return None
             lists[field] = optimizer.all_local(found)  # type: ignore[arg-type]

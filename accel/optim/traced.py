@@ -13,8 +13,9 @@ from accel.errors import Unsupported
 from accel.ops import checks
 from accel.ops.family import Family
 from accel.ops.lists import Hyper, TensorLists
+from accel.optim.options import scaling
 from accel.optim.policy import MASTER
-from accel.optim.state import keys_of, unchanged_on_error
+from accel.optim.state import complete_states, keep_states, keys_of
 
 if TYPE_CHECKING:
     from accel.optim.base import KernelOptimizer
@@ -83,14 +84,17 @@ def complete_group(optimizer: KernelOptimizer, group: Group, index: int, lists: 
     """
     places = [at for at, param in enumerate(group["params"]) if param.grad is not None]
     params = [group["params"][at] for at in places]
+    put_back = keep_states(optimizer, params)
     try:
-        with unchanged_on_error(optimizer, params):
-            _check(optimizer, params)
-            states = [optimizer.complete(group, param) for param in params]
-            own = [optimizer.local(param) for param in params]
-            devices = dict.fromkeys(param.device for param in own)
-            kernels = [optimizer.kernel(device).key for device in devices]
+        optimizer.judge(index, group)
+        scaling(optimizer)
+        _check(optimizer, params)
+        states = complete_states(optimizer, group, params, places)
+        own = [optimizer.local(param) for param in params]
+        devices = dict.fromkeys(param.device for param in own)
+        kernels = [optimizer.kernel(device).key for device in devices]
     except Exception:
+        put_back()
         # The step that is not traced says what is wrong, with a traceback of the caller's.
         _keep_untraced(optimizer)
         return _UNTRACEABLE
@@ -128,6 +132,7 @@ def traced_step(optimizer: KernelOptimizer) -> None:
     What the ops refuse they refuse when they run.
     """
     ready = []
+    scale, found_inf = scaling(optimizer)
     for index, group in enumerate(optimizer.param_groups):
         hyper = optimizer.hyper(group)
         keys = tuple(keys_of(optimizer, group))
@@ -144,8 +149,7 @@ def traced_step(optimizer: KernelOptimizer) -> None:
         at = places.split(",")
         parts = _parts(optimizer, group, lists, at, kernels, sharded == "True")
         traced: Any = TracedGroup(optimizer.family, parts, sharded == "True")
-        hyper.grad_scale = getattr(optimizer, "grad_scale", None)
-        hyper.found_inf = getattr(optimizer, "found_inf", None)
+        hyper.grad_scale, hyper.found_inf = scale, found_inf
         hyper.rounding, hyper.seed = group["rounding"], int(seed)
         optimizer.adjust(group, traced, hyper)
         ready.append((traced, hyper))

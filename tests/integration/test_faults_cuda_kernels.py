@@ -43,9 +43,11 @@ static bool quick(float x, float y, float eps) {
 }
 
 int main() {
-  const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  const float inf = std::numeric_limits<float>::infinity();
+  const float nan = std::numeric_limits<float>::quiet_NaN();
   const float odd[] = {0.0f,       -0.0f,      inf,        -inf,      nan,       0x1p-149f, -0x1p-149f,
-                       0x1p-126f,  -0x1p-126f, 0x1p-101f,  0x1p-100f, -0x1p-100f, 0x1p-60f, 0x1p-30f,
+                       0x1p-126f,  -0x1p-126f, 0x1p-101f,  0x1p-100f, -0x1p-100f,
+                       0x1p-60f,   0x1p-30f,
                        -0x1p-30f,  1.0f,       -1.0f,      0x1p23f,   0x1p24f,   0x1p25f,   0x1p48f,
                        0x1p60f,    -0x1p60f,   0x1p100f,   0x1p126f,  -0x1.fffffep127f};
   for (float x : odd)
