@@ -12,8 +12,6 @@ struct Adagrad {
   using Args = accel_adagrad_args;
   static constexpr uint32_t kFlags = ACCEL_ADAGRAD_MAXIMIZE;
   static constexpr int kStates = 1, kUsualStates = 1, kExtra = 0;
-  static constexpr int kResident = 5;
-  static constexpr bool kTypedStates = true;
 
   template <class T, class Here>
   using Body = Elements<Adagrad, T, Here>;
@@ -38,21 +36,12 @@ struct Adagrad {
             static_cast<float>(rate)};
   }
 
-  template <int N>
-  static ACCEL_DEVICE void update(const Scalars &s, const float (&grads)[N], float (&p)[N],
-                                  float (&states)[1][N]) {
-    float (&sums)[N] = states[0];
-    float top[N], change[N];
-    ACCEL_UNROLL
-    for (int k = 0; k < N; ++k) {
-      float g = grads[k] * s.grad_factor;
-      if (s.l2 != 0.0f) g = g + s.l2 * p[k];
-      sums[k] = sums[k] + g * g;
-      top[k] = s.step_size * g;
-    }
-    over_root(top, sums, s.eps, change);
-    ACCEL_UNROLL
-    for (int k = 0; k < N; ++k) p[k] = p[k] - change[k];
+  static ACCEL_DEVICE void update(const Scalars &s, float grad, float &p, float (&state)[1]) {
+    float &sum = state[0];
+    float g = grad * s.grad_factor;
+    if (s.l2 != 0.0f) g = g + s.l2 * p;
+    sum = sum + g * g;
+    p = p - s.step_size * g / (sqrtf(sum) + s.eps);
   }
 };
 

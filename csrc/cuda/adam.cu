@@ -12,8 +12,6 @@ struct Adam {
   using Args = accel_adam_args;
   static constexpr uint32_t kFlags = 2 * ACCEL_ADAM_ROLLBACK - 1;
   static constexpr int kStates = 3, kUsualStates = 2, kExtra = 0;
-  static constexpr int kResident = 4;
-  static constexpr bool kTypedStates = true;
 
   template <class T, class Here>
   using Body = Elements<Adam, T, Here>;
@@ -49,8 +47,8 @@ struct Adam {
   static ACCEL_DEVICE Scalars scalars(const Numbers &n, const AtStep &at, void *) {
     const bool decoupled = n.flags & ACCEL_ADAM_ADAMW;
     const bool correct = n.flags & ACCEL_ADAM_BIAS_CORRECTION;
-    const Powers power = correct ? powers(n.beta1, n.beta2, at.step) : Powers{0.0, 0.0};
-    const double c1 = 1.0 - power.first, root_c2 = sqrt(1.0 - power.second);
+    const double c1 = correct ? 1.0 - pow(n.beta1, at.step) : 1.0;
+    const double root_c2 = correct ? sqrt(1.0 - pow(n.beta2, at.step)) : 1.0;
     Scalars s;
     s.grad_factor = at.grad_factor;
     s.l2 = decoupled ? 0.0f : static_cast<float>(at.weight_decay);
@@ -66,40 +64,26 @@ struct Adam {
     return s;
   }
 
-  template <int N, int STATES>
-  static ACCEL_DEVICE void update(const Scalars &s, const float (&grads)[N], float (&p)[N],
-                                  float (&states)[STATES][N]) {
-    float (&m)[N] = states[0], (&v)[N] = states[1];
-    float top[N], second[N], change[N];
-    ACCEL_UNROLL
-    for (int k = 0; k < N; ++k) {
-      if constexpr (STATES == 3) {
-        if (s.rollback) {
-          undo(s, grads[k], p[k], m[k], v[k]);
-          continue;
-        }
-      }
-      float g = grads[k] * s.grad_factor;
-      if (s.l2 != 0.0f) g = g + s.l2 * p[k];
-      // torch's lerp: measured from the nearer end, so that a weight of 1 gives g exactly.
-      m[k] = (s.from_grad ? g : m[k]) + s.m_weight * (g - m[k]);
-      v[k] = s.beta2 * v[k] + s.v_weight * g * g;
-      second[k] = v[k];
-      if constexpr (STATES == 3) {
-        float &most = states[2][k];
-        if (s.amsgrad) {
-          if (most > v[k] || most != most) second[k] = most;
-          most = second[k];
-        }
-      }
-      top[k] = s.step_size * m[k];
-    }
+  template <int STATES>
+  static ACCEL_DEVICE void update(const Scalars &s, float grad, float &p, float (&state)[STATES]) {
+    float &m = state[0], &v = state[1];
     if constexpr (STATES == 3) {
-      if (s.rollback) return;
+      if (s.rollback) return undo(s, grad, p, m, v);
     }
-    over_root(top, second, s.eps, change);
-    ACCEL_UNROLL
-    for (int k = 0; k < N; ++k) p[k] = p[k] * s.keep - change[k];
+    float g = grad * s.grad_factor;
+    if (s.l2 != 0.0f) g = g + s.l2 * p;
+    // torch's lerp: measured from the nearer end, so that a weight of 1 gives g exactly.
+    m = (s.from_grad ? g : m) + s.m_weight * (g - m);
+    v = s.beta2 * v + s.v_weight * g * g;
+    float second = v;
+    if constexpr (STATES == 3) {
+      float &most = state[2];
+      if (s.amsgrad) {
+        if (most > v || most != most) second = most;
+        most = second;
+      }
+    }
+    p = p * s.keep - s.step_size * m / (sqrtf(second) + s.eps);
   }
 
   // Undoes a step in the order in which it was done backwards.

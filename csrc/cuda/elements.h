@@ -180,7 +180,6 @@ ACCEL_DEVICE void for_share(int64_t begin, int64_t end, bool aligned, Body &body
     for (int64_t i = begin + thread * N; i < whole; i += kThreads * N) body.template at<N>(i);
     rest = whole;
   }
-  ACCEL_NO_UNROLL
   for (int64_t i = rest + thread; i < end; i += kThreads) body.template at<1>(i);
 }
 

@@ -4,6 +4,7 @@
 
 #include "accel/lamb.h"
 #include "optimizer.h"
+#include "reduce.h"
 #include "status.h"
 
 namespace accel {
@@ -29,15 +30,8 @@ ACCEL_DEVICE double coefficient(const LambNumbers &n, const double *norms) {
   return ratio > n.max_coeff ? n.max_coeff : (ratio < n.min_coeff ? n.min_coeff : ratio);
 }
 
-template <int N>
-ACCEL_DEVICE void direction(const float (&p)[N], const float (&m)[N], const float (&v)[N],
-                            const LambScalars &s, float (&u)[N]) {
-  float inside[N];
-  ACCEL_UNROLL
-  for (int k = 0; k < N; ++k) inside[k] = v[k] + s.eps_inside;
-  over_root(m, inside, s.eps_outside, u);
-  ACCEL_UNROLL
-  for (int k = 0; k < N; ++k) u[k] = u[k] + s.decay * p[k];
+ACCEL_DEVICE float direction(float p, float m, float v, const LambScalars &s) {
+  return m / (sqrtf(v + s.eps_inside) + s.eps_outside) + s.decay * p;
 }
 
 // First phase: moments, and the norms of what they are once stored.
@@ -74,12 +68,11 @@ struct MomentsBody : OnTensor<Op, T, Here> {
       this->load_state(0, i, m);
       this->load_state(1, i, v);
     }
-    float u[N];
-    direction(p, m, v, s, u);
     ACCEL_UNROLL
     for (int k = 0; k < N; ++k) {
+      const float u = direction(p[k], m[k], v[k], s);
       of_p += p[k] * p[k];
-      of_u += u[k] * u[k];
+      of_u += u * u;
     }
   }
 };
@@ -97,10 +90,9 @@ struct ApplyBody : OnTensor<Op, T, Here> {
     this->load_state(0, i, m);
     this->load_state(1, i, v);
     this->load_param(i, p);
-    float u[N];
-    direction(p, m, v, this->scalars, u);
     ACCEL_UNROLL
-    for (int k = 0; k < N; ++k) p[k] = p[k] - this->scalars.rate * u[k];
+    for (int k = 0; k < N; ++k)
+      p[k] = p[k] - this->scalars.rate * direction(p[k], m[k], v[k], this->scalars);
     this->store_param(i, p);
   }
 };
@@ -111,8 +103,6 @@ struct Lamb {
   using Numbers = LambNumbers;
   using Scalars = LambScalars;
   static constexpr int kStates = 2, kUsualStates = 2, kExtra = 1;
-  static constexpr int kResident = 5;
-  static constexpr bool kTypedStates = true;
 
   template <class T, class Here>
   using Body = std::conditional_t<APPLY, ApplyBody<Lamb, T, Here>, MomentsBody<Lamb, T, Here>>;
@@ -135,8 +125,8 @@ struct Lamb {
   static ACCEL_DEVICE Scalars scalars(const Numbers &n, const AtStep &at, const void *norms) {
     const bool correct = n.flags & ACCEL_LAMB_BIAS_CORRECTION;
     const bool inside = n.flags & ACCEL_LAMB_EPS_INSIDE;
-    const Powers power = correct ? powers(n.beta1, n.beta2, at.step) : Powers{0.0, 0.0};
-    const double c1 = 1.0 - power.first, c2 = 1.0 - power.second;
+    const double c1 = correct ? 1.0 - pow(n.beta1, at.step) : 1.0;
+    const double c2 = correct ? 1.0 - pow(n.beta2, at.step) : 1.0;
     const double coeff = APPLY ? coefficient(n, static_cast<const double *>(norms)) : 1.0;
     const float eps = static_cast<float>(n.eps);
     return {at.grad_factor,
@@ -163,7 +153,7 @@ struct NormTable {
 };
 
 template <int CAPACITY>
-ACCEL_KERNEL(1) norm_kernel(const ACCEL_KERNEL_CONSTANT NormTable<CAPACITY> table) {
+ACCEL_KERNEL norm_kernel(const ACCEL_KERNEL_CONSTANT NormTable<CAPACITY> table) {
   const uint32_t j = block_index() * static_cast<uint32_t>(kThreads) + thread_index();
   if (j >= static_cast<uint32_t>(table.count) || is_skipped(table.common)) return;
   double *const norms = table.norms[j];

@@ -12,8 +12,6 @@ struct Lion {
   using Args = accel_lion_args;
   static constexpr uint32_t kFlags = ACCEL_LION_MAXIMIZE;
   static constexpr int kStates = 1, kUsualStates = 1, kExtra = 0;
-  static constexpr int kResident = 6;
-  static constexpr bool kTypedStates = true;
 
   template <class T, class Here>
   using Body = Elements<Lion, T, Here>;
@@ -44,18 +42,13 @@ struct Lion {
             static_cast<float>(1.0 - n.beta2)};
   }
 
-  template <int N>
-  static ACCEL_DEVICE void update(const Scalars &s, const float (&grads)[N], float (&p)[N],
-                                  float (&states)[1][N]) {
-    float (&m)[N] = states[0];
-    ACCEL_UNROLL
-    for (int k = 0; k < N; ++k) {
-      const float g = grads[k] * s.grad_factor;
-      const float c = m[k] * s.beta1 + g * s.g_weight;
-      const float signed_one = c > 0.0f ? 1.0f : (c < 0.0f ? -1.0f : c);
-      m[k] = m[k] * s.beta2 + g * s.m_weight;
-      p[k] = p[k] * s.keep - signed_one * s.lr;
-    }
+  static ACCEL_DEVICE void update(const Scalars &s, float grad, float &p, float (&state)[1]) {
+    float &m = state[0];
+    const float g = grad * s.grad_factor;
+    const float c = m * s.beta1 + g * s.g_weight;
+    const float signed_one = c > 0.0f ? 1.0f : (c < 0.0f ? -1.0f : c);
+    m = m * s.beta2 + g * s.m_weight;
+    p = p * s.keep - signed_one * s.lr;
   }
 };
 

@@ -6,15 +6,13 @@
 //   Args                     its argument struct; the structs have the same field names
 //   Numbers                  what its scalars need beyond `Common`; numbers(args) makes them
 //   Scalars                  what one element's update needs; scalars(numbers, at, extra) makes them
-//                            on the device, in double, in the first lane of a warp that calls it
+//                            on the device, in double
 //   kStates, kUsualStates    how many states there are, and how many where is_rare(args) is false;
 //                            state(args, which) is the pointer array of one, null where it is absent
-//   kResident                blocks on a multiprocessor at a time that its registers must allow
-//   kTypedStates             whether states have an element type: state_dtype
 //   kExtra, extra(args, which)     further pointer arrays; the first entry's is handed to scalars
 //   maximize(args)           whether these arguments ask for it
 //   Body<T, Table>           the work of one thread on one piece; `Elements` below where
-//                            update(scalars, grads, p, states) does a few elements
+//                            update(scalars, grad, p, state) does one element
 #pragma once
 
 #include <cmath>
@@ -22,8 +20,6 @@
 
 #include "elements.h"
 #include "pieces.h"
-#include "quotient.h"
-#include "reduce.h"
 
 namespace accel {
 
@@ -71,26 +67,12 @@ ACCEL_DEVICE float scaled_eps(double eps, double root) {
   return scaled == 0.0f && static_cast<float>(eps) != 0.0f ? 0x1p-149f : scaled;
 }
 
-// Two powers, of which two lanes work out one each; the warp's first lane gets both.
-struct Powers {
-  double first, second;
-};
-
-ACCEL_DEVICE Powers powers(double first, double second, double exponent) {
-#if defined(ACCEL_HOST_BUILD)
-  return {pow(first, exponent), pow(second, exponent)};
-#else
-  const double power = pow(thread_index() == 0 ? first : second, exponent);
-  return {power, from_lane(power, 1)};
-#endif
-}
-
 ACCEL_DEVICE bool is_skipped(const Common &a) {
   return (a.noop_flag && *a.noop_flag != 0) || (a.found_inf && *a.found_inf != 0.0f);
 }
 
-// A kernel's element types, the elements that one access takes, and how many states it handles. No
-// access is wider than 16 bytes, so that a warp's lanes touch adjacent bytes.
+// A kernel's element types, the elements that one access of 16 bytes (two for float32 beside a
+// 16-bit type) takes, and how many states it handles.
 template <class P, class G, class S, int N, int STATES>
 struct Types {
   using Param = P;
@@ -177,7 +159,15 @@ struct Elements : OnTensor<Op, T, Here> {
     for (int r = 0; r < T::kStates; ++r)
       if (this->place(2 + r)) this->load_state(r, i, states[r]);
     this->load_param(i, p);
-    Op::update(this->scalars, g, p, states);
+    ACCEL_UNROLL
+    for (int k = 0; k < N; ++k) {
+      float state[T::kStates];
+      ACCEL_UNROLL
+      for (int r = 0; r < T::kStates; ++r) state[r] = states[r][k];
+      Op::update(this->scalars, g[k], p[k], state);
+      ACCEL_UNROLL
+      for (int r = 0; r < T::kStates; ++r) states[r][k] = state[r];
+    }
     this->store_param(i, p);
     ACCEL_UNROLL
     for (int r = 0; r < T::kStates; ++r)
@@ -186,21 +176,18 @@ struct Elements : OnTensor<Op, T, Here> {
 };
 
 template <class Op, class T, int CAPACITY>
-ACCEL_KERNEL((T::kVector == 8 ? 4 : Op::kResident)) step_kernel(const ACCEL_KERNEL_CONSTANT Table<Op, CAPACITY> table) {
+ACCEL_KERNEL step_kernel(const ACCEL_KERNEL_CONSTANT Table<Op, CAPACITY> table) {
   using Here = Table<Op, CAPACITY>;
   if (is_skipped(table.common)) return;
   const Piece piece = piece_of(table.tensors, block_index());
   ACCEL_SHARED typename Op::Scalars scalars;
   ACCEL_SHARED uint64_t seed;
-  if (thread_index() < static_cast<uint32_t>(kLanes)) {
+  if (thread_index() == 0) {
     const float *const step = static_cast<const float *>(table.tensors.at[Here::kStep][piece.slot]);
     void *const extra = Op::kExtra ? table.tensors.at[Here::kRoles - Op::kExtra][piece.slot] : nullptr;
     const AtStep at = at_step(table.common, step);
-    const typename Op::Scalars made = Op::scalars(table.numbers, at, extra);
-    if (thread_index() == 0) {
-      scalars = made;
-      seed = at.seed;
-    }
+    scalars = Op::scalars(table.numbers, at, extra);
+    seed = at.seed;
   }
   block_barrier();
   const bool aligned = is_aligned(table.tensors, piece.slot, Here::kStep);
@@ -245,22 +232,19 @@ template <class Op>
 int32_t step_all(const typename Op::Args &a, const Common &common, Stream stream) {
   constexpr int kUsual = Op::kUsualStates;
   const auto are = [&a](int32_t param, int32_t grad, int32_t state) {
-    return a.param_dtype == param && a.grad_dtype == grad &&
-           (a.state_dtype == state || !Op::kTypedStates);
+    return a.param_dtype == param && a.grad_dtype == grad && a.state_dtype == state;
   };
   if (!Op::is_rare(a)) {
     if (are(ACCEL_FLOAT32, ACCEL_FLOAT32, ACCEL_FLOAT32))
       return step_as<Op, Types<Float32, Float32, Float32, 4, kUsual>>(a, common, stream);
     if (are(ACCEL_BFLOAT16, ACCEL_BFLOAT16, ACCEL_FLOAT32))
-      return step_as<Op, Types<BFloat16, BFloat16, Float32, 4, kUsual>>(a, common, stream);
+      return step_as<Op, Types<BFloat16, BFloat16, Float32, 8, kUsual>>(a, common, stream);
     if (are(ACCEL_FLOAT16, ACCEL_FLOAT16, ACCEL_FLOAT32))
-      return step_as<Op, Types<Float16, Float16, Float32, 4, kUsual>>(a, common, stream);
-    if constexpr (Op::kTypedStates) {
-      if (are(ACCEL_BFLOAT16, ACCEL_BFLOAT16, ACCEL_BFLOAT16))
-        return step_as<Op, Types<BFloat16, BFloat16, BFloat16, 8, kUsual>>(a, common, stream);
-    }
+      return step_as<Op, Types<Float16, Float16, Float32, 8, kUsual>>(a, common, stream);
+    if (are(ACCEL_BFLOAT16, ACCEL_BFLOAT16, ACCEL_BFLOAT16))
+      return step_as<Op, Types<BFloat16, BFloat16, BFloat16, 8, kUsual>>(a, common, stream);
   }
-  return step_as<Op, Types<Any, Any, Any, 4, Op::kStates>>(a, common, stream);
+  return step_as<Op, Types<Any, Any, Any, 8, Op::kStates>>(a, common, stream);
 }
 
 // Step tensors are counted after the kernels that read them, on the same stream.
@@ -272,7 +256,7 @@ struct StepTable {
 };
 
 template <int CAPACITY>
-ACCEL_KERNEL(1) count_kernel(const ACCEL_KERNEL_CONSTANT StepTable<CAPACITY> table) {
+ACCEL_KERNEL count_kernel(const ACCEL_KERNEL_CONSTANT StepTable<CAPACITY> table) {
   const uint32_t j = block_index() * static_cast<uint32_t>(kThreads) + thread_index();
   if (j >= static_cast<uint32_t>(table.count) || is_skipped(table.common)) return;
   *table.steps[j] += static_cast<float>(table.common.count_by);

@@ -28,16 +28,12 @@ __device__ __forceinline__ T from_lane(T x, int offset) {
 #endif
 
 __device__ __forceinline__ uint32_t max_over_warp(uint32_t x) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-  return __reduce_max_sync(0xFFFFFFFFu, x);
-#else
 #pragma unroll
   for (int offset = kLanes / 2; offset > 0; offset /= 2) {
     const uint32_t other = from_lane(x, offset);
     x = other > x ? other : x;
   }
   return x;
-#endif
 }
 
 __device__ __forceinline__ void atomic_add(double *to, double x) {

@@ -11,11 +11,10 @@
 
 #define ACCEL_DEVICE inline
 #define ACCEL_BOTH inline
-#define ACCEL_KERNEL(RESIDENT) static void
+#define ACCEL_KERNEL static void
 #define ACCEL_KERNEL_CONSTANT
 #define ACCEL_SHARED static thread_local
 #define ACCEL_UNROLL
-#define ACCEL_NO_UNROLL
 namespace accel {
 using Stream = void *;
 // Threads of a block run one after another, so a barrier has nothing to wait for.
@@ -41,8 +40,7 @@ inline uint32_t thread_index() { return host_thread; }
 
 #define ACCEL_DEVICE __device__ __forceinline__
 #define ACCEL_BOTH __host__ __device__ __forceinline__
-// So many blocks fit on a multiprocessor at a time, which limits registers.
-#define ACCEL_KERNEL(RESIDENT) static __global__ void __launch_bounds__(accel::kThreads, RESIDENT)
+#define ACCEL_KERNEL static __global__ void __launch_bounds__(accel::kThreads)
 // Keeps parameters in constant memory where an index into them is known at run time only.
 #if defined(__CUDACC__) && !defined(__HIPCC__)
 #define ACCEL_KERNEL_CONSTANT __grid_constant__
@@ -51,7 +49,6 @@ inline uint32_t thread_index() { return host_thread; }
 #endif
 #define ACCEL_SHARED __shared__
 #define ACCEL_UNROLL _Pragma("unroll")
-#define ACCEL_NO_UNROLL _Pragma("unroll 1")
 namespace accel {
 using Stream = cudaStream_t;
 __device__ __forceinline__ void block_barrier() { __syncthreads(); }
