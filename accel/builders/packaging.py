@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _END = b" accel\n"
 _DIGITS = 10
-_KEPT = ("backend", "fit", "digest", "extension", "targets", "glibc", "sha256")
+_KEPT = ("backend", "fit", "digest", "extension", "targets", "compiler", "glibc", "sha256")
 _log = logging.getLogger("accel")
 _places: dict[tuple[type, str], Path | None] = {}
 _libraries: dict[tuple[Path, str], Library] = {}
@@ -297,9 +297,9 @@ def _why_not(path: Path, builder: OpBuilder) -> str:
 def _no_device(record: dict[str, Any]) -> str:
     if record["backend"] != "cuda":
         return ""
-    from accel.jit.cuda import missing_device
+    from accel.jit.cuda import cannot_run
 
-    why = missing_device(record["targets"])
+    why = cannot_run(record)
     return f"{why}." if why else ""
 
 

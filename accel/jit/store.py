@@ -59,7 +59,7 @@ def find_fitting(recipe: Recipe, fit: Fit, folder: Path, *, private: bool) -> Ar
             refusals.append(f"{candidate.name} does not fit: {_differing(manifest, fit)}.")
         elif any(flag.startswith("-m") for flag in manifest["user_flags"]):
             refusals.append(f"{candidate.name} was built for one processor's instructions.")
-        elif recipe.language == "cuda" and (lack := _missing_device(manifest["targets"])):
+        elif recipe.language == "cuda" and (lack := _cannot_run(manifest)):
             refusals.append(f"{candidate.name}: {lack}.")
         else:
             found = verify(candidate, recipe.name, private=private)
@@ -91,10 +91,10 @@ def tell_refused() -> None:
         location.say_once(f"prebuilt: {reason}")
 
 
-def _missing_device(targets: list[str]) -> str | None:
-    from accel.jit.cuda import missing_device
+def _cannot_run(manifest: Mapping[str, Any]) -> str | None:
+    from accel.jit.cuda import cannot_run
 
-    return missing_device(targets)
+    return cannot_run(manifest)
 
 
 def folders_of(name: str, folder: Path) -> list[Path]:

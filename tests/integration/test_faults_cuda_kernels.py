@@ -5,9 +5,13 @@ import subprocess
 
 import pytest
 
-from accel.jit import csrc_dir
+from accel.builders.cuda import FusedLionBuilder
+from accel.jit import csrc_dir, driver, nvcc, store
 from accel.jit.arch import ArchPlan, default_compute_capabilities, parse_archs
 from accel.jit.cuda import defines
+from accel.jit.prebuilt import build_prebuilt
+from accel.jit.recipe import take_fit
+from accel.probe import Rejected
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 
@@ -32,3 +36,18 @@ def test_targets_before_volta_are_spared_a_word_that_they_refuse(tmp_path, targe
     command = ["g++", "-E", "-P", "-D__CUDACC__", *macros, *folders, tmp_path / "kernel.cpp"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.count("__grid_constant__") == words
+
+
+@pytest.mark.skipif(isinstance(nvcc.find(), Rejected), reason="needs nvcc")
+def test_a_prebuilt_of_a_newer_nvcc_than_the_driver_is_not_loaded(cache_dir, tmp_path, monkeypatch):
+    """It would fail at its first launch, by a code of the runtime's."""
+    recipe = FusedLionBuilder().recipe()
+    monkeypatch.setattr(driver, "read_driver", lambda: Rejected("none"))
+    build_prebuilt(recipe.replace(targets=("9.0",)), tmp_path / "out")
+    known = driver.GPU("NVIDIA H100", "GPU-1", (9, 0), 80 << 30)
+    for release, words in (((12, 0), "runs CUDA 12.0 at most"), ((13, 3), "")):
+        old = driver.Driver("525.60", release, (known,))
+        monkeypatch.setattr(driver, "read_driver", lambda old=old: old)
+        found = store.find_fitting(recipe, take_fit(recipe), tmp_path / "out", private=False)
+        assert isinstance(found, Rejected) is bool(words), found
+        assert words in str(found)
