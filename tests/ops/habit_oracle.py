@@ -185,6 +185,8 @@ def _of_one(optimizer: Any, group: dict[str, Any], param: Tensor) -> Iterator[st
         blocks = -(-param.numel() // BLOCK)
         if entry.shape != ((blocks,) if scale else param.shape):
             yield "shape|scale|element"
+        if entry.dtype not in (*FLOATS, *[torch.uint8] * (eight and key != MASTER)):
+            yield "dtype"
     tensors = [param, grad, *(entry for _, entry, _ in _kept(optimizer, group, param))]
     if any(_reach(tensor) > tensor.untyped_storage().nbytes() for tensor in tensors):
         yield "memory|storage"
