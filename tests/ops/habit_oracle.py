@@ -163,6 +163,9 @@ def must_refuse(optimizer: Any) -> list[str]:
     reasons: list[str] = []
     for group in optimizer.param_groups:
         params = [param for param in group["params"] if param.grad is not None]
+        if params and isinstance(optimizer, optim.Adam8bit) and group["amsgrad"]:
+            reasons.append("amsgrad")
+            continue
         mine = [reason for param in params for reason in _of_one(optimizer, group, param)]
         reasons += mine or _of_memory(optimizer, group, params)
     return reasons
