@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
+
+import torch
 
 from accel.optim import Adam8bit, FusedAdam
 
@@ -38,6 +41,9 @@ def deepspeed_adam(bench: Bench) -> Result:
     """DeepSpeed's FusedAdam beside ours: one large tensor, and 2000 small ones."""
     if bench.device.type != "cuda":
         return {"left_out": "not CUDA"}
+    # A list such as 9.0a, which its builders cannot read, may be set for all of a machine.
+    major, minor = torch.cuda.get_device_capability()
+    os.environ["TORCH_CUDA_ARCH_LIST"] = f"{major}.{minor}"
     try:
         import deepspeed
         from deepspeed.ops.adam import FusedAdam as Theirs
