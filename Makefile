@@ -5,7 +5,7 @@ VENV ?= .venv
 EXTRAS ?= dev
 BIN := $(VENV)/bin
 
-.PHONY: train test devices devices-packages lint soak sanitize bench clean
+.PHONY: train test devices devices-packages lint soak sanitize bench gpu-pack clean
 
 train: $(VENV)/.installed
 	$(BIN)/python examples/train.py
@@ -35,6 +35,15 @@ lint: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/build.py
 	$(BIN)/python benchmarks/optim.py
+
+# What benchmarks/gpu.py needs on a machine with a GPU, libraries included; needs nvcc.
+gpu-pack: $(VENV)/.installed
+	rm -rf build/gpu
+	mkdir -p build/gpu/accel
+	git archive HEAD accel benchmarks csrc op_builder README.md LICENSE | tar -x -C build/gpu/accel
+	$(BIN)/accel build --accelerator cuda --arch 8.0,9.0,10.0 --out build/gpu/accel/prebuilt
+	tar -czf build/accel-gpu.tar.gz -C build/gpu accel
+	ls -sh build/accel-gpu.tar.gz
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -50,7 +50,9 @@ def report(as_json: bool) -> None:
     versions = facts["versions"]
     click.echo(" · ".join(f"{name} {version}" for name, version in versions.items()))
     choice = facts["accelerator"]
-    click.echo(f"accelerator: {choice['name'] or 'none'} ({choice['chosen']})\n")
+    click.echo(f"accelerator: {choice['name'] or 'none'} ({choice['chosen']})")
+    place = facts["cache"]
+    click.echo(f"cache: {place['path'] or 'none'}. {place['note']}".rstrip(". ") + "\n")
     table("Backends", ("backend", "usable", "reason"), _backend_rows(facts["backends"]))
     table("Ops", ("backend", "rung", "ops", "reason"), _op_rows(facts["ops"]))
 

@@ -159,6 +159,7 @@ def build(
 def _recipes(ops: tuple[str, ...], backend: str, arch: str) -> list[tuple[list[str], Recipe]]:
     """Return every recipe once, with the ops that share it; raises for an op without sources."""
     from accel import registry
+    from accel.ops import host_watch
 
     everything = not ops or ops == ("all",)
     asked = registry.builder_names() if everything else ops
@@ -172,11 +173,10 @@ def _recipes(ops: tuple[str, ...], backend: str, arch: str) -> list[tuple[list[s
         if arch and recipe.language == "cuda":
             targets = tuple(word for word in arch.replace(";", ",").split(",") if word.strip())
             recipe = recipe.replace(targets=targets)
-        key = (recipe.backend, recipe.name)
-        by_artifact.setdefault(key, ([], recipe))[0].append(builder.NAME)
+        by_artifact.setdefault((recipe.backend, recipe.name), ([], recipe))[0].append(builder.NAME)
     if not by_artifact:
         raise UnknownOp(f"{backend} has no op with native sources, so there is nothing to build.")
-    return list(by_artifact.values())
+    return [*by_artifact.values(), *host_watch.needed_by(by_artifact.values())]
 
 
 def _build_one(recipe: Recipe, names: list[str], out: Path) -> dict[str, Any]:
@@ -250,7 +250,8 @@ def ls(as_json: bool) -> None:
 def _current_digests() -> Iterator[tuple[str, str]]:
     """Yield digest and op of everything that a known builder would use now."""
     from accel import registry
-    from accel.jit import Plan
+    from accel.jit import Plan, make_plan
+    from accel.ops import host_watch
 
     for candidate in registry.candidates():
         if candidate.error is not None:
@@ -259,6 +260,8 @@ def _current_digests() -> Iterator[tuple[str, str]]:
             plan = _builder(name, candidate.name).plan()
             if isinstance(plan, Plan):
                 yield plan.digest, name
+    if isinstance(watch := make_plan(host_watch.recipe()), Plan):
+        yield watch.digest, host_watch.NAME
 
 
 @cache.command()

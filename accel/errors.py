@@ -16,6 +16,7 @@ Every message says what was asked, what was found, and what to do about it.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -85,6 +86,25 @@ class BuildFailed(AccelError):
             "certain": self.certain,
         }
         return (type(self), (str(self),), state)
+
+
+def cannot_import(who: str, error: Exception) -> OpUnavailable | None:
+    """Return the error of an op whose Python files the system does not open: it has no rung.
+
+    ``None`` if `error` does not tell of open files or memory.
+    """
+    number = errno.ENOMEM if isinstance(error, MemoryError) else getattr(error, "errno", None)
+    ways = {
+        errno.EMFILE: "Raise the limit of open files (ulimit -n), or close some.",
+        errno.ENFILE: "Too many files are open on this machine; close some.",
+        errno.ENOMEM: "Raise the limit of memory (ulimit -v, or the container's).",
+    }
+    if number not in ways:
+        return None
+    told = f"{type(error).__name__}: {error}".rstrip(": ")
+    return OpUnavailable(
+        f"{who}: not even its PyTorch reference can be imported: {told}. {ways[number]}"
+    )
 
 
 def suggestion(asked: str, known: Iterable[str]) -> str:

@@ -73,8 +73,20 @@ def _refused(other: str, probe: Accepted | Rejected, taken: str) -> bool:
     return isinstance(probe, Rejected) and other == "jit" and taken == "reference"
 
 
+def cache() -> dict[str, Any]:
+    """Return where compiled ops are kept, ``None`` if nowhere, and what is unusual about it."""
+    from accel.errors import AccelError
+    from accel.jit import location
+
+    try:
+        place = location.locate()
+    except (AccelError, OSError) as error:
+        return {"path": None, "note": str(error)}
+    return {"path": str(place.path), "note": place.note}
+
+
 def report() -> dict[str, Any]:
-    """Return the whole report: versions, the choice, backends, and ops by backend."""
+    """Return the whole report: versions, the choice, the cache, backends, and ops by backend."""
     name, how = chosen()
     return {
         "versions": versions(),
@@ -82,4 +94,5 @@ def report() -> dict[str, Any]:
         "backends": [asdict(candidate) for candidate in registry.candidates()],
         "ops": ops(),
         "executable": sys.executable,
+        "cache": cache(),
     }

@@ -1,7 +1,10 @@
-"""Check and measure the CUDA ops on a GPU: one call, under ten minutes, results with their method.
+"""Check and measure the CUDA ops on a GPU in one call, with results written as they come.
 
-python benchmarks/gpu.py                    # writes benchmarks/results/<gpu>.json and .png
-python benchmarks/gpu.py --rehearse cpu     # the same path with small sizes, writes nothing
+    python benchmarks/gpu.py [--minutes 9]      # writes benchmarks/results/<gpu>.json and .png
+    python benchmarks/gpu.py --rehearse cpu     # the same path with small sizes, into runs/
+
+Nothing need be installed but torch, psutil and ninja. Prebuilt libraries in ``prebuilt/`` beside
+this repository's README are used; without them each op is compiled first. See docs/gpu.md.
 """
 
 from __future__ import annotations
@@ -16,159 +19,125 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from gpu_bench import agenda, picture, reach
+from gpu_bench.conductor import Conductor
 
-import gpu_checks
-import gpu_ops
-import torch
-from gpu_measures import run_measures
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
-import accel
-from accel.errors import AccelError
-from accel.jit import acquire, nvcc
-from accel.jit.driver import read_driver
-from accel.ops.adam_step import ADAM
-from accel.ops.kernel import kernel_for
-from accel.probe import Rejected
+from accel import environment  # noqa: E402
+from accel.jit import nvcc  # noqa: E402
+from accel.jit.driver import Driver, read_driver  # noqa: E402
+from accel.probe import Rejected  # noqa: E402
 
-RESULTS = Path(__file__).parent / "results"
 METHOD = (
-    "Device times: median of 15 after 3 warm-up calls, between two events on the current stream. "
-    "Wall times: median of 5 rounds of 10 steps each, synchronised around the round, ours and "
-    "torch's in turns, three times; ratios are medians of the pairs' ratios. Bandwidth counts "
-    "bytes read plus written; the limit is a copy of 4 GiB within device memory in the same run. "
-    "Cold build: a fresh cache in a fresh process, imports not counted, beside the same commands "
-    "run bare."
+    "Device times: median of 15 rounds after 3 warm-up rounds, between two events on the current "
+    "stream, ours and the peers' in turns. Wall times: median of 7 rounds of 10 steps each after 2 "
+    "warm-up rounds, synchronised around the round, in turns; ratios are medians of the rounds' "
+    "ratios. Bandwidth counts bytes read plus written; the limit is a copy of 4 GiB within device "
+    "memory in the same run. Cold build: a fresh cache in a fresh process, imports not counted, "
+    "beside the same commands run bare."
 )
-REACH = {
-    ("adam_fp32", "of_copy"): 0.92,
-    ("adam_fp32", "times_torch"): 1.0,
-    ("adam_bf16_master", "of_copy"): 0.9,
-    ("adam8bit_fp32", "times_adam_fp32"): 1.5,
-    ("many_tensors", "times_torch"): 1.5,
-}
+
+
+class Results:
+    """What was found so far, in a file that is whole after every entry."""
+
+    def __init__(self, file: Path, facts: dict[str, Any]) -> None:
+        self.file = file
+        self.facts: dict[str, Any] = facts | {"checks": {}, "measures": {}, "reached": {}}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self.write()
+
+    def add(self, kind: str, name: str, value: dict[str, Any]) -> None:
+        """Keep one check or measure, and what the goals come to with it."""
+        self.facts[f"{kind}s"][name] = value
+        self.facts["reached"] = reach.reached(self.facts["measures"])
+        self.write()
+
+    def write(self) -> None:
+        """Replace the file by what is known now."""
+        staged = self.file.with_suffix(".tmp")
+        staged.write_text(json.dumps(self.facts, indent=1) + "\n")
+        staged.replace(self.file)
 
 
 def main() -> int:
-    """Run everything; 0 when every check held, 2 without a GPU."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rehearse", metavar="BACKEND", help="small sizes on another backend")
-    parser.add_argument("--out", type=Path, help="folder for the results")
-    parser.add_argument("--draw", type=Path, metavar="JSON", help="only the picture of a result")
-    options = parser.parse_args()
+    """Run everything; 0 when every check held, 1 when one did not, 2 without a GPU."""
+    options = parse()
     if options.draw:
-        draw(json.loads(options.draw.read_text()), options.draw.with_suffix(".png"))
+        picture.draw(json.loads(options.draw.read_text()), options.draw.with_suffix(".png"))
         return 0
     start = time.perf_counter()
-    try:
-        bench = prepare(options.rehearse)
-    except AccelError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    driver = read_driver()
+    backend = options.rehearse or "cuda"
+    if backend == "cuda" and (missing := no_gpu(driver)):
+        print(missing, file=sys.stderr)
         return 2
-    facts = surroundings(bench)
-    print(" · ".join(f"{name} {facts[name]}" for name in facts if name != "method"), flush=True)
-    facts["checks"] = gpu_checks.run_checks(bench, gpu_checks, gpu_ops)
-    facts["measures"] = run_measures(bench)
-    facts["reached"] = reached(facts["measures"])
-    facts["seconds"] = round(time.perf_counter() - start, 1)
-    for name, value in facts["measures"].items():
-        print(f"{name}: {json.dumps(value)}")
-    for line in facts["reached"].values():
-        print(f"{'reached' if line['reached'] else 'MISSED '} {line['what']}")
-    out = options.out or (None if options.rehearse else RESULTS)
-    if out is not None:
-        write(facts, out)
-    print(f"{facts['seconds']} s")
-    return 0 if all(check["held"] for check in facts["checks"].values()) else 1
+    gpu = backend if isinstance(driver, Rejected) or not driver.gpus else driver.gpus[0].name
+    folder = options.out or ROOT / ("runs/gpu" if options.rehearse else "benchmarks/results")
+    stem = re.sub(r"[^a-z0-9]+", "-", gpu.lower()).strip("-")
+    results = Results(folder / f"{stem}.json", surroundings(gpu, driver))
+    print(" · ".join(f"{name} {value}" for name, value in results.facts.items()
+                     if isinstance(value, str) and name != "method"), flush=True)  # fmt: skip
+    conductor = Conductor(ROOT, backend, bool(options.rehearse), start + 60 * options.minutes)
+    conductor.play(agenda.items(options.only), results.add)
+    results.facts["seconds"] = round(time.perf_counter() - start, 1)
+    results.facts.update(conductor.learned)
+    results.write()
+    return conclude(results)
 
 
-def prepare(rehearsed: str | None) -> gpu_checks.Bench:
-    """Build the op for the device, or say why it cannot be."""
-    accel.set_accelerator(rehearsed or "cuda")
-    accelerator = accel.get_accelerator()
-    library = acquire(accelerator.create_op_builder("FusedAdamBuilder").recipe(), verbose=True)
-    kernel = kernel_for(ADAM, library, accelerator.name)
-    return gpu_checks.Bench(accelerator, kernel, accelerator.device(), bool(rehearsed))
+def parse() -> argparse.Namespace:
+    """Return the options."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=9, help="end by then (default: 9)")
+    parser.add_argument("--rehearse", metavar="BACKEND", help="small sizes on another backend")
+    parser.add_argument("--only", metavar="PATTERN", help="items whose name matches, as in 'ops*'")
+    parser.add_argument("--out", type=Path, help="folder for the results")
+    parser.add_argument("--draw", type=Path, metavar="JSON", help="only the picture of a result")
+    return parser.parse_args()
 
 
-def surroundings(bench: gpu_checks.Bench) -> dict[str, Any]:
-    """Return what the results depend on."""
-    driver, compiler = read_driver(), nvcc.find()
+def no_gpu(driver: Driver | Rejected) -> str:
+    """Return why there is nothing to run on, in one line; empty if there is a GPU."""
+    if isinstance(driver, Rejected):
+        return str(driver)
+    if not driver.gpus:
+        return f"The driver {driver.version} has no GPU: look at nvidia-smi and the container."
+    return ""
+
+
+def surroundings(gpu: str, driver: Driver | Rejected) -> dict[str, Any]:
+    """Return what the results depend on, as far as it is known without torch."""
+    compiler = nvcc.find()
     return {
-        "gpu": bench.accelerator.device_properties().name,
+        "gpu": gpu,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "driver": "none" if isinstance(driver, Rejected) else driver.version,
         "nvcc": "none" if isinstance(compiler, Rejected) else compiler.release,
-        "torch": torch.__version__,
         "python": platform.python_version(),
-        "accel": accel.__version__,
-        "digest": bench.kernel.key.rpartition(":")[2],
+        "prebuilt": str(environment.prebuilt_dirs() or "none"),
         "method": METHOD,
     }
 
 
-def reached(measures: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return each goal with what was measured."""
-    goals = {
-        f"{name}.{figure}": (measures[name][figure], goal, ">=")
-        for (name, figure), goal in REACH.items()
-    }
-    build = measures["cold_build"]
-    if "seconds" in build:
-        goals["cold_build.seconds"] = (build["seconds"], build["allowed_seconds"], "<=")
-    return {
-        name: {
-            "reached": value >= goal if relation == ">=" else value <= goal,
-            "what": f"{name}: {value:.3f} (goal {relation} {goal:.3f})",
-        }
-        for name, (value, goal, relation) in goals.items()
-    }
-
-
-def write(facts: dict[str, Any], folder: Path) -> None:
-    """Write the facts and the picture, named by the GPU."""
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = re.sub(r"[^a-z0-9]+", "-", facts["gpu"].lower()).strip("-")
-    (folder / f"{stem}.json").write_text(json.dumps(facts, indent=2) + "\n")
-    print(f"wrote {folder / stem}.json")
+def conclude(results: Results) -> int:
+    """Print the goals, draw the picture, and return the exit status."""
+    checks = results.facts["checks"]
+    for line in results.facts["reached"].values():
+        print(f"{'reached' if line['reached'] else 'MISSED '} {line['what']}")
+    failed = [name for name, check in checks.items() if not check["held"]]
+    print(f"{len(checks) - len(failed)} of {len(checks)} checks held"
+          + (f"; not {', '.join(failed)}" if failed else ""))  # fmt: skip
+    print(f"wrote {results.file}")
     try:
-        draw(facts, folder / f"{stem}.png")
-        print(f"wrote {folder / stem}.png")
-    except ImportError as error:
-        print(f"no picture ({error}): benchmarks/gpu.py --draw {folder / stem}.json makes it later")
-
-
-def draw(facts: dict[str, Any], file: Path) -> None:
-    """Draw the bandwidths beside the copy's, and the wall times of many tensors."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    measures = facts["measures"]
-    torch_rate = 28 * measures["torch_fp32"]["elements"] / measures["torch_fp32"]["seconds"]
-    rates = {
-        "copy": measures["copy"]["bytes_per_s"],
-        "Adam fp32": measures["adam_fp32"]["bytes_per_s"],
-        "torch fused fp32": torch_rate,
-        "Adam bf16 + masters": measures["adam_bf16_master"]["bytes_per_s"],
-        "Adam 8-bit": measures["adam8bit_fp32"]["bytes_per_s"],
-        "Lion fp32": measures["lion_fp32"]["bytes_per_s"],
-        "LAMB fp32": measures["lamb_fp32"]["bytes_per_s"],
-    }
-    many = measures["many_tensors"]
-    walls = {"accel": many["seconds"], "torch fused": many["torch_seconds"]}
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), width_ratios=(2, 1))
-    left.barh([*rates][::-1], [rate / 1e9 for rate in rates.values()][::-1], color="#4477aa")
-    left.axvline(rates["copy"] / 1e9, color="#888888", linestyle=":")
-    left.set_xlabel("GB/s, read plus written")
-    left.set_title(f"{measures['adam_fp32']['elements']:,} elements")
-    right.bar([*walls], [seconds * 1e6 for seconds in walls.values()], color="#cc6677")
-    right.set_ylabel("µs a step, Python included")
-    right.set_title(f"{many['tensors']} tensors of 1024")
-    figure.suptitle(f"{facts['gpu']}, torch {facts['torch']}, {facts['date'][:10]}")
-    figure.tight_layout()
-    figure.savefig(file, dpi=120)
+        picture.draw(results.facts, results.file.with_suffix(".png"))
+        print(f"wrote {results.file.with_suffix('.png')}")
+    except (ImportError, KeyError) as error:
+        print(f"no picture ({error}); later: benchmarks/gpu.py --draw {results.file}")
+    print(f"{results.facts['seconds']} s")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

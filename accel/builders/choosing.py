@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from accel import environment
-from accel.errors import AccelError, InvalidSetting, OpUnavailable, UnknownOp
+from accel.errors import AccelError, InvalidSetting, OpUnavailable, UnknownOp, cannot_import
 
 if TYPE_CHECKING:
     from accel.builders.base import OpBuilder
@@ -50,7 +50,7 @@ def load(builder: OpBuilder, verbose: bool) -> Any:
 def _load(builder: OpBuilder, verbose: bool) -> Any:
     policy = environment.ops_policy()
     if policy == "reference" and builder.op:
-        return builder._keep(None)
+        return _reference(builder, OpUnavailable("ACCEL_OPS=reference asks for no other rung."))
     try:
         return builder.jit_load(verbose)
     except MISTAKES:
@@ -115,13 +115,23 @@ def _instead(builder: OpBuilder, trouble: AccelError) -> Any:
         instead = None
         trouble = _and_then(trouble, error)
     if op is None:
-        op = builder._keep(None)
+        op = _reference(builder, trouble)
     # Without nvcc, or on ROCm, a portable kernel is what is meant to be used.
     meant = isinstance(trouble, OpUnavailable) and trouble.__cause__ is None
     expected = meant and (instead is not None or not builder.has_sources())
     if not expected and builder._warn(using(instead, trouble)):
         keep_note(builder, trouble)
     return op
+
+
+def _reference(builder: OpBuilder, trouble: AccelError) -> Any:
+    try:
+        return builder._keep(None)
+    except Exception as error:
+        limit = cannot_import(f"{builder.name} ({builder.backend})", error)
+        if limit is None:
+            raise
+        raise OpUnavailable(f"{limit}\nBefore that: {trouble}") from error
 
 
 def using(instead: object, trouble: AccelError) -> str:

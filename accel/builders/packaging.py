@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _END = b" accel\n"
 _DIGITS = 10
-_KEPT = ("backend", "fit", "digest", "extension", "targets", "glibc", "sha256")
+_KEPT = ("backend", "fit", "digest", "extension", "targets", "compiler", "glibc", "sha256")
 _log = logging.getLogger("accel")
 _places: dict[tuple[type, str], Path | None] = {}
 _libraries: dict[tuple[Path, str], Library] = {}
@@ -241,9 +241,10 @@ def _record(path: Path, mark: tuple[int, ...]) -> dict[str, Any] | None:
 
     Raises `ValueError` if the library is not what was recorded.
     """
+    from accel.jit.elf import check
     from accel.jit.files import sha256
 
-    data = path.read_bytes()
+    check(data := path.read_bytes())
     start = max(0, len(data) - len(_END) - _DIGITS)
     length = data[start : start + _DIGITS]
     if not data.endswith(_END) or not length.isdigit():
@@ -296,9 +297,9 @@ def _why_not(path: Path, builder: OpBuilder) -> str:
 def _no_device(record: dict[str, Any]) -> str:
     if record["backend"] != "cuda":
         return ""
-    from accel.jit.cuda import missing_device
+    from accel.jit.cuda import cannot_run
 
-    why = missing_device(record["targets"])
+    why = cannot_run(record)
     return f"{why}." if why else ""
 
 
@@ -308,8 +309,7 @@ def _load(path: Path, name: str) -> Library:
 
     record = _recorded(path) or {}
     digest = str(record.get("digest", path))
-    known = _libraries.get((path, digest))
-    if known is not None:
+    if (known := _libraries.get((path, digest))) is not None:
         return known
     if record.get("extension"):
         # Its symbols are found in torch's libraries, which only torch itself can load.

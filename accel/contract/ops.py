@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from accel.contract.forward import Forwarding
+from accel.errors import cannot_import
 
 if TYPE_CHECKING:
     from accel.builders.base import OpBuilder
@@ -29,10 +30,17 @@ class OpMembers(Forwarding):
 
         Raises:
             UnknownOp: no op of that name exists; the message suggests one.
+            OpUnavailable: the system opens not even the files of its reference.
         """
-        from accel.builders.lookup import find_builder
+        try:
+            from accel.builders.lookup import find_builder
 
-        return find_builder(class_name, self.op_builder_dir(), self.name)
+            return find_builder(class_name, self.op_builder_dir(), self.name)
+        except Exception as error:
+            limit = cannot_import(f"{class_name} ({self.name})", error)
+            if limit is None:
+                raise
+            raise limit from error
 
     def create_op_builder(self, class_name: str) -> OpBuilder:
         """Return ``get_op_builder(class_name)()``."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from accel.errors import CacheUntrusted
 from accel.jit import trust
+from accel.jit.elf import fault_of
 from accel.jit.files import Reader, read_regular, sha256
 from accel.jit.recipe import ENGINE, libc
 from accel.probe import Rejected
@@ -131,7 +132,9 @@ def _wrong_bytes(library: Path, data: bytes, manifest: Mapping[str, Any]) -> str
         return f"{library} has {len(data)} bytes, its manifest says {manifest['size']}."
     if sha256(data) != manifest["sha256"]:
         return f"{library} does not match the checksum in its manifest."
-    return None
+    fault = fault_of(data)
+    by = manifest.get("compiler", "Its compiler")
+    return f"{library} {fault}; {by} left it so." if fault else None
 
 
 def _wrong_machine(manifest: Mapping[str, Any]) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ from accel.errors import BuildFailed, CacheUntrusted
 from accel.jit import failures, location, store, trouble
 from accel.jit.artifact import LOG, MANIFEST, Artifact, verify
 from accel.jit.compiling import compile_plan
-from accel.jit.files import remove_tree
+from accel.jit.files import make_private, remove_tree, write_private
 from accel.jit.holder import Waiting, take_away
 from accel.jit.lock import BuildLock
 from accel.jit.manifest import manifest_of
@@ -52,7 +51,6 @@ def build(
     """
     try:
         root = location.prepare()
-        (root / store.LOCKS).mkdir(mode=0o700, exist_ok=True)
     except CacheUntrusted:
         raise
     except OSError as error:
@@ -122,8 +120,11 @@ def _build_here(plan: Plan, root: Path, verbose: bool, beat: Callable[[], None])
     try:
         place = _compile_and_publish(plan, root, staging, verbose, beat)
     except StartFailed as error:
-        raise BuildFailed(f"{_who(plan)}: {error}.", first_error=str(error)) from error
+        raise BuildFailed(f"{_who(plan)}: {error}", first_error=str(error)) from error
     except OSError as error:
+        if not staging.exists():
+            _log.info("%s: its cache was emptied while it was built; building it again.", plan.stem)
+            return None
         raise _no_room(plan, error) from error
     except BuildFailed as error:
         failures.keep_failure(root, plan.stem, error)
@@ -160,19 +161,17 @@ def _compile_and_publish(
         )
     steps, label = len(plan.commands), plan.compiler.label
     with Progress(_who(plan), steps, label, verbose, beat) as progress:
-        log = compile_plan(plan, staging, root, progress)
+        made = compile_plan(plan, staging, root, progress)
     if not _still_fits(plan):
         _log.info("%s: its sources changed while it was built; building it again.", name)
         return None
     ready = staging / plan.stem
-    ready.mkdir(mode=0o700)
-    library = ready / f"{name}.so"
-    (staging / f"{name}.so").rename(library)
-    library.chmod(0o600)
-    manifest = manifest_of(plan, staging, library.read_bytes(), time.monotonic() - began)
-    for file, data in ((LOG, log), (MANIFEST, json.dumps(manifest, indent=1).encode())):
-        with os.fdopen(os.open(ready / file, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as out:
-            out.write(data)
+    make_private(ready)
+    manifest = manifest_of(plan, staging, made.library, time.monotonic() - began)
+    # Written anew: a compiler's own file may be a link, or be one file with its cache's.
+    write_private(ready / f"{name}.so", made.library)
+    write_private(ready / LOG, made.log)
+    write_private(ready / MANIFEST, json.dumps(manifest, indent=1).encode())
     return store.publish(ready, root / plan.stem, name)
 
 
@@ -188,11 +187,11 @@ def _who(plan: Plan) -> str:
 
 
 def _no_room(plan: Plan, error: OSError) -> BuildFailed:
-    where = f" {error.filename}" if error.filename else ""
+    where = f"{error.filename}: " if error.filename else ""
     limited = error.errno in trouble.LIMITS
     what = "the build cannot go on" if limited else "the cache cannot be written"
     way = trouble.way_out(error) or "Set ACCEL_CACHE_DIR to a folder that can be written."
     return BuildFailed(
-        f"{_who(plan)}: {what}:{where}: {error.strerror or error}. {way}",
+        f"{_who(plan)}: {what}: {where}{error.strerror or error}. {way}",
         first_error=str(error),
     )

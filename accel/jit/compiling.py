@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from accel import environment
 from accel.errors import BuildFailed
 from accel.jit import failures
 from accel.jit.asking import is_passing
+from accel.jit.elf import fault_of
+from accel.jit.files import read_regular, write_private
 from accel.jit.jobs import job_count
 from accel.jit.messages import first_error
 from accel.jit.ninja import Command, ninja_file, shell_text
 from accel.jit.plan import Plan
 from accel.jit.progress import Progress
-from accel.jit.runner import run_supervised
+from accel.jit.runner import Ended, run_supervised
 from accel.jit.toolchain import find_ninja
 
 # What is wrong with sources or flags: a place in a source, a symbol, an option, a target.
@@ -29,38 +33,63 @@ _OF_INPUTS = re.compile(
 _MISSING = re.compile(
     r"No such file|[Cc]annot find|[Uu]nable to find|not found|[Cc]an(?:no|')t (?:find|open|read)"
 )
+# What a limit of the process makes of a tool that knows nothing of it (setrlimit(2)).
+_LIMIT_OF = {
+    11: ", as by a small limit of the stack (ulimit -s) or of memory (ulimit -v)",
+    24: ", by the limit of processor time (ulimit -t)",
+    25: ", by the limit of file sizes (ulimit -f)",
+}
 _MOST_LOG = 64 << 20
 _LITTLE_SPACE = 64 << 10
+_FEW_FILES = 64
 _MEGABYTES = {"cuda": 1500, "torch": 1500, "c++": 300}
 
 
-def compile_plan(plan: Plan, staging: Path, root: Path, progress: Progress) -> bytes:
-    """Build ``NAME.so`` in `staging` and return the log.
+class Made(NamedTuple):
+    """The bytes of a library that can be mapped, and the log of its build."""
+
+    library: bytes
+    log: bytes
+
+
+def compile_plan(plan: Plan, staging: Path, root: Path, progress: Progress) -> Made:
+    """Build ``NAME.so`` in `staging` and return its bytes and the log.
 
     Raises:
-        BuildFailed: a step failed, took too long or printed without end; the log is kept in
-            `root` and named in the error.
+        BuildFailed: a step failed, took too long or printed without end, or left no library that
+            can be mapped; the log is kept in `root` and named in the error.
         OSError: the staging folder cannot be written.
     """
     ninja = find_ninja()
     if ninja is None:
         raise BuildFailed(f"{plan.recipe.name}: ninja was not found. Run: pip install ninja")
-    (staging / "build.ninja").write_bytes(
-        ninja_file(plan.commands).encode("utf-8", "surrogateescape")
-    )
+    steps = ninja_file(plan.commands).encode("utf-8", "surrogateescape")
+    write_private(staging / "build.ninja", steps)
     watch = _Watch(plan, staging, progress)
     kind = "torch" if plan.recipe.extension else plan.recipe.language
     jobs = job_count(len(plan.commands) - 1, _MEGABYTES[kind] << 20)
     seconds = environment.build_timeout()
-    in_time = run_supervised([ninja, "-v", "-j", str(jobs)], staging, seconds, watch)
+    ended = run_supervised([ninja, "-v", "-j", str(jobs)], staging, seconds, watch)
     log = _log_of(plan, staging)
-    if (
-        not watch.endless
-        and (staging / f"{plan.recipe.name}.so").exists()
-        and _all_done(plan, staging)
-    ):
-        return log
-    raise _failure(plan, staging, root, log, _why(in_time, seconds, watch.endless))
+    why = _why(ended, seconds, watch.endless)
+    fault = ""
+    if not watch.endless and _all_done(plan, staging):
+        library, fault = _left(staging / f"{plan.recipe.name}.so")
+        if not fault:
+            return Made(library, log)
+    raise _failure(plan, staging, root, log, why, fault)
+
+
+def _left(path: Path) -> tuple[bytes, str]:
+    """Return the library that a compiler left, and what is wrong with it."""
+    try:
+        library = read_regular(path)
+    except FileNotFoundError:
+        return b"", f"left no {path.name}"
+    except OSError as error:
+        return b"", f"the {path.name} that it left cannot be read: {error.strerror}"
+    fault = fault_of(library)
+    return library, f"the {path.name} that it left {fault}" if fault else ""
 
 
 class _Watch:
@@ -125,7 +154,10 @@ def _log_of(plan: Plan, staging: Path) -> bytes:
     for command in plan.commands:
         text = shell_text(command.argv).encode("utf-8", "surrogateescape")
         code = _code(command, staging)
-        ending = "did not end" if code is None else f"exited with {code}"
+        begun = (staging / f"{command.output}.start").exists()
+        ending = (
+            f"exited with {code}" if code is not None else "did not end" if begun else "not run"
+        )
         parts += [b"\n$ ", text, b"\n", _read(staging / f"{command.output}.log")]
         parts.append(f"[{ending}]\n".encode())
     return b"".join([*parts, b"\nninja:\n", _read(staging / "ninja.log")])
@@ -136,12 +168,47 @@ def _own_words(log: str) -> str:
     return "\n".join(line for line in log.splitlines() if line.startswith("ninja:"))
 
 
-def _why(in_time: bool, seconds: int, endless: bool) -> str:
+def _why(ended: Ended, seconds: int, endless: bool) -> str:
     if endless:
         return f"the compiler printed more than {_MOST_LOG >> 20} MiB and was stopped"
-    if not in_time:
+    if not ended.in_time:
         return f"it took longer than {seconds} s and was stopped (ACCEL_BUILD_TIMEOUT changes that)"
-    return ""
+    return f"ninja, which runs the compiler, {_by_signal(ended.signal)}" if ended.signal else ""
+
+
+def _of_shell(log: str) -> str:
+    """Return what the shells that run the steps said of the system, ``""`` for nothing."""
+    others = ("[", "FAILED", ": >", "ninja:", "accel-build:")
+    lines = [line for line in log.splitlines() if line and not line.startswith(others)]
+    few = next((line for line in log.splitlines() if "Too many open files" in line), "")
+    return few or next((line for line in lines if is_passing(line)), "".join(lines[:1]))
+
+
+def _few_files() -> str:
+    """Return that fewer files may be open than tools need: they tell of it in odd words."""
+    most = os.sysconf("SC_OPEN_MAX")
+    return (
+        f" (this process may open only {most} files; raise that limit: ulimit -n)"
+        if 0 < most < _FEW_FILES
+        else ""
+    )
+
+
+def _cut_off(plan: Plan, failed: Command, staging: Path, log: str) -> str:
+    """Return what became of a step whose shell has left no exit status."""
+    if not (staging / f"{failed.output}.start").exists():
+        return f"{plan.compiler.label} was not started"
+    # Newer versions of ninja tell; the number is 128 and the status of wait(2).
+    told = re.search(r"^FAILED: \[code=(\d+)\]", log, re.MULTILINE)
+    number = int(told[1]) - 128 & 127 if told and int(told[1]) > 128 else 0
+    how = _by_signal(number) if number else "ended before it could tell how the compiler did"
+    return f"the shell that runs {plan.compiler.label} {how}"
+
+
+def _by_signal(number: int) -> str:
+    if number == 9:
+        return "was killed (signal 9), probably for lack of memory; MAX_JOBS=1 may help"
+    return f"was ended by signal {number}{_LIMIT_OF.get(number, '')}"
 
 
 def _no_space(root: Path) -> str:
@@ -156,12 +223,24 @@ def _no_space(root: Path) -> str:
     )
 
 
-def _failure(plan: Plan, staging: Path, root: Path, log: bytes, why: str) -> BuildFailed:
+def _failure(
+    plan: Plan, staging: Path, root: Path, log: bytes, why: str, fault: str
+) -> BuildFailed:
+    if not staging.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "it was removed during the build", str(staging))
     failed, code = _first_failed(plan, staging)
-    output = _text(staging / f"{failed.output}.log")
-    first = first_error(output) or first_error(_own_words(_text(staging / "ninja.log")))
+    output, ninja = (_text(staging / name) for name in (f"{failed.output}.log", "ninja.log"))
+    aside = "" if output.strip() else _of_shell(ninja)
+    first = first_error(output) or aside or first_error(_own_words(ninja))
     path = failures.keep_log(root, plan.stem, log)
     ended = f"{plan.compiler.label} {_ending(code, first)}"
+    if fault:
+        command = plan.compiler.command[0]
+        ended = f"{plan.compiler.label} ({command}) exited with 0, but {fault}"
+    elif aside:
+        ended = f"{plan.compiler.label} could not be run to its end{_few_files()}"
+    elif code is None:
+        ended = _cut_off(plan, failed, staging, ninja) + _few_files()
     what = why or _no_space(root) or ended
     where = f"Command and output: {path}" if path else "The log could not be kept."
     detail = f": {first}" if first else ""
@@ -200,10 +279,6 @@ def _first_failed(plan: Plan, staging: Path) -> tuple[Command, int | None]:
 
 
 def _ending(code: int | None, first: str) -> str:
-    if code is None:
-        return "did not end"
     if code == 128 + 9 or "Killed signal" in first:
-        return "was killed (signal 9), probably for lack of memory; MAX_JOBS=1 may help"
-    if code > 128:
-        return f"was ended by signal {code - 128}"
-    return f"exited with {code}" if code else "reported success and left no library"
+        return _by_signal(9)
+    return _by_signal(code - 128) if code and code > 128 else f"exited with {code}"

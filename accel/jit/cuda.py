@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from accel import environment
 from accel.jit import driver as nvidia
-from accel.jit.arch import ArchPlan, parse_archs, plan_archs
+from accel.jit.arch import Arch, ArchPlan, parse_archs, plan_archs
 from accel.jit.nvcc import fits_driver, library_flags
 from accel.probe import Probe, Rejected
 from accel.torch_build import torch_build
@@ -31,23 +33,30 @@ def plan_targets(
     A build that names no targets is for this machine, so its driver must run the result.
     """
     driver = nvidia.read_driver()
-    if not wanted:
-        verdict = runs_under(toolkit, driver)
-        if isinstance(verdict, Rejected):
-            return verdict
     visible = () if isinstance(driver, Rejected) else nvidia.visible_capabilities(driver)
     requested, origin = ";".join(wanted), "--arch"
     if not requested:
         requested, origin = environment.torch_cuda_arch_list(), "TORCH_CUDA_ARCH_LIST"
-    return plan_archs(
+    plan = plan_archs(
         requested, origin=origin, visible=visible, toolkit=toolkit, supported=supported
     )
+    if not wanted:
+        small = isinstance(plan, ArchPlan) and bool(defines(plan))
+        verdict = runs_under(toolkit, driver, small=small)
+        if isinstance(verdict, Rejected):
+            return verdict
+    return plan
 
 
-def runs_under(toolkit: tuple[int, int], driver: nvidia.Driver | Rejected) -> Probe:
-    """Judge whether the project's kernels from `toolkit` run under `driver`; see `fits_driver`."""
+def runs_under(
+    toolkit: tuple[int, int], driver: nvidia.Driver | Rejected, *, small: bool = False
+) -> Probe:
+    """Judge whether the project's kernels from `toolkit` run under `driver`; see `fits_driver`.
+
+    `small` says that their parameters fit every driver; see `defines`.
+    """
     verdict = fits_driver(toolkit, driver)
-    if not verdict or isinstance(driver, Rejected):
+    if small or not verdict or isinstance(driver, Rejected):
         return verdict
     if driver.cuda < _LARGE_PARAMETERS <= toolkit:
         have, need = "{}.{}".format(*driver.cuda), "{}.{}".format(*toolkit)
@@ -94,6 +103,30 @@ def missing_device(targets: Sequence[str]) -> str | None:
                 f"it is for {', '.join(targets)} and a device here is {'{}.{}'.format(*capability)}"
             )
     return None
+
+
+def cannot_run(facts: Mapping[str, Any]) -> str | None:
+    """Return why a library with these facts of its manifest does not run here, or ``None``.
+
+    It is for other devices, or its nvcc is too new for the driver here. What does not tell its
+    compiler is judged by its devices alone.
+    """
+    targets = facts["targets"]
+    built_by = re.search(r"(\d+)\.(\d+)", facts.get("compiler", ""))
+    if (lack := missing_device(targets)) or built_by is None:
+        return lack
+    # A user's extension has parameters of its own size.
+    small = facts["extension"] or any(arch.capability < _FIRST_LARGE for arch in _read(targets))
+    release = int(built_by[1]), int(built_by[2])
+    verdict = runs_under(release, nvidia.read_driver(), small=small)
+    return f"{verdict.reason} {verdict.fix}".rstrip(".") if isinstance(verdict, Rejected) else None
+
+
+def _read(targets: Sequence[str]) -> tuple[Arch, ...]:
+    try:
+        return parse_archs(";".join(targets))
+    except ValueError:
+        return ()
 
 
 def torch_note(toolkit: tuple[int, int]) -> str:

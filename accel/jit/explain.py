@@ -152,8 +152,8 @@ def _planned(recipe: Recipe) -> Plan | Rejected:
 def _cache() -> tuple[Path | None, str, tuple[Path, ...]]:
     try:
         place = location.locate()
-    except (CacheUntrusted, OpUnavailable) as error:
-        return None, str(error), ()
+    except (CacheUntrusted, OpUnavailable, OSError) as error:
+        return None, told(error), ()
     return place.path, place.note, place.readable
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from accel.errors import BuildFailed
 from accel.jit import location
-from accel.jit.files import read_regular, write_atomic
+from accel.jit.files import make_private, read_regular, write_atomic
 from accel.jit.store import FAILED
 from accel.jit.toolchain import stamp, which
 
@@ -98,7 +98,7 @@ def keep_log(root: Path, stem: str, text: bytes) -> str | None:
     """Keep the log of a failed build and return its path, or ``None`` where it cannot be kept."""
     path = root / FAILED / f"{stem}.log"
     try:
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        make_private(path.parent, exist_ok=True)
         write_atomic(path, text)
     except OSError:
         return None
@@ -117,7 +117,7 @@ def keep_failure(root: Path, stem: str, error: BuildFailed) -> None:
         "files": {file: stamp(file) for file in _decisive(root, error)},
     }
     try:
-        (root / FAILED).mkdir(mode=0o700, exist_ok=True)
+        make_private(root / FAILED, exist_ok=True)
         write_atomic(root / FAILED / f"{stem}.json", json.dumps(told).encode())
     except OSError:
         return  # The waiters find out by building themselves.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+_PRIVATE, _PRIVATE_FOLDER = 0o600, 0o700
 
 
 class Reader:
@@ -77,17 +80,41 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def write_private(path: Path, data: bytes) -> None:
+    """Write a new file that only this user can read and write, whatever the umask.
+
+    Raises `OSError`, also if there is one of that name.
+    """
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _PRIVATE)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            os.fchmod(fd, _PRIVATE)
+            file.write(data)
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+def make_private(folder: Path, *, exist_ok: bool = False) -> None:
+    """Make a folder that only this user can use, whatever the umask; raises `OSError`."""
+    try:
+        folder.mkdir(mode=_PRIVATE_FOLDER)
+    except FileExistsError:
+        if exist_ok and folder.is_dir():
+            return
+        raise
+    # Not of what exists: who made it may have had other reasons.
+    folder.chmod(_PRIVATE_FOLDER)
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a private file, whatever the umask, so that a reader sees all of it or none.
 
     Raises `OSError`.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        with os.fdopen(fd, "wb") as file:
-            os.fchmod(fd, 0o600)
-            file.write(data)
+        write_private(temporary, data)
         temporary.replace(path)
     except OSError:
         temporary.unlink(missing_ok=True)
@@ -99,4 +126,19 @@ def remove_tree(folder: Path) -> bool:
     import shutil
 
     shutil.rmtree(folder, ignore_errors=True)
+    if os.path.lexists(folder):
+        _open_up(folder)
+        shutil.rmtree(folder, ignore_errors=True)
     return not os.path.lexists(folder)
+
+
+def _open_up(folder: Path) -> None:
+    """Give this user every right to a folder and those in it, which an odd umask may lack."""
+    with contextlib.suppress(OSError):
+        if not folder.is_symlink():
+            folder.chmod(_PRIVATE_FOLDER)
+    for parent, names, _ in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                if not (Path(parent) / name).is_symlink():
+                    (Path(parent) / name).chmod(_PRIVATE_FOLDER)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from accel.jit.recipe import Recipe
@@ -68,6 +68,54 @@ _ACCEPTED = (
     r"|f(?!plugin|dump|save|profile|opt-info|auto-profile|openmp-targets|module|pch)[\w-]+(=\S*)?"
     r"|m[\w.-]+(=[\w.+-]+)?|[DUI].+|isystem.+|--param=\S+)"
 )
+
+
+# Two names do not tell their century; the others were given before a standard was finished.
+_YEARS = {"98": 1998, "0x": 2011, "1y": 2014, "1z": 2017, "2a": 2020, "2b": 2023, "2c": 2026}
+_OWN_STANDARD = "-std=c++17"
+_CXX_STANDARD = r"--?std[=\s]+(?:c|gnu)\+\+(\w+)"
+_C_STANDARD = r"--?std=(?:c|gnu)\d\w*|--?std=iso9899:\d+"
+# In a variable that nvcc reads, the last standard counts, and so does any for the host compiler.
+_NVCC_STANDARDS = {
+    "NVCC_APPEND_FLAGS": _CXX_STANDARD,
+    "NVCC_PREPEND_FLAGS": rf"-(?:Xcompiler|-compiler-options)[=\s]+\S*{_CXX_STANDARD}",
+}
+
+
+def without_c(flags: Sequence[str]) -> tuple[str, ...]:
+    """Return the user's flags without a standard of C, which says nothing of C++ sources."""
+    return tuple(flag for flag in flags if not re.fullmatch(_C_STANDARD, flag))
+
+
+def check_standard(
+    recipe: Recipe, flags: Sequence[str], variables: Mapping[str, str]
+) -> Rejected | None:
+    """Return why a user's C++ standard is refused: it is older than what the sources need.
+
+    Args:
+        recipe: what is to be built.
+        flags: those of ``CFLAGS`` and ``CXXFLAGS``, of which the last counts.
+        variables: those that compilers read for themselves.
+    """
+    own = [*_standards(" ".join((_OWN_STANDARD, *recipe.compile_flags)))][-1]
+    asked = [("CFLAGS or CXXFLAGS", *found) for found in [*_standards(" ".join(flags))][-1:]]
+    if recipe.language == "cuda":
+        for name, pattern in _NVCC_STANDARDS.items():
+            asked += [(name, *found) for found in _standards(variables.get(name, ""), pattern)]
+    for name, text, year in asked:
+        if year < own[1]:
+            return Rejected(
+                f"{name} holds {text}, and {recipe.name} needs {own[0]} or newer.",
+                f"Remove it, or name {own[0]} or a newer standard.",
+            )
+    return None
+
+
+def _standards(text: str, pattern: str = _CXX_STANDARD) -> Iterator[tuple[str, int]]:
+    """Yield every C++ standard that is named, and its year; those that nobody knows are new."""
+    for found in re.finditer(pattern, text):
+        name = found[1]
+        yield found[0], _YEARS.get(name, 2000 + int(name) if name.isdigit() else 9999)
 
 
 def check_user_flags(flags: Sequence[str]) -> Rejected | None:
@@ -157,7 +205,7 @@ def host_compile_flags(recipe: Recipe) -> tuple[str, ...]:
 
 def _standard(own: Sequence[str]) -> tuple[str, ...]:
     """Return the engine's C++ standard unless the recipe names one; nvcc refuses two."""
-    return () if any(flag.startswith(("-std=", "--std=")) for flag in own) else ("-std=c++17",)
+    return () if any(flag.startswith(("-std=", "--std=")) for flag in own) else (_OWN_STANDARD,)
 
 
 def link_flags(recipe: Recipe, compiler: Compiler) -> tuple[str, ...]:

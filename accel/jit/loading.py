@@ -145,9 +145,12 @@ def _fit_of(recipe: Recipe) -> Fit:
     try:
         return take_fit(recipe)
     except OSError as error:
+        from accel.jit.trouble import way_out
+
+        way = way_out(error) or "Restore it, or reinstall the package that it belongs to."
         raise OpUnavailable(
-            f"{recipe.name} ({recipe.backend}): {error.filename} cannot be read: {error.strerror}. "
-            f"Restore it, or reinstall the package that it belongs to."
+            f"{recipe.name} ({recipe.backend}): {error.filename} cannot be read: "
+            f"{error.strerror}. {way}"
         ) from error
 
 
@@ -224,7 +227,7 @@ def _lacks_memory(error: OSError) -> bool:
 def _set_aside(folder: Path) -> None:
     try:
         root = location.prepare()
-        folder.rename(store.new_staging(root) / folder.name)
+        store.move(folder, store.new_staging(root) / folder.name)
     except OSError:
         return  # A read-only layer stays as it is; the build's result is used from its own place.
 

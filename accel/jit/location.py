@@ -17,6 +17,7 @@ from accel.value import Value
 
 _log = logging.getLogger(__name__)
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _OWN_FOLDERS = (".staging", ".locks", ".failed", ".toolchains")
 
 
@@ -27,24 +28,28 @@ class Location(Value):
         path: where new artifacts go; it may not exist yet.
         readable: folders to search, in order.
         note: where new artifacts go instead of the usual folder, and why; usually ``""``.
+        avoided: whether that is so because others may change the usual folder.
     """
 
     path: Path
     readable: tuple[Path, ...]
     note: str = ""
+    avoided: bool = False
 
 
 def locate() -> Location:
     """Return the cache folders for the environment as it is now; creates nothing.
 
     ``ACCEL_CACHE_DIR`` comes first, then the user's cache folder. If that cannot be written
-    (read-only, no HOME, no passwd entry) it is only read, and if others may change it it is left
-    alone: new artifacts then go to a private folder among the system's temporary files.
+    (read-only, no HOME, no passwd entry) it is only read. If others may change it, or nothing in
+    it may be executed, it is left alone. In either case new artifacts go to a private folder among
+    the system's temporary files.
 
     Raises:
         CacheUntrusted: others may change the folder and ``ACCEL_OPS=native``, or may change every
             folder for temporary files, too.
         InvalidSetting: ``ACCEL_CACHE_DIR`` names a home that there is not.
+        OSError: this process has reached a limit, such as of open files: no folder is to blame.
     """
     usual = environment.cache_dir() or environment.user_cache_dir()
     if usual is None:
@@ -59,8 +64,10 @@ def locate() -> Location:
         told = f"{error} So the cache {usual} is not used; ACCEL_CACHE_DIR chooses another"
         if environment.ops_policy() == "native":
             raise CacheUntrusted(f"{told}.") from error
-        return _fallback(told, ())
+        return _fallback(told, (), avoided=True)
     except OSError as error:
+        if error.errno in _LIMITS:
+            raise
         reason = error.strerror or str(error)
         if error.errno == errno.ENOTDIR:
             reason = f"{error.filename} is not a folder"
@@ -93,6 +100,8 @@ def ours(facts: os.stat_result) -> bool:
 def _judged(usual: Path, found: trust.Folder) -> Location:
     """Return the place of a cache that is trusted, or of one in its stead if it is read-only."""
     path = found.path.joinpath(*found.missing)
+    if os.statvfs(found.path).f_flag & os.ST_NOEXEC:
+        return _fallback(f"{usual} is on a file system that forbids execution (noexec)", ())
     refusal = _why_not_writable(found)
     if refusal is None:
         return Location(path, (path,))
@@ -119,14 +128,15 @@ def _may(path: Path, rights: int) -> bool:
     return os.access(path, rights, effective_ids=os.access in os.supports_effective_ids)
 
 
-def _fallback(reason: str, readable: tuple[Path, ...]) -> Location:
+def _fallback(reason: str, readable: tuple[Path, ...], *, avoided: bool = False) -> Location:
     path = _private_place()
     if path is None:
         raise CacheUntrusted(
             f"{reason}. No folder for temporary files is safe or can be written either. Set "
             f"ACCEL_CACHE_DIR to a folder that only you can change."
         )
-    return Location(path, (*readable, path), f"{reason}; compiled ops go to {path} instead.")
+    note = f"{reason}; compiled ops go to {path} instead."
+    return Location(path, (*readable, path), note, avoided)
 
 
 def _private_place() -> Path | None:
@@ -175,7 +185,9 @@ def _fresh(base: Path, name: str, fault: str) -> Path:
     import tempfile
 
     _log.warning("%s Using a fresh folder for this process.", fault)
-    return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=base))
+    path = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=base))
+    path.chmod(trust.PRIVATE)
+    return path
 
 
 @cache

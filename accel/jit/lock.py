@@ -7,6 +7,7 @@ import os
 import threading
 from pathlib import Path
 
+_PRIVATE = 0o600
 _held: set[int] = set()
 _gates: dict[str, threading.Lock] = {}
 _hooked = False
@@ -33,8 +34,7 @@ class BuildLock:
         import fcntl
 
         _hook_fork()
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        fd = os.open(self.path, flags, 0o600)
+        fd = self._open(os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             taken = self._names(fd)
@@ -50,6 +50,18 @@ class BuildLock:
         _held.add(fd)
         self._sign(fd)
         return True
+
+    def _open(self, flags: int) -> int:
+        """Open the file; an odd umask may have made it one that its own user cannot open."""
+        try:
+            fd = os.open(self.path, flags, _PRIVATE)
+        except PermissionError:
+            self.path.chmod(_PRIVATE)
+            fd = os.open(self.path, flags, _PRIVATE)
+        if os.fstat(fd).st_mode & _PRIVATE != _PRIVATE:
+            with contextlib.suppress(OSError):
+                os.fchmod(fd, _PRIVATE)
+        return fd
 
     def _sign(self, fd: int) -> None:
         """Say in the file whose it is: for those who wait, not for the lock to hold."""

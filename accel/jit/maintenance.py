@@ -223,7 +223,7 @@ def _take_away(root: Path, path: Path) -> bool:
     except OSError:
         return False
     try:
-        path.rename(staging / "gone")
+        store.move(path, staging / "gone")
     except OSError:
         return False
     finally:

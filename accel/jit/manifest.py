@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from accel.errors import BuildFailed
 from accel.jit.artifact import header_mark
 from accel.jit.files import read_regular, sha256
 from accel.jit.plan import Plan
@@ -19,7 +20,9 @@ _NEEDS = re.compile(rb"GLIBC_(2(?:\.\d+)+)\0")
 def manifest_of(plan: Plan, staging: Path, library: bytes, seconds: float) -> dict[str, Any]:
     """Return the manifest of a library that was just built from `plan` in `staging`.
 
-    Raises `OSError` where the compiler's report, or a header that it names, cannot be read.
+    Raises:
+        BuildFailed: the compiler left no report.
+        OSError: its report, or a header that it names, cannot be read.
     """
     recipe = plan.recipe
     return {
@@ -54,8 +57,7 @@ def _reported_headers(plan: Plan, staging: Path) -> dict[str, list[Any]]:
     known = {os.path.realpath(path) for path in plan.fitted.files.values()}
     found: dict[str, list[Any]] = {}
     for command in plan.commands[:-1]:
-        report = (staging / command.output).with_suffix(".d")
-        rule = _report(report)
+        rule = _report((staging / command.output).with_suffix(".d"), plan)
         for path in depfile_paths(rule):
             real = os.path.realpath(staging / path)
             if real not in known and real not in found and os.path.exists(real):  # noqa: PTH110
@@ -63,13 +65,18 @@ def _reported_headers(plan: Plan, staging: Path) -> dict[str, list[Any]]:
     return found
 
 
-def _report(path: Path) -> str:
-    """Return the rule that the compiler wrote: without it, changed headers would go unnoticed."""
+def _report(path: Path, plan: Plan) -> str:
+    """Return the rule that the compiler wrote for a step."""
     try:
         return read_regular(path).decode("utf-8", "surrogateescape")
     except FileNotFoundError as error:
-        told = "the compiler did not tell which headers it read (-MD)"
-        raise FileNotFoundError(error.errno, told, str(path)) from error
+        if not path.parent.is_dir():
+            raise
+        raise BuildFailed(
+            f"{plan.recipe.name} ({plan.recipe.backend}): {plan.compiler.label} "
+            f"({plan.compiler.command[0]}) exited with 0, but did not tell which headers it read "
+            f"(-MD): it left no {path.name}. Changed headers would go unnoticed."
+        ) from error
 
 
 def depfile_paths(rule: str) -> list[str]:

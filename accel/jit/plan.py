@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 from accel import environment
 from accel.jit.files import read_regular, sha256
 from accel.jit.flags import (
+    check_standard,
     check_user_flags,
     closing_flags,
     compile_flags,
     host_compile_flags,
     link_flags,
     specs_of,
+    without_c,
 )
 from accel.jit.recipe import Fit, Recipe, digest_of, libc, platform_refusal, take_fit
 from accel.jit.toolchain import Compiler, find_cxx, find_nvcc, processor
@@ -151,10 +153,13 @@ def plan_of(recipe: Recipe, fitted: Fit) -> Plan | Rejected:
     if odd:
         return Rejected(f"the path {str(odd[0])!r} has a line break, which ninja cannot express.")
     try:
-        user = environment.cflags() if recipe.language == "c++" else ()
+        user = without_c(environment.cflags()) if recipe.language == "c++" else ()
     except ValueError as error:
         return Rejected(f"CFLAGS or CXXFLAGS cannot be split into words: {error}.", "Correct it.")
+    read = environment.compiler_variables()
     refusal = check_user_flags(user)
+    if refusal is None:
+        refusal = check_standard(recipe, user, read)
     if refusal is not None:
         return refusal
     tools = _tools_for(recipe)
@@ -165,7 +170,7 @@ def plan_of(recipe: Recipe, fitted: Fit) -> Plan | Rejected:
     host_flags = host_compile_flags(recipe) if host is not None else ()
     variables = [
         (name, sha256(text.encode("utf-8", "surrogateescape"))[:16])
-        for name, text in sorted(environment.compiler_variables().items())
+        for name, text in sorted(read.items())
     ]
     try:
         if any(flag.endswith("=native") for flag in (*flags, *host_flags)):

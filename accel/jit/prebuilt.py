@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -10,7 +11,7 @@ from accel.errors import BuildFailed, OpUnavailable
 from accel.jit import location, store
 from accel.jit.artifact import MANIFEST, Artifact, verify
 from accel.jit.build import build
-from accel.jit.files import remove_tree
+from accel.jit.files import make_private, remove_tree
 from accel.jit.plan import Plan, make_plan
 from accel.jit.recipe import Recipe
 from accel.probe import Rejected
@@ -54,8 +55,8 @@ def _build_into(target: Path, plan: Plan, verbose: bool) -> Path:
         made = build(plan, lambda artifact: _copy(artifact, target), verbose=verbose)
         if made is None:
             raise BuildFailed(
-                f"{recipe.name} ({recipe.backend}): its sources changed while it was built. Build "
-                f"it again when that is over."
+                f"{recipe.name} ({recipe.backend}): its sources changed, or the cache was "
+                f"emptied, while it was built. Build it again when that is over."
             )
         return made
     except OSError as error:
@@ -69,11 +70,11 @@ def _copy(made: Artifact, target: Path) -> Path:
     """Copy library and manifest, which name no folder of this machine; the log does."""
     _make_readable(target.parent)
     staging = target.with_name(f".{target.name}-{os.getpid()}-{os.urandom(4).hex()}")
-    staging.mkdir(mode=0o700)
+    make_private(staging)
     try:
         # A second level, so that the folder to publish bears its final name while it is checked.
         ready = staging / target.name
-        ready.mkdir(mode=0o700)
+        make_private(ready)
         for file in (made.library, made.folder / MANIFEST):
             shutil.copyfile(file, ready / file.name)
             (ready / file.name).chmod(0o644)
@@ -89,4 +90,6 @@ def _make_readable(folder: Path) -> None:
     """Make what is missing of a folder for all to read and, whatever the umask, nobody to write."""
     if not folder.is_dir():
         _make_readable(folder.parent)
-        folder.mkdir(mode=0o755, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o755)
+            folder.chmod(0o755)

@@ -11,11 +11,14 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from accel import environment
 from accel.jit import supervisor
+from accel.jit.files import write_private
 from accel.jit.store import start_time
 from accel.jit.toolchain import which
+from accel.jit.trouble import way_out
 
 _log = logging.getLogger(__name__)
 _TICK_MS = 100
@@ -29,12 +32,24 @@ class StartFailed(Exception):
     """The system starts no process for a build: its limits, or a missing shell."""
 
 
-def run_supervised(
-    command: Sequence[str], folder: Path, seconds: float, tick: Callable[[], bool]
-) -> bool:
-    """Run `command` in `folder` and return whether it ended by itself within `seconds`.
+class Ended(NamedTuple):
+    """How a command ended.
 
     Its exit status is not told: a process that ignores SIGCHLD could not know it.
+
+    Attributes:
+        in_time: whether it was by itself.
+        signal: number of the signal that ended it; 0 for none, and where that is not known.
+    """
+
+    in_time: bool
+    signal: int
+
+
+def run_supervised(
+    command: Sequence[str], folder: Path, seconds: float, tick: Callable[[], bool]
+) -> Ended:
+    """Run `command` in `folder` and return how it ended, by itself or because time was up.
 
     Everything that it started is dead when this returns or raises, and soon after this process
     ends in any way. What is stopped of it is continued.
@@ -52,17 +67,20 @@ def run_supervised(
     own = os.getpid()
     quarters = 4 * int(min(seconds, _MOST_SECONDS)) + 40
     asker = (str(folder), str(own), str(start_time(own)), str(quarters))
+    write_private(folder / "ninja.log", b"")
     with (folder / "ninja.log").open("wb") as log:
         argv = [supervisor.SHELL, "-c", supervisor.SCRIPT, "accel-build", *asker, *command]
         pid = _spawn(argv, environment.for_compiler(folder), log.fileno())
-    in_time = False
+    in_time, state = False, None
     try:
         in_time = _wait(pid, seconds, tick)
+        state = _state(pid) if in_time else None
     finally:
         _end(pid, by_itself=in_time)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, 0)
-    return in_time
+    killed = state is not None and state.si_code in {os.CLD_KILLED, os.CLD_DUMPED}
+    return Ended(in_time, state.si_status if state is not None and killed else 0)
 
 
 def _spawn(argv: list[str], env: dict[str, str], log: int) -> int:
@@ -98,20 +116,25 @@ def _spawn(argv: list[str], env: dict[str, str], log: int) -> int:
                 setsigdef=_SIGNALS,
             )
     except OSError as error:
+        way = way_out(error) or f"It begins with {supervisor.SHELL}; can that be run here?"
         raise StartFailed(
-            f"no process can be started for the build ({error.strerror}); look at the limits of "
-            f"processes and memory (ulimit -u, ulimit -v) and of the container"
+            f"no process can be started for the build ({error.strerror}). {way}"
         ) from error
     finally:
         os.close(output)
 
 
 def _inheritable() -> Iterator[int]:
-    """Yield descriptors beyond the standard ones that a new program would be given."""
+    """Yield descriptors beyond the standard ones that a new program would be given.
+
+    One above the limit, which was lowered since it was opened, cannot be closed for a program that
+    is to be started: the build inherits it, and is ended as soon as whoever asked for it.
+    """
+    limit = os.sysconf("SC_OPEN_MAX")
     with contextlib.suppress(OSError):
         for entry in os.listdir("/proc/self/fd"):  # noqa: PTH208
             with contextlib.suppress(OSError):
-                if int(entry) > 2 and os.get_inheritable(int(entry)):
+                if 2 < int(entry) < limit and os.get_inheritable(int(entry)):
                     yield int(entry)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from accel.errors import CacheUntrusted
 from accel.jit import location, trust
 from accel.jit.artifact import Artifact, read_manifest, verify
+from accel.jit.files import make_private
 from accel.jit.lock import BuildLock
 from accel.jit.recipe import Fit, Recipe
 from accel.probe import Rejected
@@ -21,9 +22,15 @@ _COPY = "Copy it to a folder that only you can change."
 
 
 def find(name: str, digest: str) -> Artifact | Rejected:
-    """Return the cached artifact of a plan, or why there is none; raises `CacheUntrusted`."""
+    """Return the cached artifact of a plan, or why there is none; raises `CacheUntrusted`.
+
+    Warns once a process if others may change the user's own cache, so that it is not looked into.
+    """
     refusal = Rejected("nothing cached for this digest.")
-    for root in location.locate().readable:
+    place = location.locate()
+    if place.avoided:
+        location.say_once(place.note)
+    for root in place.readable:
         found = verify(root / f"{name}-{digest}", name)
         if isinstance(found, Artifact):
             return found
@@ -52,13 +59,15 @@ def find_fitting(recipe: Recipe, fit: Fit, folder: Path, *, private: bool) -> Ar
             refusals.append(f"{candidate.name} does not fit: {_differing(manifest, fit)}.")
         elif any(flag.startswith("-m") for flag in manifest["user_flags"]):
             refusals.append(f"{candidate.name} was built for one processor's instructions.")
-        elif recipe.language == "cuda" and (lack := _missing_device(manifest["targets"])):
+        elif recipe.language == "cuda" and (lack := _cannot_run(manifest)):
             refusals.append(f"{candidate.name}: {lack}.")
         else:
             found = verify(candidate, recipe.name, private=private)
             if isinstance(found, Artifact):
                 return found
             refusals.append(found.reason)
+            if not private:
+                _refused[candidate] = found.reason
     return Rejected(" ".join(refusals) or f"{folder} holds no {recipe.name} for {recipe.backend}.")
 
 
@@ -77,15 +86,15 @@ def _look_into(folder: Path, name: str) -> list[Path] | Rejected:
 
 
 def tell_refused() -> None:
-    """Warn once of each prebuilt folder that others may change or that may not be read."""
+    """Warn once of each prebuilt folder or library that fits and may not be used."""
     for reason in _refused.values():
         location.say_once(f"prebuilt: {reason}")
 
 
-def _missing_device(targets: list[str]) -> str | None:
-    from accel.jit.cuda import missing_device
+def _cannot_run(manifest: Mapping[str, Any]) -> str | None:
+    from accel.jit.cuda import cannot_run
 
-    return missing_device(targets)
+    return cannot_run(manifest)
 
 
 def folders_of(name: str, folder: Path) -> list[Path]:
@@ -124,7 +133,7 @@ def new_staging(root: Path) -> Path:
     with trust.hold(root) as cache:
         cache.keep(STAGING)
     folder = root / STAGING / name
-    folder.mkdir(mode=0o700)
+    make_private(folder)
     return folder
 
 
@@ -184,6 +193,20 @@ def publish(ready: Path, target: Path, name: str, *, private: bool = True) -> Pa
 
 def _move_away(target: Path, aside: Path) -> None:
     try:
-        target.rename(aside)
+        move(target, aside)
     except OSError:
         return  # Somebody else did, or the next rename tells.
+
+
+def move(folder: Path, to: Path) -> None:
+    """Move a folder of the cache to another one, whatever an odd umask has left of its mode.
+
+    Raises `OSError`.
+    """
+    try:
+        folder.rename(to)
+    except PermissionError:
+        if folder.is_symlink():
+            raise
+        folder.chmod(trust.PRIVATE)
+        folder.rename(to)

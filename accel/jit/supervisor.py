@@ -11,11 +11,13 @@ import signal
 from collections.abc import Iterator
 
 SHELL = "/bin/sh"
+# What the tools make is for this user to read, whatever the umask; for others that one counts.
 # Arguments: folder, asker's process id and start time, quarters of a second, command. The shell
 # becomes the command and leads its session; the guards live in it, and end all of it when the
 # asker is gone. The second one acts where the first was killed. Neither trusts a pipe that forked
 # children of the asker hold open, or a process id that somebody else may have by now.
 SCRIPT = r"""
+umask u=rwx
 cd "$1" || exit 126
 asker=$2 born=$3 left=$4
 shift 4

@@ -224,7 +224,6 @@ def _keep(key: str, compiler: Compiler, parts: Sequence[str]) -> None:
     facts = compiler.as_dict() | {"parts": {part: stamp(part) for part in parts}}
     try:
         folder = location.prepare() / ".toolchains"
-        folder.mkdir(mode=0o700, exist_ok=True)
         write_atomic(folder / f"{key}.json", json.dumps(facts).encode())
     except (OSError, CacheUntrusted):
         return  # Only speed is lost: the next process asks the compiler again.

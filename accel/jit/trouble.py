@@ -24,8 +24,10 @@ _WAYS = {
     errno.ENFILE: "Too many files are open on this machine; close some.",
     errno.ENOMEM: _MEMORY,
     errno.EAGAIN: _PROCESSES,
+    errno.EFBIG: "Raise the limit of file sizes (ulimit -f).",
+    errno.E2BIG: "Raise the limit of the stack (ulimit -s), or set fewer or shorter variables.",
 }
-LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EFBIG})
 """Numbers of system errors that tell of a limit of this process, not of a file."""
 _BY_WORDS = (
     ("new thread", f"{_PROCESSES} It may be memory that a thread lacks (ulimit -v)."),
@@ -82,7 +84,6 @@ def keep_note(backend: str, op: str, reason: str) -> None:
     with contextlib.suppress(Exception):
         path = _place(backend, op)
         location.prepare()
-        path.parent.mkdir(mode=0o700, exist_ok=True)
         write_atomic(path, json.dumps(note).encode())
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 
 OK = 0
 BAD_STRUCT = 1
@@ -66,6 +66,8 @@ def _fields(
         ("struct_size", ctypes.c_uint64),
         ("count", _INT64),
         ("numels", _POINTER),
+        ("tensor_numbers", _POINTER),
+        ("first_elements", _POINTER),
         *((role, _POINTER) for role in ("params", "grads", *roles, "masters", "steps", *extras)),
         *((name, _POINTER) for name in ("grad_scale", "found_inf", "noop_flag", "lr_tensor")),
         *((name, _DOUBLE) for name in numbers),

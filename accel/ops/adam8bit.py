@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -65,7 +65,8 @@ class Adam8bit(OptimizerOp):
             mode: 0 adds ``weight_decay * p`` to the gradient (L2), 1 decays the parameter (AdamW).
             bias_correction: whether to correct the moments for their start at zero.
             weight_decay: from 0 on.
-            seed: of the stochastic encoding, together with `step`: one serves a whole run.
+            seed: of the stochastic encoding, together with `step` and the tensor's place in the
+                lists: one serves a whole run. Lists that are stepped apart need a seed each.
 
         Raises:
             TypeError, ValueError: an argument of the wrong kind, out of range, or tensors that do
@@ -82,7 +83,7 @@ class Adam8bit(OptimizerOp):
             beta2=checks.check_beta("beta2", beta2),
             eps=checks.check_not_negative("epsilon", epsilon),
             weight_decay=checks.check_not_negative("weight_decay", weight_decay),
-            seed=_check_seed(seed),
+            seed=checks.check_seed(seed),
             flags=abi.ADAM8BIT_ADAMW * check_mode(mode)
             + abi.ADAM8BIT_BIAS_CORRECTION * check_flag("bias_correction", bias_correction),
             noop_flag=check_noop(noop_flag),
@@ -150,11 +151,3 @@ def check_codes(roles: checks.Roles, extras: checks.Roles) -> None:
                     f"{name} has {scales.numel()} elements on {scales.device}; expected "
                     f"{blocks(codes.numel())} on {codes.device}, one for each 256 codes."
                 )
-
-
-def _check_seed(seed: Any) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise TypeError(f"seed is {checks.shown(seed)}; expected an int.")
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"seed is {checks.shown(seed)}; expected an int of 64 bits, from 0 on.")
-    return seed

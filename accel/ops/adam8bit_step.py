@@ -62,7 +62,8 @@ def _step_one(tensors: TensorLists, index: int, hyper: Adam8bitHyper) -> None:
     time = step_number(tensors, index, hyper)
     new_p, new = adam_update(p, grad, old, hyper, time, flags)
 
-    drawn = noise(random_key(hyper.seed, time, index, 1), p.numel(), p.device)
+    number = tensors.numbers[index]
+    drawn = noise(random_key(hyper.seed, time, number, 1), p.numel(), p.device)
     skip = skip_flag(hyper, param.device)
     for code, scale, after, signed in zip(codes, scales, new, (True, False), strict=True):
         new_code, new_scale = encode(after, signed=signed, noise=drawn)
@@ -75,7 +76,7 @@ def _step_one(tensors: TensorLists, index: int, hyper: Adam8bitHyper) -> None:
         main.copy_(shaped)
         if skip is not None:
             shaped = torch.where(skip, param.float(), shaped)
-    store(param, shaped, hyper.rounding, random_key(hyper.seed, time, index, 0))
+    store(param, shaped, hyper.rounding, random_key(hyper.seed, time, number, 0))
 
 
 ADAM8BIT = Family(

@@ -16,8 +16,8 @@ from accel.ops.overlap import Span, extent, find_conflict, reach
 Roles = Mapping[str, Sequence[Tensor]]
 """Lists of tensors by argument name, all of one length; the first one gives shapes and devices."""
 
-_FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-_BYTES = (torch.uint8,)
+FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+BYTES = (torch.uint8,)
 _ADDRESSED = ("cpu", "cuda", "xpu")
 
 
@@ -66,7 +66,7 @@ def check_tensors(roles: Roles, *, single: bool = False, codes: Collection[str] 
         for role, listed in roles.items():
             tensor = listed[index]
             name = label(role, place)
-            _check_kind(tensor, name, _BYTES if role in codes else _FLOATS)
+            check_kind(tensor, name, BYTES if role in codes else FLOATS)
             if role in codes and not is_dense(tensor):
                 raise TypeError(f"{name} has strides {tensor.stride()}; codes fill their memory.")
             check_storage(tensor, name)
@@ -82,7 +82,8 @@ def check_tensors(roles: Roles, *, single: bool = False, codes: Collection[str] 
                 )
 
 
-def _check_kind(tensor: Any, name: str, dtypes: Sequence[torch.dtype]) -> None:
+def check_kind(tensor: Any, name: str, dtypes: Sequence[torch.dtype]) -> None:
+    """Raise `TypeError` naming the tensor unless it is a dense one of one of these types."""
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name} is a {type(tensor).__name__}; expected a torch.Tensor.")
     if tensor.layout is not torch.strided:
@@ -164,7 +165,7 @@ def check_extras(
 
 def _check_extra(param: Tensor, tensor: Tensor, role: str, name: str) -> None:
     dtype, elements = _OWN_SHAPES.get(role, (None, None))
-    _check_kind(tensor, name, _FLOATS if dtype is None else (dtype,))
+    check_kind(tensor, name, FLOATS if dtype is None else (dtype,))
     if tensor.device != param.device:
         raise ValueError(f"{name} is on {tensor.device}, but its parameter is on {param.device}.")
     if not tensor.is_contiguous():
@@ -294,3 +295,12 @@ def check_step(step: Any) -> int:
     if not 1 <= int(step) <= 2**53:
         raise ValueError(f"step is {shown(step)}; the first step is 1, and the last one 2**53.")
     return int(step)
+
+
+def check_seed(seed: Any) -> int:
+    """Return a seed; raises `TypeError` or `ValueError` unless it is an int of 64 bits from 0."""
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"seed is {shown(seed)}; expected an int.")
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed is {shown(seed)}; expected an int from 0 to 2**64 - 1.")
+    return seed

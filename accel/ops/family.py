@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
@@ -32,15 +33,40 @@ def check_scalars(hyper: Any) -> None:
     """Check the scalar tensors of a step: raises `TypeError` or `ValueError` naming the one."""
     for name in _SCALAR_TENSORS:
         value = getattr(hyper, name)
-        if value is None:
-            continue
-        if not isinstance(value, Tensor) or value.is_complex():
-            raise TypeError(
-                f"{name} is {checks.shown(value)}; expected a real tensor of one element."
-            )
-        if value.numel() != 1:
-            raise ValueError(f"{name} has {value.numel()} elements; expected 1.")
-        checks.check_storage(value, name)
+        if value is not None:
+            check_scalar(name, value)
+
+
+def check_scalar(name: str, value: Any) -> None:
+    """Check one scalar tensor, whatever its value; raises `TypeError` or `ValueError` naming it."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} is {checks.shown(value)}; expected a real tensor of one element.")
+    if value.is_complex():
+        raise TypeError(f"{name} has dtype {value.dtype}; expected a real number.")
+    if value.layout is not torch.strided:
+        raise TypeError(f"{name} has layout {value.layout}; expected a dense tensor.")
+    if value.numel() != 1:
+        raise ValueError(f"{name} has {value.numel()} elements; expected 1.")
+    if value.device.type == "meta":
+        raise ValueError(f"{name} is on meta, where tensors have no values; expected one number.")
+    checks.check_storage(value, name)
+
+
+def check_scale(scale: Tensor | None, found_inf: Tensor | None) -> None:
+    """Refuse to divide by a scale that makes no number of a gradient: `ValueError` naming it.
+
+    One on a device is not read, which would be a wait. If `found_inf` is set nothing is divided.
+    """
+    if scale is None or scale.device.type != "cpu":
+        return
+    if found_inf is not None and found_inf.device.type == "cpu" and bool(found_inf != 0):
+        return
+    # Kernels take it as float32, and its inverse too.
+    if not 2.0**-127 <= abs(float(scale.detach().float())) < math.inf:
+        raise ValueError(
+            f"grad_scale is {float(scale)}; gradients are divided by it: expected a finite number "
+            f"of 2**-127 or more, as float32 has it."
+        )
 
 
 class Family:
@@ -58,6 +84,7 @@ class Family:
         coded: whether states are 8-bit codes, not floats.
         flags: sum of all flags that the op knows.
         verify: checks numbers and flags that depend on each other; raises naming one of them.
+        clips: whether `grad_scale` may come of the gradients' norm, and be no number as they are.
 
     Attributes:
         symbol: the native entry point.
@@ -77,6 +104,7 @@ class Family:
         coded: bool = False,
         flags: int = 0,
         verify: Callable[[TensorLists, Any], None] | None = None,
+        clips: bool = False,
     ) -> None:
         self.name = name
         self.args = args
@@ -86,6 +114,7 @@ class Family:
         self.coded = coded
         self._flags = flags
         self._verify = verify
+        self._clips = clips
         self.hyper = hyper
         self.reference = reference
         self.symbol = f"accel_{name}_step"
@@ -105,7 +134,8 @@ class Family:
             *(f"Tensor({next(letters)}!)[]? {role}" for role in optional),
             *(f"Tensor? {name}" for name in _SCALAR_TENSORS),
             *(f"float {name}" for name in self.floats),
-            "SymInt step, int flags, str rounding, SymInt seed, str kernel, Tensor? numbers=None",
+            "SymInt step, int flags, str rounding, SymInt seed, str kernel, Tensor? numbers=None, "
+            "int[]? tensor_numbers=None",
         )
         return f"({', '.join(parts)}) -> ()"
 
@@ -120,6 +150,8 @@ class Family:
             raise ValueError(f"flags is {hyper.flags}; {self.name} knows those in {self._flags}.")
         if hyper.rounding not in abi.ROUNDING:
             raise ValueError(f"rounding is {hyper.rounding!r}; expected one of {[*abi.ROUNDING]}.")
+        if not self._clips:
+            check_scale(hyper.grad_scale, hyper.found_inf)
         if self._verify is not None:
             self._verify(tensors, hyper)
 
@@ -141,22 +173,28 @@ class Family:
             signed(hyper.seed),
             key,
             numbers,
+            None if isinstance(tensors.numbers, range) else [*tensors.numbers],
         )
 
     def register(self, run: Callable[[str, TensorLists, Any], None]) -> None:
         """Put the op into the dispatcher; `run` steps by key. Once per process."""
-        names = (*self._roles, "steps", *self.extras, *self._scalars, "kernel", "numbers")
+        optional = ("numbers", "tensor_numbers")
+        names = (*self._roles, "steps", *self.extras, *self._scalars, "kernel", *optional)
 
         def implementation(*values: Any) -> None:
             # The dispatcher leaves out what is as the schema has it.
-            given = {"numbers": None, **dict(zip(names, values, strict=False))}
+            given: dict[str, Any] = {
+                **dict.fromkeys(optional),
+                **dict(zip(names, values, strict=False)),
+            }
             if given["numbers"] is not None:
                 given |= zip(self.floats, given["numbers"].tolist(), strict=True)
             given["seed"] &= 2**64 - 1
             roles = {role: given[role] for role in self._roles if given[role] is not None}
             hyper = self.hyper(**{name: given[name] for name in self._scalars})
             extras = {role: given[role] for role in self.extras if given[role] is not None}
-            run(given["kernel"], TensorLists(roles, given["steps"], extras), hyper)
+            lists = TensorLists(roles, given["steps"], extras, given["tensor_numbers"])
+            run(given["kernel"], lists, hyper)
 
         def fake(*_: Any) -> None:
             """Shapes and types stay as they are; nothing is returned."""

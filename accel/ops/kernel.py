@@ -79,7 +79,8 @@ class Kernel:
         checks.check_extras(tensors.params, own, family.extras, single=single)
         if not is_recorded():
             checks.check_writable({**written, **own}, single=single)
-            checks.check_no_overlap(written, {"grads": tensors.grads}, single=single)
+            # Each tensor counts its own steps, which a call reads and writes in any order.
+            checks.check_no_overlap({**written, **counted}, {"grads": tensors.grads}, single=single)
 
     def _check_coded(self, roles: checks.Roles, single: bool) -> None:
         for role in ("params", "grads"):

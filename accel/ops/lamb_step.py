@@ -72,8 +72,9 @@ def _moments(
     if skip is not None:
         new_m, new_v = torch.where(skip, m, new_m), torch.where(skip, v, new_v)
     time = step_number(tensors, index, hyper)
-    store(exp_avg, new_m, hyper.rounding, random_key(hyper.seed, time, index, 1))
-    store(exp_avg_sq, new_v, hyper.rounding, random_key(hyper.seed, time, index, 2))
+    number, start = tensors.numbers[index], tensors.start(index)
+    store(exp_avg, new_m, hyper.rounding, random_key(hyper.seed, time, number, 1), start)
+    store(exp_avg_sq, new_v, hyper.rounding, random_key(hyper.seed, time, number, 2), start)
     p, u = _direction(tensors, index, hyper, wide)
     squares = [p.double().square().sum(), u.double().square().sum()]
     tensors.extras["norms"][index].copy_(torch.stack(squares))
@@ -113,7 +114,8 @@ def _apply(
         main.copy_(new_p)
         if skip is not None:
             new_p = torch.where(skip, param.to(wide), new_p)
-    store(param, new_p, hyper.rounding, random_key(hyper.seed, time, index, 0))
+    key = random_key(hyper.seed, time, tensors.numbers[index], 0)
+    store(param, new_p, hyper.rounding, key, tensors.start(index))
 
 
 def _rate(hyper: LambHyper, like: Tensor, time: Scalar) -> Scalar:
@@ -140,4 +142,5 @@ LAMB = Family(
     extras=("norms", "coeffs"),
     flags=2 * abi.LAMB_APPLY - 1,
     verify=_verify,
+    clips=True,
 )

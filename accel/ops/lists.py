@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from torch import Tensor
+
+_T = TypeVar("_T")
 
 
 class TensorLists:
@@ -18,19 +21,27 @@ class TensorLists:
         steps: float32 scalars, the steps done before, updated; ``None`` where the step's number is
             given with the other numbers.
         extras: further tensors that are written, each of a shape of its own, by role.
+        numbers: what random bits know the tensors by: their places in the list of which these may
+            be a part; a range only if they are that list.
+        starts: likewise of elements: which ones of a whole tensor these begin with; ``None``: all
+            are whole. The dispatcher, devices and 8-bit codes know whole tensors only.
     """
 
-    __slots__ = ("extras", "roles", "steps")
+    __slots__ = ("extras", "numbers", "roles", "starts", "steps")
 
     def __init__(
         self,
         roles: dict[str, Sequence[Tensor]],
         steps: Sequence[Tensor] | None = None,
         extras: dict[str, Sequence[Tensor]] | None = None,
+        numbers: Sequence[int] | None = None,
+        starts: Sequence[int] | None = None,
     ) -> None:
         self.roles = roles
         self.steps = steps
         self.extras = {} if extras is None else extras
+        self.numbers = range(len(self.params)) if numbers is None else numbers
+        self.starts = starts
 
     @property
     def params(self) -> Sequence[Tensor]:
@@ -42,17 +53,23 @@ class TensorLists:
         """The gradients."""
         return self.roles["grads"]
 
+    def start(self, index: int) -> int:
+        """Return the number of a tensor's first element in the whole tensor."""
+        return 0 if self.starts is None else self.starts[index]
+
     def select(self, indices: Iterable[int]) -> TensorLists:
         """Return the same lists with only these entries."""
         chosen = tuple(indices)
 
-        def pick(listed: Sequence[Tensor]) -> Sequence[Tensor]:
+        def pick(listed: Sequence[_T]) -> Sequence[_T]:
             return tuple([listed[index] for index in chosen])
 
         return TensorLists(
             {role: pick(listed) for role, listed in self.roles.items()},
             None if self.steps is None else pick(self.steps),
             {role: pick(listed) for role, listed in self.extras.items()},
+            pick(self.numbers),
+            None if self.starts is None else pick(self.starts),
         )
 
     def by_field(self) -> dict[str, Sequence[Tensor]]:

@@ -1,4 +1,4 @@
-"""`NativeWatch`: thousands of tensors looked at before a step, in one call of a CPU library."""
+"""`NativeWatch`: thousands of tensors looked at before a step, in one call of a library."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ _OBJECTS: Mapping[str, Any] = {
 }
 _DTYPES = {torch.float32: (2, 32), torch.bfloat16: (4, 16), torch.float16: (2, 16),
            torch.uint8: (1, 8)}  # fmt: skip
-_CPU = 1
+# DLPack's numbers of the kinds of device that torch names so; of others any but these.
+_KINDS: Mapping[str, tuple[int, ...]] = {"cpu": (1,), "cuda": (2, 10), "xpu": (14,)}
 
 
 class Python(ctypes.Structure):
@@ -56,6 +57,20 @@ class Python(ctypes.Structure):
     _fields_ = (
         ("struct_size", ctypes.c_uint64),
         *((name, _P) for name in ("read", *_C_API, *_OBJECTS)),
+    )
+
+
+class DLTensor(ctypes.Structure):
+    """``accel_dl_tensor`` of ``accel/tensors.h``."""
+
+    _fields_ = (
+        ("data", _P),
+        *((name, _I) for name in ("device_type", "device_id", "ndim")),
+        ("dtype_code", ctypes.c_uint8),
+        ("dtype_bits", ctypes.c_uint8),
+        ("dtype_lanes", ctypes.c_uint16),
+        *((name, _P) for name in ("shape", "strides")),
+        ("byte_offset", ctypes.c_uint64),
     )
 
 
@@ -91,10 +106,15 @@ def python_api() -> Python | str:
     if capsule is None:
         return f"torch {torch.__version__} has no DLPack exchange table"
     pointer_of = _from_python("PyCapsule_GetPointer", _P, ctypes.py_object, ctypes.c_char_p)
-    table = (_P * (_READ + 1)).from_address(pointer_of(capsule, b"dlpack_exchange_api"))
+    try:
+        table = (_P * (_READ + 1)).from_address(pointer_of(capsule, b"dlpack_exchange_api"))
+    except ValueError:
+        return f"torch {torch.__version__} has a DLPack exchange table of another form"
     version = (table[0] or 0) & 0xFFFFFFFF
     if version != _DLPACK_MAJOR:
         return f"torch {torch.__version__} speaks DLPack {version}, this accel {_DLPACK_MAJOR}"
+    if not table[_READ]:
+        return f"torch {torch.__version__} reads no tensor without an owner by DLPack"
     functions = {
         name: ctypes.cast(getattr(ctypes.pythonapi, symbol), _P).value
         for name, symbol in _C_API.items()
@@ -109,7 +129,8 @@ class NativeWatch:
     Holds no tensor between `release` and the next `take`.
 
     Args:
-        library: a CPU library, which exports the functions of ``accel/tensors.h``.
+        library: exports the functions of ``accel/tensors.h``; it reads no tensor's memory, so the
+            tensors may lie on any device.
         keys: the keys of the states that are read.
         seen: for each parameter of the group what its step uses, in the order parameter, gradient
             and one for each key; ``None`` for a parameter without a gradient, and for keys that
@@ -119,7 +140,7 @@ class NativeWatch:
             its first byte and the one after its last.
 
     Raises:
-        LookupError: a tensor of a kind that no CPU kernel takes.
+        LookupError: a tensor of a kind that no kernel takes, or on a device that DLPack knows not.
         OSError: this torch or interpreter cannot be asked natively.
     """
 
@@ -135,7 +156,7 @@ class NativeWatch:
         if isinstance(api, str):
             raise OSError(api)
         self._count, width = len(seen), len(keys) + 2
-        expected, arrays = _described(seen, width)
+        expected, arrays = _described(seen, width, _Devices(api))
         blocks = [*written]
         names = [*map(sys.intern, keys)]
         arrays |= {
@@ -153,7 +174,8 @@ class NativeWatch:
             **{name: listed.buffer_info()[0] for name, listed in arrays.items()},
         )
         self._alive = (library, api, expected, names, arrays)
-        # With the interpreter's lock held: no other thread exchanges a tensor meanwhile.
+        # With the interpreter's lock held. torch gives it up while it tells of a negative bit: by
+        # then whatever is used afterwards is kept alive.
         locked = ctypes.PyDLL(None, handle=library._handle)
         self._take, self._release = locked.accel_watch_take, locked.accel_watch_release
         self._take.restype, self._take.argtypes = _I, (_P, ctypes.py_object, ctypes.py_object)
@@ -178,20 +200,44 @@ class NativeWatch:
         self._release(ctypes.addressof(self._args))
 
 
+class _Devices(dict[torch.device, tuple[int, int]]):
+    """How DLPack numbers the devices of tensors, asked of one tensor each."""
+
+    def __init__(self, api: Python) -> None:
+        read = ctypes.PYFUNCTYPE(_I, ctypes.py_object, ctypes.POINTER(DLTensor))
+        self._read = read(api.read)
+
+    def of(self, tensor: Tensor) -> tuple[int, int]:
+        """Return kind and number; raises `LookupError` if they are not those of torch's name."""
+        device = tensor.device
+        if device not in self:
+            read = DLTensor()
+            try:
+                failed = self._read(tensor, ctypes.byref(read))
+            except Exception as error:
+                raise LookupError(device) from error
+            kinds = _KINDS.get(device.type)
+            others = [kind for listed in _KINDS.values() for kind in listed]
+            fits = read.device_type in kinds if kinds else read.device_type not in others
+            if failed or not fits:
+                raise LookupError(device)
+            self[device] = (read.device_type, read.device_id)
+        return self[device]
+
+
 def _described(
-    seen: Sequence[Sequence[Seen | None] | None], width: int
+    seen: Sequence[Sequence[Seen | None] | None], width: int, known: _Devices
 ) -> tuple[Any, dict[str, array[int]]]:
     """Return what is expected of every tensor, and the layouts and devices of parameters."""
     expected = (Expected * max(1, len(seen) * width))()
     layouts, layout_at, devices = array("q"), array("q"), array("i")
     for index, entries in enumerate(seen):
         layout_at.append(len(layouts))
-        devices.extend((_CPU, 0))
         if entries is None or entries[0] is None:
+            devices.extend((0, 0))
             continue
         param = entries[0].tensor
-        if param.device.type != "cpu":
-            raise LookupError(param.device)
+        devices.extend(known.of(param))
         layouts.extend((param.ndim, *param.shape, *param.stride()))
         for column, entry in enumerate(entries):
             if entry is not None:

@@ -9,6 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+LOWEST = -(2**63)
+"""The lowest address, as 64 bits with a sign: upper halves of address spaces are negative."""
+
 
 class Span(NamedTuple):
     """A tensor's memory.
@@ -29,13 +32,15 @@ class Span(NamedTuple):
 
 
 def extent(tensor: Tensor) -> tuple[int, int]:
-    """Return the addresses of a tensor's first byte and of the one after its last.
+    """Return the addresses of a tensor's first byte and of the one after its last, signed.
 
     Both are 0 if it has no elements or no memory of its own.
     """
     start = tensor.data_ptr()
     if start == 0 or tensor.numel() == 0:
         return (0, 0)
+    if start >= -LOWEST:
+        start += 2 * LOWEST
     return (start, start + reach(tensor) * tensor.element_size())
 
 
@@ -63,7 +68,7 @@ def find_conflict(spans: Sequence[Span]) -> tuple[Span, Span] | None:
 def _clusters(spans: Sequence[Span]) -> Iterator[list[Span]]:
     """Yield tensors that begin before all earlier ones have ended, where there are several."""
     cluster: list[Span] = []
-    end = -1
+    end = LOWEST
     for span in spans:
         if span.start >= end:
             if len(cluster) > 1:

@@ -58,7 +58,10 @@ class Plan:
     def put(self, role: str, pointers: array[int]) -> None:
         """Write the addresses of a role's tensors into the calls that use them."""
         for call in self.calls:
-            call.table.replace(role, array("q", [pointers[index] for index in call.indices]))
+            # Together the calls and the rest have every index once, so one of them all is in order.
+            whole = len(call.indices) == len(pointers)
+            chosen = pointers if whole else array("q", [pointers[at] for at in call.indices])
+            call.table.replace(role, chosen)
 
     def step(self, tensors: TensorLists | None, hyper: Hyper) -> None:
         """Step every tensor once.
@@ -90,7 +93,7 @@ class NativeCall:
         indices: tuple[int, ...],
     ) -> None:
         self.indices = indices
-        self.table = PointerTable(tensors.by_field())
+        self.table = PointerTable(tensors.by_field(), tensors.numbers, tensors.starts)
         self._native = native
         self._numbers = family.numbers
         self._scalars: list[Tensor] = []

@@ -67,13 +67,14 @@ def _step_one(
     if skip is not None:
         new_p = torch.where(skip, p, new_p)
         new = [torch.where(skip, before, after) for before, after in zip(old, new, strict=True)]
+    number, start = tensors.numbers[index], tensors.start(index)
     for stream, (state, after) in enumerate(zip(kept, new, strict=True), start=1):
-        store(state, after, hyper.rounding, random_key(hyper.seed, time, index, stream))
+        store(state, after, hyper.rounding, random_key(hyper.seed, time, number, stream), start)
     if main is not param:
         main.copy_(new_p)
         if skip is not None:
             new_p = torch.where(skip, param.to(wide), new_p)
-    store(param, new_p, hyper.rounding, random_key(hyper.seed, time, index, 0))
+    store(param, new_p, hyper.rounding, random_key(hyper.seed, time, number, 0), start)
 
 
 def count_steps(tensors: TensorLists, hyper: Hyper, by: float) -> None:

@@ -88,7 +88,7 @@ def stochastic(values: Tensor, dtype: torch.dtype, noise: Tensor) -> Tensor:
     return signed.to(torch.int16).view(dtype)
 
 
-def store(target: Tensor, values: Tensor, rounding: str, key: int | Tensor) -> None:
+def store(target: Tensor, values: Tensor, rounding: str, key: int | Tensor, start: int = 0) -> None:
     """Write float values into `target`, whatever its strides.
 
     Args:
@@ -96,9 +96,10 @@ def store(target: Tensor, values: Tensor, rounding: str, key: int | Tensor) -> N
         values: same shape, in the type of the computation.
         rounding: ``"nearest"`` or ``"stochastic"``; the latter matters for 16-bit targets only.
         key: from `random_key`.
+        start: the number of the target's first element in the tensor of which it is a part.
     """
     if rounding == "nearest" or target.element_size() != 2:
         target.copy_(values)
         return
-    noise = random_bits(key, element_numbers(target))
+    noise = random_bits(key, element_numbers(target) + start)
     target.copy_(stochastic(values.contiguous(), target.dtype, noise.contiguous()))

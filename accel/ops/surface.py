@@ -39,7 +39,9 @@ class OptimizerOp(Op):
     def notes(cls, backend: str) -> tuple[str, ...]:
         """Return who looks at the tensors of an optimizer's step."""
         if backend != "cpu":
-            return ("Before each step of an optimizer, Python looks at every tensor.",)
+            from accel.ops.host_watch import notes
+
+            return notes()
         from accel.ops.native_watch import python_api
 
         api = python_api()

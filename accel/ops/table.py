@@ -11,12 +11,16 @@ from torch import Tensor
 
 from accel.ops import abi
 from accel.ops.checks import Roles, is_dense
-from accel.ops.overlap import extent
+from accel.ops.overlap import LOWEST, extent
 
 
-def addresses(tensors: Iterable[Tensor]) -> array[int]:
-    """Return the tensors' addresses as 64-bit integers."""
-    return array("q", map(Tensor.data_ptr, tensors))
+def addresses(tensors: Sequence[Tensor]) -> array[int]:
+    """Return the tensors' addresses as 64-bit integers with a sign, as `extent` does."""
+    try:
+        return array("q", map(Tensor.data_ptr, tensors))
+    except OverflowError:
+        # Some devices have their memory in the upper half of all addresses.
+        return array("q", array("Q", map(Tensor.data_ptr, tensors)).tobytes())
 
 
 class Partition:
@@ -89,7 +93,7 @@ class Occupied:
         end = begin + torch.frombuffer(nbytes, dtype=torch.int64)
         # The last written block that starts before a block's end is the one that may reach in.
         before = torch.searchsorted(torch.frombuffer(self._starts, dtype=torch.int64), end)
-        stops = torch.frombuffer(array("q", [0, *self._stops]), dtype=torch.int64)
+        stops = torch.frombuffer(array("q", [LOWEST, *self._stops]), dtype=torch.int64)
         return bool((stops[before] > begin).any())
 
 
@@ -98,20 +102,31 @@ class PointerTable:
 
     Args:
         fields: lists of tensors by the C struct's field name; the first gives the sizes.
+        numbers: the tensors' numbers if they are not their places; see `TensorLists`.
+        starts: their first elements' numbers if these are not 0, likewise.
 
     Attributes:
         device: the device of the first list's tensors.
         numels: the sizes.
+        numbers: the numbers.
+        starts: the first elements' numbers, or none.
         pointers: the addresses, by field.
 
     Raises:
         ValueError: a tensor has elements and no memory of its own (a fake or wrapper tensor).
     """
 
-    def __init__(self, fields: Roles) -> None:
+    def __init__(
+        self,
+        fields: Roles,
+        numbers: Sequence[int] | None = None,
+        starts: Sequence[int] | None = None,
+    ) -> None:
         leaders = next(iter(fields.values()))
         self.device = leaders[0].device
         self.numels = array("q", map(Tensor.numel, leaders))
+        self.numbers = array("I", range(len(leaders)) if numbers is None else numbers)
+        self.starts = array("q", starts or ())
         self.pointers = {field: addresses(tensors) for field, tensors in fields.items()}
         for field, pointers in self.pointers.items():
             if 0 in pointers:
@@ -139,5 +154,7 @@ class PointerTable:
         args.struct_size = ctypes.sizeof(args)
         args.count = len(self.numels)
         args.numels = self.numels.buffer_info()[0]
+        args.tensor_numbers = self.numbers.buffer_info()[0]
+        args.first_elements = self.starts.buffer_info()[0] if self.starts else None
         for field, pointers in self.pointers.items():
             setattr(args, field, pointers.buffer_info()[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
+from operator import eq
 from typing import Any, NamedTuple
 
 import torch
@@ -24,6 +25,7 @@ _requires_grad: Callable[[Tensor], bool] = Tensor.requires_grad.__get__  # type:
 _ASKED: tuple[Callable[[Tensor], Any], ...] = (
     type, _dtype_of, _device_of, _shape_of, Tensor.stride, Tensor.is_neg,
 )  # fmt: skip
+_STRIDED = {torch.strided}
 
 
 class Seen(NamedTuple):
@@ -68,11 +70,10 @@ class Watch:
             ValueError: two of them share memory that a step writes.
         """
         lists = tensors.by_field()
-        layouts = map(_layout_of, chain.from_iterable(lists.values()))
         # A tensor that is not strided has no strides to be asked for.
-        if any(layout is not torch.strided for layout in layouts):
+        if not _STRIDED.issuperset(map(_layout_of, chain.from_iterable(lists.values()))):
             return False
-        if any(map(_requires_grad, tensors.grads)) or facts(lists) != self._facts:
+        if any(map(_requires_grad, tensors.grads)) or not _agree(lists, self._facts):
             return False
         at = {field: addresses(listed) for field, listed in lists.items()}
         moved = [field for field, pointers in at.items() if pointers != self._at[field]]
@@ -80,6 +81,9 @@ class Watch:
             places = zip(at[field], self._at[field], lists[field], strict=True)
             if any(now != before and _lacks_memory(now, tensor) for now, before, tensor in places):
                 return False
+        # What is prepared anew names the two that share one.
+        if "steps" in moved and len({*at["steps"]}) != len(at["steps"]):
+            return False
         if moved:
             self._check_overlap(tensors, moved, at["grads"])
         # All of them: a native watch writes addresses, too.
@@ -102,6 +106,15 @@ class Watch:
 def facts(lists: Mapping[str, Sequence[Tensor]]) -> list[list[Any]]:
     """Return what a plan relies on of its tensors, apart from where they are."""
     return [[*map(ask, listed)] for listed in lists.values() for ask in _ASKED]
+
+
+def _agree(lists: Mapping[str, Sequence[Tensor]], known: Sequence[Sequence[Any]]) -> bool:
+    """Return whether `facts` of tensors would be as they are known, keeping none of them."""
+    asked = ((listed, ask) for listed in lists.values() for ask in _ASKED)
+    return all(
+        len(listed) == len(wanted) and all(map(eq, map(ask, listed), wanted))
+        for (listed, ask), wanted in zip(asked, known, strict=True)
+    )
 
 
 def _lacks_memory(pointer: int, tensor: Tensor) -> bool:

@@ -11,15 +11,17 @@ from torch import Tensor
 from accel.errors import Unsupported
 from accel.ops import abi
 from accel.ops.adam8bit_step import ADAM8BIT, Adam8bitHyper
-from accel.ops.checks import is_dense
+from accel.ops.checks import FLOATS, is_dense
 from accel.ops.codes8bit import blocks, encode, memory_order
 from accel.ops.family import Family
 from accel.optim.adam import FusedAdam
+from accel.optim.entries import check_entry
 from accel.optim.foreign import MOMENTS, floats
 from accel.optim.options import refuse
 from accel.optim.state import complete_frame
 
 Group = dict[str, Any]
+_SCALES = (torch.float32,)
 
 
 class Adam8bit(FusedAdam):
@@ -110,16 +112,15 @@ class Adam8bit(FusedAdam):
                 "Adam8bit cannot step distributed parameters: blocks end where shards do not. "
                 "Use FusedAdam with state_dtype=torch.bfloat16."
             )
-        state: Group = self.state.setdefault(param, {})
-        complete_frame(state, group, param, self.home(param))
+        state = complete_frame(self, group, param)
         for key, scale_key, signed in MOMENTS:
             codes = _blank(param)
-            moment, scale = state.get(key), state.get(scale_key)
-            if isinstance(moment, Tensor) and moment.shape != param.shape:
-                raise ValueError(
-                    f"{key} has shape {tuple(moment.shape)}, but its parameter has "
-                    f"{tuple(param.shape)}."
-                )
+            moment = scale = None
+            if key in state:
+                moment = check_entry(state, key, param, self.local, (torch.uint8, *FLOATS))
+            if scale_key in state:
+                count = blocks(param.numel())
+                scale = check_entry(state, scale_key, param, self.local, _SCALES, count)
             if moment is None or (moment.dtype == torch.uint8 and scale is None):
                 state[key] = codes.zero_()
                 state[scale_key] = torch.zeros(

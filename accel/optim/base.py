@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import is_, itemgetter
 from typing import Any, ClassVar
 
 import torch
@@ -13,15 +14,19 @@ from accel.current import accelerator_for
 from accel.ops.family import Family
 from accel.ops.kernel import Kernel
 from accel.ops.lists import Hyper
-from accel.optim.foreign import fitted
+from accel.optim.entries import check_states
+from accel.optim.foreign import Loading, fitted
 from accel.optim.marks import marked_where_watched
-from accel.optim.options import refuse_pieces, torch_options
+from accel.optim.options import refuse_pieces, scaling, torch_options
+from accel.optim.part import are_plain
 from accel.optim.policy import DEFAULT_SEED, POLICY_KEYS, Policy, check_policy, keep_policy
 from accel.optim.prepared import PreparedGroup
-from accel.optim.state import complete_state
+from accel.optim.state import add_place, check_complete, complete_state, keep_states
 from accel.optim.traced import complete_group, traced_step
 
 Group = dict[str, Any]
+_POLICY_OF = itemgetter(*POLICY_KEYS)
+_NOTHING = (object(),) * len(POLICY_KEYS)
 
 
 class KernelOptimizer(torch.optim.Optimizer):
@@ -52,7 +57,7 @@ class KernelOptimizer(torch.optim.Optimizer):
     ) -> None:
         defaults.update(check_policy(policy, seeded=self.always_seeded))
         self.set_grad_none = bool(set_grad_none)
-        self._prepared: dict[int, PreparedGroup] = {}
+        self._forget()
         # As in torch, numbers are judged before parameters.
         self.hyper(defaults)
         super().__init__(params, defaults)
@@ -119,9 +124,7 @@ class KernelOptimizer(torch.optim.Optimizer):
         """Do one step on every parameter that has a gradient, by what was prepared for it."""
         taken: list[PreparedGroup] = []
         try:
-            hypers = [
-                self._take(index, group, taken) for index, group in enumerate(self.param_groups)
-            ]
+            hypers = self._take_all(taken)
             for prepared, hyper in zip(taken, hypers, strict=True):
                 self.run(prepared, hyper)
                 prepared.release()
@@ -142,19 +145,71 @@ class KernelOptimizer(torch.optim.Optimizer):
         """Clear the gradients: to ``None``, or to zeros where told so here or at construction."""
         super().zero_grad(self.set_grad_none if set_to_none is None else set_to_none)
 
-    def _take(self, index: int, group: Group, taken: list[PreparedGroup]) -> Hyper:
+    def _take_all(self, taken: list[PreparedGroup]) -> list[Hyper]:
+        """Take every group's tensors for a step; returns the numbers of each.
+
+        If anything is refused, states are put back as they were.
+        """
+        check_states(self.state)
+        hypers: list[Hyper] = []
+        undo: list[Callable[[], None]] = []
+        scaled = scaling(self)
+        group: Group = {}
+        try:
+            for group in self.param_groups:
+                hypers.append(self._take(len(hypers), group, scaled, taken, undo))
+        except BaseException as error:
+            for put_back in undo:
+                put_back()
+            place = f"param_groups[{len(hypers)}]"
+            if isinstance(error, KeyError):
+                check_complete(group, ("params", *self.defaults), place)
+            if isinstance(error, TypeError | ValueError):
+                add_place(error, place)
+            raise
+        return hypers
+
+    def _take(
+        self,
+        index: int,
+        group: Group,
+        scaled: tuple[Tensor | None, Tensor | None],
+        taken: list[PreparedGroup],
+        undo: list[Callable[[], None]],
+    ) -> Hyper:
         """Take a group's tensors for a step; returns its numbers."""
-        hyper = self.hyper(group)
-        hyper.grad_scale = getattr(self, "grad_scale", None)
-        hyper.found_inf = getattr(self, "found_inf", None)
+        hyper = self.judge(index, group)
+        hyper.grad_scale, hyper.found_inf = scaled
         self._set_rounding(index, group, hyper)
         prepared = self._prepared.get(index)
         if prepared is None or not prepared.take(self, group):
+            undo.append(keep_states(self, group["params"]))
             prepared = self.prepare(group, [param.grad for param in group["params"]])
             self._prepared[index] = prepared
         taken.append(prepared)
         self.adjust(group, prepared, hyper)
         return hyper
+
+    def judge(self, index: int, group: Group) -> Hyper:
+        """Return the numbers of a group's next step; raises for what construction refuses, too."""
+        # What was checked and is immutable needs no second look.
+        given = _POLICY_OF(group)
+        if not all(map(is_, given, self._judged.get(index, _NOTHING))):
+            check_policy(group, seeded=self.always_seeded)
+            self._judged[index] = given
+        if group["differentiable"]:
+            self._check_torch_options(group)
+        return self.hyper(group)
+
+    def _check_torch_options(self, group: Group) -> None:
+        torch_options(
+            group["foreach"], group["capturable"], group["differentiable"], group["fused"]
+        )
+
+    def _forget(self) -> None:
+        """Start with no group prepared or checked."""
+        self._prepared: dict[int, PreparedGroup] = {}
+        self._judged: dict[int, tuple[Any, ...]] = {}
 
     def _set_rounding(self, index: int, group: Group, hyper: Hyper) -> None:
         hyper.rounding = group["rounding"]
@@ -182,9 +237,7 @@ class KernelOptimizer(torch.optim.Optimizer):
         """Fill in what a group from elsewhere lacks and check it."""
         for key, value in self.defaults.items():
             group.setdefault(key, value)
-        torch_options(
-            group["foreach"], group["capturable"], group["differentiable"], group["fused"]
-        )
+        self._check_torch_options(group)
         group.update(check_policy(group, seeded=self.always_seeded))
         self.hyper(group)
 
@@ -210,7 +263,7 @@ class KernelOptimizer(torch.optim.Optimizer):
         """Restore a pickled or loaded state, and what is derived from it."""
         self.set_grad_none = getattr(self, "set_grad_none", True)
         super().__setstate__(state)
-        self._prepared = {}
+        self._forget()
         loading = self.__dict__.pop("_loading", None)
         for index, group in enumerate(self.param_groups):
             if loading is not None:
@@ -267,24 +320,6 @@ class KernelOptimizer(torch.optim.Optimizer):
         to_local: Callable[[], Tensor] | None = getattr(tensor, "to_local", None)
         return tensor if to_local is None else to_local()
 
-
-class Loading:
-    """A state on its way into an optimizer.
-
-    Args:
-        policies: precision policies of the optimizer's groups.
-        state_dict: what is loaded.
-    """
-
-    def __init__(self, policies: list[Group], state_dict: Mapping[str, Any]) -> None:
-        self.policies = policies
-        self._state_dict = state_dict
-
-    def states(self, groups: Sequence[Group]) -> Iterator[tuple[Any, Any]]:
-        """Yield every entry of the state, under its parameter where it has one."""
-        entries = dict(self._state_dict["state"])
-        for saved, group in zip(self._state_dict["param_groups"], groups, strict=True):
-            for number, param in zip(saved["params"], group["params"], strict=True):
-                if number in entries:
-                    yield param, entries.pop(number)
-        yield from entries.items()
+    def all_local(self, tensors: list[Tensor]) -> list[Tensor]:
+        """Return `local` of each, which is the list itself if they are ordinary tensors."""
+        return tensors if are_plain(tensors) else [*map(self.local, tensors)]

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from accel.ops.capture import is_recorded
 from accel.ops.checks import check_gradients, check_tensors, is_dense
+from accel.ops.family import check_scale
 from accel.ops.lists import Hyper
 from accel.optim.adam import FusedAdam
 from accel.optim.offload import OffloadedGroup
 from accel.optim.policy import PARAM
 from accel.optim.prepared import PreparedGroup
-from accel.optim.state import unchanged_on_error
 
 if TYPE_CHECKING:
     from accel.optim.base import KernelOptimizer
@@ -83,6 +84,18 @@ class CPUAdam(FusedAdam):
             return super().prepare(group, grads)
         return _MixedGroup(self, group, grads)
 
+    def adjust(self, group: Group, prepared: PreparedGroup, hyper: Hyper) -> None:
+        """Bring a step's scalars over for a group that is stepped from another device."""
+        if not isinstance(prepared, _MixedGroup):
+            return
+        # The host has to know before it writes: these waits are those of the gradients.
+        for name in ("grad_scale", "found_inf", "lr_tensor"):
+            value = getattr(hyper, name)
+            if value is not None:
+                setattr(hyper, name, value.to(_HOST))
+        if not is_recorded():
+            check_scale(hyper.grad_scale, hyper.found_inf)
+
 
 class _MixedGroup(PreparedGroup):
     """A group with parameters on the host and elsewhere."""
@@ -99,12 +112,11 @@ class _MixedGroup(PreparedGroup):
                 key = (param.device, param.dtype, grad.dtype)
                 self._of.setdefault(key, []).append(index)
         kernel = optimizer.kernel(_HOST)
-        with unchanged_on_error(optimizer, params):
-            super().__init__(optimizer, group, _at_home(params, grads))
-            self._away = [
-                OffloadedGroup(optimizer, group, _pick(params, at), _pick(grads, at), kernel)
-                for at in self._of.values()
-            ]
+        super().__init__(optimizer, group, _at_home(params, grads))
+        self._away = [
+            OffloadedGroup(optimizer, group, at, _pick(params, at), _pick(grads, at), kernel)
+            for at in self._of.values()
+        ]
         self._patience = 0
         self._absent = [grad is None for grad in grads]
         self._everything = (optimizer, params, list(grads))
@@ -137,11 +149,6 @@ class _MixedGroup(PreparedGroup):
 
     def step(self, hyper: Hyper) -> None:
         """Step every tensor of the group that has a gradient."""
-        # The host has to know before it writes: these waits are those of the gradients.
-        for name in ("grad_scale", "found_inf", "lr_tensor"):
-            value = getattr(hyper, name)
-            if value is not None:
-                setattr(hyper, name, value.to(_HOST))
         super().step(hyper)
         if hyper.found_inf is not None and bool(hyper.found_inf):
             return

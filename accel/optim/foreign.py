@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -100,3 +100,25 @@ def floats(moment: Tensor, scales: Tensor | None, signed: bool) -> Tensor:
     values = torch.empty_like(moment, dtype=torch.float32)
     memory_order(values).copy_(decode(memory_order(moment), scales.float(), signed=signed))
     return values
+
+
+class Loading:
+    """A state on its way into an optimizer.
+
+    Args:
+        policies: precision policies of the optimizer's groups.
+        state_dict: what is loaded.
+    """
+
+    def __init__(self, policies: list[Group], state_dict: Mapping[str, Any]) -> None:
+        self.policies = policies
+        self._state_dict = state_dict
+
+    def states(self, groups: Sequence[Group]) -> Iterator[tuple[Any, Any]]:
+        """Yield every entry of the state, under its parameter where it has one."""
+        entries = dict(self._state_dict["state"])
+        for saved, group in zip(self._state_dict["param_groups"], groups, strict=True):
+            for number, param in zip(saved["params"], group["params"], strict=True):
+                if number in entries:
+                    yield param, entries.pop(number)
+        yield from entries.items()

@@ -17,6 +17,7 @@ from accel.ops.plan import Plan
 from accel.ops.table import addresses
 from accel.ops.watch import facts
 from accel.optim.policy import MASTER
+from accel.optim.state import complete_states
 from accel.optim.transfers import Transfers
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class OffloadedGroup:
     Args:
         optimizer: whose group it is; the group's states are made complete.
         group: the parameter group.
+        places: the places in the group of what follows.
         params: parameters of one device and dtype, dense.
         grads: their gradients, of one dtype.
         kernel: the host's kernel.
@@ -82,15 +84,17 @@ class OffloadedGroup:
         self,
         optimizer: KernelOptimizer,
         group: Group,
+        places: Sequence[int],
         params: Sequence[Tensor],
         grads: Sequence[Tensor],
         kernel: Kernel,
     ) -> None:
         self._kernel = kernel
+        self._places = places
         states = {key: optimizer.states[key] for key in optimizer.state_keys(group)}
         self._fields = {**states, MASTER: "masters"}
-        for param in params:
-            state = optimizer.complete(group, param)
+        completed = complete_states(optimizer, group, params, places)
+        for param, state in zip(params, completed, strict=True):
             for key in self._fields:
                 state[key] = _fitting(state[key], key, param)
         self._dtypes = (params[0].dtype, grads[0].dtype)
@@ -109,7 +113,8 @@ class OffloadedGroup:
 
     def _find(self, optimizer: KernelOptimizer, params: Sequence[Tensor]) -> Found | None:
         """Return the parameters and states; ``None`` if a state lacks a tensor."""
-        states = [optimizer.state.get(param) or {} for param in params]
+        found = [optimizer.state.get(param) for param in params]
+        states = [state if isinstance(state, dict) else {} for state in found]
         lists: Found = {"params": list(params)}
         for key, field in (*self._fields.items(), ("step", "steps")):
             lists[field] = [state.get(key) for state in states]  # type: ignore[misc]
@@ -141,7 +146,10 @@ class OffloadedGroup:
         }
         for field in self._fields.values():
             roles[field] = [_cut_out(found[field][piece.index], piece) for piece in pieces]
-        return TensorLists(roles, self._steps[number].unbind())
+        places = [self._places[piece.index] for piece in pieces]
+        starts = [piece.start for piece in pieces]
+        steps = self._steps[number].unbind()
+        return TensorLists(roles, steps, numbers=places, starts=starts)
 
     def _staged(self, number: int, memory: Tensor) -> list[Tensor]:
         return [memory[p.offset : p.offset + _span(p)] for p in self._buckets[number]]

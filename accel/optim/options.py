@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from accel.errors import Unsupported
 from accel.ops import checks
 from accel.ops.capture import is_recorded
+from accel.ops.family import check_scalar, check_scale
 
 
 def torch_options(
@@ -42,16 +46,36 @@ def rate(lr: Any) -> tuple[Any, Tensor | None]:
     """
     if not isinstance(lr, Tensor):
         return checks.check_not_negative("lr", lr), None
-    if lr.numel() != 1:
-        raise ValueError(f"lr has {lr.numel()} elements; expected 1.")
-    if lr.is_complex():
-        raise TypeError(f"lr has dtype {lr.dtype}; expected a real number.")
+    check_scalar("lr", lr)
     if lr.device.type != "cpu":
         return 0.0, lr
     if is_recorded():
         return lr, None
-    checks.check_storage(lr, "lr")
     return checks.check_not_negative("lr", float(lr)), None
+
+
+def scaling(optimizer: Any) -> tuple[Tensor | None, Tensor | None]:
+    """Return the attributes `grad_scale` and `found_inf`, which a `GradScaler` sets, as tensors.
+
+    Raises `TypeError` or `ValueError` naming the one that is wrong.
+    """
+    scale = _scalar("grad_scale", getattr(optimizer, "grad_scale", None))
+    found_inf = _scalar("found_inf", getattr(optimizer, "found_inf", None))
+    if scale is not None and not is_recorded():
+        check_scale(scale, found_inf)
+    return scale, found_inf
+
+
+def _scalar(name: str, value: Any) -> Tensor | None:
+    if value is None:
+        return None
+    if isinstance(value, Real):
+        if not isinstance(value, bool):
+            value = checks.check_number(name, value, lambda x: not math.isnan(x), "a number")
+        return torch.tensor(float(value), dtype=torch.float64, device="cpu")
+    check_scalar(name, value)
+    found: Tensor = value
+    return found
 
 
 def betas(given: Any) -> tuple[Any, Any]:
@@ -66,13 +90,9 @@ def betas(given: Any) -> tuple[Any, Any]:
 
 def _beta(name: str, value: Any) -> Any:
     if isinstance(value, Tensor):
-        if value.numel() != 1 or value.is_complex():
-            raise ValueError(
-                f"{name} is a tensor of {value.numel()} elements; expected one number."
-            )
+        check_scalar(name, value)
         if is_recorded():
             return value
-        checks.check_storage(value, name)
         value = float(value)
     return checks.check_beta(name, value)
 

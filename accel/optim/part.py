@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
+from torch.nn import Parameter
 
 from accel.ops.capture import is_recorded
 from accel.ops.kernel import Kernel
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
     from accel.optim.base import KernelOptimizer
 
 Group = dict[str, Any]
+_PLAIN = {Tensor, Parameter}
+
+
+def are_plain(values: Sequence[Any]) -> bool:
+    """Return whether all are tensors of which no other library's type answers for itself."""
+    return _PLAIN.issuperset(map(type, values))
 
 
 class Members(NamedTuple):
@@ -30,12 +37,14 @@ class Members(NamedTuple):
         own: what this process steps of them.
         grads: likewise of their gradients.
         states: their entries of the optimizer's state, ``None`` where there is none.
+        places: their places in the group.
     """
 
     params: Sequence[Tensor]
     own: Sequence[Tensor]
     grads: Sequence[Tensor]
     states: Sequence[Group | None]
+    places: Sequence[int]
 
 
 class Part:
@@ -96,19 +105,26 @@ class Part:
             "grads": [group.grads[index] for index in self.at],
         }
         for key, field in self.keys.items():
-            found = [None if state is None else state.get(key) for state in states]
-            if not all(isinstance(tensor, Tensor) for tensor in found):
+            found = [state.get(key) if isinstance(state, dict) else None for state in states]
+            if not are_plain(found) and not all(isinstance(one, Tensor) for one in found):
                 return None
-            lists[field] = [*map(optimizer.local, found)]  # type: ignore[arg-type]
+            lists[field] = optimizer.all_local(found)  # type: ignore[arg-type]
         steps = lists.pop("steps")
         extras = {field: lists.pop(field) for field in optimizer.extra_keys.values()}
-        return TensorLists(lists, steps, {**extras, **self.scratch})
+        # Of all that the group has: a gradient that is missing shifts nobody's random bits.
+        places = [group.places[index] for index in self.at]
+        return TensorLists(lists, steps, {**extras, **self.scratch}, places)
 
     def watcher(self) -> CDLL | None:
         """Return a library that can look at all of the part's tensors, if there is one."""
         if self._plan is None or self._plan.rest:
             return None
-        return getattr(self._kernel.native, "watcher", None)
+        own: CDLL | None = getattr(self._kernel.native, "watcher", None)
+        if own is None:
+            from accel.ops.host_watch import host_watcher
+
+            own = host_watcher()
+        return own
 
     def seen(self, keys: Sequence[str]) -> Iterator[tuple[int, list[Seen | None]]]:
         """Yield what `NativeWatch` looks at of each parameter, by index as in `at`."""

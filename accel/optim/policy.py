@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from accel.ops import abi
+from accel.ops import abi, checks
 
 Policy = Mapping[str, Any]
 PARAM = "param"
@@ -28,23 +28,28 @@ def check_policy(policy: Policy, *, seeded: bool = False) -> dict[str, Any]:
         policy: ``state_dtype`` (`torch.dtype`, ``"param"``: the parameter's, or ``None``:
             float32, float64 for float64 parameters), ``master_dtype`` (``torch.float32`` or
             ``None``: no master copies), ``rounding`` (``"nearest"`` or ``"stochastic"``) and
-            ``seed`` (int, or ``None``: `DEFAULT_SEED`). Dtypes may be given by name, too.
+            ``seed`` (int from 0 to 2**64 - 1, or ``None``: `DEFAULT_SEED`). Dtypes may be given by
+            name, too.
         seeded: whether random bits are needed whatever the rounding.
     """
     state_dtype, master_dtype = policy["state_dtype"], policy["master_dtype"]
-    known = (None, PARAM, *map(_name, abi.DTYPES))
-    if _name(state_dtype) not in known:
+    if not _is_one_of(state_dtype, (None, PARAM, *map(_name, abi.DTYPES))):
         raise TypeError(
-            f"state_dtype is {state_dtype!r}; expected None, torch.float32, torch.bfloat16, "
-            f"torch.float16 or {PARAM!r}."
+            f"state_dtype is {checks.shown(state_dtype)}; expected None, torch.float32, "
+            f"torch.bfloat16, torch.float16 or {PARAM!r}."
         )
-    if _name(master_dtype) not in (None, "float32"):
-        raise TypeError(f"master_dtype is {master_dtype!r}; expected None or torch.float32.")
-    if policy["rounding"] not in abi.ROUNDING:
-        raise ValueError(f"rounding is {policy['rounding']!r}; expected 'nearest' or 'stochastic'.")
+    if not _is_one_of(master_dtype, (None, "float32")):
+        raise TypeError(
+            f"master_dtype is {checks.shown(master_dtype)}; expected None or torch.float32."
+        )
+    rounding = policy["rounding"]
+    if not _is_one_of(rounding, tuple(abi.ROUNDING)):
+        raise ValueError(
+            f"rounding is {checks.shown(rounding)}; expected 'nearest' or 'stochastic'."
+        )
     seed = policy["seed"]
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
-        raise TypeError(f"seed is {seed!r}; expected an int or None.")
+    if seed is not None:
+        checks.check_seed(seed)
     if seed is None and (seeded or policy["rounding"] == "stochastic"):
         seed = DEFAULT_SEED
     return {
@@ -53,6 +58,11 @@ def check_policy(policy: Policy, *, seeded: bool = False) -> dict[str, Any]:
         "rounding": policy["rounding"],
         "seed": seed,
     }
+
+
+def _is_one_of(value: Any, known: tuple[str | None, ...]) -> bool:
+    # Of anything else, an array for one, a comparison may be no truth value.
+    return isinstance(value, str | torch.dtype | None) and _name(value) in known
 
 
 def _name(dtype: Any) -> Any:

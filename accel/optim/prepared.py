@@ -18,7 +18,7 @@ from accel.ops.lists import Hyper
 from accel.ops.watch import Seen
 from accel.optim.part import Members, Part
 from accel.optim.policy import MASTER
-from accel.optim.state import keys_of, unchanged_on_error
+from accel.optim.state import complete_states, keys_of
 
 if TYPE_CHECKING:
     from ctypes import CDLL
@@ -46,7 +46,7 @@ class PreparedGroup:
         grads: its gradients, ``None`` where there is none or this process leaves it out.
 
     Raises:
-        TypeError, ValueError: a tensor cannot be stepped, named; the states are as before.
+        TypeError, ValueError: a tensor cannot be stepped, named; states may be completed by then.
     """
 
     def __init__(
@@ -58,26 +58,26 @@ class PreparedGroup:
         self._patience = _PATIENCE
         self._served = 0
         members = self._members(optimizer, group, grads)
-        params, own, given, _ = members
+        params, own, given = members[:3]
         self._params: Sequence[Tensor] = params
         checks.check_tensors({"params": own, "grads": given})
         checks.check_gradients("grads", given)
         self.sharded = any(map(is_not, own, params))
-        with unchanged_on_error(optimizer, params):
-            states = [optimizer.complete(group, param) for param in params]
-            keys = keys_of(optimizer, group)
-            self.parts = [
-                Part(optimizer, kernel, keys, at, members._replace(states=states))
-                for kernel, at in _by_kernel(optimizer, own, states)
-            ]
+        states = complete_states(optimizer, group, params, self._at)
+        keys = keys_of(optimizer, group)
+        self.parts = [
+            Part(optimizer, kernel, keys, at, members._replace(states=states))
+            for kernel, at in _by_kernel(optimizer, own, states)
+        ]
+        _check_counters(states, self._at)
 
     def _members(
         self, optimizer: KernelOptimizer, group: Group, grads: Sequence[Tensor | None]
     ) -> Members:
         params = [group["params"][index] for index in self._at]
-        given = [optimizer.local(grad) for grad in grads if grad is not None]
+        given = optimizer.all_local([grad for grad in grads if grad is not None])
         states = [optimizer.state.get(param) for param in params]
-        return Members(params, [*map(optimizer.local, params)], given, states)
+        return Members(params, optimizer.all_local(params), given, states, self._at)
 
     def take(
         self,
@@ -113,6 +113,7 @@ class PreparedGroup:
         alike = False
         try:
             alike = all(part.take(optimizer, members) for part in self.parts)
+            alike = alike and (len(self.parts) < 2 or not _share_counters(self.parts))
         finally:
             if not alike:
                 self.release()
@@ -128,8 +129,8 @@ class PreparedGroup:
         self._served = 0
         from accel.ops.native_watch import NativeWatch, places_of
 
-        library = _library(self.parts)
         places = places_of(params, optimizer.state)
+        library = None if places is None else _library(self.parts)
         if library is None or places is None:
             self._patience = 0
             return
@@ -163,6 +164,26 @@ class PreparedGroup:
 def _library(parts: Sequence[Part]) -> CDLL | None:
     libraries = [part.watcher() for part in parts]
     return libraries[0] if libraries and None not in libraries else None
+
+
+def _share_counters(parts: Sequence[Part]) -> bool:
+    counters = [id(step) for part in parts if part.tensors for step in part.tensors.steps or ()]
+    return len({*counters}) != len(counters)
+
+
+def _check_counters(states: Sequence[Group], at: Sequence[int]) -> None:
+    """Refuse parameters that count with one tensor, whichever kernels step them.
+
+    torch has no answer to go by: each of its implementations makes other numbers of that.
+    """
+    first: dict[int, int] = {}
+    for place, state in zip(at, states, strict=True):
+        other = first.setdefault(id(state["step"]), place)
+        if other != place:
+            raise ValueError(
+                f"state['step'] of params[{place}] is that of params[{other}] as well; give each "
+                f"its own: state['step'] = state['step'].clone()."
+            )
 
 
 def _policy(optimizer: KernelOptimizer, group: Group) -> tuple[object, ...]:

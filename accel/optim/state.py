@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from accel.optim.entries import check_counter, check_entry, entries_of
 from accel.optim.policy import MASTER, state_dtype_for, wants_master
 
 if TYPE_CHECKING:
     from accel.optim.base import KernelOptimizer
 
 Group = dict[str, Any]
+_ABSENT: Any = object()
 
 
 def keys_of(optimizer: KernelOptimizer, group: Group) -> dict[str, str]:
@@ -23,53 +24,91 @@ def keys_of(optimizer: KernelOptimizer, group: Group) -> dict[str, str]:
     return {**states, MASTER: "masters", "step": "steps", **optimizer.extra_keys}
 
 
-@contextmanager
-def unchanged_on_error(optimizer: KernelOptimizer, params: Sequence[Tensor]) -> Iterator[None]:
-    """Put the parameters' states back as they were if what is done meanwhile raises."""
-    states = [optimizer.state.get(param) for param in params]
-    before = [None if state is None else {**state} for state in states]
-    try:
-        yield
-    except BaseException:
-        for param, entries in zip(params, before, strict=True):
-            if entries is None:
+def keep_states(optimizer: KernelOptimizer, params: Iterable[Tensor]) -> Callable[[], None]:
+    """Return what puts the parameters' states back as they are now."""
+    before = [(param, optimizer.state.get(param, _ABSENT)) for param in params]
+    entries = [{**state} if isinstance(state, dict) else None for _, state in before]
+
+    def put_back() -> None:
+        for (param, state), kept in zip(before, entries, strict=True):
+            if state is _ABSENT:
                 optimizer.state.pop(param, None)
-            else:
-                optimizer.state[param].clear()
-                optimizer.state[param].update(entries)
-        raise
+            elif kept is not None:
+                state.clear()
+                state.update(kept)
+
+    return put_back
+
+
+def complete_states(
+    optimizer: KernelOptimizer, group: Group, params: Sequence[Tensor], at: Iterable[int]
+) -> list[Group]:
+    """Return the parameters' states with everything that their next step needs.
+
+    `at` tells which they are of the group's parameters, for errors.
+    """
+    states = []
+    for place, param in zip(at, params, strict=True):
+        try:
+            states.append(optimizer.complete(group, param))
+        except (TypeError, ValueError) as error:
+            add_place(error, f"params[{place}]")
+            raise
+    return states
+
+
+def add_place(error: Exception, place: str) -> None:
+    """Let an error say where it was found."""
+    error.args = (f"{place}: {error}",)
+
+
+def check_complete(group: Group, keys: Iterable[str], place: str) -> None:
+    """Raise `ValueError` naming the first key that a group lacks."""
+    for key in keys:
+        if key not in group:
+            raise ValueError(
+                f"{place} has no {key!r}; put it back, or add the group by add_param_group, which "
+                f"fills it in."
+            ) from None
 
 
 def complete_state(optimizer: KernelOptimizer, group: Group, param: Tensor) -> Group:
     """Return the parameter's state with step, float states and master copy as its step needs."""
-    state: Group = optimizer.state.setdefault(param, {})
-    home = optimizer.home(param)
-    complete_frame(state, group, param, home)
-    dtype = state_dtype_for(param, group)
+    state = complete_frame(optimizer, group, param)
+    home, dtype = optimizer.home(param), state_dtype_for(param, group)
     for key in optimizer.state_keys(group):
         if key not in state:
             state[key] = optimizer.new_state(key, param.detach(), group, dtype)
-        elif state[key].dtype != dtype or state[key].device != home:
+            continue
+        check_entry(state, key, param, optimizer.local)
+        if state[key].dtype != dtype or state[key].device != home:
             state[key] = state[key].to(home, dtype)
     return state
 
 
-def complete_frame(state: Group, group: Group, param: Tensor, home: torch.device) -> None:
-    """Put a step counter and, where it is wanted, a master copy into a parameter's state."""
-    settle_step(state, group, home)
+def complete_frame(optimizer: KernelOptimizer, group: Group, param: Tensor) -> Group:
+    """Return the parameter's state with a step counter and, where it is wanted, a master copy."""
+    state, home = entries_of(optimizer.state, param), optimizer.home(param)
+    settle_step(state, group, param, home)
     if not wants_master(param, group, home):
         state.pop(MASTER, None)
-    elif MASTER not in state or state[MASTER].dtype != torch.float32:
+    elif MASTER not in state:
         state[MASTER] = param.detach().to(home, torch.float32, copy=True)
+    else:
+        check_entry(state, MASTER, param, optimizer.local)
+        if state[MASTER].dtype != torch.float32 or state[MASTER].device != home:
+            state[MASTER] = state[MASTER].to(home, torch.float32)
+    return state
 
 
-def settle_step(state: Group, group: Group, home: torch.device) -> None:
+def settle_step(state: Group, group: Group, param: Tensor, home: torch.device) -> None:
     """Give a parameter's state a counter of its own, a float32 scalar at home.
 
     Some optimizers count as a plain number, or once for a group.
     """
-    step: Any = state.get("step", group.get("step", 0.0))
+    name = "state['step']" if "step" in state else "step"
+    step = check_counter(name, state.get("step", group.get("step", 0.0)), param)
     if not isinstance(step, Tensor):
-        state["step"] = torch.tensor(float(step), dtype=torch.float32, device=home)
+        state["step"] = torch.tensor(step, dtype=torch.float32, device=home)
     elif "step" not in state or step.dtype != torch.float32 or step.device != home:
         state["step"] = step.to(home, torch.float32, copy=True)

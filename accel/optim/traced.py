@@ -13,8 +13,9 @@ from accel.errors import Unsupported
 from accel.ops import checks
 from accel.ops.family import Family
 from accel.ops.lists import Hyper, TensorLists
+from accel.optim.options import scaling
 from accel.optim.policy import MASTER
-from accel.optim.state import keys_of, unchanged_on_error
+from accel.optim.state import complete_states, keep_states, keys_of
 
 if TYPE_CHECKING:
     from accel.optim.base import KernelOptimizer
@@ -77,18 +78,23 @@ def complete_group(optimizer: KernelOptimizer, group: Group, index: int, lists: 
 
     Returns:
         str: what `traced_step` is to know beyond the tensors: the seed of this step, the group's
-        own, whether parameters are distributed, and the kernels' keys in the order of the devices.
+        own, whether parameters are distributed, the places in the group of those that are stepped,
+        and the kernels' keys in the order of the devices.
         Or that the step cannot be traced; then no state has been added.
     """
-    params = [param for param in group["params"] if param.grad is not None]
+    places = [at for at, param in enumerate(group["params"]) if param.grad is not None]
+    params = [group["params"][at] for at in places]
+    put_back = keep_states(optimizer, params)
     try:
-        with unchanged_on_error(optimizer, params):
-            _check(optimizer, params)
-            states = [optimizer.complete(group, param) for param in params]
-            own = [optimizer.local(param) for param in params]
-            devices = dict.fromkeys(param.device for param in own)
-            kernels = [optimizer.kernel(device).key for device in devices]
+        optimizer.judge(index, group)
+        scaling(optimizer)
+        _check(optimizer, params)
+        states = complete_states(optimizer, group, params, places)
+        own = [optimizer.local(param) for param in params]
+        devices = dict.fromkeys(param.device for param in own)
+        kernels = [optimizer.kernel(device).key for device in devices]
     except Exception:
+        put_back()
         # The step that is not traced says what is wrong, with a traceback of the caller's.
         _keep_untraced(optimizer)
         return _UNTRACEABLE
@@ -101,7 +107,8 @@ def complete_group(optimizer: KernelOptimizer, group: Group, index: int, lists: 
     numbers.seed = 0
     optimizer._set_rounding(index, group, numbers)
     sharded = any(map(is_not, own, params))
-    return " ".join((str(numbers.seed), str(group["seed"]), str(sharded), *kernels))
+    known = (numbers.seed, group["seed"], sharded, ",".join(map(str, places)), *kernels)
+    return " ".join(map(str, known))
 
 
 def _check(optimizer: KernelOptimizer, params: Sequence[Tensor]) -> None:
@@ -125,6 +132,7 @@ def traced_step(optimizer: KernelOptimizer) -> None:
     What the ops refuse they refuse when they run.
     """
     ready = []
+    scale, found_inf = scaling(optimizer)
     for index, group in enumerate(optimizer.param_groups):
         hyper = optimizer.hyper(group)
         keys = tuple(keys_of(optimizer, group))
@@ -134,14 +142,14 @@ def traced_step(optimizer: KernelOptimizer) -> None:
             untraced: Any = optimizer
             untraced.untraced_step()
             return
-        seed, given, sharded, *kernels = known.split(" ")
+        seed, given, sharded, places, *kernels = known.split(" ")
         # A compiler may take an int for one that varies; comparing it makes it a constant.
         if group["seed"] is not None and group["seed"] != int(given):
             raise AssertionError("The seed changed while the step was traced.")
-        parts = _parts(optimizer, group, lists, kernels, sharded == "True")
+        at = places.split(",")
+        parts = _parts(optimizer, group, lists, at, kernels, sharded == "True")
         traced: Any = TracedGroup(optimizer.family, parts, sharded == "True")
-        hyper.grad_scale = getattr(optimizer, "grad_scale", None)
-        hyper.found_inf = getattr(optimizer, "found_inf", None)
+        hyper.grad_scale, hyper.found_inf = scale, found_inf
         hyper.rounding, hyper.seed = group["rounding"], int(seed)
         optimizer.adjust(group, traced, hyper)
         ready.append((traced, hyper))
@@ -153,6 +161,7 @@ def _parts(
     optimizer: KernelOptimizer,
     group: Group,
     lists: list[list[Any]],
+    places: Sequence[str],
     kernels: Sequence[str],
     sharded: bool,
 ) -> list[TracedPart]:
@@ -186,6 +195,8 @@ def _parts(
             field: [state[key] for state in chosen] for key, field in optimizer.extra_keys.items()
         }
         steps = [state["step"] for state in chosen]
-        lists_of = TensorLists(roles, steps, {**extras, **scratch})
+        whole = len(at) == len(group["params"])
+        numbers = None if whole else [int(places[index]) for index in at]
+        lists_of = TensorLists(roles, steps, {**extras, **scratch}, numbers)
         parts.append(TracedPart(kernels[number], lists_of, given, scratch))
     return parts

@@ -81,7 +81,7 @@ int32_t adagrad_step(const accel_adagrad_args &a) {
     const Block sum(c, a.state_dtype, a.sums[i], at, n, buffer);
     level.block(block.param(), block.grad(), sum.values, n, scalars[i]);
     block.store();
-    sum.store(c, a.rounding, block.key(1));
+    sum.store(c, a.rounding, block.noise(1));
   });
   return ACCEL_OK;
 }

@@ -278,9 +278,9 @@ int32_t adam_step(const accel_adam_args &a) {
       const Block max_v(c, a.state_dtype, max_tensor, at, n, buffers[2]);
       update({block.param(), block.grad(), m.values, v.values, max_v.values}, nullptr, n, scalars[i]);
       block.store();
-      m.store(c, a.rounding, block.key(1));
-      v.store(c, a.rounding, block.key(2));
-      max_v.store(c, a.rounding, block.key(3));
+      m.store(c, a.rounding, block.noise(1));
+      v.store(c, a.rounding, block.noise(2));
+      max_v.store(c, a.rounding, block.noise(3));
     });
   }
   return ACCEL_OK;

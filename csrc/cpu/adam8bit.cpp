@@ -249,7 +249,7 @@ int32_t adam8bit_step(const accel_adam8bit_args &a) {
     for (int64_t from = begin; from < end; from += kBlock) {
       const int64_t to = lesser(from + kBlock, end);
       ParamBlock<accel_adam8bit_args> block(a, *level.convert, scalars.seed(i), i, from, to - from);
-      const uint64_t key = block.key(1);
+      const uint64_t key = block.noise(1).key;
       for (int64_t at = from; at < to; at += kStates) {
         const Codes m = {a.exp_avgs[i] + at, a.exp_avg_scales[i] + at / kStates};
         const Codes v = {a.exp_avg_sqs[i] + at, a.exp_avg_sq_scales[i] + at / kStates};
@@ -267,6 +267,8 @@ int32_t adam8bit_step(const accel_adam8bit_args &a) {
 
 int32_t accel_adam8bit_step(const accel_adam8bit_args *args, void *) {
   const int32_t status = accel::check_common(args, 2 * ACCEL_ADAM8BIT_MAXIMIZE - 1);
+  // A part's blocks would be others than the whole tensor's.
+  if (status == ACCEL_OK && args->first_elements) return ACCEL_UNSUPPORTED;
   if (status != ACCEL_OK || accel::skipped(*args)) return status;
   if (!args->exp_avgs || !args->exp_avg_sqs || !args->exp_avg_scales || !args->exp_avg_sq_scales)
     return ACCEL_BAD_ARGUMENT;

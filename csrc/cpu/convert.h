@@ -11,7 +11,7 @@
 namespace accel {
 
 using Load = void (*)(float *to, const void *from, int64_t n);
-// `key` and `first`, the index of the first element in its tensor, choose the random bits.
+// `key` and `first`, the index of the first element in the whole tensor, choose the random bits.
 using Store = void (*)(void *to, const float *from, int64_t n, uint64_t key, int64_t first);
 
 struct Convert {
@@ -25,6 +25,22 @@ constexpr int64_t kBlock = 1024;
 inline int64_t element_size(int32_t dtype) { return dtype == ACCEL_FLOAT32 ? 4 : 2; }
 
 inline bool is_dtype(int32_t dtype) { return dtype >= ACCEL_FLOAT32 && dtype <= ACCEL_FLOAT16; }
+
+// The random bits of a tensor's elements; `first` is the number of its first one in the whole tensor.
+struct Noise {
+  uint64_t key;
+  int64_t first;
+};
+
+// Narrows the n elements of a tensor from `first` on.
+inline void narrow_to(const Convert &convert, int32_t rounding, int32_t dtype, char *to,
+                      const float *from, int64_t first, int64_t n, const Noise &noise) {
+  const Store store = convert.store[rounding][dtype];
+  const int64_t at = noise.first + first, before = (int64_t{1} << 32) - (at & 0xFFFFFFFF);
+  const int64_t head = n < before ? n : before;  // no store crosses a multiple of 2^32
+  store(to, from, head, noise.key, at);
+  if (head < n) store(to + head * element_size(dtype), from + head, n - head, noise.key, at + head);
+}
 
 // One block of a tensor as float32: in place where it is float32 already, else in `buffer`; null
 // where there is no tensor.
@@ -43,8 +59,9 @@ class Block {
     if (dtype_ != ACCEL_FLOAT32) convert.load[dtype_](values, at_, n_);
   }
 
-  void store(const Convert &convert, int32_t rounding, uint64_t key) const {
-    if (values && dtype_ != ACCEL_FLOAT32) convert.store[rounding][dtype_](at_, values, n_, key, first_);
+  void store(const Convert &convert, int32_t rounding, const Noise &noise) const {
+    if (values && dtype_ != ACCEL_FLOAT32)
+      narrow_to(convert, rounding, dtype_, at_, values, first_, n_, noise);
   }
 
   float *values = nullptr;

@@ -194,8 +194,8 @@ class LambStep {
       Block m(c_, a_.state_dtype, a_.exp_avgs[i], at, n, buffers[0]);
       Block v(c_, a_.state_dtype, a_.exp_avg_sqs[i], at, n, buffers[1]);
       level_.moments(block.grad(), m.values, v.values, n, scalars_[i]);
-      m.store(c_, a_.rounding, block.key(1));
-      v.store(c_, a_.rounding, block.key(2));
+      m.store(c_, a_.rounding, block.noise(1));
+      v.store(c_, a_.rounding, block.noise(2));
       m.load(c_);
       v.load(c_);
       double norms[2];

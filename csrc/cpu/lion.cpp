@@ -75,7 +75,7 @@ int32_t lion_step(const accel_lion_args &a) {
     const Block m(c, a.state_dtype, a.exp_avgs[i], at, n, buffer);
     level.block(block.param(), block.grad(), m.values, n, s);
     block.store();
-    m.store(c, a.rounding, block.key(1));
+    m.store(c, a.rounding, block.noise(1));
   });
   return ACCEL_OK;
 }

@@ -119,18 +119,21 @@ class ParamBlock {
   const float *grad() const { return grad_.values; }
   float *param() { return main_.values; }
 
-  uint64_t key(uint64_t stream) const {
-    return accel_random_key(seed_, static_cast<uint64_t>(tensor_), stream);
+  Noise noise(uint64_t stream) const {
+    const auto place = static_cast<uint64_t>(tensor_);
+    const uint64_t number = args_.tensor_numbers ? args_.tensor_numbers[tensor_] : place;
+    return {accel_random_key(seed_, number, stream),
+            args_.first_elements ? args_.first_elements[tensor_] : 0};
   }
 
   void store() const {
     if (!args_.masters) {
-      main_.store(convert_, args_.rounding, key(0));
+      main_.store(convert_, args_.rounding, noise(0));
       return;
     }
     char *const at =
         static_cast<char *>(args_.params[tensor_]) + first_ * element_size(args_.param_dtype);
-    convert_.store[args_.rounding][args_.param_dtype](at, main_.values, n_, key(0), first_);
+    narrow_to(convert_, args_.rounding, args_.param_dtype, at, main_.values, first_, n_, noise(0));
   }
 
  private:

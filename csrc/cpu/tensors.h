@@ -10,7 +10,7 @@
 namespace accel {
 
 // Below it an address may be that of nothing, plus an offset: no storage of a terabyte is expected.
-constexpr int64_t kLow = int64_t{1} << 40;
+constexpr uint64_t kLow = uint64_t{1} << 40;
 
 // A look at one program's tensors.
 class Look {
@@ -123,7 +123,7 @@ class Look {
     if (address == *expected.slot) return true;
     // What is written may share memory with something else now, which takes a look at everything.
     if (expected.written || meets_written(address, numel * (t.dtype_bits / 8))) return false;
-    if (numel > 0 && address < kLow && is_offset(object, address, t.dtype_bits / 8)) return false;
+    if (numel > 0 && static_cast<uint64_t>(address) < kLow && is_offset(object, address, t.dtype_bits / 8)) return false;
     *expected.slot = address;
     return true;
   }

@@ -213,7 +213,7 @@ int32_t launch_steps(const typename Op::Args &a, const Common &common, Stream st
   const auto flush = [&](const Tensors<Here::kRoles, CAPACITY> &, int64_t blocks) {
     return launch(step_kernel<Op, T, CAPACITY>, blocks, stream, table);
   };
-  return for_launches(table.tensors, a.numels, a.count, place, flush);
+  return for_launches(table.tensors, a.numels, a.count, place, flush, a.tensor_numbers);
 }
 
 // A launch copies all its parameters, so few tensors travel in a small table.
@@ -289,6 +289,7 @@ int32_t check_common(const Args *a, uint32_t known_flags) {
     return ACCEL_BAD_DTYPE;
   if (a->rounding < ACCEL_ROUND_NEAREST || a->rounding > ACCEL_ROUND_STOCHASTIC)
     return ACCEL_BAD_ARGUMENT;
+  if (a->first_elements) return ACCEL_UNSUPPORTED;
   if (a->count == 0) return ACCEL_OK;
   if (!a->numels || !a->params || !a->grads) return ACCEL_BAD_ARGUMENT;
   for (int64_t i = 0; i < a->count; ++i)

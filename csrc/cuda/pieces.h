@@ -19,7 +19,7 @@ struct Tensors {
   static constexpr int kCapacity = CAPACITY;
   int32_t count;
   uint32_t first_block[CAPACITY];  // rising; tensor j has the blocks up to first_block[j + 1]
-  uint32_t index[CAPACITY];        // its place in the call
+  uint32_t index[CAPACITY];        // its number for random bits: the call's, else its place in it
   int64_t numel[CAPACITY];
   void *at[ROLES][CAPACITY];
 };
@@ -58,10 +58,10 @@ ACCEL_DEVICE bool is_aligned(const Tensors<ROLES, CAPACITY> &tensors, int32_t sl
 
 // Fills launches with the non-empty tensors among `count` and hands each, with its number of
 // blocks, to `flush`, which returns an accel_status. `place(role, i)` is where role of tensor i
-// lies. Stops at the first failure.
+// lies. `numbers` are the tensors', or null. Stops at the first failure.
 template <class Table, class Place, class Flush>
 int32_t for_launches(Table &table, const int64_t *numels, int64_t count, const Place &place,
-                     const Flush &flush) {
+                     const Flush &flush, const uint32_t *numbers = nullptr) {
   int64_t blocks = 0;
   table.count = 0;
   for (int64_t i = 0; i < count; ++i) {
@@ -75,7 +75,7 @@ int32_t for_launches(Table &table, const int64_t *numels, int64_t count, const P
     }
     const int32_t slot = table.count++;
     table.first_block[slot] = static_cast<uint32_t>(blocks);
-    table.index[slot] = static_cast<uint32_t>(i);
+    table.index[slot] = numbers ? numbers[i] : static_cast<uint32_t>(i);
     table.numel[slot] = numels[i];
     for (int role = 0; role < Table::kRoles; ++role) table.at[role][slot] = place(role, i);
     blocks += more;

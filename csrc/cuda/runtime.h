@@ -41,8 +41,9 @@ inline uint32_t thread_index() { return host_thread; }
 #define ACCEL_DEVICE __device__ __forceinline__
 #define ACCEL_BOTH __host__ __device__ __forceinline__
 #define ACCEL_KERNEL static __global__ void __launch_bounds__(accel::kThreads)
-// Keeps parameters in constant memory where an index into them is known at run time only.
-#if defined(__CUDACC__) && !defined(__HIPCC__)
+// Keeps parameters in constant memory where an index into them is known at run time only. The word is
+// an error for targets before Volta, and all targets of a build have one signature.
+#if defined(__CUDACC__) && !defined(__HIPCC__) && !defined(ACCEL_SMALL_PARAMETERS)
 #define ACCEL_KERNEL_CONSTANT __grid_constant__
 #else
 #define ACCEL_KERNEL_CONSTANT

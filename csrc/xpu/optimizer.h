@@ -70,6 +70,7 @@ int32_t check_common(const Args *a, uint32_t known_flags) {
     return ACCEL_BAD_DTYPE;
   if (a->rounding < ACCEL_ROUND_NEAREST || a->rounding > ACCEL_ROUND_STOCHASTIC)
     return ACCEL_BAD_ARGUMENT;
+  if (a->first_elements) return ACCEL_UNSUPPORTED;
   if (a->count == 0) return ACCEL_OK;
   if (!a->numels || !a->params || !a->grads) return ACCEL_BAD_ARGUMENT;
   for (int64_t i = 0; i < a->count; ++i)
@@ -99,7 +100,7 @@ Common common_of(const Args &a, bool maximize, float ahead = 1.0f, float count_b
 
 template <class Op>
 void place(Slot &slot, const typename Op::Args &a, int64_t i) {
-  slot.index = static_cast<uint32_t>(i);
+  slot.index = a.tensor_numbers ? a.tensor_numbers[i] : static_cast<uint32_t>(i);
   slot.numel = a.numels[i];
   slot.param = address(a.params[i]);
   slot.grad = address(a.grads[i]);

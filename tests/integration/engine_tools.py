@@ -139,6 +139,15 @@ class Workshop:
         return sorted((self.cache / ".staging").glob("*"))
 
 
+def unloadable(folder: Path) -> bytes:
+    """Return a whole library that no loader takes: it lacks a function."""
+    source, library = folder / "unloadable.c", folder / "unloadable.so"
+    source.write_text("int absent(void); int value(void) { return absent(); }\n")
+    compiler = shutil.which("gcc") or shutil.which("clang") or "cc"
+    subprocess.run([compiler, "-shared", "-fPIC", str(source), "-o", str(library)], check=True)
+    return library.read_bytes()
+
+
 def finish(process: subprocess.Popen[str], seconds: float = 60) -> dict[str, Any]:
     """Wait for a loader and return what it told."""
     try:

@@ -63,6 +63,25 @@ def check_full_state_dict(cls: Any) -> None:
         assert torch.equal(left.to_local(), right.to_local()), cls  # type: ignore[operator]
 
 
+def check_random_bits(cls: Any) -> None:
+    """A shard draws the bits of its parameter's place in the group, as a plain tensor does."""
+    model = network()
+    fully_shard(model)
+    train(model, torch.optim.SGD(model.parameters(), lr=0.0))
+    params: list[Any] = [*model.parameters()]
+    params[0].grad = None
+    plain = [nn.Parameter(param.to_local().detach().clone()) for param in params]
+    for param, own in zip(params, plain, strict=True):
+        own.grad = None if param.grad is None else param.grad.to_local().clone()
+    for each in (params, plain):
+        optimizer = cls(each, state_dtype=torch.bfloat16, rounding="stochastic")
+        optimizer.step()
+        states = [optimizer.state[param]["exp_avg"] for param in each[1:]]
+        if each is params:
+            sharded = [state.to_local() for state in states]
+    assert all(map(torch.equal, sharded, states)), cls
+
+
 def check_flat_parameters(cls: Any, original: bool, early: bool) -> None:
     """Elementwise optimizers step flat parameters; the others say at once that they cannot."""
     plain = network()
@@ -84,6 +103,8 @@ def main() -> None:
     dist.init_process_group("gloo")
     for cls in SHARDED:
         check_full_state_dict(cls)
+    for cls in (CPUAdam, FusedAdam, FusedLamb, FusedLion):
+        check_random_bits(cls)
     for cls, original, early in (
         (FusedAdam, True, False),
         (Adam8bit, False, False),

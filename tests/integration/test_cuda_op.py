@@ -1,16 +1,13 @@
 """The cuda backend's ops where there is no GPU: what is refused, what falls back, and why."""
 
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
 
 from accel.builders.cuda import FusedAdamBuilder
-from accel.cuda import CUDAAccelerator
 from accel.errors import AccelError, BuildFailed, OpUnavailable
-from accel.jit import csrc_dir, nvcc
+from accel.jit import nvcc
 from accel.ops import abi
 from accel.ops.native import NativeLibrary
 from accel.probe import Rejected
@@ -84,31 +81,6 @@ def test_an_architecture_that_nvcc_lacks_is_said_in_the_rung(broken_nvcc, monkey
     jit = dict(FusedAdamBuilder().rungs())["jit"]
     assert isinstance(jit, Rejected)
     assert re.search(r"asks for 12\.0; nvcc 12\.4 compiles for 9\.0", jit.reason)
-
-
-@pytest.mark.skipif(CUDAAccelerator().is_available(), reason="there is a GPU")
-def test_the_gpu_benchmark_says_in_one_line_that_there_is_none():
-    script = csrc_dir().parent / "benchmarks/gpu.py"
-    done = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith("BackendUnavailable: ")
-    assert done.stderr.count("\n") == 1
-
-
-@pytest.mark.timeout(600)
-def test_what_the_gpu_benchmark_checks_holds_in_rehearsal(monkeypatch):
-    """So that on the day of a GPU a failure is the GPU's."""
-    monkeypatch.syspath_prepend(csrc_dir().parent / "benchmarks")
-    import gpu
-    import gpu_checks
-    import gpu_ops
-
-    bench = gpu.prepare("cpu")
-    results = gpu_checks.run_checks(bench, gpu_ops)
-    assert {"ops", "adam8bit", "replays", "random_bits"} <= {*results}
-    assert not {name: found["fact"] for name, found in results.items() if not found["held"]}
 
 
 class _Library:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from engine_tools import Workshop
+from engine_tools import Workshop, unloadable
 
 from accel import jit
 from accel.jit import store
@@ -154,7 +154,7 @@ def test_a_prebuilt_of_other_sources_is_skipped_with_its_reason(
 
 
 def test_a_prebuilt_that_the_loader_refuses_is_skipped(workshop: Workshop, prebuilt: Path) -> None:
-    junk = b"\x7fELF" + bytes(100)
+    junk = unloadable(workshop.folder)
     (prebuilt / "op.so").write_bytes(junk)
     from accel.jit.files import sha256
 

@@ -200,3 +200,71 @@ def test_neither_warnings_nor_colours_hide_an_error(
     assert "error: " in told["first_error"]
     assert "missing_thing" in told["message"]
     assert "\x1b" not in told["message"] + told["first_error"]
+
+
+NEEDS_17 = "static_assert(__cplusplus >= 201703L);\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        ({"CXXFLAGS": "-O2 -std=c++11"}, "-std=c++11, and op needs -std=c++17 or newer"),
+        ({"CXXFLAGS": "-std=gnu++14"}, "-std=gnu++14, and op needs"),
+        ({"CXXFLAGS": "-std=c++1y"}, "-std=c++1y, and op needs"),
+        ({"CXXFLAGS": "-std=c++98"}, "-std=c++98, and op needs"),
+        ({"CXXFLAGS": "-std=c++20 -std=c++0x"}, "-std=c++0x, and op needs"),
+        ({"CFLAGS": "-std=c++11"}, "CFLAGS or CXXFLAGS holds -std=c++11"),
+        ({"CXXFLAGS": "-std=c++11 -std=c++20"}, ""),
+        ({"CXXFLAGS": "-std=c++17"}, ""),
+        ({"CXXFLAGS": "-std=gnu++1z"}, ""),
+        ({"CXXFLAGS": "-std=gnu++2a"}, ""),
+        ({"CFLAGS": "-std=c99 -O2", "CXXFLAGS": "-std=c++20"}, ""),
+        ({"CFLAGS": "-std=gnu11"}, ""),
+        ({"CFLAGS": "-std=iso9899:2011"}, ""),
+    ],
+)
+def test_a_standard_that_is_too_old_is_named(
+    workshop: Workshop, flags: dict[str, str], reason: str
+) -> None:
+    workshop.source.write_text(NEEDS_17 + workshop.source.read_text())
+    told = workshop.load(env=flags)
+    if not reason:
+        assert told.get("value") == 7, told
+        return
+    assert told["error"] == "OpUnavailable"
+    assert reason in told["message"]
+    assert workshop.compiles() == 0
+
+
+def test_a_standard_is_measured_by_what_the_author_declared(workshop: Workshop) -> None:
+    old = {"CXXFLAGS": "-std=c++11"}
+    assert workshop.load(env=old, more={"compile_flags": ["-std=c++11"]})["value"] == 7
+    told = workshop.load(env={"CXXFLAGS": "-std=c++17"}, more={"compile_flags": ["-std=c++20"]})
+    assert "-std=c++17, and op needs -std=c++20 or newer" in told["message"]
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        ({"NVCC_APPEND_FLAGS": "-std=c++11"}, "NVCC_APPEND_FLAGS holds -std=c++11, and op needs"),
+        ({"NVCC_APPEND_FLAGS": "-lineinfo --std c++14"}, "--std c++14, and op needs"),
+        ({"NVCC_APPEND_FLAGS": "-Xcompiler=-std=c++11"}, "NVCC_APPEND_FLAGS holds"),
+        ({"NVCC_PREPEND_FLAGS": "-Xcompiler -std=c++11"}, "NVCC_PREPEND_FLAGS holds"),
+        ({"NVCC_PREPEND_FLAGS": "-std=c++14"}, ""),
+        ({"NVCC_APPEND_FLAGS": "-std=c++20"}, ""),
+        ({"CXXFLAGS": "-std=c++11"}, ""),
+    ],
+)
+def test_a_standard_in_nvccs_variables_is_named(
+    workshop: Workshop, flags: dict[str, str], reason: str
+) -> None:
+    workshop.source = workshop.source.rename(workshop.source.with_suffix(".cu"))
+    workshop.source.write_text(NEEDS_17 + workshop.source.read_text())
+    more = {"language": "cuda", "targets": ["8.0"]}
+    nvcc = {"NVCC": shutil.which("nvcc") or "", "CXX": "g++"}
+    told = workshop.load(env={**nvcc, **flags}, more=more)
+    if reason:
+        assert reason in told["message"], told
+    else:
+        assert told.get("value") == 7, told

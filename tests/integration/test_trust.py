@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_tools import REPOSITORY, Workshop
+from engine_tools import REPOSITORY, Workshop, unloadable
 
 from accel import jit
 from accel.errors import CacheUntrusted, InvalidSetting
@@ -340,7 +340,7 @@ def test_a_library_that_finds_others_beside_itself_is_mapped_by_its_place(
 
 def test_the_loaders_own_words_name_the_library(workshop: Workshop, recipe: jit.Recipe) -> None:
     folder = Path(workshop.load()["path"]).parent
-    junk = b"\x7fELF" + bytes(100)
+    junk = unloadable(workshop.folder)
     (folder / "op.so").write_bytes(junk)
     from accel.jit.files import sha256
 
@@ -745,3 +745,37 @@ def test_nothing_is_told_about_a_usual_cache(
     with caplog.at_level(logging.DEBUG):
         assert location.prepare() == cache_dir
     assert caplog.records == []
+
+
+def test_each_process_that_avoids_the_users_cache_says_so_once(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    """Not only the one that builds: the later ones find everything in the private place."""
+    workshop.cache.chmod(0o777)
+    elsewhere = {"TMPDIR": str(tmp_path)}
+    for compiled in (1, 1):
+        told = workshop.load(env=elsewhere)
+        assert told["path"].startswith(f"{tmp_path}/accel-")
+        assert told["log"].count(f"Others may write {workshop.cache}") == 1
+        assert f"chmod go-w '{workshop.cache}'" in told["log"]
+        assert workshop.compiles() == compiled
+    report = subprocess.run(
+        [sys.executable, "-m", "accel", "report"],
+        env={**os.environ, **workshop.environment, **elsewhere, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (line,) = [line for line in report.stdout.splitlines() if line.startswith("cache: ")]
+    assert f"Others may write {workshop.cache}" in line
+    assert f"compiled ops go to {tmp_path}/accel-{os.geteuid()} instead" in line
+    workshop.cache.chmod(0o700)
+    assert "Others may write" not in workshop.load(env=elsewhere)["log"]
+
+
+def test_a_cache_that_is_only_read_is_used_in_silence(workshop: Workshop, tmp_path: Path) -> None:
+    """A layer that an image brings is meant to be read: its users did nothing wrong."""
+    workshop.load()
+    workshop.environment["ACCEL_CACHE_DIR"] = "/dev/null/cache"
+    workshop.load(env={"TMPDIR": str(tmp_path)})
+    assert "compiled ops go to" not in workshop.load(env={"TMPDIR": str(tmp_path)})["log"]

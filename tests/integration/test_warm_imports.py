@@ -20,7 +20,18 @@ print(json.dumps([name for name in sys.modules if name not in before]))
 # Each costs 0.2 ms or more. One for a build, another device, another op or a report is a mistake;
 # one that every load needs is added here.
 ENGINE = {
-    *("artifact", "files", "flags", "headers", "library", "loading", "location", "lock", "paths"),
+    *(
+        "artifact",
+        "elf",
+        "files",
+        "flags",
+        "headers",
+        "library",
+        "loading",
+        "location",
+        "lock",
+        "paths",
+    ),
     *("plan", "recipe", "store", "toolchain", "trust", "watch"),
 }
 OPS = {

@@ -28,6 +28,7 @@ static void run(int32_t param, int32_t grad, int32_t, int32_t rounding, bool mas
   }
   accel_adam8bit_args args = {};
   fill_common(args, p, g, masters ? &master : nullptr, &steps);
+  args.first_elements = nullptr;
   args.exp_avgs = m_at.data();
   args.exp_avg_sqs = v_at.data();
   args.exp_avg_scales = m_scales_at.data();
@@ -42,6 +43,9 @@ static void run(int32_t param, int32_t grad, int32_t, int32_t rounding, bool mas
   args.flags = masters ? ACCEL_ADAM8BIT_ADAMW : ACCEL_ADAM8BIT_BIAS_CORRECTION;
   REQUIRE(accel_adam8bit_step(&args, nullptr) == ACCEL_OK);
   REQUIRE(accel_adam8bit_step(&args, nullptr) == ACCEL_OK);
+  accel_adam8bit_args part = args;
+  part.first_elements = kStarts;
+  REQUIRE(accel_adam8bit_step(&part, nullptr) == ACCEL_UNSUPPORTED);
   refuse_bad_arguments(accel_adam8bit_step, args);
 }
 

@@ -22,6 +22,10 @@
 
 constexpr int64_t kNumels[] = {0, 1, 15, 16, 17, 255, 256, 257, 1023, 1024, 1025, 0, 40000, 33};
 constexpr int64_t kCount = sizeof kNumels / sizeof *kNumels;
+// Of tensors in a longer list, and of parts that cross a multiple of 2^32.
+constexpr uint32_t kNumbers[kCount] = {9, 7, 5, 3, 1, 0, 2, 4, 6, 8, 10, 12, 14, 0xFFFFFFFFu};
+constexpr int64_t kFirst = (int64_t{1} << 32) - 700;
+constexpr int64_t kStarts[kCount] = {0, 1, kFirst, 3, 4, 5, 6, 7, 8, kFirst, kFirst, 11, kFirst, 13};
 
 inline int64_t bytes_of(int32_t dtype) { return dtype == ACCEL_FLOAT32 ? 4 : 2; }
 
@@ -83,6 +87,8 @@ void fill_common(Args &args, Tensors &params, Tensors &grads, Tensors *masters, 
   args.struct_size = sizeof args;
   args.count = kCount;
   args.numels = kNumels;
+  args.tensor_numbers = kNumbers;
+  args.first_elements = kStarts;
   args.params = params.data();
   args.grads = const_cast<const void *const *>(grads.data());
   args.masters = masters ? reinterpret_cast<float *const *>(masters->data()) : nullptr;

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from device_checks import SUBJECTS, DeviceChecks, Step, Stepper
+from device_random import RandomChecks
 from device_reductions import FAMILIES, Adam8bitChecks, LambChecks
 
 from accel.builders import cuda
@@ -29,7 +30,7 @@ def stepper() -> Stepper:
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy tells of every NaN and overflow
-class TestInterpreted(DeviceChecks, LambChecks, Adam8bitChecks):
+class TestInterpreted(DeviceChecks, LambChecks, Adam8bitChecks, RandomChecks):
     """The kernels' arithmetic and addresses."""
 
     size = 1501
@@ -69,5 +70,5 @@ def test_tables_follow_memory(stepper: Stepper) -> None:
         pointers.fill(args)
         made = table.device_table(args, states, host)
         assert made is table.device_table(args, states, host)
-        assert made.rows[1, 2] == memory.data_ptr()
+        assert made.rows[1, 3] == memory.data_ptr()
     assert len(table._kept) <= table._KEPT

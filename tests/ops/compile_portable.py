@@ -23,7 +23,7 @@ from accel.ops.portable.lamb import (
 from accel.ops.portable.lion import lion_kernel, lion_scalars_kernel
 from accel.ops.portable.optimizer import count_kernel
 
-SLOTS: dict[str, object] = {"WIDTH": 13, "SIZE": 128}
+SLOTS: dict[str, object] = {"WIDTH": 14, "SIZE": 128}
 SCALARS = {**SLOTS, "STEPS": True}
 KERNELS: dict[str, tuple[Any, dict[str, object]]] = {
     "adam_step": (
@@ -41,12 +41,12 @@ KERNELS: dict[str, tuple[Any, dict[str, object]]] = {
     "lion_scalars": (lion_scalars_kernel, SCALARS),
     "adagrad_scalars": (adagrad_scalars_kernel, SCALARS),
     "lamb_factor": (factor_kernel, SCALARS),
-    "lamb_norms": (norms_kernel, {"WIDTH": 13, "BLOCK": 1024, "SIZE": 1024}),
+    "lamb_norms": (norms_kernel, {"WIDTH": 14, "BLOCK": 1024, "SIZE": 1024}),
     "lamb_rates": (rates_kernel, {**SCALARS, "AHEAD": 1, "CORRECT": True, "COEFFS": True}),
     "count": (count_kernel, SLOTS),
 }  # fmt: skip
 ALL_OPS = {"PARAM": 1, "GRAD": 2, "STATE": 0, "MASTER": True, "STOCHASTIC": True, "ALIGNED": True,
-           "WIDTH": 13, "SIZE": 1024}  # fmt: skip
+           "WIDTH": 14, "SIZE": 1024}  # fmt: skip
 TYPES = {"rows": "*i64", "owners": "*i32", "partials": "*fp64", "seed": "i64", "count": "i32"}
 
 

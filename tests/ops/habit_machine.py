@@ -45,6 +45,8 @@ from mirror import REFUSALS, assert_alike, assert_alike_error, fresh, outcome, s
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from accel.ops.native import NativeLibrary
+
 CLASSES = {cls.__name__: cls for cls in MODELS}
 OPTIONS: tuple[dict[str, Any], ...] = (
     {},
@@ -298,12 +300,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--classes", nargs="+", choices=[*CLASSES], default=[*CLASSES])
     parser.add_argument("--habits", nargs="*", choices=sorted(HABITS), help="these, nothing else")
     parser.add_argument("--rungs", nargs="+", default=["native", "reference"])
+    parser.add_argument(
+        "--watch", choices=["own", "host"], default="own", help="whose native watch"
+    )
     parser.add_argument("--raw", action="store_true", help="show what fails as it was found")
     given = parser.parse_args(arguments)
     faulthandler.enable()
     warnings.simplefilter("ignore")
     for name in ("journal", "classes", "rungs"):
         setattr(Machine, name, getattr(given, name))
+    if given.watch == "host":
+        # What the kernels of devices have.
+        NativeLibrary.watcher = None  # type: ignore[assignment, method-assign]
     if given.habits is not None:
         Machine.habits, Machine.others = given.habits, False
     profile = settings(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ import torch
 from family_cases import Case
 from torch import Tensor, nn
 
+from accel.ops.checks import check_no_overlap
+from accel.ops.table import Occupied, PointerTable, addresses
 from accel.optim import Adam8bit, CPUAdam, FusedAdagrad, FusedAdam, FusedLamb, FusedLion
 
 ALL = (Adam8bit, CPUAdam, FusedAdagrad, FusedAdam, FusedLamb, FusedLion)
@@ -81,7 +84,7 @@ def test_a_state_that_was_freed_between_steps(rung: str, monkeypatch: pytest.Mon
         param.grad = torch.ones_like(param)
         optimizer.step()
     optimizer.state[param]["exp_avg"] = freed(torch.zeros(40))
-    with pytest.raises(ValueError, match=r"exp_avgs\[0\] needs 160 bytes"):
+    with pytest.raises(ValueError, match=r"\['exp_avg'\] needs 160 bytes"):
         optimizer.step()
 
 
@@ -110,3 +113,30 @@ def test_parameters_of_inference_mode(cls: Any) -> None:
     with pytest.raises(ValueError, match=r"params\[0\] was made in inference mode"):
         optimizer.step()
     assert not optimizer.state and torch.equal(param, torch.ones(4))
+
+
+HIGH = 0xFF << 56
+
+
+@pytest.fixture
+def high_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory in the upper half of all addresses, as some GPUs have it."""
+    real = Tensor.data_ptr
+    monkeypatch.setattr(Tensor, "data_ptr", lambda tensor: real(tensor) | HIGH)
+
+
+@pytest.mark.usefixtures("high_memory")
+def test_memory_in_the_upper_half_of_addresses() -> None:
+    memory = torch.zeros(100)
+    parts = [memory[10 * at : 10 * at + 10] for at in range(10)]
+    table = PointerTable({"params": parts})
+    found = [address % 2**64 for address in table.pointers["params"]]
+    assert found == [part.data_ptr() for part in parts]
+    occupied = Occupied([parts[2], parts[3], parts[7]])
+    for at, part in enumerate(parts):
+        assert occupied.meets(addresses([part]), array("q", [40])) == (at in (2, 3, 7))
+    roles = {"params": parts}
+    check_no_overlap(roles, {"grads": [torch.zeros(10)]})
+    for shared in (memory[5:6], memory[95:100]):
+        with pytest.raises(ValueError, match="memory"):
+            check_no_overlap(roles, {"grads": [shared]})

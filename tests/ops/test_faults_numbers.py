@@ -274,7 +274,7 @@ def test_a_rate_of_double_precision_is_rounded_alike(case: Case) -> None:
         ({"betas": 0.9}, r"^betas is 0\.9"), ({"betas": (0.9,)}, "^betas is"),
         ({"betas": (0.9, 0.99, 0.999)}, "^betas is"), ({"betas": ("0.9", 0.99)}, r"^betas\[0\] is"),
         ({"betas": (True, 0.9)}, r"^betas\[0\] is"), ({"betas": (0.9, HUGE)}, r"^betas\[1\] is"),
-        ({"betas": (torch.ones(2), 0.9)}, r"^betas\[0\] is"), ({"betas": None}, "^betas is"),
+        ({"betas": (torch.ones(2), 0.9)}, r"^betas\[0\] has 2"), ({"betas": None}, "^betas is"),
         ({"lr": HUGE}, "^lr is"), ({"lr": torch.tensor(1j)}, "^lr has dtype"),
         ({"weight_decay": UNPRINTABLE}, "^weight_decay is an int of"),
     ],

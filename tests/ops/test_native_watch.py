@@ -217,6 +217,9 @@ def test_who_cannot_be_asked_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "no lock" in ask()
     monkeypatch.setattr(Tensor, "__dlpack_c_exchange_api__", None)
     assert "no DLPack exchange table" in ask()
+    # As some releases of torch had it.
+    monkeypatch.setattr(Tensor, "__dlpack_c_exchange_api__", 1 << 20)
+    assert "of another form" in ask()
 
 
 blocks = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 40)), max_size=20)

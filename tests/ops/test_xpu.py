@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from device_checks import SUBJECTS, DeviceChecks, Step, Stepper, copied, lists
+from device_random import RandomChecks
 from device_reductions import FAMILIES, Adam8bitChecks, LambChecks
 from sycl_device import SyclDevice
 
@@ -38,7 +39,7 @@ def stepper(sycl_device: SyclDevice) -> Stepper:
     return choose
 
 
-class TestKernels(DeviceChecks, LambChecks, Adam8bitChecks):
+class TestKernels(DeviceChecks, LambChecks, Adam8bitChecks, RandomChecks):
     """The kernels' arithmetic and addresses."""
 
     sizes = (*DeviceChecks.sizes, 40_000)

@@ -35,6 +35,26 @@ def test_the_same_bits_under_any_default(default: torch.dtype | str, dtype: torc
     assert all(away.state[param]["step"].dtype == torch.float32 for param in there)
 
 
+@pytest.mark.parametrize("rung", ["auto", "reference"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_buckets_draw_the_random_bits_of_whole_tensors(
+    dtype: torch.dtype, rung: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCEL_OPS", rung)
+    options = {"lr": 1e-2, "state_dtype": torch.bfloat16, "rounding": "stochastic", "seed": 5}
+    there, here = parameters("sim", dtype), parameters("cpu", dtype)
+    # One on the host between them, which is stepped apart from the rest.
+    there[3] = torch.nn.Parameter(there[3].detach().cpu())
+    away = CPUAdam(there, master_dtype=torch.float32, **options)
+    home = CPUAdam(here, master_dtype=torch.float32, **options)
+    train(there, away, 3)
+    train(here, home, 3)
+    assert_same(there, here)
+    for left, right in zip(there, here, strict=True):
+        for key in ("exp_avg", "exp_avg_sq", "master"):
+            assert torch.equal(away.state[left][key], home.state[right][key])
+
+
 @pytest.mark.parametrize("key", ["exp_avg", "exp_avg_sq", "master"])
 def test_a_state_that_does_not_fit_is_refused(key: str) -> None:
     there = parameters("sim", torch.float32)

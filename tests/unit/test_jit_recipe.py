@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _ctypes
 import json
 from pathlib import Path
 
@@ -184,8 +185,9 @@ def test_no_manifest_raises(tmp_path: Path, changes: dict[str, object], gone: se
 def test_no_version_raises(tmp_path: Path, glibc: str) -> None:
     folder = tmp_path / f"op-{'0' * 32}"
     folder.mkdir(mode=0o700)
-    (folder / "op.so").write_bytes(b"abc")
-    sound = SOUND | {"sha256": sha256(b"abc"), "glibc": glibc}
+    library = Path(_ctypes.__file__).read_bytes()
+    (folder / "op.so").write_bytes(library)
+    sound = SOUND | {"sha256": sha256(library), "size": len(library), "glibc": glibc}
     (folder / "manifest.json").write_text(json.dumps(sound))
     assert isinstance(verify(folder, "op"), Rejected) == (glibc == "9" * 5000)
 

@@ -56,8 +56,7 @@ def adagrad_kernel(
     STOCHASTIC: tl.constexpr, ALIGNED: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
 ) -> None:  # fmt: skip
     """Step `SIZE` elements of one tensor of the table."""
-    tensor = own_tensor(owners)
-    row = row_of(rows, tensor, WIDTH)
+    row = row_of(rows, own_tensor(owners), WIDTH)
     at, mask = own_elements(rows, row, SIZE, ALIGNED)
     if STOCHASTIC:
         seed = seed_at(row, seed, 1)
@@ -70,8 +69,8 @@ def adagrad_kernel(
         g = g + l2 * p
     total = total + g * g
     p = p - tl.div_rn(step_size * g, tl.sqrt_rn(total) + eps)
-    store_param(row, at, mask, p, seed, tensor, PARAM, MASTER, STOCHASTIC, ALIGNED)
-    store_state(row, at, mask, total, seed, tensor, 0, STATE, STOCHASTIC, ALIGNED)
+    store_param(row, at, mask, p, seed, PARAM, MASTER, STOCHASTIC, ALIGNED)
+    store_state(row, at, mask, total, seed, 0, STATE, STOCHASTIC, ALIGNED)
 
 
 def adagrad_step(args: Any, device: torch.device) -> None:

@@ -110,8 +110,7 @@ def adam_kernel(
     STOCHASTIC: tl.constexpr, ALIGNED: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
 ) -> None:  # fmt: skip
     """Step `SIZE` elements of one tensor of the table."""
-    tensor = own_tensor(owners)
-    row = row_of(rows, tensor, WIDTH)
+    row = row_of(rows, own_tensor(owners), WIDTH)
     at, mask = own_elements(rows, row, SIZE, ALIGNED)
     if STOCHASTIC:
         seed = seed_at(row, seed, 0 if ROLLBACK else 1)
@@ -131,11 +130,11 @@ def adam_kernel(
             g = g + l2 * p
         p, m, v, max_v = adam_update(p, g, m, v, max_v, m_weight, v_weight, beta2, eps, keep,
                                      step_size, FROM_GRAD, AMSGRAD)  # fmt: skip
-    store_param(row, at, mask, p, seed, tensor, PARAM, MASTER, STOCHASTIC, ALIGNED)
-    store_state(row, at, mask, m, seed, tensor, 0, STATE, STOCHASTIC, ALIGNED)
-    store_state(row, at, mask, v, seed, tensor, 1, STATE, STOCHASTIC, ALIGNED)
+    store_param(row, at, mask, p, seed, PARAM, MASTER, STOCHASTIC, ALIGNED)
+    store_state(row, at, mask, m, seed, 0, STATE, STOCHASTIC, ALIGNED)
+    store_state(row, at, mask, v, seed, 1, STATE, STOCHASTIC, ALIGNED)
     if AMSGRAD:
-        store_state(row, at, mask, max_v, seed, tensor, 2, STATE, STOCHASTIC, ALIGNED)
+        store_state(row, at, mask, max_v, seed, 2, STATE, STOCHASTIC, ALIGNED)
 
 
 def adam_step(args: Any, device: torch.device) -> None:

@@ -22,6 +22,7 @@ from accel.ops.portable.optimizer import (
     Launcher,
     load_grad,
     load_param,
+    number_of,
     own_elements,
     own_tensor,
     row_of,
@@ -97,8 +98,7 @@ def adam8bit_kernel(
     STOCHASTIC: tl.constexpr, ALIGNED: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
 ) -> None:  # fmt: skip
     """Step `SIZE` elements, whole blocks, of one tensor of the table."""
-    tensor = own_tensor(owners)
-    row = row_of(rows, tensor, WIDTH)
+    row = row_of(rows, own_tensor(owners), WIDTH)
     at, mask = own_elements(rows, row, SIZE, ALIGNED)
     seed = seed_at(row, seed, 1)
     if ON_DEVICE:
@@ -125,12 +125,13 @@ def adam8bit_kernel(
     # What lies beyond the tensor's end must not count in the block's scales.
     m, v = tl.where(mask, m, 0.0), tl.where(mask, v, 0.0)
     new_m, new_v = _scales(m, SIZE), _scales(v, SIZE)
-    noise = random_bits(seed, tensor, 1, at // _BLOCK) + (at % _BLOCK).to(tl.uint32) * _LATTICE
+    noise = random_bits(seed, number_of(row), 1, at // _BLOCK)
+    noise += (at % _BLOCK).to(tl.uint32) * _LATTICE
     tl.store(m_scale_at, new_m, inside)
     tl.store(v_scale_at, new_v, inside)
     tl.store(m_at, _encode_signed(m, _spread(new_m, SIZE), noise), mask)
     tl.store(v_at, _encode_unsigned(v, _spread(new_v, SIZE), noise), mask)
-    store_param(row, at, mask, p, seed, tensor, PARAM, MASTER, STOCHASTIC, ALIGNED)
+    store_param(row, at, mask, p, seed, PARAM, MASTER, STOCHASTIC, ALIGNED)
 
 
 def adam8bit_step(args: Any, device: torch.device) -> None:

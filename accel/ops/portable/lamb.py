@@ -13,10 +13,8 @@ from triton.language import tensor as Value
 from accel.ops import abi
 from accel.ops.portable.optimizer import (
     Launcher,
-    elements_of,
     extras_of,
     factor_at,
-    first_program,
     is_wanted,
     leave_scalar,
     load_grad,
@@ -25,6 +23,7 @@ from accel.ops.portable.optimizer import (
     own_elements,
     own_slots,
     own_tensor,
+    programs_of,
     rate_at,
     row_of,
     scalar_left,
@@ -72,8 +71,7 @@ def moments_kernel(
     STOCHASTIC: tl.constexpr, ALIGNED: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
 ) -> None:  # fmt: skip
     """Step the moments of `SIZE` elements; their part of the tensor's norms is in `partials`."""
-    tensor = own_tensor(owners)
-    row = row_of(rows, tensor, WIDTH)
+    row = row_of(rows, own_tensor(owners), WIDTH)
     at, mask = own_elements(rows, row, SIZE, ALIGNED)
     if STOCHASTIC:
         seed = seed_at(row, seed, 1)
@@ -82,8 +80,8 @@ def moments_kernel(
     g = load_grad(row, at, mask, GRAD, ALIGNED) * grad_factor
     m = load_state(row, at, mask, 0, STATE, ALIGNED) * beta1 + g * m_weight
     v = load_state(row, at, mask, 1, STATE, ALIGNED) * beta2 + v_weight * g * g
-    store_state(row, at, mask, m, seed, tensor, 0, STATE, STOCHASTIC, ALIGNED)
-    store_state(row, at, mask, v, seed, tensor, 1, STATE, STOCHASTIC, ALIGNED)
+    store_state(row, at, mask, m, seed, 0, STATE, STOCHASTIC, ALIGNED)
+    store_state(row, at, mask, v, seed, 1, STATE, STOCHASTIC, ALIGNED)
     if STATE != 0:
         # The norm is that of what is stored.
         tl.debug_barrier()
@@ -103,9 +101,10 @@ def norms_kernel(
 ) -> None:
     """Add up the norms of one tensor from the `partials` of its programs, in their order."""
     row = row_of(rows, tl.program_id(0), WIDTH)
-    programs = tl.where(is_wanted(rows), (elements_of(row) + BLOCK - 1) // BLOCK, 0)
+    before, programs = programs_of(row, BLOCK, WIDTH)
+    programs = tl.where(is_wanted(rows), programs, 0)
     of_p, of_u = tl.zeros((SIZE,), tl.float64), tl.zeros((SIZE,), tl.float64)
-    first = partials + first_program(row, WIDTH) * 2
+    first = partials + before * 2
     for start in range(0, programs, SIZE):
         at = start + tl.arange(0, SIZE)
         of_p += tl.load(first + at * 2, at < programs, other=0.0)
@@ -124,8 +123,7 @@ def apply_kernel(
     STOCHASTIC: tl.constexpr, ALIGNED: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
 ) -> None:  # fmt: skip
     """Step `SIZE` elements of a parameter, by what the norms of their tensor give."""
-    tensor = own_tensor(owners)
-    row = row_of(rows, tensor, WIDTH)
+    row = row_of(rows, own_tensor(owners), WIDTH)
     at, mask = own_elements(rows, row, SIZE, ALIGNED)
     if STOCHASTIC:
         seed = seed_at(row, seed, AHEAD)
@@ -133,7 +131,7 @@ def apply_kernel(
     v = load_state(row, at, mask, 1, STATE, ALIGNED)
     p = load_param(row, at, mask, PARAM, MASTER, ALIGNED)
     p = p - _direction(p, m, v, eps, weight_decay, INSIDE) * scalar_left(row, 1, WIDTH)
-    store_param(row, at, mask, p, seed, tensor, PARAM, MASTER, STOCHASTIC, ALIGNED)
+    store_param(row, at, mask, p, seed, PARAM, MASTER, STOCHASTIC, ALIGNED)
 
 
 @triton.jit(do_not_specialize=["count"])

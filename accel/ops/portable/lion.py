@@ -52,8 +52,7 @@ def lion_kernel(
     STOCHASTIC: tl.constexpr, ALIGNED: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
 ) -> None:  # fmt: skip
     """Step `SIZE` elements of one tensor of the table."""
-    tensor = own_tensor(owners)
-    row = row_of(rows, tensor, WIDTH)
+    row = row_of(rows, own_tensor(owners), WIDTH)
     at, mask = own_elements(rows, row, SIZE, ALIGNED)
     if STOCHASTIC:
         seed = seed_at(row, seed, 1)
@@ -68,8 +67,8 @@ def lion_kernel(
     direction = tl.where(c > 0.0, 1.0, tl.where(c < 0.0, -1.0, c))
     m = m * beta2 + g * m_weight
     p = p * keep - direction * lr
-    store_param(row, at, mask, p, seed, tensor, PARAM, MASTER, STOCHASTIC, ALIGNED)
-    store_state(row, at, mask, m, seed, tensor, 0, STATE, STOCHASTIC, ALIGNED)
+    store_param(row, at, mask, p, seed, PARAM, MASTER, STOCHASTIC, ALIGNED)
+    store_state(row, at, mask, m, seed, 0, STATE, STOCHASTIC, ALIGNED)
 
 
 def lion_step(args: Any, device: torch.device) -> None:

@@ -11,19 +11,21 @@ import triton.language as tl
 from torch import Tensor
 from triton.language import tensor as Value
 
+from accel.errors import Unsupported
 from accel.ops import abi
 from accel.ops.native import current_device
 from accel.ops.portable.elements import load, random_bits, random_seed, scalar_at, store
-from accel.ops.portable.table import BLOCK, FIRST_BLOCK, NUMEL, OWN, device_table
+from accel.ops.portable.table import BLOCK, FIRST_BLOCK, NUMBER, NUMEL, OWN, device_table
 from accel.ops.rounding import step_seed
 
 _NUMEL = tl.constexpr(NUMEL)
 _FIRST_BLOCK = tl.constexpr(FIRST_BLOCK)
-_PARAM = tl.constexpr(2)
-_GRAD = tl.constexpr(3)
-_MASTER = tl.constexpr(4)
-_STEP = tl.constexpr(5)
-_STATE = tl.constexpr(6)
+_NUMBER = tl.constexpr(NUMBER)
+_PARAM = tl.constexpr(3)
+_GRAD = tl.constexpr(4)
+_MASTER = tl.constexpr(5)
+_STEP = tl.constexpr(6)
+_STATE = tl.constexpr(7)
 _OWN = tl.constexpr(OWN)
 _TENSORS = 128
 _PARTIALS = 1024
@@ -41,7 +43,7 @@ def is_wanted(rows: Value) -> Value:
 
 @triton.jit
 def own_tensor(owners: Value) -> Value:
-    """Return the index of the tensor that this program works on."""
+    """Return the place in the table of the tensor that this program works on."""
     return tl.load(owners + tl.program_id(0))
 
 
@@ -49,6 +51,12 @@ def own_tensor(owners: Value) -> Value:
 def row_of(rows: Value, tensor: Value, WIDTH: tl.constexpr) -> Value:
     """Return where a tensor's row begins."""
     return rows + (tensor + 1) * WIDTH
+
+
+@triton.jit
+def number_of(row: Value) -> Value:
+    """Return the number of the row's tensor, which chooses its random bits."""
+    return tl.load(row + _NUMBER)
 
 
 @triton.jit
@@ -120,34 +128,35 @@ def load_param(
 
 @triton.jit
 def _store_rounded(
-    address: Value, at: Value, mask: Value, x: Value, seed: Value, tensor: Value,
+    row: Value, address: Value, at: Value, mask: Value, x: Value, seed: Value,
     STREAM: tl.constexpr, DTYPE: tl.constexpr, STOCHASTIC: tl.constexpr, ALIGNED: tl.constexpr,
 ) -> None:  # fmt: skip
     noise = at
     if STOCHASTIC:
-        noise = random_bits(seed, tensor, STREAM, at)
+        noise = random_bits(seed, number_of(row), STREAM, at)
     store(address, at, mask, x, noise, DTYPE, STOCHASTIC, ALIGNED)
 
 
 @triton.jit
 def store_param(
-    row: Value, at: Value, mask: Value, x: Value, seed: Value, tensor: Value, PARAM: tl.constexpr,
+    row: Value, at: Value, mask: Value, x: Value, seed: Value, PARAM: tl.constexpr,
     MASTER: tl.constexpr, STOCHASTIC: tl.constexpr, ALIGNED: tl.constexpr,
 ) -> None:  # fmt: skip
     """Write the parameter, and its master copy where there is one."""
     if MASTER:
         store(tl.load(row + _MASTER), at, mask, x, at, 0, False, ALIGNED)
-    _store_rounded(tl.load(row + _PARAM), at, mask, x, seed, tensor, 0, PARAM, STOCHASTIC, ALIGNED)
+    address = tl.load(row + _PARAM)
+    _store_rounded(row, address, at, mask, x, seed, 0, PARAM, STOCHASTIC, ALIGNED)
 
 
 @triton.jit
 def store_state(
-    row: Value, at: Value, mask: Value, x: Value, seed: Value, tensor: Value, WHICH: tl.constexpr,
+    row: Value, at: Value, mask: Value, x: Value, seed: Value, WHICH: tl.constexpr,
     STATE: tl.constexpr, STOCHASTIC: tl.constexpr, ALIGNED: tl.constexpr,
 ) -> None:  # fmt: skip
     """Write one state."""
     address = state_at(row, WHICH)
-    _store_rounded(address, at, mask, x, seed, tensor, WHICH + 1, STATE, STOCHASTIC, ALIGNED)
+    _store_rounded(row, address, at, mask, x, seed, WHICH + 1, STATE, STOCHASTIC, ALIGNED)
 
 
 @triton.jit
@@ -192,15 +201,9 @@ def scalar_left(row: Value, WHICH: tl.constexpr, WIDTH: tl.constexpr) -> Value:
 
 
 @triton.jit
-def first_program(row: Value, WIDTH: tl.constexpr) -> Value:
-    """Return the place of the tensor's first program among those of all launches."""
-    return tl.load(row + (WIDTH - _OWN))
-
-
-@triton.jit
-def elements_of(row: Value) -> Value:
-    """Return how many elements the row's tensor has."""
-    return tl.load(row + _NUMEL)
+def programs_of(row: Value, BLOCK: tl.constexpr, WIDTH: tl.constexpr) -> Value:
+    """Return the first program of the tensor among those of all launches, and how many it has."""
+    return tl.load(row + (WIDTH - _OWN)), (tl.load(row + _NUMEL) + BLOCK - 1) // BLOCK
 
 
 @triton.jit(do_not_specialize=["count"])
@@ -234,6 +237,8 @@ class Launcher:
         *,
         maximize: bool,
     ) -> None:
+        if args.first_elements:
+            raise Unsupported("Triton kernels step whole tensors, not parts with a first element.")
         self.args = args
         self.grad_factor = -1.0 if maximize else 1.0
         self.table = device_table(args, states, device, extras)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from array import array
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
@@ -22,12 +23,13 @@ SCALARS = ("found_inf", "noop_flag", "lr_tensor", "grad_scale")
 
 NUMEL = 0
 FIRST_BLOCK = 1
-"""Columns of a tensor's row: its elements and its first program; then come addresses."""
+NUMBER = 2
+"""Columns of a tensor's row: its elements, its first program, its number; then come addresses."""
 
 ROLES = ("params", "grads", "masters", "steps")
 """Pointer arrays of every op, in the order of their columns; those of its states follow."""
 
-_ADDRESSES = 2
+_ADDRESSES = 3
 
 OWN = 3
 """Columns at a row's end that are no addresses.
@@ -85,20 +87,22 @@ def device_table(
         ctypes.string_at(at, 8 * count) if (at := getattr(args, role)) else b""
         for role in ("numels", *ROLES, *states, *extras)
     )
+    given = args.tensor_numbers
+    numbers = (*array("I", ctypes.string_at(given, 4 * count)),) if given else (*range(count),)
     # A table's memory belongs to the stream that is current when it is made.
-    key = (device, stream_of(device), scalars, *columns)
+    key = (device, stream_of(device), scalars, numbers, *columns)
     words = (count + 1) * _width(columns) + 2 * count
     table = _kept.pop(key, None)
     staging = None
     captured = device.type != "cpu" and is_captured(device)
     if captured and table is None:
         staging = _reserve.take(words, device)
-        table = _make(scalars, columns, device, len(extras), staging)
+        table = _make(scalars, numbers, columns, device, len(extras), staging)
     else:
         if device.type != "cpu" and not captured:
             _reserve.refill(words, device)
         if table is None:
-            table = _make(scalars, columns, device, len(extras), pinned(words, device))
+            table = _make(scalars, numbers, columns, device, len(extras), pinned(words, device))
         _kept[key] = table
     if captured:
         # A table made here is kept for no other call: only a replay fills it.
@@ -114,6 +118,7 @@ def _width(columns: tuple[bytes, ...]) -> int:
 
 def _make(
     scalars: tuple[int, ...],
+    numbers: tuple[int, ...],
     columns: tuple[bytes, ...],
     device: torch.device,
     extras: int,
@@ -122,7 +127,7 @@ def _make(
     """Return a table that is copied from `staging`, which is written here."""
     width = _width(columns)
     count = len(columns[0]) // 8
-    ends = _fill(staging, scalars, columns, width - OWN - extras)
+    ends = _fill(staging, scalars, numbers, columns, width - OWN - extras)
     table = torch.empty(len(staging), dtype=torch.int64, device=device)
     table.copy_(staging, non_blocking=True)
     rows, own_ends = table[: -2 * count].view(count + 1, width), table[-2 * count :].view(2, count)
@@ -131,20 +136,25 @@ def _make(
         programs = int(host[-1])
         if programs:
             # On the device: there are far more programs than tensors, and copies are slow.
-            numbers = torch.arange(programs, device=device)
-            owners = torch.searchsorted(there, numbers, right=True, out_int32=True)
+            each = torch.arange(programs, device=device)
+            owners = torch.searchsorted(there, each, right=True, out_int32=True)
             launches.append((owners, aligned))
     return DeviceTable(rows, tuple(launches))
 
 
 def _fill(
-    staging: Tensor, scalars: tuple[int, ...], columns: tuple[bytes, ...], full_size: int
+    staging: Tensor,
+    scalars: tuple[int, ...],
+    numbers: tuple[int, ...],
+    columns: tuple[bytes, ...],
+    full_size: int,
 ) -> Tensor:
     """Write the rows and, behind them, after which program each tensor ends; return the latter.
 
     Args:
         staging: what is written.
         scalars: addresses of `SCALARS`.
+        numbers: of each tensor.
         columns: elements, and addresses of each role.
         full_size: the first column of tensors that have another size than the parameter.
     """
@@ -152,6 +162,7 @@ def _fill(
     staging.zero_()
     rows, ends = staging[: -2 * count].view(count + 1, -1), staging[-2 * count :].view(2, count)
     rows[0, : len(scalars)] = torch.tensor(scalars, dtype=torch.int64, device="cpu")
+    rows[1:, NUMBER] = torch.tensor(numbers, dtype=torch.int64, device="cpu")
     for column, data in enumerate(columns):
         if data:
             place = NUMEL if column == 0 else _ADDRESSES + column - 1

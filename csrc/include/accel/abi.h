@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 /* Raised whenever a struct or the meaning of a symbol changes; part of every artifact's identity. */
-#define ACCEL_ABI_VERSION 1
+#define ACCEL_ABI_VERSION 2
 
 #ifdef __cplusplus
 #define ACCEL_EXTERN_C extern "C"

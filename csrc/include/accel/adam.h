@@ -24,14 +24,18 @@ enum accel_adam_flag {
   ACCEL_ADAM_ROLLBACK = 16        /* undo the step that the same arguments did: see accel_adam_step */
 };
 
-/* Pointer arrays (params ... steps) and numels lie in host memory and hold `count` entries. What
- * the entries of params ... masters and steps point to, and grad_scale, found_inf, noop_flag and
- * lr_tensor, lie on the device that runs the step. Every tensor is `numel` adjacent elements,
- * aligned to its element and no further; numel may be 0, and the pointer is then not read. */
+/* Pointer arrays (params ... steps) and those from numels to first_elements lie in host memory and
+ * hold `count` entries. What the entries of params ... masters and steps point to, and grad_scale, found_inf,
+ * noop_flag and lr_tensor, lie on the device that runs the step. Every tensor is `numel` adjacent
+ * elements, aligned to its element and no further; numel may be 0, and the pointer is then not read. */
 typedef struct accel_adam_args {
   uint64_t struct_size;          /* sizeof(accel_adam_args) */
   int64_t count;                 /* tensors; 0 is a step that does nothing */
   const int64_t *numels;
+  const uint32_t *tensor_numbers; /* what accel/random.h knows the tensors by, so that a list may be
+                                     stepped in several calls; null: 0, 1, 2, ... */
+  const int64_t *first_elements; /* CPU: the elements of a whole tensor that these begin with, where
+                                    parts of it are stepped; null: 0. Devices take null only */
   void *const *params;           /* param_dtype */
   const void *const *grads;      /* grad_dtype, never written */
   void *const *exp_avgs;         /* state_dtype */

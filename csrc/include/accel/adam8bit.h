@@ -45,6 +45,8 @@ typedef struct accel_adam8bit_args {
   uint64_t struct_size;
   int64_t count;
   const int64_t *numels;
+  const uint32_t *tensor_numbers;
+  const int64_t *first_elements; /* must be null */
   void *const *params;
   const void *const *grads;
   uint8_t *const *exp_avgs;

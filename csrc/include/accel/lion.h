@@ -21,6 +21,8 @@ typedef struct accel_lion_args {
   uint64_t struct_size;
   int64_t count;
   const int64_t *numels;
+  const uint32_t *tensor_numbers;
+  const int64_t *first_elements;
   void *const *params;
   const void *const *grads;
   void *const *exp_avgs;

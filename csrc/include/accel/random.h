@@ -3,10 +3,12 @@
  * the result depends on neither SIMD level nor thread count nor device. The step is the tensor's own,
  * where it brings one: a captured graph, which repeats the seed, draws new bits at every replay.
  *
- * Stream s of tensor i at step t (1 in the first) is
+ * A tensor's number is what its call says, else its place in the call. Stream s of tensor number i at
+ * step t (1 in the first) is
  * key = accel_random_key(accel_random_seed(seed, t), i, s), with s 0 for the parameter, 1, 2, 3 for
  * exp_avg, exp_avg_sq, max_exp_avg_sq (or an op's states in their order). Element e takes
- * r = accel_random_bits(key, e). A finite x becomes, by its bit pattern u without the sign:
+ * r = accel_random_bits(key, e), where e counts from the tensor's first element, which a call that steps a
+ * part of it says (first_elements). A finite x becomes, by its bit pattern u without the sign:
  *   bfloat16: (u + (r & 0xFFFF)) >> 16
  *   float16 from 2^-14 on: (u - (112 << 23) + (r & 0x1FFF)) >> 13, infinity from 2^16 on
  *   float16 below 2^-14: ((int32_t)(|x| * 2^40) + (r & 0xFFFF)) >> 16

@@ -1,32 +1,22 @@
-"""Checks of the CUDA ops on a real GPU, for gpu.py: each returns a line of facts or raises."""
+"""Checks of Adam, of the whole device, and of what is outside of the kernels."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from types import ModuleType
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from accel.base import Accelerator
-from accel.ops import abi
-from accel.ops.adam_step import ADAM, AdamHyper
-from accel.ops.kernel import Kernel, kernel_for
-from accel.ops.lists import TensorLists
 from accel.optim import Adam8bit, FusedAdagrad, FusedAdam, FusedLamb, FusedLion
 from accel.testing import run
 
-F32, BF16, F16 = torch.float32, torch.bfloat16, torch.float16
-SIZES = (1, 0, 3, 4, 8191, 8192, 8193, 100_003, 0)
-# Two last places of float32, one of the others; relative to the value, or to this where it is
-# smaller, since a difference of larger numbers is only as good as they are.
-ULP = {F32: 2.0**-22, BF16: 2.0**-7, F16: 2.0**-10}
-FLOOR = {F32: 0.05, BF16: 1e-4, F16: 2.0**-10}
+from .bench import BF16, F16, F32, FAMILIES, Bench, expect
+from .tensors import SIZES, copied, hyper, make, worst
+
 WINDOW = 4096
 FORK = """
 import os, sys
@@ -42,87 +32,17 @@ sys.exit(os.waitstatus_to_exitcode(status))
 """
 
 
-@dataclass(frozen=True)
-class Bench:
-    """What every check works with."""
+def check_build(bench: Bench) -> str:
+    """Every op's library is found or compiled, side by side."""
 
-    accelerator: Accelerator
-    kernel: Kernel
-    device: torch.device
-    small: bool
+    def load(name: str) -> str:
+        start = time.perf_counter()
+        builder = bench.accelerator.create_op_builder(f"{name}Builder")
+        found = builder.jit_load()
+        return f"{name} {found.implementation} {time.perf_counter() - start:.1f} s"
 
-
-def expect(truth: bool, message: str) -> None:
-    """Raise `AssertionError` with the message unless `truth`."""
-    if not truth:
-        raise AssertionError(message)
-
-
-def hyper(**numbers: object) -> AdamHyper:
-    """Return the numbers of the checks' steps."""
-    base = {"lr": 0.02, "beta1": 0.9, "beta2": 0.995, "eps": 1e-6, "weight_decay": 0.1, "step": 3}
-    flags = abi.ADAM_ADAMW | abi.ADAM_BIAS_CORRECTION
-    return AdamHyper(**({"flags": flags} | base | numbers))
-
-
-def make(
-    bench: Bench,
-    sizes: tuple[int, ...],
-    dtypes: tuple[torch.dtype, ...],
-    *,
-    master: bool = False,
-    steps: bool = False,
-    offset: int = 0,
-) -> TensorLists:
-    """Return tensors of these sizes, `offset` elements after an aligned address."""
-    generator = torch.Generator().manual_seed(7)
-
-    def place(values: Tensor, dtype: torch.dtype) -> Tensor:
-        room = torch.empty(values.numel() + offset, dtype=dtype, device=bench.device)
-        return room[offset:].copy_(values)
-
-    param, grad, state = dtypes
-    sources = [torch.randn(size, generator=generator) for size in sizes]
-    roles = {
-        "params": [place(x, param) for x in sources],
-        "grads": [place((x * 3).cos(), grad) for x in sources],
-        "exp_avgs": [place(x * 0.1, state) for x in sources],
-        "exp_avg_sqs": [place(x * x * 0.01, state) for x in sources],
-    }
-    if master:
-        roles["masters"] = [place(x, F32) for x in sources]
-    counts = [torch.tensor(float(i), device=bench.device) for i in range(len(sizes))]
-    return TensorLists(roles, counts if steps else None)
-
-
-def copied(tensors: TensorLists, dtype: torch.dtype | None = None, device: str = "") -> TensorLists:
-    """Return the same values elsewhere: in another type, on another device."""
-
-    def copy(tensor: Tensor) -> Tensor:
-        return tensor.to(device or tensor.device, dtype or tensor.dtype, copy=True)
-
-    roles = {role: [copy(tensor) for tensor in listed] for role, listed in tensors.roles.items()}
-    steps = tensors.steps
-    counts = (
-        None if steps is None else [step.to(device or step.device, copy=True) for step in steps]
-    )
-    extras = {
-        role: [tensor.to(device or tensor.device, copy=True) for tensor in listed]
-        for role, listed in tensors.extras.items()
-    }
-    return TensorLists(roles, counts, extras)
-
-
-def worst(tensors: TensorLists, reference: TensorLists) -> float:
-    """Return the largest error in units of the tensor's last place, over all roles."""
-    most = 0.0
-    for role, listed in tensors.roles.items():
-        for got, want in zip(listed, reference.roles[role], strict=True):
-            if got.numel() and role != "grads":
-                scale = want.abs().clamp(min=FLOOR[got.dtype])
-                error = ((got.double() - want).abs() / scale).max().item() / ULP[got.dtype]
-                most = max(most, error)
-    return most
+    with ThreadPoolExecutor() as threads:
+        return ", ".join(threads.map(load, FAMILIES))
 
 
 def check_types(bench: Bench) -> str:
@@ -134,8 +54,8 @@ def check_types(bench: Bench) -> str:
                 for offset in (0, 1):
                     tensors = make(bench, SIZES, (param, grad, state), offset=offset)
                     reference = copied(tensors, torch.float64)
-                    kernel_for(ADAM, None, bench.kernel.backend).run(reference, hyper())
-                    bench.kernel.run(tensors, hyper())
+                    bench.reference().run(reference, hyper())
+                    bench.kernel().run(tensors, hyper())
                     most, cases = max(most, worst(tensors, reference)), cases + 1
     expect(most <= 1.0, f"off by {most:.3g} last places")
     return f"{cases} combinations, at most {most:.2f} of the last place off"
@@ -151,7 +71,7 @@ def check_bits(bench: Bench) -> str:
         for dtypes in ((F32, F32, F32), (BF16, BF16, F32), (F16, F16, F16)):
             tensors = make(bench, SIZES, dtypes, master=dtypes[0] is BF16)
             host = copied(tensors, device="cpu")
-            bench.kernel.run(tensors, numbers)
+            bench.kernel().run(tensors, numbers)
             cpu.run(host, numbers)
             same = [
                 torch.equal(got.cpu(), want)
@@ -221,7 +141,9 @@ def check_skips(bench: Bench) -> str:
     for name, dtype in (("noop_flag", torch.int32), ("found_inf", F32)):
         tensors = make(bench, SIZES, (BF16, BF16, F32), master=True, steps=True)
         before = copied(tensors)
-        bench.kernel.run(tensors, hyper(**{name: torch.ones((), dtype=dtype, device=bench.device)}))
+        bench.kernel().run(
+            tensors, hyper(**{name: torch.ones((), dtype=dtype, device=bench.device)})
+        )
         for role, listed in tensors.roles.items():
             pairs = zip(listed, before.roles[role], strict=True)
             expect(all(torch.equal(*pair) for pair in pairs), f"{name}: {role} was written")
@@ -242,10 +164,10 @@ def check_stream(bench: Bench) -> str:
         for _ in range(50):
             tensors.grads[0].mul_(1.0)
         tensors.grads[0].add_(1.0)
-        bench.kernel.run(tensors, hyper())
+        bench.kernel().run(tensors, hyper())
     bench.accelerator.synchronize()
     expected.grads[0].add_(1.0)
-    bench.kernel.run(expected, hyper())
+    bench.kernel().run(expected, hyper())
     bench.accelerator.synchronize()
     expect(torch.equal(tensors.params[0], expected.params[0]), "the step ran elsewhere")
     return "behind 51 kernels on a side stream"
@@ -266,31 +188,8 @@ def check_errors(bench: Bench) -> str:
     tensors = make(bench, (8,), (F32, F32, F32))
     tensors.roles["grads"] = [torch.empty(8, device="meta")]
     try:
-        bench.kernel.run(tensors, hyper())
+        bench.kernel().run(tensors, hyper())
     except ValueError as error:
         expect("grads[0]" in str(error), str(error))
         return str(error)
     raise AssertionError("a tensor on another device was accepted")
-
-
-def checks_of(*modules: ModuleType) -> Iterator[tuple[str, Callable[[Bench], str]]]:
-    """Yield every check of the modules by name."""
-    for module in modules:
-        for name, value in vars(module).items():
-            if name.startswith("check_"):
-                yield name.removeprefix("check_"), value
-
-
-def run_checks(bench: Bench, *modules: ModuleType) -> dict[str, dict[str, object]]:
-    """Run every check; returns whether each held, what it said and how long it took."""
-    results: dict[str, dict[str, object]] = {}
-    for name, check in checks_of(*modules):
-        start = time.perf_counter()
-        try:
-            fact, held = check(bench), True
-        except Exception as error:
-            fact, held = f"{type(error).__name__}: {error}", False
-        seconds = round(time.perf_counter() - start, 2)
-        results[name] = {"held": held, "fact": fact, "seconds": seconds}
-        print(f"{'ok  ' if held else 'FAIL'} {name}: {fact} ({seconds} s)", flush=True)
-    return results

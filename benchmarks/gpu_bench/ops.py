@@ -5,20 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from gpu_checks import BF16, F16, F32, SIZES, Bench, copied, expect, hyper, make, worst
 from torch import Tensor
 
 from accel.errors import AccelError, Unsupported
 from accel.ops import abi
 from accel.ops.adagrad_step import ADAGRAD, AdagradHyper
 from accel.ops.adam8bit_step import ADAM8BIT, Adam8bitHyper
+from accel.ops.adam_step import ADAM
 from accel.ops.codes8bit import encode
 from accel.ops.family import Family
-from accel.ops.kernel import Kernel, kernel_for
+from accel.ops.kernel import kernel_for
 from accel.ops.lamb_step import LAMB, PHASES, LambHyper
 from accel.ops.lion_step import LION, LionHyper
 from accel.ops.lists import Hyper, TensorLists
 from accel.optim import Adam8bit, FusedAdagrad, FusedAdam, FusedLamb, FusedLion
+
+from .bench import BF16, F16, F32, Bench, expect
+from .tensors import SIZES, copied, hyper, make, worst
 
 _BETAS = {"beta1": 0.9, "beta2": 0.99}
 _SHARED = {"lr": 0.02, "weight_decay": 0.1, "step": 3}
@@ -43,15 +46,15 @@ REPLAYED: dict[str, tuple[Any, dict[str, object]]] = {
 REPLAYS = 3
 
 
-def _kernel(bench: Bench, name: str) -> Kernel:
-    """Return an op's native kernel on the device; builds it, and raises what `jit_load` does."""
-    found: Kernel = bench.accelerator.create_op_builder(f"{name}Builder").jit_load().kernel
-    return found
-
-
-def _lists(bench: Bench, family: Family, dtypes: tuple[Any, ...], offset: int) -> TensorLists:
+def _lists(
+    bench: Bench,
+    family: Family,
+    dtypes: tuple[Any, ...],
+    offset: int,
+    sizes: tuple[int, ...] = SIZES,
+) -> TensorLists:
     """Return Adam's tensors with the states of another op."""
-    tensors = make(bench, SIZES, dtypes, offset=offset, steps=True)
+    tensors = make(bench, sizes, dtypes, offset=offset, steps=True)
     roles = tensors.roles
     if family is ADAGRAD:
         roles["sums"] = roles.pop("exp_avg_sqs")
@@ -59,8 +62,8 @@ def _lists(bench: Bench, family: Family, dtypes: tuple[Any, ...], offset: int) -
     elif family is LION:
         del roles["exp_avg_sqs"]
     elif family is LAMB:
-        norms = torch.zeros(len(SIZES), 2, dtype=torch.float64, device=bench.device)
-        coeffs = torch.zeros(len(SIZES), device=bench.device)
+        norms = torch.zeros(len(sizes), 2, dtype=torch.float64, device=bench.device)
+        coeffs = torch.zeros(len(sizes), device=bench.device)
         tensors.extras = {"norms": norms.unbind(), "coeffs": coeffs.unbind()}
     return tensors
 
@@ -69,7 +72,7 @@ def check_ops(bench: Bench) -> str:
     """Lion, Adagrad and LAMB in every kind of types, aligned and not, against float64."""
     most: dict[str, float] = {}
     for name, (family, numbers) in OPS.items():
-        kernel, reference = _kernel(bench, name), kernel_for(family, None, bench.kernel.backend)
+        kernel, reference = bench.kernel(name), bench.reference(name)
         # LAMB's step is defined by its moments as they are stored, which float64 does not round.
         for dtypes in [types for types in TYPES if family is not LAMB or types[2] is F32]:
             for offset in (0, 1):
@@ -86,10 +89,41 @@ def check_ops(bench: Bench) -> str:
     return f"types and alignments, in last places at most: {parts}"
 
 
+MANY = SIZES[:7] * 80
+"""More tensors than one launch takes, so that the tables of 32 KB are used, and more than one."""
+
+
+def check_many(bench: Bench) -> str:
+    """Lists of hundreds of tensors against float64, and captured in a graph."""
+    ops = {"FusedAdam": (ADAM, hyper()), **OPS}
+    errors = []
+    for name, (family, numbers) in ops.items():
+        for dtypes in ((F32, F32, F32), (BF16, BF16, F32)):
+            tensors = _lists(bench, family, dtypes, 0, MANY)
+            exact, replayed = copied(tensors, torch.float64), copied(tensors)
+            kernel = bench.kernel(name)
+            kernel.run(tensors, numbers)
+            bench.reference(name).run(exact, numbers)
+            error = worst(tensors, exact)
+            expect(error <= 1.5, f"{name}, {dtypes[0]}: off by {error:.3g} last places")
+            errors.append(error)
+            if family is LAMB:
+                continue
+            graph = bench.accelerator.create_graph()
+            with bench.accelerator.capture_to_graph(graph):
+                kernel.run(replayed, numbers)
+            if bench.device.type != "cpu":  # The host's capture has done the step.
+                bench.accelerator.replay_graph(graph)
+            for role, listed in replayed.roles.items():
+                pairs = zip(listed, tensors.roles[role], strict=True)
+                expect(all(torch.equal(*pair) for pair in pairs), f"{name}: replayed {role} differ")
+    return f"{len(MANY)} tensors, {len(errors)} cases, at most {max(errors):.2f} last places off"
+
+
 def check_adam8bit(bench: Bench) -> str:
     """8-bit Adam against the PyTorch reference on the host, codes and scales included."""
     numbers = Adam8bitHyper(**_SHARED, **_BETAS, eps=1e-6, seed=2**63 + 5, flags=3)
-    kernel, reference = _kernel(bench, "Adam8bit"), kernel_for(ADAM8BIT, None, "cpu")
+    kernel, reference = bench.kernel("Adam8bit"), kernel_for(ADAM8BIT, None, "cpu")
     most = 0.0
     for dtype in (F32, BF16, F16):
         for offset in (0, 1):
@@ -239,7 +273,7 @@ def check_full_memory(bench: Bench) -> str:
         except torch.OutOfMemoryError:
             size //= 2
     try:
-        _kernel(bench, "FusedLion").run(tensors, OPS["FusedLion"][1])
+        bench.kernel("FusedLion").run(tensors, OPS["FusedLion"][1])
         bench.accelerator.synchronize()
         said = "the launch needed none"
     except AccelError as error:
@@ -257,7 +291,7 @@ def check_devices(bench: Bench) -> str:
     here = make(bench, SIZES, (BF16, BF16, F32), master=True, steps=True)
     there = copied(here, device="cuda:1")
     for tensors in (here, there):
-        bench.kernel.run(tensors, hyper())
+        bench.kernel().run(tensors, hyper())
     expect(bench.accelerator.current_device() == 0, "the current device was changed")
     for role, listed in here.roles.items():
         for got, want in zip(there.roles[role], listed, strict=True):

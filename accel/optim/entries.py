@@ -1,0 +1,94 @@
+"""What a parameter's state may hold: each entry is checked before anything is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from accel.ops import checks
+
+Group = dict[str, Any]
+_WHOLE = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8)
+
+
+def entries_of(states: Any, param: Tensor) -> Group:
+    """Return a parameter's state, a new one if there is none; `TypeError` if it is no dict."""
+    found: Any = states.setdefault(param, {})
+    if not isinstance(found, dict):
+        raise TypeError(
+            f"the optimizer's state is a {type(found).__name__}; expected a dict. Delete it to "
+            f"start afresh."
+        )
+    return found
+
+
+def check_states(states: Any) -> None:
+    """Refuse what can be no optimizer's `state`: `TypeError` naming it."""
+    if not isinstance(states, dict):
+        raise TypeError(
+            f"state is a {type(states).__name__}; expected a dict with a dict for each parameter."
+        )
+
+
+def check_entry(
+    state: Group,
+    key: str,
+    param: Tensor,
+    local: Callable[[Tensor], Tensor],
+    dtypes: Sequence[torch.dtype] = checks.FLOATS,
+    numel: int | None = None,
+) -> Tensor:
+    """Return the tensor of a state's entry; raises `TypeError` or `ValueError` naming the key.
+
+    It may have another type and device than its step needs, but must have values that can become
+    those: complex ones and codes cannot, and the meta device has none.
+
+    Args:
+        state: the parameter's state, which has the key.
+        key: which of its entries.
+        param: the parameter.
+        local: returns what this process has of a tensor.
+        dtypes: the element types that it may have.
+        numel: how many elements it has, if its shape is its own.
+    """
+    name = f"state[{key!r}]"
+    entry: Tensor = state[key]
+    advice = "Give it what a step left there, or delete the entry to start afresh."
+    try:
+        checks.check_kind(entry, name, dtypes)
+    except TypeError as error:
+        raise TypeError(f"{error} {advice}") from None
+    _check_place(entry, name, param)
+    if numel is not None:
+        if entry.numel() != numel:
+            raise ValueError(f"{name} has {entry.numel()} elements; expected {numel}. {advice}")
+        return entry
+    found, wanted = local(entry).shape, local(param).shape
+    if found != wanted:
+        raise ValueError(
+            f"{name} has shape {tuple(found)}, but the parameter has {tuple(wanted)}. {advice}"
+        )
+    return local(entry)
+
+
+def check_counter(name: str, step: Any, param: Tensor) -> float | Tensor:
+    """Return a count of steps, a number or a tensor; raises naming it as `check_entry` does."""
+    if not isinstance(step, Tensor):
+        return checks.check_not_negative(name, step)
+    checks.check_kind(step, name, (*checks.FLOATS, *_WHOLE))
+    _check_place(step, name, param)
+    if step.numel() != 1:
+        raise ValueError(f"{name} has {step.numel()} elements; expected one number.")
+    return step
+
+
+def _check_place(tensor: Tensor, name: str, param: Tensor) -> None:
+    if tensor.device.type == "meta" != param.device.type:
+        raise ValueError(
+            f"{name} is on meta, where tensors have no values, but the parameter is on "
+            f"{param.device}. Load a state, or delete the entry to start afresh."
+        )
+    checks.check_storage(tensor, name)
