@@ -18,7 +18,6 @@ from accel.optim.entries import check_states
 from accel.optim.foreign import Loading, fitted
 from accel.optim.marks import marked_where_watched
 from accel.optim.options import refuse_pieces, scaling, torch_options
-from accel.optim.part import are_plain
 from accel.optim.policy import DEFAULT_SEED, POLICY_KEYS, Policy, check_policy, keep_policy
 from accel.optim.prepared import PreparedGroup
 from accel.optim.state import add_place, check_complete, complete_state, keep_states
@@ -319,7 +318,3 @@ class KernelOptimizer(torch.optim.Optimizer):
             return tensor
         to_local: Callable[[], Tensor] | None = getattr(tensor, "to_local", None)
         return tensor if to_local is None else to_local()
-
-    def all_local(self, tensors: list[Tensor]) -> list[Tensor]:
-        """Return `local` of each, which is the list itself if they are ordinary tensors."""
-        return tensors if are_plain(tensors) else [*map(self.local, tensors)]

@@ -36,6 +36,9 @@ class LastRatios:
 class FusedLamb(KernelOptimizer):
     """LAMB (You et al. 2020) in one call for each group, with DeepSpeed's arguments.
 
+    On a device, a tensor's norms are summed in no fixed order: two runs may differ by a rounding of
+    the ratio, also under ``torch.use_deterministic_algorithms``.
+
     Args:
         params: parameters or groups, as every torch optimizer takes.
         lr: learning rate; a tensor of one element is read on its device, without a wait.

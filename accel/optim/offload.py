@@ -124,7 +124,7 @@ class OffloadedGroup:
 
     def _plan(self, found: Found) -> None:
         """Make the buckets' plans for tensors that have been checked."""
-        names = {field: key for key, field in self._fields.items()}
+        names = {field: f"state[{key!r}]" for key, field in self._fields.items()}
         for field, listed in found.items():
             for tensor in listed:
                 checks.check_storage(tensor, names.get(field, field))

@@ -29,6 +29,11 @@ def are_plain(values: Sequence[Any]) -> bool:
     return _PLAIN.issuperset(map(type, values))
 
 
+def all_local(optimizer: KernelOptimizer, tensors: list[Tensor]) -> list[Tensor]:
+    """Return `local` of each, which is the list itself if they are ordinary tensors."""
+    return tensors if are_plain(tensors) else [*map(optimizer.local, tensors)]
+
+
 class Members(NamedTuple):
     """A group's parameters that have a gradient, in lists of one length.
 
@@ -108,7 +113,7 @@ class Part:
             found = [state.get(key) if isinstance(state, dict) else None for state in states]
             if not are_plain(found) and not all(isinstance(one, Tensor) for one in found):
                 return None
-            lists[field] = optimizer.all_local(found)  # type: ignore[arg-type]
+            lists[field] = all_local(optimizer, found)  # type: ignore[arg-type]
         steps = lists.pop("steps")
         extras = {field: lists.pop(field) for field in optimizer.extra_keys.values()}
         # Of all that the group has: a gradient that is missing shifts nobody's random bits.

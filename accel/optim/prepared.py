@@ -16,7 +16,7 @@ from accel.ops.capture import is_recorded
 from accel.ops.kernel import Kernel
 from accel.ops.lists import Hyper
 from accel.ops.watch import Seen
-from accel.optim.part import Members, Part
+from accel.optim.part import Members, Part, all_local
 from accel.optim.policy import MASTER
 from accel.optim.state import complete_states, keys_of
 
@@ -75,9 +75,9 @@ class PreparedGroup:
         self, optimizer: KernelOptimizer, group: Group, grads: Sequence[Tensor | None]
     ) -> Members:
         params = [group["params"][index] for index in self._at]
-        given = optimizer.all_local([grad for grad in grads if grad is not None])
+        given = all_local(optimizer, [grad for grad in grads if grad is not None])
         states = [optimizer.state.get(param) for param in params]
-        return Members(params, optimizer.all_local(params), given, states, self._at)
+        return Members(params, all_local(optimizer, params), given, states, self._at)
 
     def take(
         self,

@@ -15,6 +15,7 @@ from accel.probe import Rejected
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 
+
 @pytest.mark.parametrize(
     ("targets", "words"),
     [

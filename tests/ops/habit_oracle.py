@@ -163,6 +163,9 @@ def must_refuse(optimizer: Any) -> list[str]:
     reasons: list[str] = []
     for group in optimizer.param_groups:
         params = [param for param in group["params"] if param.grad is not None]
+        if params and isinstance(optimizer, optim.Adam8bit) and group["amsgrad"]:
+            reasons.append("amsgrad")
+            continue
         mine = [reason for param in params for reason in _of_one(optimizer, group, param)]
         reasons += mine or _of_memory(optimizer, group, params)
     return reasons
@@ -185,6 +188,8 @@ def _of_one(optimizer: Any, group: dict[str, Any], param: Tensor) -> Iterator[st
         blocks = -(-param.numel() // BLOCK)
         if entry.shape != ((blocks,) if scale else param.shape):
             yield "shape|scale|element"
+        if entry.dtype not in (*FLOATS, *[torch.uint8] * (eight and key != MASTER)):
+            yield "dtype"
     tensors = [param, grad, *(entry for _, entry, _ in _kept(optimizer, group, param))]
     if any(_reach(tensor) > tensor.untyped_storage().nbytes() for tensor in tensors):
         yield "memory|storage"

@@ -64,7 +64,7 @@ def test_a_state_that_does_not_fit_is_refused(key: str) -> None:
     whole = optimizer.state[there[0]][key]
     for wrong, message in ((whole[:1].clone(), "has shape"), (freed(whole.clone()), "needs")):
         optimizer.state[there[0]][key] = wrong
-        with pytest.raises(ValueError, match=f"{key} {message}"):
+        with pytest.raises(ValueError, match=rf"\['{key}'\] {message}"):
             train(there, optimizer, 1)
         for param, old in zip(there, before, strict=True):
             assert torch.equal(param.detach().cpu(), old)
