@@ -99,11 +99,9 @@ class OffloadedGroup:
                 state[key] = _fitting(state[key], key, param)
         self._dtypes = (params[0].dtype, grads[0].dtype)
         self._buckets = list(cut([param.numel() for param in params], BUCKET))
-        ends = [pieces[-1].offset + _span(pieces[-1]) for pieces in self._buckets]
+        spans = [[(p.offset, p.offset + _span(p)) for p in pieces] for pieces in self._buckets]
         device = params[0].device
-        self._transfers = Transfers(
-            accelerator_for(device), device, self._dtypes, max(ends, default=0)
-        )
+        self._transfers = Transfers(accelerator_for(device), device, self._dtypes, spans)
         numbers = range(len(self._buckets))
         self._in = [self._staged(number, self._transfers.grads(number)) for number in numbers]
         self._out = [self._staged(number, self._transfers.params(number)) for number in numbers]
@@ -200,12 +198,12 @@ class OffloadedGroup:
             plan = self._plans[number]
             plan.step(self._lists(number, found) if plan.rest else None, hyper)
             targets = [_cut_out(found["params"][piece.index], piece) for piece in pieces]
-            transfers.send(number, self._out[number], targets)
+            transfers.send(number, targets)
         transfers.end()
 
     def _fetch(self, number: int, flats: Sequence[Tensor]) -> None:
         sources = [flats[p.index][p.start : p.stop] for p in self._buckets[number]]
-        self._transfers.fetch(number, sources, self._in[number])
+        self._transfers.fetch(number, sources)
 
 
 def _counters(count: int) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,9 +15,99 @@ if TYPE_CHECKING:
 
 _SLOTS = 2
 
+SMALL = 1 << 16
+"""Elements below which a piece crosses over with its neighbours: a copy of its own takes longer."""
+
+Span = tuple[int, int]
+"""Where a piece begins and ends in its bucket."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Neighbouring pieces, `first` to `last`, that cross over in one copy.
+
+    `packed` is device memory for several of them, laid out as in the bucket; a piece that crosses
+    alone has none.
+    """
+
+    first: int
+    last: int
+    start: int
+    stop: int
+    packed: tuple[Tensor, ...] = ()
+
+
+class _Lane:
+    """One direction: its stream, two slots of pinned memory, and memory on the device.
+
+    All runs use the same memory of the device in turn: the stream keeps them in order. It belongs
+    to that stream, so that it may be let go before the last copy is done.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        device: torch.device,
+        dtype: torch.dtype,
+        buckets: Sequence[Sequence[Span]],
+        late: bool,
+    ) -> None:
+        self._accelerator = accelerator
+        self._late = late
+        self.stream: Any = accelerator.Stream(device=device) if late else None
+        size = max((spans[-1][1] for spans in buckets), default=0)
+        self._slots = [
+            accelerator.pin_memory(torch.empty(size, dtype=dtype, device="cpu"), make_copy=False)
+            for _ in range(_SLOTS)
+        ]
+        runs = [list(_runs(spans)) for spans in buckets]
+        most = max((b.stop - b.start for r in runs for b in r if b.last - b.first > 1), default=0)
+        with self.on():
+            self._packed = torch.empty(most, dtype=dtype, device=device)
+        self._runs = [
+            [self._with_memory(run, spans) for run in its]
+            for its, spans in zip(runs, buckets, strict=True)
+        ]
+
+    def _with_memory(self, run: _Run, spans: Sequence[Span]) -> _Run:
+        if run.last - run.first == 1:
+            return run
+        packed = tuple(
+            self._packed[start - run.start : stop - run.start]
+            for start, stop in spans[run.first : run.last]
+        )
+        return _Run(run.first, run.last, run.start, run.stop, packed)
+
+    def on(self) -> AbstractContextManager[Any]:
+        """Return a context in which the lane's stream is current."""
+        return self._accelerator.stream(self.stream) if self._late else nullcontext()
+
+    def slot(self, number: int) -> Tensor:
+        """Return the host memory of a bucket."""
+        return self._slots[number % _SLOTS]
+
+    def down(self, number: int, pieces: list[Tensor]) -> None:
+        """Copy pieces on the device to their bucket on the host."""
+        host = self.slot(number)
+        for run in self._runs[number]:
+            there = pieces[run.first]
+            if run.packed:
+                torch._foreach_copy_(run.packed, pieces[run.first : run.last])
+                there = self._packed[: run.stop - run.start]
+            host[run.start : run.stop].copy_(there, non_blocking=self._late)
+
+    def up(self, number: int, pieces: list[Tensor]) -> None:
+        """Copy a bucket on the host to pieces on the device."""
+        host = self.slot(number)
+        for run in self._runs[number]:
+            there = self._packed[: run.stop - run.start] if run.packed else pieces[run.first]
+            there.copy_(host[run.start : run.stop], non_blocking=self._late)
+            if run.packed:
+                torch._foreach_copy_(pieces[run.first : run.last], run.packed)
+
 
 class Transfers:
-    """Two slots of pinned memory for gradients and two for parameters.
+    """Gradients on their way to the host, and parameters on their way back.
 
     Bucket number n uses slot n modulo 2. Where the device has no streams, every copy waits.
 
@@ -24,7 +115,7 @@ class Transfers:
         accelerator: the device's strategy.
         device: the device.
         dtypes: element types of parameters and of gradients.
-        size: elements of a slot.
+        buckets: where each bucket's pieces lie in it, in order.
     """
 
     def __init__(
@@ -32,47 +123,39 @@ class Transfers:
         accelerator: Accelerator,
         device: torch.device,
         dtypes: tuple[torch.dtype, torch.dtype],
-        size: int,
+        buckets: Sequence[Sequence[Span]],
     ) -> None:
         self._accelerator = accelerator
         self._device = device
-
-        def pinned(dtype: torch.dtype) -> list[Tensor]:
-            return [
-                accelerator.pin_memory(
-                    torch.empty(size, dtype=dtype, device="cpu"), make_copy=False
-                )
-                for _ in range(_SLOTS)
-            ]
-
-        self._params, self._grads = pinned(dtypes[0]), pinned(dtypes[1])
         self._late = accelerator.has("streams") and accelerator.has("events")
+        self._up, self._down = (
+            _Lane(accelerator, device, dtype, buckets, self._late) for dtype in dtypes
+        )
         if self._late:
-            self._down, self._up = (accelerator.Stream(device=device) for _ in range(2))
             self._fetched = [accelerator.Event() for _ in range(_SLOTS)]
             self._sent: list[Any] = [None] * _SLOTS
 
     def params(self, number: int) -> Tensor:
         """Return the host memory of a bucket's parameters."""
-        return self._params[number % _SLOTS]
+        return self._up.slot(number)
 
     def grads(self, number: int) -> Tensor:
         """Return the host memory of a bucket's gradients."""
-        return self._grads[number % _SLOTS]
+        return self._down.slot(number)
 
     def begin(self) -> None:
         """Let the copies wait for what the device's current stream has been given so far."""
         if self._late:
             current = self._accelerator.current_stream(self._device.index)
-            self._down.wait_stream(current)
-            self._up.wait_stream(current)
+            self._down.stream.wait_stream(current)
+            self._up.stream.wait_stream(current)
 
-    def fetch(self, number: int, sources: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
+    def fetch(self, number: int, pieces: list[Tensor]) -> None:
         """Start to copy gradients from the device; the slot must have been stepped."""
-        with self._on("_down"):
-            self._copy(sources, targets)
+        with self._down.on():
+            self._down.down(number, pieces)
             if self._late:
-                self._fetched[number % _SLOTS].record(self._down)
+                self._fetched[number % _SLOTS].record(self._down.stream)
 
     def wait_until_usable(self, number: int) -> None:
         """Wait until a bucket's gradients are there and its slot for parameters is free."""
@@ -82,23 +165,28 @@ class Transfers:
             if sent is not None:
                 sent.synchronize()
 
-    def send(self, number: int, sources: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
+    def send(self, number: int, pieces: list[Tensor]) -> None:
         """Start to copy parameters to the device."""
-        with self._on("_up"):
-            self._copy(sources, targets)
+        with self._up.on():
+            self._up.up(number, pieces)
             if self._late:
                 sent = self._accelerator.Event()
-                sent.record(self._up)
+                sent.record(self._up.stream)
                 self._sent[number % _SLOTS] = sent
 
     def end(self) -> None:
         """Let the device's current stream wait for the parameters."""
         if self._late:
-            self._accelerator.current_stream(self._device.index).wait_stream(self._up)
+            self._accelerator.current_stream(self._device.index).wait_stream(self._up.stream)
 
-    def _on(self, stream: str) -> AbstractContextManager[Any]:
-        return self._accelerator.stream(getattr(self, stream)) if self._late else nullcontext()
 
-    def _copy(self, sources: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
-        for source, target in zip(sources, targets, strict=True):
-            target.copy_(source, non_blocking=self._late)
+def _runs(spans: Sequence[Span]) -> Iterator[_Run]:
+    """Yield the pieces of a bucket by what crosses over together: small ones, as many as follow."""
+    first = 0
+    while first < len(spans):
+        last = first
+        while last < len(spans) and spans[last][1] - spans[last][0] < SMALL:
+            last += 1
+        last = max(last, first + 1)
+        yield _Run(first, last, spans[first][0], spans[last - 1][1])
+        first = last

@@ -1,4 +1,4 @@
-"""Offloading under the user's default dtype and device, on the simulated device."""
+"""Offloading on the simulated device: under the user's defaults, and with many small tensors."""
 
 from __future__ import annotations
 
@@ -9,3 +9,7 @@ __all__ = ["process", "pytestmark", "simulator"]
 
 def test_defaults_change_nothing(process: Process) -> None:
     process(*pytest_on(SIMULATED / "check_faults_offload.py"))
+
+
+def test_transfers(process: Process) -> None:
+    process(*pytest_on(SIMULATED / "check_faults_transfers.py"))

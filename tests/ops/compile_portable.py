@@ -10,57 +10,72 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from accel.ops.portable.adagrad import adagrad_kernel
-from accel.ops.portable.adam import adam_kernel
+from accel.ops.portable.adagrad import adagrad_kernel, adagrad_scalars_kernel
+from accel.ops.portable.adam import adam_kernel, adam_scalars_kernel
 from accel.ops.portable.adam8bit import adam8bit_kernel
 from accel.ops.portable.lamb import (
     apply_kernel,
-    clear_kernel,
-    coefficients_kernel,
+    factor_kernel,
     moments_kernel,
+    norms_kernel,
+    rates_kernel,
 )
-from accel.ops.portable.lion import lion_kernel
+from accel.ops.portable.lion import lion_kernel, lion_scalars_kernel
 from accel.ops.portable.optimizer import count_kernel
 
-SLOTS: dict[str, object] = {"WIDTH": 10, "SIZE": 128}
+SLOTS: dict[str, object] = {"WIDTH": 14, "SIZE": 128}
+SCALARS = {**SLOTS, "STEPS": True}
 KERNELS: dict[str, tuple[Any, dict[str, object]]] = {
     "adam_step": (
         adam_kernel,
-        {"L2": False, "FROM_GRAD": False, "AMSGRAD": True, "ROLLBACK": False, "STEPS": True,
-         "ON_DEVICE": True},
+        {"L2": False, "FROM_GRAD": False, "AMSGRAD": True, "ROLLBACK": False, "ON_DEVICE": True},
     ),
     "lion_step": (lion_kernel, {"ON_DEVICE": True}),
-    "adagrad_step": (adagrad_kernel, {"L2": True, "STEPS": True, "ON_DEVICE": True}),
+    "adagrad_step": (adagrad_kernel, {"L2": True, "ON_DEVICE": True}),
     "adam8bit_step": (
-        adam8bit_kernel, {"L2": False, "FROM_GRAD": False, "STEPS": True, "ON_DEVICE": True}
+        adam8bit_kernel, {"L2": False, "FROM_GRAD": False, "ON_DEVICE": True}
     ),
     "lamb_moments": (moments_kernel, {"INSIDE": False, "ON_DEVICE": True}),
-    "lamb_apply": (apply_kernel, {"INSIDE": True, "STEPS": True, "AHEAD": True}),
-    "lamb_clear": (clear_kernel, SLOTS),
-    "lamb_coefficients": (coefficients_kernel, SLOTS),
+    "lamb_apply": (apply_kernel, {"INSIDE": True, "AHEAD": True}),
+    "adam_scalars": (adam_scalars_kernel, {**SCALARS, "AHEAD": 1}),
+    "lion_scalars": (lion_scalars_kernel, SCALARS),
+    "adagrad_scalars": (adagrad_scalars_kernel, SCALARS),
+    "lamb_factor": (factor_kernel, SCALARS),
+    "lamb_norms": (norms_kernel, {"WIDTH": 14, "BLOCK": 1024, "SIZE": 1024}),
+    "lamb_rates": (rates_kernel, {**SCALARS, "AHEAD": 1, "CORRECT": True, "COEFFS": True}),
     "count": (count_kernel, SLOTS),
 }  # fmt: skip
 ALL_OPS = {"PARAM": 1, "GRAD": 2, "STATE": 0, "MASTER": True, "STOCHASTIC": True, "ALIGNED": True,
-           "WIDTH": 10, "SIZE": 1024}  # fmt: skip
-TYPES = {"rows": "*i64", "owners": "*i32", "seed": "i64", "count": "i32"}
+           "WIDTH": 14, "SIZE": 1024}  # fmt: skip
+TYPES = {"rows": "*i64", "owners": "*i32", "partials": "*fp64", "seed": "i64", "count": "i32"}
+
+
+def compiled(name: str, text: str) -> tuple[Any, bool]:
+    """Return a kernel compiled for a target, and whether it is one over elements."""
+    backend, arch, warp = text.split(":")
+    target = GPUTarget(backend, int(arch) if arch.isdigit() else arch, int(warp))
+    kernel, own = KERNELS[name]
+    over_elements = "owners" in kernel.arg_names
+    constants = {**ALL_OPS, **own} if over_elements else own
+    signature = {
+        argument: "constexpr" if argument in constants else TYPES.get(argument, "fp32")
+        for argument in kernel.arg_names
+    }
+    source = ASTSource(kernel, signature=signature, constexprs=constants)
+    options = {"enable_fp_fusion": False}
+    return triton.compile(source, target=target, options=options), over_elements
 
 
 def sizes_for(text: str) -> dict[str, int]:
-    backend, arch, warp = text.split(":")
-    target = GPUTarget(backend, int(arch) if arch.isdigit() else arch, int(warp))
+    backend = text.split(":", maxsplit=1)[0]
     sizes = {}
-    for name, (kernel, own) in KERNELS.items():
-        constants = own if own is SLOTS else {**ALL_OPS, **own}
-        signature = {
-            argument: "constexpr" if argument in constants else TYPES.get(argument, "fp32")
-            for argument in kernel.arg_names
-        }
-        source = ASTSource(kernel, signature=signature, constexprs=constants)
-        binary = triton.compile(source, target=target, options={"enable_fp_fusion": False})
+    for name in KERNELS:
+        binary, over_elements = compiled(name, text)
         sizes[name] = len(binary.asm["cubin" if backend == "cuda" else "hsaco"])
-        if backend == "cuda" and own is not SLOTS:
+        if backend == "cuda" and over_elements:
             assert "ld.global.v4" in binary.asm["ptx"], f"{name} moves single elements"
     return sizes
 
 
-json.dump({target: sizes_for(target) for target in sys.argv[1:]}, sys.stdout)
+if __name__ == "__main__":
+    json.dump({target: sizes_for(target) for target in sys.argv[1:]}, sys.stdout)

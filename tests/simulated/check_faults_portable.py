@@ -88,8 +88,12 @@ class Call:
         torch.accelerator.synchronize(self.device)
         rows = made.rows.cpu()
         assert rows[1:, NUMEL].tolist() == [*SIZES]
-        assert rows[1:, 2].tolist() == [param.data_ptr() for param in self.roles["params"]]
-        assert rows[1:, 7].tolist() == [state.data_ptr() for state in self.roles[STATES[1]]]
+        assert rows[1:, table._ADDRESSES].tolist() == [
+            param.data_ptr() for param in self.roles["params"]
+        ]
+        assert rows[1:, table._ADDRESSES + 5].tolist() == [
+            state.data_ptr() for state in self.roles[STATES[1]]
+        ]
         covered = dict.fromkeys(range(len(SIZES)), 0)
         for owners, aligned in made.launches:
             for program, owner in enumerate(owners.cpu().tolist()):

@@ -13,26 +13,45 @@ from accel.ops import abi
 from accel.ops.portable.optimizer import (
     Launcher,
     factor_at,
+    leave_scalar,
     load_grad,
     load_param,
     load_state,
     own_elements,
+    own_slots,
     own_tensor,
     rate_at,
     row_of,
+    scalar_left,
     seed_at,
-    steps_done,
+    steps_of,
     store_param,
     store_state,
 )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"])
+def adagrad_scalars_kernel(
+    rows: Value, count: tl.int32, lr: tl.float32, grad_factor: tl.float32, lr_decay: tl.float32,
+    slowdown: tl.float32, STEPS: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
+) -> None:  # fmt: skip
+    """Leave gradient factor and step size."""
+    slots, mask = own_slots(rows, count, SIZE)
+    rate = rate_at(rows, lr)
+    if STEPS:
+        rate = rate / (1.0 + steps_of(rows, slots, mask, WIDTH) * lr_decay)
+    else:
+        rate = rate / slowdown
+    leave_scalar(rows, slots, mask, 0, factor_at(rows, grad_factor), WIDTH)
+    leave_scalar(rows, slots, mask, 1, rate.to(tl.float32), WIDTH)
+
+
+@triton.jit(do_not_specialize=["seed"])
 def adagrad_kernel(
     rows: Value, owners: Value,
-    l2: tl.float32, eps: tl.float32, lr_decay: tl.float32, slowdown: tl.float32,
-    step_size: tl.float32, lr: tl.float32, seed: tl.int64, grad_factor: tl.float32,
-    L2: tl.constexpr, STEPS: tl.constexpr, ON_DEVICE: tl.constexpr,
+    l2: tl.float32, eps: tl.float32, step_size: tl.float32, seed: tl.int64,
+    grad_factor: tl.float32,
+    L2: tl.constexpr, ON_DEVICE: tl.constexpr,
     PARAM: tl.constexpr, GRAD: tl.constexpr, STATE: tl.constexpr, MASTER: tl.constexpr,
     STOCHASTIC: tl.constexpr, ALIGNED: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
 ) -> None:  # fmt: skip
@@ -42,10 +61,7 @@ def adagrad_kernel(
     if STOCHASTIC:
         seed = seed_at(row, seed, 1)
     if ON_DEVICE:
-        rate = rate_at(rows, lr)
-        grad_factor = factor_at(rows, grad_factor)
-        rate = rate / (1.0 + steps_done(row) * lr_decay) if STEPS else rate / slowdown
-        step_size = rate.to(tl.float32)
+        grad_factor, step_size = scalar_left(row, 0, WIDTH), scalar_left(row, 1, WIDTH)
     g = load_grad(row, at, mask, GRAD, ALIGNED) * grad_factor
     total = load_state(row, at, mask, 0, STATE, ALIGNED)
     p = load_param(row, at, mask, PARAM, MASTER, ALIGNED)
@@ -68,16 +84,16 @@ def adagrad_step(args: Any, device: torch.device) -> None:
     numbers = {
         "l2": args.weight_decay,
         "eps": args.eps,
-        "lr_decay": args.lr_decay,
-        "slowdown": slowdown,
         "step_size": args.lr / slowdown,
     }
     constants = {
         "L2": args.weight_decay != 0.0,
-        "STEPS": bool(args.steps),
         "ON_DEVICE": bool(args.steps or args.lr_tensor or args.grad_scale),
     }
-    launcher = Launcher(args, device, ("sums",))
     maximize = bool(args.flags & abi.ADAGRAD_MAXIMIZE)
-    launcher.step(adagrad_kernel, numbers, constants, maximize=maximize)
+    launcher = Launcher(args, device, ("sums",), maximize=maximize)
+    if constants["ON_DEVICE"]:
+        scalars = {"lr_decay": args.lr_decay, "slowdown": slowdown}
+        launcher.scalars(adagrad_scalars_kernel, scalars)
+    launcher.step(adagrad_kernel, numbers, constants)
     launcher.count()

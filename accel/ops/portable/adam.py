@@ -15,15 +15,18 @@ from accel.ops.adam_step import scaled_eps
 from accel.ops.portable.optimizer import (
     Launcher,
     factor_at,
+    leave_scalar,
     load_grad,
     load_param,
     load_state,
     own_elements,
+    own_slots,
     own_tensor,
     rate_at,
     row_of,
+    scalar_left,
     seed_at,
-    steps_done,
+    steps_of,
     store_param,
     store_state,
 )
@@ -60,37 +63,49 @@ def _undo(
     return p, m, tl.where(v < 0.0, 0.0, v)
 
 
-@triton.jit
-def scalars_on_device(
-    rows: Value, row: Value, lr: Value, grad_factor: Value, decay: Value, eps: Value, c1: Value,
-    root_c2: Value, log_beta1: Value, log_beta2: Value, STEPS: tl.constexpr, AHEAD: tl.constexpr,
-) -> Value:  # fmt: skip
-    """Return gradient factor, what the decay keeps, step size and what is added to the root."""
+@triton.jit(do_not_specialize=["count"])
+def adam_scalars_kernel(
+    rows: Value, count: tl.int32, lr: tl.float32, grad_factor: tl.float32, decay: tl.float32,
+    eps: tl.float32, c1: tl.float32, root_c2: tl.float32, log_beta1: tl.float32,
+    log_beta2: tl.float32, STEPS: tl.constexpr, AHEAD: tl.constexpr, WIDTH: tl.constexpr,
+    SIZE: tl.constexpr,
+) -> None:  # fmt: skip
+    """Leave gradient factor, what the decay keeps, step size and what is added to the root."""
     # In float64, where 1 - beta^t does not cancel.
+    slots, mask = own_slots(rows, count, SIZE)
     one = tl.full((), 1.0, tl.float64)
     rate = rate_at(rows, lr)
     d1, root_d2 = one * c1, one * root_c2
     if STEPS:
-        t = steps_done(row) + AHEAD
+        t = steps_of(rows, slots, mask, WIDTH) + AHEAD
         d1, root_d2 = one - tl.exp(t * log_beta1), tl.sqrt(one - tl.exp(t * log_beta2))
         # Not 0 where there is an eps: 0 / 0 then stays 0.
         scaled = (eps * root_d2).to(tl.float32)
         smallest = tl.full((), 1, tl.int32).to(tl.float32, bitcast=True)
         eps = tl.where((scaled == 0.0) & (eps != 0.0), smallest, scaled)
-    keep = (one - rate * decay).to(tl.float32)
-    step_size = (rate * root_d2 / d1).to(tl.float32)
-    return factor_at(rows, grad_factor), keep, step_size, eps
+    leave_scalar(rows, slots, mask, 0, factor_at(rows, grad_factor), WIDTH)
+    leave_scalar(rows, slots, mask, 1, (one - rate * decay).to(tl.float32), WIDTH)
+    leave_scalar(rows, slots, mask, 2, (rate * root_d2 / d1).to(tl.float32), WIDTH)
+    leave_scalar(rows, slots, mask, 3, eps, WIDTH)
 
 
 @triton.jit
+def scalars_on_device(row: Value, WIDTH: tl.constexpr) -> Value:
+    """Return what `adam_scalars_kernel` has left for the row's tensor."""
+    return (
+        scalar_left(row, 0, WIDTH), scalar_left(row, 1, WIDTH), scalar_left(row, 2, WIDTH),
+        scalar_left(row, 3, WIDTH),
+    )  # fmt: skip
+
+
+@triton.jit(do_not_specialize=["seed"])
 def adam_kernel(
     rows: Value, owners: Value,
-    l2: tl.float32, decay: tl.float32, keep: tl.float32, m_weight: tl.float32,
-    v_weight: tl.float32, beta1: tl.float32, beta2: tl.float32, eps: tl.float32, c1: tl.float32,
-    root_c2: tl.float32, log_beta1: tl.float32, log_beta2: tl.float32, step_size: tl.float32,
-    lr: tl.float32, seed: tl.int64, grad_factor: tl.float32,
+    l2: tl.float32, keep: tl.float32, m_weight: tl.float32, v_weight: tl.float32,
+    beta1: tl.float32, beta2: tl.float32, eps: tl.float32, step_size: tl.float32,
+    seed: tl.int64, grad_factor: tl.float32,
     L2: tl.constexpr, FROM_GRAD: tl.constexpr, AMSGRAD: tl.constexpr, ROLLBACK: tl.constexpr,
-    STEPS: tl.constexpr, ON_DEVICE: tl.constexpr,
+    ON_DEVICE: tl.constexpr,
     PARAM: tl.constexpr, GRAD: tl.constexpr, STATE: tl.constexpr, MASTER: tl.constexpr,
     STOCHASTIC: tl.constexpr, ALIGNED: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
 ) -> None:  # fmt: skip
@@ -100,10 +115,7 @@ def adam_kernel(
     if STOCHASTIC:
         seed = seed_at(row, seed, 0 if ROLLBACK else 1)
     if ON_DEVICE:
-        grad_factor, keep, step_size, eps = scalars_on_device(
-            rows, row, lr, grad_factor, decay, eps, c1, root_c2, log_beta1, log_beta2, STEPS,
-            0 if ROLLBACK else 1,
-        )  # fmt: skip
+        grad_factor, keep, step_size, eps = scalars_on_device(row, WIDTH)
     g = load_grad(row, at, mask, GRAD, ALIGNED) * grad_factor
     m = load_state(row, at, mask, 0, STATE, ALIGNED)
     v = load_state(row, at, mask, 1, STATE, ALIGNED)
@@ -133,42 +145,52 @@ def adam_step(args: Any, device: torch.device) -> None:
         device: where the tensors are.
     """
     flags = args.flags
+    rollback = bool(flags & abi.ADAM_ROLLBACK)
     constants = {
         "L2": not flags & abi.ADAM_ADAMW and args.weight_decay != 0.0,
         "FROM_GRAD": 1.0 - args.beta1 >= 0.5,
         "AMSGRAD": bool(flags & abi.ADAM_AMSGRAD),
-        "ROLLBACK": bool(flags & abi.ADAM_ROLLBACK),
-        "STEPS": bool(args.steps),
+        "ROLLBACK": rollback,
         "ON_DEVICE": bool(args.steps or args.lr_tensor or args.grad_scale),
     }
-    launcher = Launcher(args, device, ("exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs"))
-    numbers = adam_numbers(
+    states = ("exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs")
+    launcher = Launcher(args, device, states, maximize=bool(flags & abi.ADAM_MAXIMIZE))
+    numbers, scalars = adam_numbers(
         args, bool(flags & abi.ADAM_ADAMW), bool(flags & abi.ADAM_BIAS_CORRECTION)
     )
-    launcher.step(adam_kernel, numbers, constants, maximize=bool(flags & abi.ADAM_MAXIMIZE))
-    launcher.count(-1.0 if flags & abi.ADAM_ROLLBACK else 1.0)
+    if constants["ON_DEVICE"]:
+        launcher.scalars(adam_scalars_kernel, scalars, AHEAD=0 if rollback else 1)
+    launcher.step(adam_kernel, numbers, constants)
+    launcher.count(-1.0 if rollback else 1.0)
 
 
-def adam_numbers(args: Any, decoupled: bool, correct: bool) -> dict[str, float]:
-    """Return the floats that Adam's kernels take of a call."""
+def adam_numbers(
+    args: Any, decoupled: bool, correct: bool
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the floats of a call that the kernel over elements takes, and that over tensors."""
     counted = correct and not args.steps
     c1 = 1.0 - args.beta1**args.step if counted else 1.0
     root_c2 = math.sqrt(1.0 - args.beta2**args.step) if counted else 1.0
     decay = args.weight_decay if decoupled else 0.0
     from_grad = 1.0 - args.beta1 >= 0.5
-    return {
+    eps = float(scaled_eps(args.eps, root_c2, torch.float32))
+    numbers = {
         "l2": args.weight_decay,
-        "decay": decay,
         "keep": 1.0 - args.lr * decay,
         "m_weight": -args.beta1 if from_grad else 1.0 - args.beta1,
         "v_weight": 1.0 - args.beta2,
         "beta1": args.beta1,
         "beta2": args.beta2,
-        "eps": float(scaled_eps(args.eps, root_c2, torch.float32)),
+        "eps": eps,
+        "step_size": args.lr * root_c2 / c1,
+    }
+    scalars = {
+        "decay": decay,
+        "eps": eps,
         "c1": c1,
         "root_c2": root_c2,
         # Minus infinity makes a correction 1.
         "log_beta1": math.log(args.beta1) if correct and args.beta1 else -math.inf,
         "log_beta2": math.log(args.beta2) if correct and args.beta2 else -math.inf,
-        "step_size": args.lr * root_c2 / c1,
     }
+    return numbers, scalars

@@ -11,7 +11,12 @@ from triton.language import tensor as Value
 
 from accel.ops import abi
 from accel.ops.codes8bit import LATTICE
-from accel.ops.portable.adam import adam_numbers, adam_update, scalars_on_device
+from accel.ops.portable.adam import (
+    adam_numbers,
+    adam_scalars_kernel,
+    adam_update,
+    scalars_on_device,
+)
 from accel.ops.portable.elements import random_bits
 from accel.ops.portable.optimizer import (
     Launcher,
@@ -82,14 +87,13 @@ def _spread(scales: Value, SIZE: tl.constexpr) -> Value:
     return tl.reshape(wide, (SIZE,))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["seed"])
 def adam8bit_kernel(
     rows: Value, owners: Value,
-    l2: tl.float32, decay: tl.float32, keep: tl.float32, m_weight: tl.float32,
-    v_weight: tl.float32, beta1: tl.float32, beta2: tl.float32, eps: tl.float32, c1: tl.float32,
-    root_c2: tl.float32, log_beta1: tl.float32, log_beta2: tl.float32, step_size: tl.float32,
-    lr: tl.float32, seed: tl.int64, grad_factor: tl.float32,
-    L2: tl.constexpr, FROM_GRAD: tl.constexpr, STEPS: tl.constexpr, ON_DEVICE: tl.constexpr,
+    l2: tl.float32, keep: tl.float32, m_weight: tl.float32, v_weight: tl.float32,
+    beta1: tl.float32, beta2: tl.float32, eps: tl.float32, step_size: tl.float32,
+    seed: tl.int64, grad_factor: tl.float32,
+    L2: tl.constexpr, FROM_GRAD: tl.constexpr, ON_DEVICE: tl.constexpr,
     PARAM: tl.constexpr, GRAD: tl.constexpr, STATE: tl.constexpr, MASTER: tl.constexpr,
     STOCHASTIC: tl.constexpr, ALIGNED: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
 ) -> None:  # fmt: skip
@@ -98,9 +102,7 @@ def adam8bit_kernel(
     at, mask = own_elements(rows, row, SIZE, ALIGNED)
     seed = seed_at(row, seed, 1)
     if ON_DEVICE:
-        grad_factor, keep, step_size, eps = scalars_on_device(
-            rows, row, lr, grad_factor, decay, eps, c1, root_c2, log_beta1, log_beta2, STEPS, 1
-        )
+        grad_factor, keep, step_size, eps = scalars_on_device(row, WIDTH)
     first = tl.min(at, axis=0) // _BLOCK
     blocks = first + tl.arange(0, SIZE // _BLOCK)
     last = tl.max(tl.where(mask, at, -1), axis=0)
@@ -144,13 +146,14 @@ def adam8bit_step(args: Any, device: torch.device) -> None:
     constants = {
         "L2": not decoupled and args.weight_decay != 0.0,
         "FROM_GRAD": 1.0 - args.beta1 >= 0.5,
-        "STEPS": bool(args.steps),
         "ON_DEVICE": bool(args.steps or args.lr_tensor or args.grad_scale),
     }
     launcher = Launcher(
-        args, device, ("exp_avgs", "exp_avg_sqs"), ("exp_avg_scales", "exp_avg_sq_scales")
-    )
-    numbers = adam_numbers(args, decoupled, bool(flags & abi.ADAM8BIT_BIAS_CORRECTION))
-    maximize = bool(flags & abi.ADAM8BIT_MAXIMIZE)
-    launcher.step(adam8bit_kernel, numbers, constants, maximize=maximize)
+        args, device, ("exp_avgs", "exp_avg_sqs"), ("exp_avg_scales", "exp_avg_sq_scales"),
+        maximize=bool(flags & abi.ADAM8BIT_MAXIMIZE),
+    )  # fmt: skip
+    numbers, scalars = adam_numbers(args, decoupled, bool(flags & abi.ADAM8BIT_BIAS_CORRECTION))
+    if constants["ON_DEVICE"]:
+        launcher.scalars(adam_scalars_kernel, scalars, AHEAD=1)
+    launcher.step(adam8bit_kernel, numbers, constants)
     launcher.count()

@@ -15,17 +15,21 @@ from accel.ops.portable.optimizer import (
     Launcher,
     extras_of,
     factor_at,
+    is_wanted,
+    leave_scalar,
     load_grad,
     load_param,
     load_state,
     own_elements,
     own_slots,
     own_tensor,
+    programs_of,
     rate_at,
     row_of,
+    scalar_left,
     seed_at,
     state_at,
-    steps_done,
+    steps_of,
     store_param,
     store_state,
 )
@@ -47,22 +51,32 @@ def _coefficient(of_p: Value, of_u: Value, max_coeff: Value, min_coeff: Value) -
     return tl.where((of_p == 0.0) | (of_u == 0.0), 1.0, bounded)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"])
+def factor_kernel(
+    rows: Value, count: tl.int32, lr: tl.float32, grad_factor: tl.float32,
+    STEPS: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
+) -> None:  # fmt: skip
+    """Leave the gradient factor."""
+    slots, mask = own_slots(rows, count, SIZE)
+    leave_scalar(rows, slots, mask, 0, factor_at(rows, grad_factor), WIDTH)
+
+
+@triton.jit(do_not_specialize=["seed"])
 def moments_kernel(
-    rows: Value, owners: Value,
+    rows: Value, owners: Value, partials: Value,
     beta1: tl.float32, m_weight: tl.float32, beta2: tl.float32, v_weight: tl.float32,
-    eps: tl.float32, weight_decay: tl.float32, lr: tl.float32, seed: tl.int64,
+    eps: tl.float32, weight_decay: tl.float32, seed: tl.int64,
     grad_factor: tl.float32, INSIDE: tl.constexpr, ON_DEVICE: tl.constexpr,
     PARAM: tl.constexpr, GRAD: tl.constexpr, STATE: tl.constexpr, MASTER: tl.constexpr,
     STOCHASTIC: tl.constexpr, ALIGNED: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Step the moments of `SIZE` elements and add to the norms of their tensor."""
+    """Step the moments of `SIZE` elements; their part of the tensor's norms is in `partials`."""
     row = row_of(rows, own_tensor(owners), WIDTH)
     at, mask = own_elements(rows, row, SIZE, ALIGNED)
     if STOCHASTIC:
         seed = seed_at(row, seed, 1)
     if ON_DEVICE:
-        grad_factor = factor_at(rows, grad_factor)
+        grad_factor = scalar_left(row, 0, WIDTH)
     g = load_grad(row, at, mask, GRAD, ALIGNED) * grad_factor
     m = load_state(row, at, mask, 0, STATE, ALIGNED) * beta1 + g * m_weight
     v = load_state(row, at, mask, 1, STATE, ALIGNED) * beta2 + v_weight * g * g
@@ -75,19 +89,36 @@ def moments_kernel(
         v = load_state(row, at, mask, 1, STATE, ALIGNED)
     p = load_param(row, at, mask, PARAM, MASTER, ALIGNED)
     u = tl.where(mask, _direction(p, m, v, eps, weight_decay, INSIDE), 0.0)
-    norms = state_at(row, 2).to(tl.pointer_type(tl.float64))
-    # Nothing is there to be added where the step is skipped.
-    tl.atomic_add(norms, tl.sum(p.to(tl.float64) * p.to(tl.float64)))
-    tl.atomic_add(norms + 1, tl.sum(u.to(tl.float64) * u.to(tl.float64)))
+    # No atomic additions: their order, and so the sum's last bits, would change from run to run.
+    own = partials + tl.program_id(0) * 2
+    tl.store(own, tl.sum(p.to(tl.float64) * p.to(tl.float64)))
+    tl.store(own + 1, tl.sum(u.to(tl.float64) * u.to(tl.float64)))
 
 
 @triton.jit
+def norms_kernel(
+    rows: Value, partials: Value, WIDTH: tl.constexpr, BLOCK: tl.constexpr, SIZE: tl.constexpr
+) -> None:
+    """Add up the norms of one tensor from the `partials` of its programs, in their order."""
+    row = row_of(rows, tl.program_id(0), WIDTH)
+    before, programs = programs_of(row, BLOCK, WIDTH)
+    programs = tl.where(is_wanted(rows), programs, 0)
+    of_p, of_u = tl.zeros((SIZE,), tl.float64), tl.zeros((SIZE,), tl.float64)
+    first = partials + before * 2
+    for start in range(0, programs, SIZE):
+        at = start + tl.arange(0, SIZE)
+        of_p += tl.load(first + at * 2, at < programs, other=0.0)
+        of_u += tl.load(first + at * 2 + 1, at < programs, other=0.0)
+    norms = state_at(row, 2).to(tl.pointer_type(tl.float64))
+    tl.store(norms, tl.sum(of_p), is_wanted(rows))
+    tl.store(norms + 1, tl.sum(of_u), is_wanted(rows))
+
+
+@triton.jit(do_not_specialize=["seed"])
 def apply_kernel(
     rows: Value, owners: Value,
-    eps: tl.float32, weight_decay: tl.float32, max_coeff: tl.float32, min_coeff: tl.float32,
-    correction: tl.float32, log_beta1: tl.float32, log_beta2: tl.float32, lr: tl.float32,
-    seed: tl.int64, grad_factor: tl.float32, INSIDE: tl.constexpr, STEPS: tl.constexpr,
-    AHEAD: tl.constexpr,
+    eps: tl.float32, weight_decay: tl.float32, seed: tl.int64, grad_factor: tl.float32,
+    INSIDE: tl.constexpr, AHEAD: tl.constexpr,
     PARAM: tl.constexpr, GRAD: tl.constexpr, STATE: tl.constexpr, MASTER: tl.constexpr,
     STOCHASTIC: tl.constexpr, ALIGNED: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
 ) -> None:  # fmt: skip
@@ -96,41 +127,35 @@ def apply_kernel(
     at, mask = own_elements(rows, row, SIZE, ALIGNED)
     if STOCHASTIC:
         seed = seed_at(row, seed, AHEAD)
-    norms = state_at(row, 2).to(tl.pointer_type(tl.float64))
-    rate = rate_at(rows, lr)
-    if STEPS:
-        t = steps_done(row) + AHEAD
-        rate = rate * tl.sqrt(1.0 - tl.exp(t * log_beta2)) / (1.0 - tl.exp(t * log_beta1))
-    else:
-        rate = rate * correction
-    rate = rate * _coefficient(tl.load(norms), tl.load(norms + 1), max_coeff, min_coeff)
     m = load_state(row, at, mask, 0, STATE, ALIGNED)
     v = load_state(row, at, mask, 1, STATE, ALIGNED)
     p = load_param(row, at, mask, PARAM, MASTER, ALIGNED)
-    p = p - _direction(p, m, v, eps, weight_decay, INSIDE) * rate.to(tl.float32)
+    p = p - _direction(p, m, v, eps, weight_decay, INSIDE) * scalar_left(row, 1, WIDTH)
     store_param(row, at, mask, p, seed, PARAM, MASTER, STOCHASTIC, ALIGNED)
 
 
-@triton.jit
-def clear_kernel(rows: Value, count: tl.int32, WIDTH: tl.constexpr, SIZE: tl.constexpr) -> None:
-    """Set the norms of `SIZE` tensors to zero."""
-    slots, mask = own_slots(rows, count, SIZE)
-    norms = extras_of(rows, slots, mask, 2, WIDTH).to(tl.pointer_type(tl.float64))
-    tl.store(norms, tl.zeros((SIZE,), tl.float64), mask)
-    tl.store(norms + 1, tl.zeros((SIZE,), tl.float64), mask)
-
-
-@triton.jit
-def coefficients_kernel(
-    rows: Value, count: tl.int32, max_coeff: tl.float32, min_coeff: tl.float32,
-    WIDTH: tl.constexpr, SIZE: tl.constexpr,
+@triton.jit(do_not_specialize=["count"])
+def rates_kernel(
+    rows: Value, count: tl.int32, lr: tl.float32, grad_factor: tl.float32,
+    max_coeff: tl.float32, min_coeff: tl.float32, correction: tl.float32, log_beta1: tl.float32,
+    log_beta2: tl.float32, CORRECT: tl.constexpr, COEFFS: tl.constexpr, AHEAD: tl.constexpr,
+    STEPS: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Write the coefficients of `SIZE` tensors."""
+    """Write the coefficients of `SIZE` tensors, and leave by what their elements are stepped."""
     slots, mask = own_slots(rows, count, SIZE)
     norms = extras_of(rows, slots, mask, 2, WIDTH).to(tl.pointer_type(tl.float64))
     of_p, of_u = tl.load(norms, mask, other=0.0), tl.load(norms + 1, mask, other=0.0)
-    coeffs = extras_of(rows, slots, mask, 3, WIDTH).to(tl.pointer_type(tl.float32))
-    tl.store(coeffs, _coefficient(of_p, of_u, max_coeff, min_coeff).to(tl.float32), mask)
+    coefficient = _coefficient(of_p, of_u, max_coeff, min_coeff)
+    if COEFFS:
+        coeffs = extras_of(rows, slots, mask, 3, WIDTH).to(tl.pointer_type(tl.float32))
+        tl.store(coeffs, coefficient.to(tl.float32), mask)
+    rate = rate_at(rows, lr)
+    if STEPS and CORRECT:
+        t = steps_of(rows, slots, mask, WIDTH) + AHEAD
+        rate = rate * tl.sqrt(1.0 - tl.exp(t * log_beta2)) / (1.0 - tl.exp(t * log_beta1))
+    else:
+        rate = rate * correction
+    leave_scalar(rows, slots, mask, 1, (rate * coefficient).to(tl.float32), WIDTH)
 
 
 def lamb_step(args: Any, device: torch.device) -> None:
@@ -143,11 +168,12 @@ def lamb_step(args: Any, device: torch.device) -> None:
     flags = args.flags
     both = {"eps": args.eps, "weight_decay": args.weight_decay}
     inside = bool(flags & abi.LAMB_EPS_INSIDE)
-    maximize = bool(flags & abi.LAMB_MAXIMIZE)
     moments = bool(flags & abi.LAMB_MOMENTS)
-    launcher = Launcher(args, device, ("exp_avgs", "exp_avg_sqs"), ("norms", "coeffs"))
+    launcher = Launcher(
+        args, device, ("exp_avgs", "exp_avg_sqs"), ("norms", "coeffs"),
+        maximize=bool(flags & abi.LAMB_MAXIMIZE),
+    )  # fmt: skip
     if moments:
-        launcher.each(clear_kernel)
         numbers = {
             "beta1": args.beta1,
             "m_weight": 1.0 - args.beta1,
@@ -155,16 +181,20 @@ def lamb_step(args: Any, device: torch.device) -> None:
             "v_weight": 1.0 - args.beta2,
         }
         constants = {"INSIDE": inside, "ON_DEVICE": bool(args.grad_scale)}
-        launcher.step(moments_kernel, both | numbers, constants, maximize=maximize)
+        if args.grad_scale:
+            launcher.scalars(factor_kernel, {})
+        partials = launcher.partials()
+        launcher.step(moments_kernel, both | numbers, constants, partials)
+        launcher.sum(norms_kernel, partials)
     if flags & abi.LAMB_APPLY:
         bounds = {"max_coeff": args.max_coeff, "min_coeff": args.min_coeff}
-        if args.coeffs:
-            launcher.each(coefficients_kernel, **bounds)
         correct = bool(flags & abi.LAMB_BIAS_CORRECTION)
+        scalars = bounds | _corrections(args, correct)
         # A call that only applies comes after the one that counted.
-        constants = {"INSIDE": inside, "STEPS": correct and bool(args.steps), "AHEAD": moments}
-        numbers = both | bounds | _corrections(args, correct)
-        launcher.step(apply_kernel, numbers, constants, maximize=maximize)
+        launcher.scalars(
+            rates_kernel, scalars, CORRECT=correct, COEFFS=bool(args.coeffs), AHEAD=moments
+        )
+        launcher.step(apply_kernel, both, {"INSIDE": inside, "AHEAD": moments})
     if moments:
         launcher.count()
 

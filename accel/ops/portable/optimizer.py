@@ -8,13 +8,14 @@ from typing import Any
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 from triton.language import tensor as Value
 
 from accel.errors import Unsupported
 from accel.ops import abi
 from accel.ops.native import current_device
 from accel.ops.portable.elements import load, random_bits, random_seed, scalar_at, store
-from accel.ops.portable.table import BLOCK, FIRST_BLOCK, NUMBER, NUMEL, device_table
+from accel.ops.portable.table import BLOCK, FIRST_BLOCK, NUMBER, NUMEL, OWN, device_table
 from accel.ops.rounding import step_seed
 
 _NUMEL = tl.constexpr(NUMEL)
@@ -25,13 +26,16 @@ _GRAD = tl.constexpr(4)
 _MASTER = tl.constexpr(5)
 _STEP = tl.constexpr(6)
 _STATE = tl.constexpr(7)
+_OWN = tl.constexpr(OWN)
 _TENSORS = 128
+_PARTIALS = 1024
 _LR_TENSOR = tl.constexpr(2)
 _GRAD_SCALE = tl.constexpr(3)
 
 
 @triton.jit
-def _is_wanted(rows: Value) -> Value:
+def is_wanted(rows: Value) -> Value:
+    """Return whether the step is to be done."""
     found_inf = scalar_at(tl.load(rows), tl.float32, 0.0)
     noop_flag = scalar_at(tl.load(rows + 1), tl.int32, 0)
     return (found_inf == 0.0) & (noop_flag == 0)
@@ -60,7 +64,7 @@ def own_elements(rows: Value, row: Value, SIZE: tl.constexpr, ALIGNED: tl.conste
     """Return this program's elements, and which of them are there and to be stepped."""
     block = (tl.program_id(0) - tl.load(row + _FIRST_BLOCK)).to(tl.int64)
     offsets = block * SIZE + tl.arange(0, SIZE)
-    end = tl.where(_is_wanted(rows), tl.load(row + _NUMEL), 0)
+    end = tl.where(is_wanted(rows), tl.load(row + _NUMEL), 0)
     if ALIGNED:
         end = tl.multiple_of(end, 16)
     return offsets, offsets < end
@@ -77,12 +81,6 @@ def factor_at(rows: Value, grad_factor: Value) -> Value:
     """Return `grad_factor` divided by the gradients' scale on the device."""
     scale = scalar_at(tl.load(rows + _GRAD_SCALE), tl.float32, 1.0).to(tl.float64)
     return (grad_factor / scale).to(tl.float32)
-
-
-@triton.jit
-def steps_done(row: Value) -> Value:
-    """Return in float64 how many steps the row's tensor has done."""
-    return tl.load(tl.load(row + _STEP).to(tl.pointer_type(tl.float32))).to(tl.float64)
 
 
 @triton.jit
@@ -165,7 +163,7 @@ def store_state(
 def own_slots(rows: Value, count: Value, SIZE: tl.constexpr) -> Value:
     """Return the tensors of a program that is launched over tensors, and which are there."""
     slots = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
-    return slots, slots < tl.where(_is_wanted(rows), count, 0)
+    return slots, slots < tl.where(is_wanted(rows), count, 0)
 
 
 @triton.jit
@@ -177,6 +175,38 @@ def extras_of(
 
 
 @triton.jit
+def steps_of(rows: Value, slots: Value, mask: Value, WIDTH: tl.constexpr) -> Value:
+    """Return in float64 how many steps the tensors of `slots` have done."""
+    steps = tl.load(rows + (slots + 1) * WIDTH + _STEP, mask, other=0)
+    return tl.load(steps.to(tl.pointer_type(tl.float32)), mask, other=0.0).to(tl.float64)
+
+
+@triton.jit
+def _scalars_at(row: Value, WIDTH: tl.constexpr) -> Value:
+    return (row + (WIDTH - _OWN + 1)).to(tl.pointer_type(tl.float32), bitcast=True)
+
+
+@triton.jit
+def leave_scalar(
+    rows: Value, slots: Value, mask: Value, WHICH: tl.constexpr, value: Value, WIDTH: tl.constexpr
+) -> None:
+    """Write a float32 of each tensor of `slots`: once, for all programs of its elements."""
+    tl.store(_scalars_at(rows + (slots + 1) * WIDTH, WIDTH) + WHICH, value, mask)
+
+
+@triton.jit
+def scalar_left(row: Value, WHICH: tl.constexpr, WIDTH: tl.constexpr) -> Value:
+    """Return what `leave_scalar` wrote for the row's tensor."""
+    return tl.load(_scalars_at(row, WIDTH) + WHICH)
+
+
+@triton.jit
+def programs_of(row: Value, BLOCK: tl.constexpr, WIDTH: tl.constexpr) -> Value:
+    """Return the first program of the tensor among those of all launches, and how many it has."""
+    return tl.load(row + (WIDTH - _OWN)), (tl.load(row + _NUMEL) + BLOCK - 1) // BLOCK
+
+
+@triton.jit(do_not_specialize=["count"])
 def count_kernel(
     rows: Value, count: tl.int32, by: tl.float32, WIDTH: tl.constexpr, SIZE: tl.constexpr
 ) -> None:
@@ -195,6 +225,7 @@ class Launcher:
         device: where the tensors are: one that Triton compiles for, or the CPU in its interpreter.
         states: the struct's pointer arrays of states, in the order in which kernels number them.
         extras: its pointer arrays of tensors of other sizes; they are numbered after the states.
+        maximize: whether gradients are negated.
     """
 
     def __init__(
@@ -203,10 +234,13 @@ class Launcher:
         device: torch.device,
         states: tuple[str, ...],
         extras: tuple[str, ...] = (),
+        *,
+        maximize: bool,
     ) -> None:
         if args.first_elements:
             raise Unsupported("Triton kernels step whole tensors, not parts with a first element.")
         self.args = args
+        self.grad_factor = -1.0 if maximize else 1.0
         self.table = device_table(args, states, device, extras)
         self.width = self.table.rows.shape[1]
         self._device = device
@@ -216,26 +250,28 @@ class Launcher:
         kernel: Any,
         numbers: Mapping[str, float],
         constants: Mapping[str, bool],
-        *,
-        maximize: bool,
+        partials: Tensor | None = None,
     ) -> None:
         """Launch a kernel over every element of every tensor.
 
         Args:
             kernel: takes the table's rows and owners, `numbers`, and as constants `constants` and
                 those that all ops have.
-            numbers: floats of this op; `grad_factor`, `lr` and `seed` are added.
+            numbers: floats of this op; `grad_factor` and `seed` are added.
             constants: facts of this call that the kernel is compiled for.
-            maximize: whether gradients are negated.
+            partials: two float64 for each program, which the kernel takes from its own on.
         """
         args = self.args
         seed = args.seed if args.steps else step_seed(args.seed, args.step)
         seed = seed - (1 << 64) if seed >> 63 else seed
         with current_device(self._device):
             for owners, aligned in self.table.launches:
+                sums = {}
+                if partials is not None:
+                    sums, partials = {"partials": partials}, partials[len(owners) :]
                 kernel[(len(owners),)](
-                    self.table.rows, owners, **numbers, lr=args.lr, seed=seed,
-                    grad_factor=-1.0 if maximize else 1.0, **constants, PARAM=args.param_dtype,
+                    self.table.rows, owners, **sums, **numbers, seed=seed,
+                    grad_factor=self.grad_factor, **constants, PARAM=args.param_dtype,
                     GRAD=args.grad_dtype, STATE=args.state_dtype, MASTER=bool(args.masters),
                     STOCHASTIC=args.rounding == abi.ROUNDING["stochastic"], ALIGNED=aligned,
                     WIDTH=self.width, SIZE=BLOCK, num_warps=4, enable_fp_fusion=False,
@@ -246,8 +282,33 @@ class Launcher:
         programs = triton.cdiv(self.args.count, _TENSORS)
         with current_device(self._device):
             kernel[(programs,)](
-                self.table.rows, self.args.count, **numbers, WIDTH=self.width, SIZE=_TENSORS
+                self.table.rows, self.args.count, **numbers, WIDTH=self.width, SIZE=_TENSORS,
+                enable_fp_fusion=False,
+            )  # fmt: skip
+
+    def scalars(self, kernel: Any, numbers: Mapping[str, float], **constants: int) -> None:
+        """Launch a kernel that leaves scalars for `step`.
+
+        Args:
+            kernel: takes the table's rows, how many tensors there are, `numbers`, and as constants
+                `STEPS` and `constants`.
+            numbers: floats of this op; `grad_factor` and `lr` are added.
+            constants: facts of this call that the kernel is compiled for.
+        """
+        given = {"lr": self.args.lr, "grad_factor": self.grad_factor}
+        self.each(kernel, **numbers, **given, STEPS=bool(self.args.steps), **constants)
+
+    def sum(self, kernel: Any, partials: Tensor) -> None:
+        """Launch a kernel that adds up each tensor's `partials`, always in the same order."""
+        with current_device(self._device):
+            kernel[(self.args.count,)](
+                self.table.rows, partials, WIDTH=self.width, BLOCK=BLOCK, SIZE=_PARTIALS
             )
+
+    def partials(self) -> Tensor:
+        """Return new memory for two float64 of each program."""
+        programs = sum(len(owners) for owners, _ in self.table.launches)
+        return torch.empty(programs, 2, dtype=torch.float64, device=self._device)
 
     def count(self, by: float = 1.0) -> None:
         """Add `by` to the steps of every tensor, where they are given."""

@@ -31,6 +31,13 @@ ROLES = ("params", "grads", "masters", "steps")
 
 _ADDRESSES = 3
 
+OWN = 3
+"""Columns at a row's end that are no addresses.
+
+The place of its first program among those of all launches; and four float32 that a kernel over
+tensors leaves there for the kernel over their elements.
+"""
+
 _KEPT = 64
 
 
@@ -106,7 +113,7 @@ def device_table(
 
 
 def _width(columns: tuple[bytes, ...]) -> int:
-    return _ADDRESSES + len(columns) - 1
+    return _ADDRESSES + len(columns) - 1 + OWN
 
 
 def _make(
@@ -120,7 +127,7 @@ def _make(
     """Return a table that is copied from `staging`, which is written here."""
     width = _width(columns)
     count = len(columns[0]) // 8
-    ends = _fill(staging, scalars, numbers, columns, width - extras)
+    ends = _fill(staging, scalars, numbers, columns, width - OWN - extras)
     table = torch.empty(len(staging), dtype=torch.int64, device=device)
     table.copy_(staging, non_blocking=True)
     rows, own_ends = table[: -2 * count].view(count + 1, width), table[-2 * count :].view(2, count)
@@ -163,8 +170,12 @@ def _fill(
     checked = [NUMEL, *range(_ADDRESSES, full_size)]
     checked.remove(_ADDRESSES + ROLES.index("steps"))
     aligned = (rows[1:, checked] & 15 == 0).all(1)
+    before = 0
     for chosen, end in zip((aligned, ~aligned), ends, strict=True):
         programs = torch.where(chosen, (rows[1:, NUMEL] + BLOCK - 1) // BLOCK, 0)
         torch.cumsum(programs, 0, out=end)
-        rows[1:, FIRST_BLOCK] += torch.where(chosen, end - programs, 0)
+        first = end - programs
+        rows[1:, FIRST_BLOCK] += torch.where(chosen, first, 0)
+        rows[1:, -OWN] += torch.where(chosen, first + before, 0)
+        before = int(end[-1])
     return ends
