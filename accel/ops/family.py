@@ -85,6 +85,7 @@ class Family:
         flags: sum of all flags that the op knows.
         verify: checks numbers and flags that depend on each other; raises naming one of them.
         clips: whether `grad_scale` may come of the gradients' norm, and be no number as they are.
+        unordered: whether native libraries of devices add up in an order that varies.
 
     Attributes:
         symbol: the native entry point.
@@ -105,6 +106,7 @@ class Family:
         flags: int = 0,
         verify: Callable[[TensorLists, Any], None] | None = None,
         clips: bool = False,
+        unordered: bool = False,
     ) -> None:
         self.name = name
         self.args = args
@@ -115,6 +117,7 @@ class Family:
         self._flags = flags
         self._verify = verify
         self._clips = clips
+        self.unordered = unordered
         self.hyper = hyper
         self.reference = reference
         self.symbol = f"accel_{name}_step"

@@ -143,4 +143,5 @@ LAMB = Family(
     flags=2 * abi.LAMB_APPLY - 1,
     verify=_verify,
     clips=True,
+    unordered=True,
 )

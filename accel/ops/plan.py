@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from array import array
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,13 @@ from torch.autograd.graph import increment_version
 
 from accel.ops import abi
 from accel.ops.lists import Hyper, TensorLists
+from accel.ops.native import NativeLibrary
 from accel.ops.table import Partition, PointerTable, partition
 from accel.ops.threads import cpu_threads
 
 if TYPE_CHECKING:
     from accel.ops.family import Family
     from accel.ops.kernel import Kernel
-    from accel.ops.native import NativeLibrary
     from accel.ops.portable import Call
 
 _SCALARS = {
@@ -49,6 +50,7 @@ class Plan:
         parts = everything if kernel.native is None else partition(tensors.roles)
         self.rest = parts.rest
         self._step_lists = kernel.step_lists
+        self._varies = kernel.family.unordered and isinstance(kernel.native, NativeLibrary)
         self.calls = [
             NativeCall(kernel.family, kernel.native, tensors.select(indices), indices)
             for indices in parts.native
@@ -69,12 +71,28 @@ class Plan:
         Autograd is told that the parameters changed; without `tensors`, which a plan with a rest
         needs, its caller does that.
         """
+        if self._varies and torch.are_deterministic_algorithms_enabled():
+            self._check_order()
         for call in self.calls:
             call.step(hyper)
         if tensors is not None:
             if self.rest:
                 self._step_lists(tensors.select(self.rest), hyper)
             increment_version(tensors.params)
+
+    def _check_order(self) -> None:
+        """Do what torch does with an operation that has no deterministic form."""
+        where = {call.table.device.type for call in self.calls} - {"cpu"}
+        if not where:
+            return
+        said = (
+            f"This step's norms are added up on {', '.join(where)} in an order that varies, and "
+            "torch.use_deterministic_algorithms(True) is set. Set ACCEL_OPS=reference, or pass "
+            "warn_only=True if the ratio's last place may vary."
+        )
+        if not torch.is_deterministic_algorithms_warn_only_enabled():
+            raise RuntimeError(said)
+        warnings.warn(said, stacklevel=2)
 
 
 class NativeCall:

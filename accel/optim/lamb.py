@@ -36,8 +36,10 @@ class LastRatios:
 class FusedLamb(KernelOptimizer):
     """LAMB (You et al. 2020) in one call for each group, with DeepSpeed's arguments.
 
-    On a device, a tensor's norms are summed in no fixed order: two runs may differ by a rounding of
-    the ratio, also under ``torch.use_deterministic_algorithms``.
+    Native kernels of devices sum a tensor's norms in no fixed order: two runs may differ by a
+    rounding of the ratio. Under ``torch.use_deterministic_algorithms(True)`` a step that they would
+    do raises `RuntimeError`, or warns, as torch's own operations do; Triton and the reference sum
+    in a fixed order.
 
     Args:
         params: parameters or groups, as every torch optimizer takes.
