@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from accel import optim
 from accel.builders import cpu
 from accel.ops import abi
 from accel.ops.adagrad import CPUAdagrad
@@ -30,6 +31,9 @@ from accel.ops.lists import TensorLists
 LEVELS = ("baseline", "neon") if platform.machine() == "aarch64" else abi.SIMD_LEVELS[:3]
 # Before 2.7 torch cannot make a function of an op that writes lists of tensors.
 compiles = pytest.mark.skipif(torch.__version__ < (2, 7), reason="torch.compile needs torch 2.7")
+OPTIMIZERS: tuple[Any, ...] = tuple(getattr(optim, name) for name in optim.__all__)
+"""Every optimizer class."""
+
 COMMON = {"lr": 1e-2, "weight_decay": 0.1, "step": 3}
 
 

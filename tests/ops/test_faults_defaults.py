@@ -8,21 +8,13 @@ from typing import Any
 import pytest
 import torch
 from family_cases import CASES, Case, tensors_of
+from family_cases import OPTIMIZERS as ALL
 from torch import Tensor, nn
 
 from accel.ops.lists import TensorLists
 from accel.optim import (
-    Adam8bit,
-    CPUAdagrad,
-    CPUAdam,
-    CPULion,
-    FusedAdagrad,
     FusedAdam,
-    FusedLamb,
-    FusedLion,
 )
-
-ALL = (Adam8bit, CPUAdagrad, CPUAdam, CPULion, FusedAdagrad, FusedAdam, FusedLamb, FusedLion)
 
 
 @pytest.fixture

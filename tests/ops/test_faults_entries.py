@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from family_cases import OPTIMIZERS as ALL
 from torch import Tensor, nn
 
 from accel import optim
 from accel.errors import Unsupported
 
-ALL: tuple[Any, ...] = tuple(getattr(optim, name) for name in optim.__all__)
 REFUSED = (TypeError, ValueError, Unsupported)
 rungs = pytest.mark.parametrize("rung", ["native", "reference"])
 HUGE = 10**400

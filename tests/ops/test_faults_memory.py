@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from family_cases import OPTIMIZERS as ALL
 from family_cases import Case
 from torch import Tensor, nn
 
 from accel.ops.checks import check_no_overlap
 from accel.ops.table import Occupied, PointerTable, addresses
-from accel.optim import Adam8bit, CPUAdam, FusedAdagrad, FusedAdam, FusedLamb, FusedLion
+from accel.optim import FusedAdam
 
-ALL = (Adam8bit, CPUAdam, FusedAdagrad, FusedAdam, FusedLamb, FusedLion)
 rungs = pytest.mark.parametrize("rung", ["native", "reference"])
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from family_cases import OPTIMIZERS as ALL
 from family_cases import Case, tensors_of
-from test_faults_entries import ALL, assert_refused, assert_steps, last, rung, rungs, trained
+from test_faults_entries import assert_refused, assert_steps, last, rung, rungs, trained
 from torch import nn
 
 assert rung  # The fixture that chooses the rung.

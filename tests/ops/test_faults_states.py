@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from family_cases import OPTIMIZERS as ALL
 from torch import Tensor, nn
 
 from accel.ops.codes8bit import blocks
@@ -24,9 +25,6 @@ from accel.optim import (
     FusedLion,
 )
 
-ALL: tuple[Any, ...] = (
-    Adam8bit, CPUAdagrad, CPUAdam, CPULion, FusedAdagrad, FusedAdam, FusedLamb, FusedLion,
-)  # fmt: skip
 TORCHS: tuple[Any, ...] = (
     torch.optim.AdamW, torch.optim.Adam, torch.optim.Adagrad, torch.optim.SGD, torch.optim.RMSprop,
     torch.optim.Adamax, torch.optim.Adadelta, torch.optim.Rprop, torch.optim.ASGD,

@@ -8,22 +8,17 @@ from typing import Any
 
 import pytest
 import torch
+from family_cases import OPTIMIZERS as ALL
 from torch import nn
 
 from accel.optim import (
     Adam8bit,
-    CPUAdagrad,
     CPUAdam,
-    CPULion,
-    FusedAdagrad,
     FusedAdam,
     FusedLamb,
     FusedLion,
 )
 
-ALL: tuple[Any, ...] = (
-    Adam8bit, CPUAdagrad, CPUAdam, CPULion, FusedAdagrad, FusedAdam, FusedLamb, FusedLion,
-)  # fmt: skip
 CHOICES = (None, False, True)
 
 
