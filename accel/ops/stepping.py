@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from accel.ops.batches import Batch, batches
+from accel.ops.batch import Batch
+from accel.ops.batches import batches
 from accel.ops.lists import Hyper, TensorLists
 from accel.ops.reference import Scalar, count_steps, skip_flag
 
