@@ -31,7 +31,7 @@ class Batch:
 
     def _time(self, ahead: float) -> Tensor:
         assert self.tensors.steps is not None
-        return exactly(self.tensors.steps[0]) + ahead
+        return exactly(self.tensors.steps[0].reshape(())) + ahead
 
     @property
     def wide(self) -> torch.dtype:

@@ -33,8 +33,8 @@ _HOST = 1 << 16
 _DEVICE = 1 << 21
 """Elements of a batch elsewhere: an operator keeps a device busy for as long as it is launched."""
 
-_NOISE = 4
-"""How many times the memory of a rounded-to-nearest element a randomly rounded one takes."""
+_NOISE = 2
+"""How many times the memory of an element rounded to nearest one takes that is rounded randomly."""
 
 
 def batches(
