@@ -6,8 +6,8 @@ Contestants take turns and gradients are made anew before every step; read media
 `pass` reads and writes the very tensors of FusedAdam, with next to no arithmetic; `walk` is the
 bare Python loop over them that fetches the addresses of parameters, gradients and moments.
 `cores` is how many cores the threads' arithmetic was worth: two virtual ones may share a real one,
-and what is bound by arithmetic (Adam8bit) then takes up to twice as long. With ACCEL_OPS=reference the
-contestants of accel are the references, whose peers are torch's foreach.
+and what is bound by arithmetic (Adam8bit) then takes up to twice as long.
+With ACCEL_OPS=reference accel's contestants are the references, whose peers are torch's foreach.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ HALVES = (torch.bfloat16, torch.float16)
 SHAPES = ((), (1,), (0,), (3, 0), (5,), (7, 3), (3, 7), (21,), (2, 3, 4), (400,), (20, 30))
 FLAGS = {"adam": 15, "adagrad": 1, "lion": 1, "lamb": 28}
 options = settings(
-    max_examples=60, deadline=None,
+    max_examples=40, deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 
@@ -278,14 +278,14 @@ def peak_of(step: Callable[[], Any]) -> int:
 
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
 @pytest.mark.parametrize("name", ["adam", "lion"])
-@pytest.mark.parametrize("shapes", [[(2 << 20,)], [(1024,)] * 999, [(n, 8) for n in range(1, 400)],
-                                    [(1000, 2000)]])  # fmt: skip
+@pytest.mark.parametrize("shapes", [[(1 << 20,)], [(1024,)] * 999, [(n, 8) for n in range(1, 400)],
+                                    [(500, 2000)]])  # fmt: skip
 def test_memory_for_a_moment(name: str, rounding: str, shapes: list[tuple[int, ...]]) -> None:
-    """Less than 8 MiB with two threads, however large the tensors are, and however many."""
+    """Less than 8 MiB with one thread, however large the tensors are, and however many."""
     kind = torch.bfloat16
     lists, hyper = CASES[name].lists(shapes, kind, kind, kind), CASES[name].hyper(rounding=rounding)
     threads = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     try:
         peak = peak_of(lambda: CASES[name].reference.family.reference(lists, hyper))
     finally:
