@@ -1,12 +1,13 @@
 """Optimizers beside torch's, DeepSpeed's and what memory alone allows, in one process.
 
-    python benchmarks/optim.py [--shapes big,gpt2,many,middle] [--rounds 15] [--out runs/optim]
+    python benchmarks/optim.py [--shapes big,gpt2,few,many,middle] [--rounds 15] [--out runs/optim]
 
 Contestants take turns and gradients are made anew before every step; read medians and ratios.
 `pass` reads and writes the very tensors of FusedAdam, with next to no arithmetic; `walk` is the
 bare Python loop over them that fetches the addresses of parameters, gradients and moments.
 `cores` is how many cores the threads' arithmetic was worth: two virtual ones may share a real one,
 and what is bound by arithmetic (Adam8bit) then takes up to twice as long.
+With ACCEL_OPS=reference accel's contestants are the references, whose peers are torch's foreach.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ GPT2 = [(50257, WIDTH), (1024, WIDTH), (WIDTH,), (WIDTH,)] + LAYERS * [
 SHAPES: dict[str, tuple[str, Shapes]] = {
     "big": ("1 x 32 M", [(32 << 20,)]),
     "gpt2": ("GPT-2 124M", GPT2),
+    "few": ("100 x 1024", [(1024,)] * 100),
     "many": ("2000 x 1024", [(1024,)] * 2000),
     "middle": ("300 x 10 000", [(10_000,)] * 300),
 }
@@ -178,6 +180,7 @@ def contestants(peers: bool) -> dict[str, tuple[torch.dtype, Callable[[Any], Any
         found["torch fused"] = (single, made(torch.optim.AdamW, fused=True))
         found["torch foreach"] = (single, made(torch.optim.AdamW, foreach=True))
         found["torch Adagrad fused"] = (single, made(torch.optim.Adagrad, fused=True))
+        found["torch Adagrad foreach"] = (single, made(torch.optim.Adagrad, foreach=True))
         deepspeed = deepspeed_adam()
         if deepspeed is not None:
             found["DeepSpeed CPUAdam"] = (single, deepspeed)

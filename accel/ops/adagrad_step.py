@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -9,7 +10,7 @@ from torch import Tensor
 from accel.ops import abi
 from accel.ops.family import Family
 from accel.ops.lists import Hyper, TensorLists
-from accel.ops.reference import Scalar, grad_factor, learning_rate, narrow, root, step_each
+from accel.ops.reference import Scalar, grad_factor, learning_rate, narrow, root, times
 
 _STATES = ("sums",)
 
@@ -32,18 +33,28 @@ def adagrad_reference(tensors: TensorLists, hyper: AdagradHyper) -> None:
 
     On the CPU the bits are those of the native kernel, except the payload of NaN.
     """
-    step_each(tensors, hyper, _STATES, _update)
+    # Here, not above: a load of a native library, which steps nothing itself, does without.
+    from accel.ops.stepping import step_each
+
+    step_each(tensors, hyper, _STATES, _numbers, _update)
+
+
+def _numbers(hyper: AdagradHyper, like: Tensor, time: Scalar) -> Sequence[Scalar]:
+    """Return gradient factor and rate."""
+    rate = learning_rate(hyper, like) / (1.0 + (time - 1.0) * hyper.lr_decay)
+    maximize = bool(hyper.flags & abi.ADAGRAD_MAXIMIZE)
+    return grad_factor(hyper, like, maximize=maximize), narrow(rate, like)
 
 
 def _update(
-    p: Tensor, grad: Tensor, states: list[Tensor], hyper: AdagradHyper, time: Scalar
+    p: Tensor, grad: Tensor, states: list[Tensor], hyper: AdagradHyper, numbers: Sequence[Scalar]
 ) -> tuple[Tensor, list[Tensor]]:
-    rate = learning_rate(hyper, p) / (1.0 + (time - 1.0) * hyper.lr_decay)
-    g = grad * grad_factor(hyper, p, maximize=bool(hyper.flags & abi.ADAGRAD_MAXIMIZE))
+    factor, rate = numbers
+    g = times(grad, factor)
     if hyper.weight_decay != 0.0:
-        g = g + p * hyper.weight_decay
-    total = states[0] + g * g
-    return p - g * narrow(rate, p) / (root(total) + hyper.eps), [total]
+        g = (p * hyper.weight_decay).add_(g)
+    total = (g * g).add_(states[0])
+    return p - (g * rate).div_(root(total).add_(hyper.eps)), [total]
 
 
 ADAGRAD = Family(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from accel.ops import abi
-from accel.ops.adam_step import AdamHyper, adam_update
+from accel.ops.adam_step import AdamHyper, adam_numbers, adam_update
 from accel.ops.codes8bit import decode, encode, memory_order, noise
 from accel.ops.family import Family
 from accel.ops.lists import TensorLists
@@ -60,7 +60,8 @@ def _step_one(tensors: TensorLists, index: int, hyper: Adam8bitHyper) -> None:
     p, grad = _like(codes[0], main), _like(codes[0], roles["grads"][index])
     flags = sum(theirs for ours, theirs in _FLAGS if hyper.flags & ours)
     time = step_number(tensors, index, hyper)
-    new_p, new = adam_update(p, grad, old, hyper, time, flags)
+    numbers = adam_numbers(hyper, p, time, flags)
+    new_p, new = adam_update(p, grad, old, hyper, numbers, flags)
 
     number = tensors.numbers[index]
     drawn = noise(random_key(hyper.seed, time, number, 1), p.numel(), p.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, dtype, float64, maximum
@@ -10,7 +11,15 @@ from torch import Tensor, dtype, float64, maximum
 from accel.ops import abi
 from accel.ops.family import Family
 from accel.ops.lists import Hyper, TensorLists
-from accel.ops.reference import Scalar, grad_factor, learning_rate, narrow, root, step_each
+from accel.ops.reference import (
+    Scalar,
+    correction,
+    grad_factor,
+    learning_rate,
+    narrow,
+    root,
+    times,
+)
 
 STATES = ("exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs")
 
@@ -35,8 +44,11 @@ def adam_reference(tensors: TensorLists, hyper: AdamHyper) -> None:
 
     On the CPU the bits are those of the native kernel, except the payload of NaN.
     """
+    # Here, not above: a load of a native library, which steps nothing itself, does without.
+    from accel.ops.stepping import step_each
+
     back = bool(hyper.flags & abi.ADAM_ROLLBACK)
-    step_each(tensors, hyper, STATES, _undo if back else _update, back=back)
+    step_each(tensors, hyper, STATES, _numbers, _undo if back else _update, back=back)
 
 
 def check_undoable(hyper: AdamHyper) -> None:
@@ -65,14 +77,14 @@ def _sqrt(value: Scalar) -> Scalar:
     return value.sqrt() if isinstance(value, Tensor) else math.sqrt(value)
 
 
-def _factors(
-    like: Tensor, hyper: AdamHyper, time: Scalar, flags: int
+def adam_numbers(
+    hyper: AdamHyper, like: Tensor, time: Scalar, flags: int
 ) -> tuple[Scalar, Scalar, Scalar, Scalar]:
     """Return gradient factor, what the decay keeps, step size and what is added to the root."""
     lr = learning_rate(hyper, like)
     correct = bool(flags & abi.ADAM_BIAS_CORRECTION)
-    c1 = 1.0 - hyper.beta1**time if correct else 1.0
-    root_c2 = _sqrt(1.0 - hyper.beta2**time) if correct else 1.0
+    c1 = correction(hyper.beta1, time) if correct else 1.0
+    root_c2 = _sqrt(correction(hyper.beta2, time)) if correct else 1.0
     keep = 1.0 - lr * hyper.weight_decay if flags & abi.ADAM_ADAMW else 1.0
     return (
         grad_factor(hyper, like, maximize=bool(flags & abi.ADAM_MAXIMIZE)),
@@ -90,41 +102,60 @@ def scaled_eps(eps: float, root: Scalar, kind: dtype) -> Scalar:
     return (eps * root).clamp(min=tiny) if isinstance(root, Tensor) else max(eps * root, tiny)
 
 
+def _numbers(hyper: AdamHyper, like: Tensor, time: Scalar) -> Sequence[Scalar]:
+    return adam_numbers(hyper, like, time, hyper.flags)
+
+
 def _gradient(p: Tensor, grad: Tensor, factor: Scalar, hyper: AdamHyper, flags: int) -> Tensor:
-    g = grad * factor
+    g = times(grad, factor)
     if hyper.weight_decay != 0.0 and not flags & abi.ADAM_ADAMW:
-        g = g + p * hyper.weight_decay
+        g = (p * hyper.weight_decay).add_(g)
     return g
 
 
 def _update(
-    p: Tensor, grad: Tensor, states: list[Tensor], hyper: AdamHyper, time: Scalar
+    p: Tensor, grad: Tensor, states: list[Tensor], hyper: AdamHyper, numbers: Sequence[Scalar]
 ) -> tuple[Tensor, list[Tensor]]:
-    return adam_update(p, grad, states, hyper, time, hyper.flags)
+    return adam_update(p, grad, states, hyper, numbers, hyper.flags)
 
 
 def adam_update(
-    p: Tensor, grad: Tensor, states: list[Tensor], hyper: AdamHyper, time: Scalar, flags: int
+    p: Tensor,
+    grad: Tensor,
+    states: list[Tensor],
+    hyper: AdamHyper,
+    numbers: Sequence[Scalar],
+    flags: int,
 ) -> tuple[Tensor, list[Tensor]]:
-    """Return parameter and states after step number `time`; `flags` is a sum of ``abi.ADAM_*``."""
-    factor, keep, step_size, eps = _factors(p, hyper, time, flags)
+    """Return parameter and states after a step.
+
+    Args:
+        p: the parameter; like the other tensors it is not written.
+        grad: the gradient.
+        states: the moments, with AMSGrad the maximum.
+        hyper: the numbers of the step.
+        numbers: `adam_numbers` of the parameter.
+        flags: a sum of ``abi.ADAM_*``.
+    """
+    factor, keep, step_size, eps = numbers
     m, v = states[:2]
     g = _gradient(p, grad, factor, hyper, flags)
     if 1.0 - hyper.beta1 >= 0.5:
-        m = g + (g - m) * -hyper.beta1
+        m = (g - m).mul_(-hyper.beta1).add_(g)
     else:
-        m = m + (g - m) * (1.0 - hyper.beta1)
-    v = v * hyper.beta2 + g * (1.0 - hyper.beta2) * g
+        m = (g - m).mul_(1.0 - hyper.beta1).add_(m)
+    v = (g * (1.0 - hyper.beta2)).mul_(g).add_(v * hyper.beta2)
     new = [m, v]
     if flags & abi.ADAM_AMSGRAD:
         new.append(maximum(states[2], v))
-    return p * keep - m * step_size / (root(new[-1]) + eps), new
+    change = (m * step_size).div_(root(new[-1]).add_(eps))
+    return times(p, keep) - change, new
 
 
 def _undo(
-    p: Tensor, grad: Tensor, states: list[Tensor], hyper: AdamHyper, time: Scalar
+    p: Tensor, grad: Tensor, states: list[Tensor], hyper: AdamHyper, numbers: Sequence[Scalar]
 ) -> tuple[Tensor, list[Tensor]]:
-    factor, keep, step_size, eps = _factors(p, hyper, time, hyper.flags)
+    factor, keep, step_size, eps = numbers
     m, v = states
     before = (p + m * step_size / (root(v) + eps)) / keep
     g = _gradient(before, grad, factor, hyper, hyper.flags)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,15 +14,18 @@ from accel.ops.family import Family
 from accel.ops.lists import Hyper, TensorLists
 from accel.ops.reference import (
     Scalar,
+    correction,
     count_steps,
     grad_factor,
     learning_rate,
     narrow,
     root,
     skip_flag,
-    step_number,
+    times,
 )
-from accel.ops.rounding import random_key, store
+
+if TYPE_CHECKING:
+    from accel.ops.batch import Batch
 
 PHASES = abi.LAMB_MOMENTS | abi.LAMB_APPLY
 
@@ -48,81 +52,68 @@ class LambHyper(Hyper):
 @torch.no_grad()
 def lamb_reference(tensors: TensorLists, hyper: LambHyper) -> None:
     """Do the phases that `hyper.flags` names on every tensor of checked lists."""
-    for index, param in enumerate(tensors.params):
-        wide = torch.float64 if param.dtype == torch.float64 else torch.float32
-        skip = skip_flag(hyper, param.device)
-        if hyper.flags & abi.LAMB_MOMENTS:
-            _moments(tensors, index, hyper, wide, skip)
+    # Here, not above: a load of a native library, which steps nothing itself, does without.
+    from accel.ops.batches import batches
+
+    moments = bool(hyper.flags & abi.LAMB_MOMENTS)
+    # The moments' phase of the same call has not counted the step yet.
+    for batch in batches(tensors, hyper, back=not moments, whole=True):
+        skip = skip_flag(hyper, batch.tensors.params[0].device)
+        if moments:
+            _moments(batch, hyper, skip)
         if hyper.flags & abi.LAMB_APPLY:
-            _apply(tensors, index, hyper, wide, skip)
-    if hyper.flags & abi.LAMB_MOMENTS:
+            _apply(batch, hyper, skip)
+    if moments:
         count_steps(tensors, hyper, 1.0)
 
 
-def _moments(
-    tensors: TensorLists, index: int, hyper: LambHyper, wide: torch.dtype, skip: Tensor | None
-) -> None:
-    roles = tensors.roles
-    exp_avg, exp_avg_sq = roles["exp_avgs"][index], roles["exp_avg_sqs"][index]
-    m, v = exp_avg.to(wide), exp_avg_sq.to(wide)
-    g = roles["grads"][index].to(wide)
-    g = g * grad_factor(hyper, g, maximize=bool(hyper.flags & abi.LAMB_MAXIMIZE))
-    new_m = m * hyper.beta1 + g * (1.0 - hyper.beta1)
-    new_v = v * hyper.beta2 + g * (1.0 - hyper.beta2) * g
+def _moments(batch: Batch, hyper: LambHyper, skip: Tensor | None) -> None:
+    m, v = batch.read("exp_avgs"), batch.read("exp_avg_sqs")
+    maximize = bool(hyper.flags & abi.LAMB_MAXIMIZE)
+    g = times(batch.read("grads"), grad_factor(hyper, m, maximize=maximize))
+    new_m = (g * (1.0 - hyper.beta1)).add_(m * hyper.beta1)
+    new_v = (g * (1.0 - hyper.beta2)).mul_(g).add_(v * hyper.beta2)
     if skip is not None:
         new_m, new_v = torch.where(skip, m, new_m), torch.where(skip, v, new_v)
-    time = step_number(tensors, index, hyper)
-    number, start = tensors.numbers[index], tensors.start(index)
-    store(exp_avg, new_m, hyper.rounding, random_key(hyper.seed, time, number, 1), start)
-    store(exp_avg_sq, new_v, hyper.rounding, random_key(hyper.seed, time, number, 2), start)
-    p, u = _direction(tensors, index, hyper, wide)
-    squares = [p.double().square().sum(), u.double().square().sum()]
-    tensors.extras["norms"][index].copy_(torch.stack(squares))
+    batch.round("exp_avgs", new_m, hyper, 1)
+    batch.round("exp_avg_sqs", new_v, hyper, 2)
+    squares = [batch.sums(x.double().square()) for x in _direction(batch, hyper)]
+    batch.write_extra("norms", torch.stack(squares, dim=-1))
 
 
-def _direction(
-    tensors: TensorLists, index: int, hyper: LambHyper, wide: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    roles = tensors.roles
-    p = roles.get("masters", roles["params"])[index].to(wide)
-    m, v = roles["exp_avgs"][index].to(wide), roles["exp_avg_sqs"][index].to(wide)
+def _direction(batch: Batch, hyper: LambHyper) -> tuple[Tensor, Tensor]:
+    """Return the parameter and what is to be subtracted from it, apart from the rate."""
+    p = batch.read("masters" if "masters" in batch.tensors.roles else "params")
+    m, v = batch.read("exp_avgs"), batch.read("exp_avg_sqs")
     inside = bool(hyper.flags & abi.LAMB_EPS_INSIDE)
-    denominator = root(v + hyper.eps) if inside else root(v) + hyper.eps
-    return p, m / denominator + p * hyper.weight_decay
+    denominator = root(v + hyper.eps) if inside else root(v).add_(hyper.eps)
+    return p, (p * hyper.weight_decay).add_(m / denominator)
 
 
-def _apply(
-    tensors: TensorLists, index: int, hyper: LambHyper, wide: torch.dtype, skip: Tensor | None
-) -> None:
-    roles = tensors.roles
-    norms = tensors.extras["norms"][index]
-    ratio = norms[0].sqrt() / norms[1].sqrt()
+def _apply(batch: Batch, hyper: LambHyper, skip: Tensor | None) -> None:
+    norms = batch.read_extra("norms")
+    ratio = norms[..., 0].sqrt() / norms[..., 1].sqrt()
     ratio = ratio.clamp(hyper.min_coeff, hyper.max_coeff)
-    coeff = torch.where((norms == 0.0).any(), 1.0, ratio)
-    if "coeffs" in tensors.extras:
-        tensors.extras["coeffs"][index].copy_(coeff)
-    # The moments' phase of the same call has not counted the step yet.
-    both = hyper.flags & PHASES == PHASES
-    p, u = _direction(tensors, index, hyper, wide)
-    time = step_number(tensors, index, hyper, back=not both)
-    rate = _rate(hyper, p, time) * coeff
-    new_p = p - u * narrow(rate, p)
-    param, main = roles["params"][index], roles.get("masters", roles["params"])[index]
+    coeff = torch.where((norms == 0.0).any(-1), 1.0, ratio)
+    if "coeffs" in batch.tensors.extras:
+        batch.write_extra("coeffs", coeff)
+    p, u = _direction(batch, hyper)
+    rate = _rate(hyper, p, batch.time) * coeff
+    new_p = p - u.mul_(batch.spread(narrow(rate, p)))
     if skip is not None:
         new_p = torch.where(skip, p, new_p)
-    if main is not param:
-        main.copy_(new_p)
+    if "masters" in batch.tensors.roles:
+        batch.write("masters", new_p)
         if skip is not None:
-            new_p = torch.where(skip, param.to(wide), new_p)
-    key = random_key(hyper.seed, time, tensors.numbers[index], 0)
-    store(param, new_p, hyper.rounding, key, tensors.start(index))
+            new_p = torch.where(skip, batch.read("params"), new_p)
+    batch.round("params", new_p, hyper, 0)
 
 
 def _rate(hyper: LambHyper, like: Tensor, time: Scalar) -> Scalar:
     lr = learning_rate(hyper, like)
     if not hyper.flags & abi.LAMB_BIAS_CORRECTION:
         return lr
-    c1, c2 = 1.0 - hyper.beta1**time, 1.0 - hyper.beta2**time
+    c1, c2 = correction(hyper.beta1, time), correction(hyper.beta2, time)
     return lr * (c2.sqrt() if isinstance(c2, Tensor) else math.sqrt(c2)) / c1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, where
@@ -9,7 +10,7 @@ from torch import Tensor, where
 from accel.ops import abi
 from accel.ops.family import Family
 from accel.ops.lists import Hyper, TensorLists
-from accel.ops.reference import Scalar, grad_factor, learning_rate, narrow, step_each
+from accel.ops.reference import Scalar, grad_factor, learning_rate, narrow, times
 
 _STATES = ("exp_avgs",)
 
@@ -32,21 +33,30 @@ def lion_reference(tensors: TensorLists, hyper: LionHyper) -> None:
 
     On the CPU the bits are those of the native kernel, except the payload of NaN.
     """
-    step_each(tensors, hyper, _STATES, _update)
+    # Here, not above: a load of a native library, which steps nothing itself, does without.
+    from accel.ops.stepping import step_each
+
+    step_each(tensors, hyper, _STATES, _numbers, _update)
+
+
+def _numbers(hyper: LionHyper, like: Tensor, _: Scalar) -> Sequence[Scalar]:
+    """Return gradient factor, what the decay keeps and rate."""
+    lr = learning_rate(hyper, like)
+    factor = grad_factor(hyper, like, maximize=bool(hyper.flags & abi.LION_MAXIMIZE))
+    return factor, narrow(1.0 - lr * hyper.weight_decay, like), narrow(lr, like)
 
 
 def _update(
-    p: Tensor, grad: Tensor, states: list[Tensor], hyper: LionHyper, time: Scalar
+    p: Tensor, grad: Tensor, states: list[Tensor], hyper: LionHyper, numbers: Sequence[Scalar]
 ) -> tuple[Tensor, list[Tensor]]:
-    lr = learning_rate(hyper, p)
-    g = grad * grad_factor(hyper, p, maximize=bool(hyper.flags & abi.LION_MAXIMIZE))
+    factor, keep, rate = numbers
+    g = times(grad, factor)
     (m,) = states
-    c = m * hyper.beta1 + g * (1.0 - hyper.beta1)
+    c = (g * (1.0 - hyper.beta1)).add_(m * hyper.beta1)
     # torch.sign makes 0 of NaN; here NaN stays visible.
     direction = where(c.isnan(), c, c.sign())
-    m = m * hyper.beta2 + g * (1.0 - hyper.beta2)
-    keep = narrow(1.0 - lr * hyper.weight_decay, p)
-    return p * keep - direction * narrow(lr, p), [m]
+    m = (g * (1.0 - hyper.beta2)).add_(m * hyper.beta2)
+    return times(p, keep) - direction.mul_(rate), [m]
 
 
 LION = Family(

@@ -1,9 +1,9 @@
-"""What the references share: widening, skipping, counting and storing around the arithmetic."""
+"""Numbers that the references share, which are never read from a device: rates, counters, flags."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import math
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -11,77 +11,31 @@ from torch import Tensor
 from accel.ops.lists import Hyper, TensorLists
 
 Scalar = float | Tensor
-Update = Callable[[Tensor, Tensor, list[Tensor], Any, Scalar], tuple[Tensor, list[Tensor]]]
-
-
-@torch.no_grad()
-def step_each(
-    tensors: TensorLists,
-    hyper: Hyper,
-    states: Sequence[str],
-    update: Update,
-    *,
-    back: bool = False,
-) -> None:
-    """Step every tensor of checked lists, on any device and in any layout.
-
-    Computes in float32, or float64 for float64 parameters. Never waits for a device: where
-    `hyper.found_inf` or `hyper.noop_flag` forbid the step, the old values are written back.
-
-    Args:
-        tensors: the lists.
-        hyper: the numbers of the step.
-        states: roles of the states; those that are absent are left out.
-        update: the op's arithmetic: parameter, gradient, states, numbers and step number to the new
-            parameter and states.
-        back: whether steps are counted backwards, as a rollback does.
-    """
-    present = [role for role in states if role in tensors.roles]
-    for index in range(len(tensors.params)):
-        if tensors.params[index].numel():
-            _step_one(tensors, index, hyper, present, update, back)
-    count_steps(tensors, hyper, -1.0 if back else 1.0)
-
-
-def _step_one(
-    tensors: TensorLists,
-    index: int,
-    hyper: Hyper,
-    states: Sequence[str],
-    update: Update,
-    back: bool,
-) -> None:
-    # Here, not above: a load of a native library, which steps nothing itself, does without.
-    from accel.ops.rounding import random_key, store
-
-    param = tensors.params[index]
-    main = tensors.roles.get("masters", tensors.params)[index]
-    kept = [tensors.roles[role][index] for role in states]
-    wide = torch.float64 if param.dtype == torch.float64 else torch.float32
-    p, grad = main.to(wide), tensors.grads[index].to(wide)
-    old = [state.to(wide) for state in kept]
-    time = step_number(tensors, index, hyper, back)
-    new_p, new = update(p, grad, old, hyper, time)
-
-    skip = skip_flag(hyper, param.device)
-    if skip is not None:
-        new_p = torch.where(skip, p, new_p)
-        new = [torch.where(skip, before, after) for before, after in zip(old, new, strict=True)]
-    number, start = tensors.numbers[index], tensors.start(index)
-    for stream, (state, after) in enumerate(zip(kept, new, strict=True), start=1):
-        store(state, after, hyper.rounding, random_key(hyper.seed, time, number, stream), start)
-    if main is not param:
-        main.copy_(new_p)
-        if skip is not None:
-            new_p = torch.where(skip, param.to(wide), new_p)
-    store(param, new_p, hyper.rounding, random_key(hyper.seed, time, number, 0), start)
+_FLOAT64 = {"cpu": True, "cuda": True, "meta": True, "mps": False, "hpu": False}
+"""Whether a type of device computes in float64, where that needs no trial."""
 
 
 def count_steps(tensors: TensorLists, hyper: Hyper, by: float) -> None:
     """Count the step of every tensor, unless it is skipped."""
-    for step, param in zip(tensors.steps or (), tensors.params, strict=False):
-        skip = skip_flag(hyper, param.device)
-        step.add_(by if skip is None else torch.where(skip.to(step.device), 0.0, by))
+    on_device: dict[torch.device, list[Tensor]] = {}
+    for step in tensors.steps or ():
+        on_device.setdefault(step.device, []).append(step)
+    for device, steps in on_device.items():
+        skip = skip_flag(hyper, device)
+        amount: Scalar = by if skip is None else torch.where(skip, 0.0, by)
+        if len({*map(id, steps)}) < len(steps) or {*map(type, steps)} != {Tensor}:
+            for step in steps:
+                step.add_(amount)
+        elif isinstance(amount, Tensor):
+            # Without alpha torch takes a tensor for a number, which it fetches from the device.
+            torch._foreach_add_(steps, amount, alpha=1.0)
+        elif device.type == "cpu":
+            # On the host torch would make a tensor of a number anew for each step.
+            torch._foreach_add_(
+                steps, torch.tensor(by, dtype=torch.float32, device=device), alpha=1.0
+            )
+        else:
+            torch._foreach_add_(steps, by)
 
 
 def skip_flag(hyper: Hyper, device: torch.device) -> Tensor | None:
@@ -102,11 +56,37 @@ def step_number(tensors: TensorLists, index: int, hyper: Hyper, back: bool = Fal
         return float(hyper.step)
     step = tensors.steps[index]
     ahead = 0.0 if back else 1.0
-    return float(step) + ahead if step.device.type == "cpu" else step.double() + ahead
+    return float(step) + ahead if step.device.type == "cpu" else exactly(step) + ahead
+
+
+def exactly(number: Tensor) -> Tensor:
+    """Return a number in float64, or in float32 on a device that has no float64."""
+    return number.double() if has_float64(number.device) else number.float()
+
+
+@cache
+def has_float64(device: torch.device) -> bool:
+    """Return whether a device computes in float64."""
+    known = _FLOAT64.get(device.type)
+    if known is not None:
+        return known
+    try:
+        torch.ones((), dtype=torch.float64, device=device).add_(1.0)
+    except (RuntimeError, TypeError):
+        return False
+    return True
+
+
+def correction(beta: float, time: Scalar) -> Scalar:
+    """Return the share of a moment that is no bias of its zero beginning: ``1 - beta**time``."""
+    if isinstance(time, Tensor) and time.dtype == torch.float32 and beta > 0.0:
+        # A power would leave few digits of a small difference.
+        return -torch.expm1(time * math.log(beta))
+    return 1.0 - beta**time
 
 
 def learning_rate(hyper: Hyper, like: Tensor) -> Scalar:
-    """Return the learning rate, in double."""
+    """Return the learning rate, as `exactly` has it."""
     if hyper.lr_tensor is None:
         return hyper.lr
     return _as_given(hyper.lr_tensor, like)
@@ -121,9 +101,9 @@ def grad_factor(hyper: Hyper, like: Tensor, *, maximize: bool) -> Scalar:
 
 
 def _as_given(scalar: Tensor, like: Tensor) -> Tensor:
-    """Return a scalar in double, rounded first to float32 where kernels take it so."""
-    here = scalar.to(like.device)
-    return (here if like.dtype == torch.float64 else here.float()).double().reshape(())
+    """Return a scalar as `exactly` has it, rounded first to float32 where kernels take it so."""
+    given = scalar if like.dtype == torch.float64 else scalar.float()
+    return exactly(given.to(like.device)).reshape(())
 
 
 def narrow(value: Scalar, like: Tensor) -> Scalar:
@@ -136,3 +116,8 @@ def root(x: Tensor) -> Tensor:
     if x.device.type == "cpu" and x.dtype == torch.float32:
         return x.double().sqrt().float()
     return x.sqrt()
+
+
+def times(x: Tensor, factor: Scalar) -> Tensor:
+    """Return a product; `x` itself if the factor is known to be 1."""
+    return x if isinstance(factor, float) and factor == 1.0 else x * factor

@@ -33,6 +33,15 @@ def random_key(seed: int, step: float | Tensor, tensor: int, stream: int) -> int
     return z ^ (z >> 31)
 
 
+def random_keys(seed: int, step: float | Tensor, tensors: Tensor, stream: int) -> Tensor:
+    """Return `random_key` of several tensors, given by an int64 tensor of their numbers."""
+    first = seed + 0x9E3779B97F4A7C15 * (stream + 1)
+    place = tensors * _signed(0x9E3779B97F4A7C15 * 8)
+    if isinstance(step, Tensor):
+        return _mix_on_device(step.long() * _signed(_STEP) + place + _signed(first))
+    return _mix_on_device(place + _signed(first + _STEP * int(step)))
+
+
 def _mix_on_device(z: Tensor) -> Tensor:
     """Mix as on the host; int64 wraps around as uint64 does, but shifts bring in the sign."""
 
@@ -101,5 +110,10 @@ def store(target: Tensor, values: Tensor, rounding: str, key: int | Tensor, star
     if rounding == "nearest" or target.element_size() != 2:
         target.copy_(values)
         return
-    noise = random_bits(key, element_numbers(target) + start)
-    target.copy_(stochastic(values.contiguous(), target.dtype, noise.contiguous()))
+    target.copy_(rounded(values, target.dtype, key, element_numbers(target) + start))
+
+
+def rounded(values: Tensor, dtype: torch.dtype, keys: int | Tensor, elements: Tensor) -> Tensor:
+    """Return float values stochastically rounded to 16 bits, by keys and numbers of elements."""
+    noise = random_bits(keys, elements)
+    return stochastic(values.float().contiguous(), dtype, noise.contiguous())
