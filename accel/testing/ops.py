@@ -223,13 +223,20 @@ def _distance(found: Tensor, wanted: Tensor, scale: Tensor, slack: float) -> str
     """Return how far `found` is from `wanted` if that is more than `slack` roundings."""
     if found.shape != wanted.shape:
         return f"has the shape {tuple(found.shape)}, expected {tuple(wanted.shape)}."
-    info = torch.finfo(found.dtype)
     values = found.cpu().double()
+    if not found.is_floating_point():
+        bound = slack * scale
+        wrong = (values - wanted).abs() > bound
+        return _told(values, wanted, bound, wrong)
+    info = torch.finfo(found.dtype)
     # Beyond the dtype's range the right answer is infinity, and near it either.
     wanted = torch.where(wanted.abs() > info.max, wanted.sign() * torch.inf, wanted)
     same = (values == wanted) | (values.isnan() & wanted.isnan())
     bound = slack * info.eps * scale + info.smallest_normal * info.eps * slack + info.tiny
-    wrong = ~(same | ((values - wanted).abs() <= bound))
+    return _told(values, wanted, bound, ~(same | ((values - wanted).abs() <= bound)))
+
+
+def _told(values: Tensor, wanted: Tensor, bound: Tensor, wrong: Tensor) -> str:
     if not bool(wrong.any()):
         return ""
     first = tuple(int(part) for part in wrong.nonzero()[0])
