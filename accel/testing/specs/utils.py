@@ -54,8 +54,6 @@ class UtilsSpec(OpSpec):
         what = "a tensor whose memory has gaps"
         yield BadCall(what, "src_tensor", lambda _, tensors: tensors.update(
             src_tensor=[torch.zeros(8)[::2]]))  # fmt: skip
-        yield BadCall("a str", "src_tensor", lambda _, tensors: tensors.update(
-            src_tensor=["bytes"]))  # type: ignore[list-item] # fmt: skip
 
     def scale(self, case: Case, given: Lists, expected: Lists, name: str, at: int) -> Tensor:
         """Return zeros: bytes are exact."""
