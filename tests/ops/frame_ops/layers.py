@@ -43,7 +43,10 @@ class SiluMul(DeclaredOp):
 class Scaled(DeclaredOp):
     """An op with numbers of every kind and no derivative."""
 
-    schema = "scaled(Tensor x, Tensor? bias, int times, *, float factor=0.5, bool negate=False) -> Tensor"
+    schema = (
+        "scaled(Tensor x, Tensor? bias, int times, *, float factor=0.5, bool negate=False) "
+        "-> Tensor"
+    )
     same = ("bias",)
     sizes = ("x.numel()",)
 

@@ -1,4 +1,4 @@
-"""Lists written in place, lists reduced to a number on their device, and another dtype's results."""
+"""Lists written in place, lists reduced to a number, and results of another dtype."""
 
 from __future__ import annotations
 
