@@ -21,6 +21,7 @@ from torch import Tensor
 from accel.ops import abi
 from accel.ops.checks import lacks_memory
 from accel.ops.frame import watchers
+from accel.ops.frame.checks import Types
 from accel.ops.frame.schema import Argument, Schema
 from accel.ops.native import current_device, stream_of
 
@@ -80,6 +81,7 @@ class CallText:
     Args:
         schema: the op's schema.
         same: as `CallChecks` has it.
+        types: the element types that arguments take, by name.
         sizes: expressions in the arguments: each an ``int64_t``, or an array by ``numels(x)``.
         dtypes: names of the tensors whose element types C is given.
         backend: type of the devices that the C function runs on.
@@ -89,12 +91,14 @@ class CallText:
         self,
         schema: Schema,
         same: Sequence[str],
+        types: Types,
         sizes: Sequence[str],
         dtypes: Sequence[str],
         backend: str,
     ) -> None:
         self._schema = schema
         self._same = [entry.partition(".") for entry in same]
+        self._types = types
         self._backend = backend
         self._sizes = sizes
         self._dtypes = dtypes
@@ -188,6 +192,7 @@ class CallText:
         ]
         alike = {name for name, _, fact in self._same if fact != "shape"}
         conditions += [f"{name}.dtype in codes" for name in here if name not in alike]
+        conditions += [f"{name}.dtype in types[{name!r}]" for name in here if name in self._types]
         conditions += [
             f"{name}.data_ptr() and (has_memory({name}) if {name}.storage_offset() else "
             f"{name}.untyped_storage().nbytes() >= {name}.nbytes)"
@@ -219,9 +224,12 @@ class CallText:
             lines += [f"increment_version({one.name if one.kind.listed else f'({one.name},)'})"]
         return ["    " + line for line in [*lines, "return result"]]
 
-    def compile(self, source: str, **names: Any) -> dict[str, Callable[..., Any]]:
-        """Return what a text defines; `names` are what it calls beside the questions."""
-        filename = f"<accel: {self._schema.name} on {self._backend}>"
+    def compile(self, source: str, label: str, **names: Any) -> dict[str, Callable[..., Any]]:
+        """Return what a text defines; `names` are what it calls beside the questions.
+
+        `label` tells texts of one op apart in tracebacks.
+        """
+        filename = f"<accel: {self._schema.name} on {self._backend}, {label}>"
         scope: dict[str, Any] = {
             **watchers.NAMES,
             "plain": PLAIN,
@@ -229,6 +237,7 @@ class CallText:
             "current_device": current_device,
             "stream_of": stream_of,
             "has_memory": has_memory,
+            "types": self._types,
             **{one.__name__: one for one in (addresses, numels, doubles, integers)},
             **names,
         }

@@ -96,7 +96,7 @@ class DeclaredOp(Op):
     def _bind(self, library: Library | TritonKernel | None) -> Callable[..., Any]:
         """Return the surface, with what `library` has behind it."""
         codes = self.dtypes or (self.parsed.tensors[0].name,)
-        text = CallText(self.parsed, self.same, self.sizes, codes, self.backend)
+        text = CallText(self.parsed, self.same, self.types, self.sizes, codes, self.backend)
         names: dict[str, Any] = {
             "careful": self.careful,
             "followed": self._followed,
@@ -110,10 +110,13 @@ class DeclaredOp(Op):
         elif library is not None:
             self._library = NativeLibrary(library, f"accel_{self.parsed.name}")
             names["native"] = self._library.function(text.argtypes)
-            self._run = text.compile(text.run(), **names)["run"]
         checked = type(self).check is not DeclaredOp.check
         source = text.surface(native=self._library is not None, checked=checked)
-        return text.compile(source, **names)[self.parsed.name]
+        if self._library is None:
+            return text.compile(source, self.implementation, **names)[self.parsed.name]
+        made = text.compile(f"{source}\n{text.run()}", str(self.path), **names)
+        self._run = made["run"]
+        return made[self.parsed.name]
 
     def _launched(self, launch: Callable[..., None]) -> Callable[..., Any]:
         """Return how a kernel that takes tensors is run: arguments first, then results."""

@@ -35,7 +35,7 @@ class TotalNorm(DeclaredOp):
         return torch.empty((), dtype=torch.float32, device=tensors[0].device)
 
     def reference(self, tensors: list[Tensor]) -> Tensor:
-        return torch.stack([*torch._foreach_norm(tensors, dtype=torch.float32)]).norm()
+        return torch.stack([*torch._foreach_norm(tensors)]).norm().float()
 
 
 class Quantize(DeclaredOp):
