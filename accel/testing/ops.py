@@ -179,14 +179,26 @@ def spec_of(builder: Any) -> OpSpec | None:
     """
     if not builder.op:
         return None
-    target = getattr(_class_of(builder), "conformance", "") or SPECS.get(builder.NAME)
+    kind = _class_of(builder)
+    target = getattr(kind, "conformance", "") or SPECS.get(builder.NAME)
     if not target:
-        return None
+        return _declared(builder.NAME, kind)
     module, _, name = target.partition(":")
     found = getattr(import_module(module), name)()
     if not isinstance(found, OpSpec):
         raise TypeError(f"{target}, the spec of {builder.NAME}, is no OpSpec.")
     return found
+
+
+def _declared(name: str, kind: Any) -> OpSpec | None:
+    """Return the spec that follows from a declaration, if any case does."""
+    from accel.ops.frame.declaration import DeclaredOp, OpSet
+    from accel.testing.specs.declared import DeclaredSpec
+
+    if not (isinstance(kind, type) and issubclass(kind, DeclaredOp | OpSet)):
+        return None
+    spec = DeclaredSpec(name, kind)
+    return spec if spec.kinds else None
 
 
 def _class_of(builder: Any) -> Any:

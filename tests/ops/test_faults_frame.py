@@ -2,9 +2,9 @@
 
 A test's number is the pitfall's: 1 a compiler, 2 tensors without memory, 3 and 4 no derivative,
 5 writes, 6 and 7 the dispatcher's defaults and None, 8 and 9 transforms and tangents, 10 mixed
-dtypes, 11 codes that a library lacks, 12 layouts, 13 aliases, 15 empty lists, 16 a module loaded again, 17
-subclasses, 18 exported programs, 19 ops without tensors, 20 and 21 errno and the interpreter's lock
-(`test_habits_frame`), 22 profilers, 24 tensors that live as long as a call, 25 signs of views.
+dtypes, 11 codes that a library lacks, 12 layouts, 13 aliases, 15 empty lists, 16 a module loaded
+again, 17 subclasses, 18 exported programs, 22 profilers, 24 tensors that live as long as a call,
+25 signs of views. In `test_habits_frame`: 14 and 19 schemas, 20 and 21 handles.
 """
 
 from __future__ import annotations

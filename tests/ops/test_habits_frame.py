@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -215,6 +216,53 @@ def test_sources_are_found_by_the_ops_name() -> None:
 def test_declarations_that_contradict_themselves(schema: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         type("F", (DeclaredOp,), {"schema": schema, "reference": lambda self, *_: None})
+
+
+@pytest.mark.parametrize("name", ["layers", "lists"])
+def test_first_cases_of_conformance_follow_from_the_declaration(name: str) -> None:
+    from accel.builders import lookup
+    from accel.cpu import CPUAccelerator
+    from accel.testing import OpConformance
+
+    target = f"frame_ops.{name}:{name.title()}"
+    lookup.register_op(f"frame_{name}", target)
+    try:
+        kind: Any = type("Suite", (OpConformance,), {
+            "accelerator": CPUAccelerator, "ops": (f"frame_{name}",)})  # fmt: skip
+        suite = kind()
+        suite.acc = CPUAccelerator()
+        [spec] = suite._specs()
+        assert {*spec.kinds} == {op.parsed.name for op in getattr(
+            {"layers": layers, "lists": lists}[name], name.title()).ops}  # fmt: skip
+        native = built(name, target)
+        for op in (native, suite._load(spec, reference=True)):
+            for case in spec.cases():
+                from accel.testing.ops import problem_of
+
+                assert problem_of(spec, op, case, suite.acc) == ""
+    finally:
+        lookup._registered.pop(f"frame_{name}")
+
+
+def test_the_documented_op_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs/add-an-op.md").read_text()
+    blocks = re.findall(
+        r"`my_package/([\w/.]+)`[^`]*(?:`[^`]+`[^`]*)*?:\n\n```\w+\n(.*?)```", page, re.S
+    )
+    assert [path for path, _ in blocks] == ["layers.py", "csrc/cpu/silu_mul.cpp"]
+    for path, text in [*blocks, ("__init__.py", "")]:
+        file = tmp_path / "my_package" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    op = built("silu_mul", "my_package.layers:SiluMul")
+    gate, up = (torch.randn(5, requires_grad=True) for _ in range(2))
+    exact = torch.nn.functional.silu(gate) * up
+    for call in (op, op.silu_mul, torch.ops.my_package.silu_mul):
+        found = call(gate, up)
+        assert torch.allclose(found, exact, atol=1e-6)
+        (ours,) = torch.autograd.grad(found.sum(), up)
+        assert torch.allclose(ours, torch.nn.functional.silu(gate), atol=1e-6)
 
 
 @pytest.mark.portable

@@ -15,7 +15,6 @@ import linecache
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from accel.ops import abi
@@ -23,10 +22,8 @@ from accel.ops.checks import lacks_memory
 from accel.ops.frame import watchers
 from accel.ops.frame.checks import Types
 from accel.ops.frame.schema import Argument, Schema
+from accel.ops.frame.tensors import PLAIN
 from accel.ops.native import current_device, stream_of
-
-PLAIN = frozenset({Tensor, torch.nn.Parameter})
-"""Types of tensors that are nothing but their memory; others go to the dispatcher."""
 
 _C_TYPES: dict[str, Any] = {
     "int": ctypes.c_int64,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -12,9 +12,10 @@ from torch.autograd.graph import increment_version
 from accel.ops import abi
 from accel.ops.base import Op
 from accel.ops.frame import autograd, dispatch
-from accel.ops.frame.call import PLAIN, CallText
+from accel.ops.frame.call import CallText
 from accel.ops.frame.checks import CallChecks, Types
 from accel.ops.frame.schema import Schema, parse
+from accel.ops.frame.tensors import dense, has_own_dispatch
 from accel.ops.frame.watchers import has_tangents, is_recorded, is_transformed
 from accel.ops.native import NativeLibrary, current_device
 
@@ -48,6 +49,8 @@ class DeclaredOp(Op):
         types: element types that arguments take, by name; any if it is not named.
         sizes: what C is given after addresses and numbers; see `CallText`.
         dtypes: names of the tensors whose element types C is given. Default: the first tensor.
+        examples: the arguments, by name, of calls that the conformance suite makes, one mapping a
+            call; tensors are its own, and what has a default may be left out.
         native: whether a library has a C function for it, ``accel_<name>``.
         backward: the op that is its derivative: it takes a gradient for each float result, then
             what `save` kept, and returns a gradient for each tensor.
@@ -58,6 +61,7 @@ class DeclaredOp(Op):
     types: ClassVar[Types] = {}
     sizes: ClassVar[tuple[str, ...]] = ()
     dtypes: ClassVar[tuple[str, ...]] = ()
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
     native: ClassVar[bool] = True
     backward: ClassVar[type[DeclaredOp] | None] = None
 
@@ -280,21 +284,6 @@ class OpSet(Op):
             op = kind(library, backend=backend)
             if not hasattr(self, op.parsed.name):
                 setattr(self, op.parsed.name, op)
-
-
-def has_own_dispatch(tensor: Tensor) -> bool:
-    """Return whether a tensor's class says itself what operations on it do."""
-    return type(tensor) not in PLAIN and (
-        type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__
-    )
-
-
-def dense(result: Any, args: Sequence[Any] = ()) -> Any:
-    """Return results in contiguous memory, none of them an argument itself."""
-    if isinstance(result, tuple | list):
-        return tuple(dense(one, args) for one in result)
-    made = result.contiguous()
-    return made.clone() if any(made is one for one in args) else made
 
 
 def _check_declaration(cls: type[DeclaredOp]) -> None:

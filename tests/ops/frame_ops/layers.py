@@ -43,6 +43,7 @@ class SiluMul(DeclaredOp):
 class Scaled(DeclaredOp):
     """An op with numbers of every kind and no derivative."""
 
+    examples = ({"times": 3}, {"times": 2, "factor": 0.1, "negate": True})
     schema = (
         "scaled(Tensor x, Tensor? bias, int times, *, float factor=0.5, bool negate=False) "
         "-> Tensor"

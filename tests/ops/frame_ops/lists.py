@@ -13,6 +13,7 @@ from accel.ops.frame.declaration import DeclaredOp, OpSet
 class MovingAverage(DeclaredOp):
     """``a += (1 - decay) * (v - a)``, in place over lists."""
 
+    examples = ({"decay": 0.0}, {"decay": 0.75})
     schema = "moving_average_(Tensor(a!)[] averages, Tensor[] values, float decay) -> ()"
     same = ("values",)
     sizes = ("numels(averages)", "len(averages)")
@@ -35,12 +36,13 @@ class TotalNorm(DeclaredOp):
         return torch.empty((), dtype=torch.float32, device=tensors[0].device)
 
     def reference(self, tensors: list[Tensor]) -> Tensor:
-        return torch.stack([*torch._foreach_norm(tensors)]).norm().float()
+        return torch.stack([*torch._foreach_norm([one.double() for one in tensors])]).norm().float()
 
 
 class Quantize(DeclaredOp):
     """Codes of 8 bits and a scale for each group."""
 
+    examples = ({"groups": 1}, {"groups": 2})
     schema = "quantize(Tensor values, int groups) -> (Tensor codes, Tensor scales)"
     types: ClassVar = {"values": (torch.float32, torch.float16, torch.bfloat16)}
     sizes = ("values.numel()",)
