@@ -22,6 +22,7 @@ BRIDGED_BUILDERS = (
     "CPUAdamBuilder",
     "CPULionBuilder",
     "FusedAdamBuilder",
+    "UtilsBuilder",
 )
 _FACTS = frozenset({"implementation", "digest", "path"})
 _log = logging.getLogger("accel")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
-from accel.builders.base import OpBuilder, ReferenceOpBuilder, declared
+from accel.builders.base import OpBuilder, declared
+from accel.builders.convention import DECLARED, conventional
 from accel.builders.installed import Point, installed
 from accel.errors import UnknownOp, suggestion
 
@@ -43,8 +44,9 @@ def builder_name(op: str) -> str:
 def register_op(name: str, target: str, *, replace: bool = False) -> None:
     """Make an op known on every backend, under the builder name that `builder_name` gives.
 
-    Where a backend's builders module has a class of that name, that is used; elsewhere the op's
-    reference. The op's class is imported when it is first loaded.
+    Where a backend's builders module has a class of that name, that is used; elsewhere what
+    `accel.builders.convention` finds beside the op, or its reference. The op's class is imported
+    when it is first loaded.
 
     Args:
         name: the op's name: lower-case letters, digits and ``_``.
@@ -71,6 +73,7 @@ def register_op(name: str, target: str, *, replace: bool = False) -> None:
 def _ops() -> dict[str, str]:
     """Op name to ``"module:Class"``: built in, then installed, then registered."""
     ops = {builder.NAME: builder.op for builder in _built_in().values()}
+    ops.update(DECLARED)
     for point in installed():
         if point.group != ENTRY_POINT_GROUP:
             continue
@@ -160,15 +163,7 @@ def _find(name: str, asked: str, module: str, backend: str) -> type[OpBuilder]:
 
 def _reference(name: str, op: str, target: str, backend: str) -> type[OpBuilder]:
     """Return the builder of an op that `backend` has no own builder for."""
-    attributes = {
-        "NAME": op,
-        "BUILD_VAR": f"ACCEL_BUILD_{op.upper()}",
-        "backend": backend,
-        "op": target,
-        "__module__": __name__,
-        "__doc__": f"The reference of ``{op}`` on ``{backend}``.",
-    }
     key = (backend, target)
     if key not in _references:
-        _references[key] = cast("type[OpBuilder]", type(name, (ReferenceOpBuilder,), attributes))
+        _references[key] = conventional(name, op, target, backend)
     return _references[key]

@@ -18,8 +18,31 @@ UNSUPPORTED = 4
 NO_MEMORY = 5
 DEVICE_ERROR = 1000
 
-DTYPES: Mapping[torch.dtype, int] = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
-"""Element types that kernels take, with their codes in ``enum accel_dtype``."""
+ELEMENTS: Mapping[torch.dtype, int] = {
+    torch.float32: 0,
+    torch.bfloat16: 1,
+    torch.float16: 2,
+    torch.float64: 3,
+    torch.int8: 4,
+    torch.uint8: 5,
+    torch.int16: 6,
+    torch.int32: 7,
+    torch.int64: 8,
+    torch.bool: 9,
+    torch.float8_e4m3fn: 10,
+    torch.float8_e5m2: 11,
+}
+"""Element types of tensors, with their codes in ``enum accel_dtype``."""
+
+INT4X2 = 12
+"""Code of bytes that hold two signed numbers of 4 bits each; to torch they are uint8."""
+UINT4X2 = 13
+"""Code of bytes that hold two unsigned numbers of 4 bits each."""
+
+DTYPES: Mapping[torch.dtype, int] = {
+    dtype: ELEMENTS[dtype] for dtype in (torch.float32, torch.bfloat16, torch.float16)
+}
+"""Element types that the kernels of optimizers take, with the same codes."""
 
 ROUNDING: Mapping[str, int] = {"nearest": 0, "stochastic": 1}
 """How float32 results are stored in 16 bits, with their codes in ``enum accel_rounding``."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from accel.jit import Library
+    from accel.ops.frame.triton import TritonKernel
     from accel.ops.gaudi import Gaudi
     from accel.ops.portable import Portable
 
@@ -31,7 +32,10 @@ class Op:
     functions: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
-        self, library: Library | Portable | Gaudi | None = None, *, backend: str = "cpu"
+        self,
+        library: Library | Portable | TritonKernel | Gaudi | None = None,
+        *,
+        backend: str = "cpu",
     ) -> None:
         self.backend = backend
         self.implementation: str = "reference" if library is None else library.rung

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +72,25 @@ class NativeLibrary:
         with current_device(device):
             status = self._call(ctypes.addressof(args), stream_of(device))
         if status != abi.OK:
+            raise self.refusal(status)
+
+    def function(self, argtypes: Sequence[Any]) -> Any:
+        """Return the entry point, to be called with arguments of these types; a status comes back.
+
+        It is an object of its own: whoever binds the same symbol otherwise is not concerned.
+        """
+        function = self._handle[self._symbol]
+        function.argtypes = tuple(argtypes)
+        function.restype = ctypes.c_int32
+        return function
+
+    def refusal(self, status: int) -> AccelError:
+        """Return the error that a status other than ``OK`` means."""
+        if status < 0:
+            text = os.strerror(-status)
+        else:
             text = self._handle.accel_status_text(status).decode()
-            raise AccelError(f"{self._symbol} in {self.path} returned {status}: {text}.")
+        return AccelError(f"{self._symbol} in {self.path} returned {status}: {text}.")
 
     def simd_levels(self) -> tuple[str, ...]:
         """Return the SIMD levels that this library has and this processor can run, rising."""

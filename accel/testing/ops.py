@@ -179,14 +179,26 @@ def spec_of(builder: Any) -> OpSpec | None:
     """
     if not builder.op:
         return None
-    target = getattr(_class_of(builder), "conformance", "") or SPECS.get(builder.NAME)
+    kind = _class_of(builder)
+    target = getattr(kind, "conformance", "") or SPECS.get(builder.NAME)
     if not target:
-        return None
+        return _declared(builder.NAME, kind)
     module, _, name = target.partition(":")
     found = getattr(import_module(module), name)()
     if not isinstance(found, OpSpec):
         raise TypeError(f"{target}, the spec of {builder.NAME}, is no OpSpec.")
     return found
+
+
+def _declared(name: str, kind: Any) -> OpSpec | None:
+    """Return the spec that follows from a declaration, if any case does."""
+    from accel.ops.frame.declaration import DeclaredOp, OpSet
+    from accel.testing.specs.declared import DeclaredSpec
+
+    if not (isinstance(kind, type) and issubclass(kind, DeclaredOp | OpSet)):
+        return None
+    spec = DeclaredSpec(name, kind)
+    return spec if spec.kinds else None
 
 
 def _class_of(builder: Any) -> Any:
@@ -223,13 +235,20 @@ def _distance(found: Tensor, wanted: Tensor, scale: Tensor, slack: float) -> str
     """Return how far `found` is from `wanted` if that is more than `slack` roundings."""
     if found.shape != wanted.shape:
         return f"has the shape {tuple(found.shape)}, expected {tuple(wanted.shape)}."
-    info = torch.finfo(found.dtype)
     values = found.cpu().double()
+    if not found.is_floating_point():
+        bound = slack * scale
+        wrong = (values - wanted).abs() > bound
+        return _told(values, wanted, bound, wrong)
+    info = torch.finfo(found.dtype)
     # Beyond the dtype's range the right answer is infinity, and near it either.
     wanted = torch.where(wanted.abs() > info.max, wanted.sign() * torch.inf, wanted)
     same = (values == wanted) | (values.isnan() & wanted.isnan())
     bound = slack * info.eps * scale + info.smallest_normal * info.eps * slack + info.tiny
-    wrong = ~(same | ((values - wanted).abs() <= bound))
+    return _told(values, wanted, bound, ~(same | ((values - wanted).abs() <= bound)))
+
+
+def _told(values: Tensor, wanted: Tensor, bound: Tensor, wrong: Tensor) -> str:
     if not bool(wrong.any()):
         return ""
     first = tuple(int(part) for part in wrong.nonzero()[0])

@@ -84,10 +84,21 @@ def test_constants_are_equal(tmp_path: Path) -> None:
         for name, value in vars(abi).items()
         if name.isupper() and isinstance(value, int)
     }
-    for dtype, code in abi.DTYPES.items():
+    for dtype, code in abi.ELEMENTS.items():
         expected[f"ACCEL_{str(dtype).removeprefix('torch.').upper()}"] = code
     for rounding, code in abi.ROUNDING.items():
         expected[f"ACCEL_ROUND_{rounding.upper()}"] = code
     for code, level in enumerate(abi.SIMD_LEVELS):
         expected[f"ACCEL_SIMD_{level.upper()}"] = code
     assert found == expected
+
+
+def test_codes_of_element_types_are_never_renumbered() -> None:
+    """They are in compiled libraries: new types come after the last."""
+    first = ["float32", "bfloat16", "float16", "float64", "int8", "uint8", "int16", "int32",
+             "int64", "bool", "float8_e4m3fn", "float8_e5m2"]  # fmt: skip
+    found = [str(dtype).removeprefix("torch.") for dtype in abi.ELEMENTS]
+    assert found[: len(first)] == first
+    assert [*abi.ELEMENTS.values()] == [*range(len(abi.ELEMENTS))]
+    assert (abi.INT4X2, abi.UINT4X2) == (12, 13)
+    assert abi.DTYPES.items() <= abi.ELEMENTS.items()

@@ -15,5 +15,6 @@ SPECS: Mapping[str, str] = MappingProxyType(
         "fused_adam": "accel.testing.specs.adam:FusedAdamSpec",
         "fused_lamb": "accel.testing.specs.lamb:FusedLambSpec",
         "fused_lion": "accel.testing.specs.lion:FusedLionSpec",
+        "utils": "accel.testing.specs.utils:UtilsSpec",
     }
 )

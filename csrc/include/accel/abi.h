@@ -21,11 +21,22 @@
 /* Libraries are built with hidden visibility; only functions marked so can be called from outside. */
 #define ACCEL_EXPORT ACCEL_EXTERN_C __attribute__((visibility("default")))
 
-/* Element types. The numbers are part of the ABI. */
+/* Element types. The numbers are part of the ABI: new ones are appended, none is ever renumbered. */
 enum accel_dtype {
   ACCEL_FLOAT32 = 0,
   ACCEL_BFLOAT16 = 1,
-  ACCEL_FLOAT16 = 2
+  ACCEL_FLOAT16 = 2,
+  ACCEL_FLOAT64 = 3,
+  ACCEL_INT8 = 4,
+  ACCEL_UINT8 = 5,
+  ACCEL_INT16 = 6,
+  ACCEL_INT32 = 7,
+  ACCEL_INT64 = 8,
+  ACCEL_BOOL = 9,
+  ACCEL_FLOAT8_E4M3FN = 10,
+  ACCEL_FLOAT8_E5M2 = 11,
+  ACCEL_INT4X2 = 12, /* two signed numbers of 4 bits in a byte, the first one in the low bits */
+  ACCEL_UINT4X2 = 13 /* two unsigned ones */
 };
 
 /* How a float32 result is stored in a 16-bit type. */
@@ -34,8 +45,8 @@ enum accel_rounding {
   ACCEL_ROUND_STOCHASTIC = 1 /* up or down with a probability that makes the mean exact: random.h */
 };
 
-/* What a function returns. Values from ACCEL_DEVICE_ERROR on are that plus the device runtime's own
- * code (cudaError_t, ...). A function that returns other than ACCEL_OK for a reason below
+/* What a function returns. A negative value is minus an errno of the host. Values from
+ * ACCEL_DEVICE_ERROR on are that plus the device runtime's own code (cudaError_t, ...). A function that returns other than ACCEL_OK for a reason below
  * ACCEL_DEVICE_ERROR has written nothing. */
 enum accel_status {
   ACCEL_OK = 0,

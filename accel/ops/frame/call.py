@@ -1,0 +1,268 @@
+"""The usual call of an op, written out as Python from its declaration.
+
+It is one condition, that nothing about the call is unusual, and one call of the C function.
+Whatever is unusual goes to `careful`, which is ordinary code; the condition asks no less than the
+checks there.
+
+The text is compiled, as ``dataclasses`` does it, because closures that loop over the arguments take
+twice as long; tracebacks and debuggers show it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import linecache
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from accel.ops import abi
+from accel.ops.checks import lacks_memory
+from accel.ops.frame import watchers
+from accel.ops.frame.checks import Types
+from accel.ops.frame.schema import Argument, Schema
+from accel.ops.frame.tensors import PLAIN
+from accel.ops.native import current_device, stream_of
+
+_C_TYPES: dict[str, Any] = {
+    "int": ctypes.c_int64,
+    "SymInt": ctypes.c_int64,
+    "float": ctypes.c_double,
+    "bool": ctypes.c_int32,
+    "str": ctypes.c_char_p,
+    "ScalarType": ctypes.c_int32,
+}
+_USUAL_INT = "type({0}) is int and -0x8000000000000000 <= {0} <= 0x7FFFFFFFFFFFFFFF"
+_USUAL: dict[str, str] = {
+    "int": _USUAL_INT,
+    "SymInt": _USUAL_INT,
+    "float": "type({0}) is float",
+    "bool": "type({0}) is bool",
+    "str": "type({0}) is str",
+    "ScalarType": "{0} in codes",
+}
+
+
+def has_memory(tensor: Tensor) -> bool:
+    """Return whether a tensor's storage still has the memory that it reaches."""
+    return not lacks_memory(tensor)
+
+
+def addresses(tensors: Sequence[Tensor]) -> Any:
+    """Return the addresses of tensors as C has them: ``void *const *``."""
+    return (ctypes.c_void_p * len(tensors))(*[tensor.data_ptr() for tensor in tensors])
+
+
+def numels(tensors: Sequence[Tensor]) -> Any:
+    """Return the numbers of elements of tensors as C has them: ``const int64_t *``."""
+    return (ctypes.c_int64 * len(tensors))(*[tensor.numel() for tensor in tensors])
+
+
+def doubles(values: Sequence[float]) -> Any:
+    """Return numbers as C has them: ``const double *``."""
+    return (ctypes.c_double * len(values))(*values)
+
+
+def integers(values: Sequence[int]) -> Any:
+    """Return integers as C has them: ``const int64_t *``."""
+    return (ctypes.c_int64 * len(values))(*values)
+
+
+class CallText:
+    """What is written out for one op on one backend.
+
+    The C function is given, in this order: each tensor's address, for a list an array of addresses;
+    each result's address; each other argument; each of `sizes`; each code of `dtypes`; the stream.
+
+    Args:
+        schema: the op's schema.
+        same: as `CallChecks` has it.
+        types: the element types that arguments take, by name.
+        sizes: expressions in the arguments: each an ``int64_t``, or an array by ``numels(x)``.
+        dtypes: names of the tensors whose element types C is given.
+        backend: type of the devices that the C function runs on.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        same: Sequence[str],
+        types: Types,
+        sizes: Sequence[str],
+        dtypes: Sequence[str],
+        backend: str,
+    ) -> None:
+        self._schema = schema
+        self._same = [entry.partition(".") for entry in same]
+        self._types = types
+        self._backend = backend
+        self._sizes = sizes
+        self._dtypes = dtypes
+        first = schema.tensors[0]
+        self._leader = f"{first.name}[0]" if first.kind.listed else first.name
+        self._given = ", ".join(schema.names)
+
+    @property
+    def argtypes(self) -> tuple[Any, ...]:
+        """The C function's argument types, for `ctypes`; raises `ValueError` as `run` does."""
+        return (*(kind for _, kind in self._pairs()), ctypes.c_void_p)
+
+    def _pairs(self) -> list[tuple[str, Any]]:
+        """Return each argument that C is given before the stream: its text and its type."""
+        schema, pointer = self._schema, ctypes.c_void_p
+        lists = {argument.name for argument in schema.tensors if argument.kind.listed}
+        alone = len(schema.returns) == 1
+        results = ["result" if alone else f"result[{at}]" for at in range(len(schema.returns))]
+        pairs: list[tuple[str, Any]] = [
+            *((_address(argument), pointer) for argument in schema.tensors),
+            *((f"{result}.data_ptr()", pointer) for result in results),
+        ]
+        for argument in schema.arguments:
+            if not argument.kind.is_tensor:
+                pairs += _number(argument)
+        pairs += [
+            (size, pointer if size.startswith("numels(") else ctypes.c_int64)
+            for size in self._sizes
+        ]
+        ones = [f"{name}[0]" if name in lists else name for name in self._dtypes]
+        return [*pairs, *((f"codes[{one}.dtype]", ctypes.c_int32) for one in ones)]
+
+    @property
+    def is_short(self) -> bool:
+        """Whether a usual call needs no loop over lists and no look at what overlaps."""
+        tensors = self._schema.tensors
+        return not any(one.kind.listed for one in self._schema.arguments) and (
+            not self._schema.written or len(tensors) == 1
+        )
+
+    def surface(self, *, native: bool, checked: bool) -> str:
+        """Return the text of the function that users call, under the op's name.
+
+        `native` says that there is a C function, which is called in place; else ``run`` is.
+        `checked` says that the op checks values of its own.
+        """
+        lines = [f"def {self._schema.name}{self._schema.signature()}:"]
+        if self.is_short:
+            usual = "\n        and ".join(self._usual())
+            lines += [
+                f"    if is_compiling():\n        return careful({self._given})",
+                f"    if not (\n        {usual}\n    ):\n        return careful({self._given})",
+            ]
+            lines += [f"    check({self._given})"] if checked else []
+            here = [one.name for one in self._schema.tensors if not one.kind.optional]
+            follows = " or ".join(f"{name}.requires_grad" for name in here)
+            lines += [
+                f"    if ({follows}) and grad_enabled():\n        return followed({self._given})"
+            ]
+            lines += self._call() if native else [f"    return run({self._given})"]
+        else:
+            lines += [f"    return careful({self._given})"]
+        return "\n".join([*lines, ""])
+
+    def run(self) -> str:
+        """Return the text of ``run``, which makes the call and asks nothing.
+
+        Raises:
+            ValueError: an argument has no form in C.
+        """
+        return "\n".join([f"def run({self._given}):", *self._call(), ""])
+
+    def _usual(self) -> list[str]:
+        """Return the conditions of a usual call."""
+        every = self._schema.tensors
+        here = [one.name for one in every if not one.kind.optional]
+        first, *others = here
+        conditions = ["not modes()", "transforms() is None", "tracing() is None"]
+        conditions += ["not profiling()"]
+        conditions += [f"type({name}) in plain" for name in here]
+        conditions += [f"{one.name} is None" for one in every if one.kind.optional]
+        conditions += [self._on_device(name) for name in here]
+        if self._backend != "cpu":
+            conditions += [f"{name}.get_device() == {first}.get_device()" for name in others]
+        conditions += [f"not {name}.is_neg() and {name}.is_contiguous()" for name in here]
+        conditions += [
+            f"{name}.{one} {'is' if one == 'dtype' else '=='} {first}.{one}"
+            for name, _, fact in self._same
+            for one in ([fact] if fact else ["dtype", "shape"])
+            if name in here
+        ]
+        alike = {name for name, _, fact in self._same if fact != "shape"}
+        conditions += [f"{name}.dtype in codes" for name in here if name not in alike]
+        conditions += [f"{name}.dtype in types[{name!r}]" for name in here if name in self._types]
+        conditions += [
+            f"{name}.data_ptr() and (has_memory({name}) if {name}.storage_offset() else "
+            f"{name}.untyped_storage().nbytes() >= {name}.nbytes)"
+            for name in here
+        ]
+        conditions += [
+            _USUAL[one.kind.name].format(one.name)
+            for one in self._schema.arguments
+            if not one.kind.is_tensor
+        ]
+        return [*conditions, "forward_ad._current_level < 0"]
+
+    def _on_device(self, name: str) -> str:
+        if self._backend in ("cpu", "cuda", "xpu"):
+            return f"{name}.is_{self._backend}"
+        return f"{name}.device.type == {self._backend!r}"
+
+    def _call(self) -> list[str]:
+        stream = "None" if self._backend == "cpu" else f"stream_of({self._leader}.device)"
+        values = ", ".join([*(text for text, _ in self._pairs()), stream])
+        call = f"status = native({values})"
+        lines = [f"result = outputs({self._given})" if self._schema.returns else "result = None"]
+        if self._backend == "cpu":
+            lines += [call]
+        else:
+            lines += [f"with current_device({self._leader}.device):", f"    {call}"]
+        lines += ["if status:", f"    return refused(status, {self._given})"]
+        for one in self._schema.written:
+            lines += [f"increment_version({one.name if one.kind.listed else f'({one.name},)'})"]
+        return ["    " + line for line in [*lines, "return result"]]
+
+    def compile(self, source: str, label: str, **names: Any) -> dict[str, Callable[..., Any]]:
+        """Return what a text defines; `names` are what it calls beside the questions.
+
+        `label` tells texts of one op apart in tracebacks.
+        """
+        filename = f"<accel: {self._schema.name} on {self._backend}, {label}>"
+        scope: dict[str, Any] = {
+            **watchers.NAMES,
+            "plain": PLAIN,
+            "codes": abi.ELEMENTS,
+            "current_device": current_device,
+            "stream_of": stream_of,
+            "has_memory": has_memory,
+            "types": self._types,
+            **{one.__name__: one for one in (addresses, numels, doubles, integers)},
+            **names,
+        }
+        linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+        exec(compile(source, filename, "exec"), scope)
+        return scope
+
+
+def _address(argument: Argument) -> str:
+    name, kind = argument.name, argument.kind
+    text = f"addresses({name})" if kind.listed else f"{name}.data_ptr()"
+    return f"None if {name} is None else {text}" if kind.optional else text
+
+
+def _number(argument: Argument) -> list[tuple[str, Any]]:
+    """Return how C is given an argument that is no tensor.
+
+    Raises:
+        ValueError: it may be ``None``, which no number in C is.
+    """
+    name, kind = argument.name, argument.kind
+    if kind.optional:
+        raise ValueError(
+            f"{name} may be None, which no number in C is; give it another default, or say "
+            f"native = False."
+        )
+    if kind.listed:
+        array = "doubles" if kind.name == "float" else "integers"
+        return [(f"{array}({name})", ctypes.c_void_p), (f"len({name})", ctypes.c_int64)]
+    text = {"str": f"{name}.encode()", "ScalarType": f"codes[{name}]"}.get(kind.name, name)
+    return [(text, _C_TYPES[kind.name])]

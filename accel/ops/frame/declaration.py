@@ -1,0 +1,309 @@
+"""`DeclaredOp`: an op is one declaration, from which the rest follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import increment_version
+
+from accel.ops import abi
+from accel.ops.base import Op
+from accel.ops.frame import autograd, dispatch
+from accel.ops.frame.call import CallText
+from accel.ops.frame.checks import CallChecks, Types
+from accel.ops.frame.schema import Schema, parse
+from accel.ops.frame.tensors import dense, has_own_dispatch
+from accel.ops.frame.watchers import has_tangents, is_recorded, is_transformed
+from accel.ops.native import NativeLibrary, current_device
+
+if TYPE_CHECKING:
+    from accel.jit import Library
+    from accel.ops.frame.triton import TritonKernel
+
+_TO_REFERENCE = frozenset({abi.UNSUPPORTED, abi.BAD_DTYPE})
+_plain: dict[tuple[type[DeclaredOp], str], DeclaredOp] = {}
+
+
+class DeclaredOp(Op):
+    """One function of one schema.
+
+    A subclass is a declaration::
+
+        class SiluMul(DeclaredOp):
+            schema = "silu_mul(Tensor gate, Tensor up) -> Tensor"
+            same = ("up",)
+            sizes = ("gate.numel()",)
+
+            def outputs(self, gate, up): return torch.empty_like(gate)
+            def reference(self, gate, up): return torch.nn.functional.silu(gate) * up
+
+    Its instances have the function under its own name, ``op.silu_mul``, and can be called, too.
+    The methods below are given all arguments by position, in the schema's order.
+
+    Attributes:
+        schema: in torch's notation.
+        same: tensors that have the first tensor's shape and dtype; see `CallChecks`.
+        types: element types that arguments take, by name; any if it is not named.
+        sizes: what C is given after addresses and numbers; see `CallText`.
+        dtypes: names of the tensors whose element types C is given. Default: the first tensor.
+        examples: the arguments, by name, of calls that the conformance suite makes, one mapping a
+            call; tensors are its own, and what has a default may be left out.
+        native: whether a library has a C function for it, ``accel_<name>``.
+        backward: the op that is its derivative: it takes a gradient for each float result, then
+            what `save` kept, and returns a gradient for each tensor.
+    """
+
+    schema: ClassVar[str] = ""
+    same: ClassVar[tuple[str, ...]] = ()
+    types: ClassVar[Types] = {}
+    sizes: ClassVar[tuple[str, ...]] = ()
+    dtypes: ClassVar[tuple[str, ...]] = ()
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
+    native: ClassVar[bool] = True
+    backward: ClassVar[type[DeclaredOp] | None] = None
+
+    parsed: ClassVar[Schema]
+    checks: ClassVar[CallChecks]
+
+    def __init_subclass__(cls, **named: Any) -> None:
+        """Read the declaration.
+
+        Raises:
+            ValueError: it contradicts itself, or has what no op of the frame can have.
+        """
+        super().__init_subclass__(**named)
+        if not cls.schema:
+            return
+        cls.parsed = parse(cls.schema)
+        cls.name = cls.__dict__.get("name") or cls.parsed.name
+        cls.functions = (cls.parsed.name,)
+        cls.checks = CallChecks(cls.parsed, cls.same, cls.types)
+        _check_declaration(cls)
+
+    def __init__(
+        self, library: Library | TritonKernel | None = None, *, backend: str = "cpu"
+    ) -> None:
+        super().__init__(library, backend=backend)
+        self.derivative = None if self.backward is None else self.backward(library, backend=backend)
+        self._dispatched = dispatch.register(type(self))
+        self._places = [at for at, one in enumerate(self.parsed.arguments) if one.kind.is_tensor]
+        self._run: Callable[..., Any] | None = None
+        self._library: NativeLibrary | None = None
+        self._surface = self._bind(library if self.native else None)
+        setattr(self, self.parsed.name, self._surface)
+        if self._run is not None:
+            dispatch.use(self)
+
+    def _bind(self, library: Library | TritonKernel | None) -> Callable[..., Any]:
+        """Return the surface, with what `library` has behind it."""
+        codes = self.dtypes or (self.parsed.tensors[0].name,)
+        text = CallText(self.parsed, self.same, self.types, self.sizes, codes, self.backend)
+        names: dict[str, Any] = {
+            "careful": self.careful,
+            "followed": self._followed,
+            "check": self.check,
+            "outputs": self.outputs,
+            "refused": self._refused,
+            "run": self._by_reference,
+        }
+        if library is not None and library.rung == "portable":
+            self._run = names["run"] = self._launched(library.bind(self.parsed.name))
+        elif library is not None:
+            self._library = NativeLibrary(library, f"accel_{self.parsed.name}")
+            names["native"] = self._library.function(text.argtypes)
+        checked = type(self).check is not DeclaredOp.check
+        source = text.surface(native=self._library is not None, checked=checked)
+        if self._library is None:
+            return text.compile(source, self.implementation, **names)[self.parsed.name]
+        made = text.compile(f"{source}\n{text.run()}", str(self.path), **names)
+        self._run = made["run"]
+        return made[self.parsed.name]
+
+    def _launched(self, launch: Callable[..., None]) -> Callable[..., Any]:
+        """Return how a kernel that takes tensors is run: arguments first, then results."""
+
+        def run(*args: Any) -> Any:
+            result = self.outputs(*args) if self.parsed.returns else None
+            results = result if isinstance(result, tuple) else (result,)
+            leader = next(tensor for _, tensor in self.checks.tensors(args))
+            with current_device(leader.device):
+                launch(*args, *(results if self.parsed.returns else ()))
+            for one, value in zip(self.parsed.arguments, args, strict=True):
+                if one.kind.written:
+                    increment_version(value)
+            return result
+
+        return run
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        """Call the function by which the op is named."""
+        return self._surface(*args, **named)
+
+    def outputs(self, *args: Any) -> Any:
+        """Return new, unwritten results; serves compilers as the op's meaning, too."""
+        raise NotImplementedError(f"{self.name} returns nothing new.")
+
+    def reference(self, *args: Any) -> Any:
+        """Return the results, or write what the schema says is written, in plain PyTorch."""
+        raise NotImplementedError(f"{self.name} has no reference.")
+
+    def check(self, *args: Any) -> None:
+        """Check values beyond kinds: raise `TypeError` or `ValueError` naming the argument."""
+
+    def save(self, args: tuple[Any, ...], result: Any) -> tuple[Any, ...]:
+        """Return what the derivative needs. Default: all arguments."""
+        return args
+
+    @classmethod
+    def namespace(cls) -> str:
+        """Return the dispatcher's namespace: the package that declares the op."""
+        return cls.__module__.partition(".")[0]
+
+    @classmethod
+    def register(cls) -> Any:
+        """Put the op into the dispatcher and return it, as loading it does.
+
+        For a process that runs an exported program and loads no op.
+        """
+        return dispatch.register(cls)
+
+    @classmethod
+    def plain(cls, backend: str) -> DeclaredOp:
+        """Return the op by its reference alone."""
+        found = _plain.get((cls, backend))
+        return found or _plain.setdefault((cls, backend), cls(None, backend=backend))
+
+    def checked(self, args: Sequence[Any]) -> tuple[Any, ...]:
+        """Return the arguments, checked; nothing has been written when it raises.
+
+        Raises:
+            TypeError: an argument is of another kind, element type or layout.
+            ValueError: a value, a shape, a device or a list's length is not what it must be.
+        """
+        given = self.checks(args)
+        self.check(*given)
+        return given
+
+    def careful(self, *args: Any) -> Any:
+        """Run a call about which something is unusual, or wrong."""
+        if is_recorded():
+            return self._by_dispatcher(args)
+        given = self.checked(args)
+        if self.parsed.is_view:
+            return self.reference(*given)
+        if has_tangents():
+            autograd.refuse_forward_mode(self, given)
+        tensors = [tensor for _, tensor in self.checks.tensors(given)]
+        if is_transformed():
+            if self.parsed.written or self.checks.has_lists:
+                return self.compute(*given)
+            return autograd.follow_transformed(self, self.compute, given)
+        if any(has_own_dispatch(tensor) for tensor in tensors):
+            return self._by_dispatcher(given)
+        self.checks.check_memory(given)
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+            return autograd.follow(self, self.compute, given, tensors)
+        return self.compute(*given)
+
+    def _followed(self, *args: Any) -> Any:
+        """Run a usual call whose derivative may be asked for; what is written must not have one."""
+        if self.parsed.written:
+            return self.careful(*args)
+        tensors = [args[at] for at in self._places if args[at] is not None]
+        return autograd.follow(self, self._run or self._by_reference, args, tensors)
+
+    def _by_dispatcher(self, args: Sequence[Any]) -> Any:
+        by_position, by_name = self.parsed.split(args)
+        return self._dispatched(*by_position, **by_name)
+
+    def compute(self, *args: Any) -> Any:
+        """Run a checked call by what is loaded where that can, else by the reference."""
+        tensors = [tensor for _, tensor in self.checks.tensors(args)]
+        if not tensors:
+            return None  # Nothing is to be written: a call that returns something has been refused.
+        if tensors[0].device.type == "meta":
+            return self.fake(*args)
+        if self._run is not None and self._takes(tensors):
+            return self._run(*args)
+        return self._by_reference(*args)
+
+    def fake(self, *args: Any) -> Any:
+        """Return results that have no values yet."""
+        return dense(self.outputs(*args)) if self.parsed.returns else None
+
+    def _by_reference(self, *args: Any) -> Any:
+        result = self.reference(*args)
+        return dense(result, args) if self.parsed.returns else None
+
+    def _takes(self, tensors: Sequence[Tensor]) -> bool:
+        """Return whether addresses tell all about the tensors, on the library's own devices."""
+        return not is_transformed() and all(
+            tensor.device.type == self.backend
+            and tensor.is_contiguous()
+            and not tensor.is_neg()
+            and tensor.dtype in abi.ELEMENTS
+            and not has_own_dispatch(tensor)
+            and (tensor.numel() > 0 or self.checks.has_lists)
+            for tensor in tensors
+        )
+
+    def _refused(self, status: int, *args: Any) -> Any:
+        """Return the reference's results of a call that the library has no code for.
+
+        Raises:
+            AccelError: the library failed otherwise.
+        """
+        if status in _TO_REFERENCE:
+            return self._by_reference(*args)
+        assert self._library is not None
+        raise self._library.refusal(status)
+
+
+class OpSet(Op):
+    """What one builder loads, if that is several functions: each is a `DeclaredOp`.
+
+    Attributes:
+        ops: the functions; one library has all of them.
+    """
+
+    ops: ClassVar[tuple[type[DeclaredOp], ...]] = ()
+
+    def __init_subclass__(cls, **named: Any) -> None:
+        super().__init_subclass__(**named)
+        if not cls.__dict__.get("functions"):
+            cls.functions = tuple(op.parsed.name for op in cls.ops)
+
+    def __init__(
+        self, library: Library | TritonKernel | None = None, *, backend: str = "cpu"
+    ) -> None:
+        super().__init__(library, backend=backend)
+        for kind in self.ops:
+            op = kind(library, backend=backend)
+            if not hasattr(self, op.parsed.name):
+                setattr(self, op.parsed.name, op)
+
+
+def _check_declaration(cls: type[DeclaredOp]) -> None:
+    """Raise `ValueError` where a declaration contradicts itself."""
+    schema, told = cls.parsed, f"{cls.__qualname__} ({cls.parsed.name})"
+    if not schema.tensors:
+        raise ValueError(
+            f"{told} takes no tensor: a compiler would take it for a constant, or remove it. "
+            f"Make it a method of a plain class over the library, such as a Handle."
+        )
+    if schema.tensors[0].kind.optional:
+        raise ValueError(f"{told}: {schema.tensors[0].name}, the first tensor, cannot be None.")
+    if cls.reference is DeclaredOp.reference:
+        raise ValueError(f"{told} has no reference(), which every device without a kernel needs.")
+    if schema.is_view:
+        # Its reference is made of views, which torch itself follows.
+        cls.native = False
+        if cls.backward is not None:
+            raise ValueError(f"{told} returns views, whose derivatives are torch's own.")
+    elif schema.returns and cls.outputs is DeclaredOp.outputs:
+        raise ValueError(f"{told} returns tensors, and has no outputs() to make them.")
+    if cls.backward is not None and (schema.written or cls.checks.has_lists):
+        raise ValueError(f"{told} has a derivative, so it takes single tensors and writes none.")

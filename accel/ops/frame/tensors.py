@@ -1,0 +1,27 @@
+"""Which tensors an address tells all about, and results as every rung gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+PLAIN = frozenset({Tensor, torch.nn.Parameter})
+"""Types of tensors that are nothing but their memory; others go to the dispatcher."""
+
+
+def has_own_dispatch(tensor: Tensor) -> bool:
+    """Return whether a tensor's class says itself what operations on it do."""
+    return type(tensor) not in PLAIN and (
+        type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__
+    )
+
+
+def dense(result: Any, args: Sequence[Any] = ()) -> Any:
+    """Return results in contiguous memory, none of them an argument itself."""
+    if isinstance(result, tuple | list):
+        return tuple(dense(one, args) for one in result)
+    made = result.contiguous()
+    return made.clone() if any(made is one for one in args) else made

@@ -1,0 +1,1 @@
+"""Utilities: tensors as bytes."""

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The exports that every library has, for a library of one source: include this instead of abi.h.
+ *
+ * An op's function is `int32_t accel_<name>(...)`, which returns a status. It is given each tensor's
+ * address, then each result's, then the numbers, sizes and codes of element types of the op's
+ * declaration, then the stream, which is null on the CPU. Tensors are contiguous and not empty, and lie
+ * on one device. It refuses what it has no code for by ACCEL_UNSUPPORTED or ACCEL_BAD_DTYPE, having
+ * written nothing; the op's reference then runs instead.
+ */
+#ifndef ACCEL_OP_H
+#define ACCEL_OP_H
+
+#include "accel/abi.h"
+
+int32_t accel_abi_version(void) { return ACCEL_ABI_VERSION; }
+
+const char *accel_status_text(int32_t status) {
+  switch (status) {
+    case ACCEL_OK: return "no error";
+    case ACCEL_BAD_ARGUMENT: return "a null pointer, a negative count, or an unknown code or flag";
+    case ACCEL_BAD_DTYPE: return "no kernel for this combination of element types";
+    case ACCEL_UNSUPPORTED: return "not available in this library or on this processor";
+    case ACCEL_NO_MEMORY: return "out of memory";
+    default: return "an error of the device";
+  }
+}
+
+#endif

@@ -1,0 +1,1 @@
+"""Triton kernels, each beside the op whose name it has."""
