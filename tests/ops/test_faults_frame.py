@@ -401,3 +401,21 @@ def test_the_usual_call_asks_no_less_than_the_checks(op: Any, many: Any) -> None
         for call in (many.quantize, many.quantize.careful):
             with pytest.raises((TypeError, ValueError)):
                 call(*args)
+
+
+@pytest.mark.parametrize("backend", ["cuda", "xpu", "hpu", "npu"])
+def test_the_text_for_devices_launches_on_their_current_stream(backend: str) -> None:
+    """No such device is needed to write the call, nor to see that it goes the careful way here."""
+    from accel.ops.frame.call import CallText
+
+    kind = layers.SiluMul
+    text = CallText(kind.parsed, kind.same, kind.types, kind.sizes, ("gate",), backend)
+    source = f"{text.surface(native=True, checked=False)}\n{text.run()}"
+    assert "with current_device(gate.device):\n        status = native(" in source
+    assert "codes[gate.dtype], stream_of(gate.device))" in source
+    names = {"careful": lambda *_: "careful", "outputs": torch.empty_like}
+    made = text.compile(source, "text", **names)
+    assert made["silu_mul"](torch.ones(2), torch.ones(2)) == "careful"
+    op = kind(None, backend=backend)
+    gate, up = pair(3)
+    assert torch.equal(op(gate, up), exact(gate, up))
