@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from accel import environment
 from accel.errors import BuildFailed, OpUnavailable
 from accel.jit import library, location, paths, store
 from accel.jit.artifact import Artifact
@@ -255,6 +256,11 @@ def _from_build(plan: Plan, verbose: bool) -> Library | None:
 def _without_compiler(recipe: Recipe, fitted: Fit, prebuilt: Rejected, plan: Rejected) -> Library:
     cached = find_in_cache(recipe, fitted)
     if isinstance(cached, Artifact):
+        if environment.cxx() or environment.cflags() or environment.nvcc():
+            location.say_once(
+                f"{recipe.name} ({recipe.backend}): what CXX, CFLAGS, CXXFLAGS or NVCC ask for is "
+                f"not used: {plan} The library that was built before is: {cached.folder}"
+            )
         try:
             return library.loaded(cached.digest) or library.load(cached, "jit")
         except OSError as error:

@@ -282,7 +282,9 @@ def _fault(fd: int, path: object, trusted: tuple[int, ...], *, passing: bool = F
     if not by_group and not facts.st_mode & stat.S_IWOTH:
         return ""
     told = f"mode {stat.S_IMODE(facts.st_mode):04o}, group id {facts.st_gid}"
-    end = f"; to end that: chmod go-w '{path}'" if facts.st_uid == os.geteuid() else ""
+    # A sticky folder, such as /tmp, is meant for everybody.
+    own = facts.st_uid == os.geteuid() and not facts.st_mode & stat.S_ISVTX
+    end = f"; to end that: chmod go-w '{path}'" if own else ""
     return f"Others may write {path} ({told}{end})."
 
 

@@ -57,12 +57,15 @@ def find_conflict(spans: Sequence[Span]) -> tuple[Span, Span] | None:
 
     Tensors whose elements alternate, such as two columns of one buffer, share nothing.
     """
-    for cluster in _clusters(sorted(spans, key=lambda span: span[:4])):
-        if any(span.written for span in cluster):
-            found = _conflict_within(cluster)
-            if found is not None:
-                return found
-    return None
+    found = [
+        conflict
+        for cluster in _clusters(sorted(spans, key=lambda span: span[:4]))
+        if any(span.written for span in cluster)
+        if (conflict := _conflict_within(cluster)) is not None
+    ]
+    # The first in the order of the lists, which addresses do not decide.
+    order = {id(span): place for place, span in enumerate(spans)}
+    return min(found, key=lambda conflict: order[id(conflict[0])], default=None)
 
 
 def _clusters(spans: Sequence[Span]) -> Iterator[list[Span]]:

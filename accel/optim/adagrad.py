@@ -12,7 +12,7 @@ from accel.ops import abi, checks
 from accel.ops.adagrad_step import ADAGRAD, AdagradHyper
 from accel.ops.family import Family
 from accel.optim.base import KernelOptimizer
-from accel.optim.options import rate, refuse, torch_options
+from accel.optim.options import rate, refuse, switch, torch_options
 from accel.optim.policy import PARAM
 
 Group = dict[str, Any]
@@ -71,7 +71,7 @@ class FusedAdagrad(KernelOptimizer):
             "eps": eps,
             "weight_decay": weight_decay,
             "initial_accumulator_value": initial_accumulator_value,
-            "maximize": bool(maximize),
+            "maximize": switch("maximize", maximize),
             **torch_options(foreach, capturable, differentiable, fused),
         }
         policy = {
@@ -92,7 +92,7 @@ class FusedAdagrad(KernelOptimizer):
             lr_decay=checks.check_not_negative("lr_decay", group["lr_decay"]),
             eps=checks.check_not_negative("eps", group["eps"]),
             weight_decay=checks.check_not_negative("weight_decay", group["weight_decay"]),
-            flags=abi.ADAGRAD_MAXIMIZE * bool(group["maximize"]),
+            flags=abi.ADAGRAD_MAXIMIZE * switch("maximize", group["maximize"]),
         )
 
     def new_state(self, key: str, param: Tensor, group: Group, dtype: torch.dtype) -> Tensor:

@@ -12,7 +12,7 @@ from accel.ops import abi, checks
 from accel.ops.adam_step import ADAM, AdamHyper
 from accel.ops.family import Family
 from accel.optim.base import KernelOptimizer
-from accel.optim.options import betas, rate, torch_options
+from accel.optim.options import betas, rate, switch, torch_options
 
 Group = dict[str, Any]
 
@@ -87,14 +87,14 @@ class FusedAdam(KernelOptimizer):
     ) -> None:
         defaults: Group = {
             "lr": lr,
-            "bias_correction": bool(bias_correction),
+            "bias_correction": switch("bias_correction", bias_correction),
             "betas": betas,
             "eps": eps,
             "weight_decay": weight_decay,
-            "amsgrad": bool(amsgrad),
-            "maximize": bool(maximize),
+            "amsgrad": switch("amsgrad", amsgrad),
+            "maximize": switch("maximize", maximize),
             **torch_options(foreach, capturable, differentiable, fused),
-            "decoupled_weight_decay": bool(adam_w_mode),
+            "decoupled_weight_decay": switch("adam_w_mode", adam_w_mode),
         }
         policy = {
             "state_dtype": state_dtype,
@@ -116,10 +116,10 @@ class FusedAdam(KernelOptimizer):
             beta2=beta2,
             eps=checks.check_not_negative("eps", group["eps"]),
             weight_decay=checks.check_not_negative("weight_decay", group["weight_decay"]),
-            flags=abi.ADAM_ADAMW * bool(group["decoupled_weight_decay"])
-            + abi.ADAM_BIAS_CORRECTION * bool(group["bias_correction"])
-            + abi.ADAM_AMSGRAD * bool(group["amsgrad"])
-            + abi.ADAM_MAXIMIZE * bool(group["maximize"]),
+            flags=abi.ADAM_ADAMW * switch("decoupled_weight_decay", group["decoupled_weight_decay"])
+            + abi.ADAM_BIAS_CORRECTION * switch("bias_correction", group["bias_correction"])
+            + abi.ADAM_AMSGRAD * switch("amsgrad", group["amsgrad"])
+            + abi.ADAM_MAXIMIZE * switch("maximize", group["maximize"]),
         )
 
     def state_keys(self, group: Group) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from accel.ops.family import Family
 from accel.optim.adam import FusedAdam
 from accel.optim.entries import check_entry
 from accel.optim.foreign import MOMENTS, floats
-from accel.optim.options import refuse
+from accel.optim.options import refuse, switch
 from accel.optim.state import complete_frame
 
 Group = dict[str, Any]
@@ -94,9 +94,10 @@ class Adam8bit(FusedAdam):
             beta2=plain.beta2,
             eps=plain.eps,
             weight_decay=plain.weight_decay,
-            flags=abi.ADAM8BIT_ADAMW * bool(group["decoupled_weight_decay"])
-            + abi.ADAM8BIT_BIAS_CORRECTION * bool(group["bias_correction"])
-            + abi.ADAM8BIT_MAXIMIZE * bool(group["maximize"]),
+            flags=abi.ADAM8BIT_ADAMW
+            * switch("decoupled_weight_decay", group["decoupled_weight_decay"])
+            + abi.ADAM8BIT_BIAS_CORRECTION * switch("bias_correction", group["bias_correction"])
+            + abi.ADAM8BIT_MAXIMIZE * switch("maximize", group["maximize"]),
         )
 
     def state_keys(self, group: Group) -> tuple[str, ...]:

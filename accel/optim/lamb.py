@@ -15,7 +15,7 @@ from accel.ops.family import Family
 from accel.ops.lamb_step import LAMB, PHASES, LambHyper
 from accel.ops.lists import Hyper
 from accel.optim.base import KernelOptimizer
-from accel.optim.options import betas, rate, refuse, torch_options
+from accel.optim.options import betas, rate, refuse, switch, torch_options
 from accel.optim.part import Part
 from accel.optim.prepared import PreparedGroup
 
@@ -97,15 +97,15 @@ class FusedLamb(KernelOptimizer):
         refuse("LAMB", amsgrad=amsgrad)
         defaults: Group = {
             "lr": lr,
-            "bias_correction": bool(bias_correction),
+            "bias_correction": switch("bias_correction", bias_correction),
             "betas": betas,
             "eps": eps,
-            "eps_inside_sqrt": bool(eps_inside_sqrt),
+            "eps_inside_sqrt": switch("eps_inside_sqrt", eps_inside_sqrt),
             "weight_decay": weight_decay,
             "max_grad_norm": max_grad_norm,
             "max_coeff": max_coeff,
             "min_coeff": min_coeff,
-            "maximize": bool(maximize),
+            "maximize": switch("maximize", maximize),
             **torch_options(foreach, capturable, differentiable, fused),
         }
         policy = {
@@ -140,9 +140,9 @@ class FusedLamb(KernelOptimizer):
                 "max_coeff", group["max_coeff"], lambda x: x >= lowest, "min_coeff or more"
             ),
             flags=PHASES
-            + abi.LAMB_BIAS_CORRECTION * bool(group["bias_correction"])
-            + abi.LAMB_EPS_INSIDE * bool(group["eps_inside_sqrt"])
-            + abi.LAMB_MAXIMIZE * bool(group["maximize"]),
+            + abi.LAMB_BIAS_CORRECTION * switch("bias_correction", group["bias_correction"])
+            + abi.LAMB_EPS_INSIDE * switch("eps_inside_sqrt", group["eps_inside_sqrt"])
+            + abi.LAMB_MAXIMIZE * switch("maximize", group["maximize"]),
         )
 
     def scratch(self, params: Sequence[Tensor]) -> dict[str, Sequence[Tensor]]:

@@ -12,7 +12,7 @@ from accel.ops import abi, checks
 from accel.ops.family import Family
 from accel.ops.lion_step import LION, LionHyper
 from accel.optim.base import KernelOptimizer
-from accel.optim.options import betas, rate, torch_options
+from accel.optim.options import betas, rate, switch, torch_options
 from accel.optim.policy import PARAM
 
 Group = dict[str, Any]
@@ -62,7 +62,7 @@ class FusedLion(KernelOptimizer):
             "lr": lr,
             "betas": betas,
             "weight_decay": weight_decay,
-            "maximize": bool(maximize),
+            "maximize": switch("maximize", maximize),
             **torch_options(foreach, capturable, differentiable, fused),
         }
         policy = {
@@ -83,7 +83,7 @@ class FusedLion(KernelOptimizer):
             beta1=beta1,
             beta2=beta2,
             weight_decay=checks.check_not_negative("weight_decay", group["weight_decay"]),
-            flags=abi.LION_MAXIMIZE * bool(group["maximize"]),
+            flags=abi.LION_MAXIMIZE * switch("maximize", group["maximize"]),
         )
 
 

@@ -105,6 +105,13 @@ def refuse_pieces(owner: str, params: Iterable[Tensor], why: str) -> None:
             raise Unsupported(f"{owner} cannot step FullyShardedDataParallel's parameters: {why}.")
 
 
+def switch(name: str, value: Any) -> bool:
+    """Return whether an option is on; raises `TypeError` for text or a container, naming it."""
+    if isinstance(value, str | bytes | Sequence | dict | set):
+        raise TypeError(f"{name} is {checks.shown(value)}; expected True or False.")
+    return bool(value)
+
+
 def refuse(owner: str, **options: Any) -> None:
     """Raise `Unsupported` naming the first option that was given."""
     for name, value in options.items():

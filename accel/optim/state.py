@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from accel.errors import InvalidSetting
 from accel.optim.entries import check_counter, check_entry, entries_of
 from accel.optim.policy import MASTER, state_dtype_for, wants_master
 
@@ -58,7 +59,9 @@ def complete_states(
 
 
 def add_place(error: Exception, place: str) -> None:
-    """Let an error say where it was found."""
+    """Let an error say where it was found, unless it is of a variable of the environment."""
+    if isinstance(error, InvalidSetting):
+        return
     error.args = (f"{place}: {error}",)
 
 

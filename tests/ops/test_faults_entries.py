@@ -283,3 +283,27 @@ def test_a_counter_that_is_part_of_a_moment(cls: Any, rung: str) -> None:
     assert_refused(optimizer, "shares memory with")
     state["step"] = kept
     assert_steps(optimizer)
+
+
+@pytest.mark.parametrize("shape", [(0,), (4, 0), (0, 0), (3, 0, 2), (2, 3, 0, 4)])
+@pytest.mark.parametrize("cls", ALL)
+def test_empty_parameters_stop_no_step(cls, shape):
+    empty, other = (torch.nn.Parameter(torch.ones(size)) for size in (shape, (3,)))
+    empty.grad, other.grad = torch.ones(shape), torch.ones(3)
+    optimizer = cls([empty, other], lr=0.1)
+    for _ in range(2):
+        optimizer.step()
+    assert bool((other != 1).all())
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_text_is_no_switch(cls):
+    param = torch.nn.Parameter(torch.ones(3))
+    param.grad = torch.ones(3)
+    with pytest.raises(TypeError, match="maximize is 'no'; expected True or False"):
+        cls([param], maximize="no")
+    optimizer = cls([param])
+    optimizer.param_groups[0]["maximize"] = "no"
+    with pytest.raises(TypeError, match="maximize is 'no'"):
+        optimizer.step()
+    assert bool((param == 1).all())

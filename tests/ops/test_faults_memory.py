@@ -11,6 +11,7 @@ from family_cases import OPTIMIZERS as ALL
 from family_cases import Case
 from torch import Tensor, nn
 
+from accel import optim
 from accel.ops.checks import check_no_overlap
 from accel.ops.table import Occupied, PointerTable, addresses
 from accel.optim import FusedAdam
@@ -140,3 +141,27 @@ def test_memory_in_the_upper_half_of_addresses() -> None:
     for shared in (memory[5:6], memory[95:100]):
         with pytest.raises(ValueError, match="memory"):
             check_no_overlap(roles, {"grads": [shared]})
+
+
+def test_a_parameter_given_twice_is_told_so_whatever_the_addresses():
+    told = set()
+    kept = []
+    for _ in range(12):
+        param = torch.nn.Parameter(torch.ones(40))
+        param.grad = torch.ones(40)
+        kept += [param, torch.ones(20)]
+        optimizer = optim.FusedAdam([param])
+        optimizer.param_groups[0]["params"] = [param, param]
+        with pytest.raises(ValueError, match="shares memory") as caught:
+            optimizer.step()
+        told.add(str(caught.value))
+    assert len(told) == 1
+    assert "params[1] shares memory with params[0]" in told.pop()
+
+
+def test_a_setting_of_the_environment_is_no_groups_fault(monkeypatch):
+    monkeypatch.setenv("ACCEL_OPS", "fast")
+    param = torch.nn.Parameter(torch.ones(3))
+    param.grad = torch.ones(3)
+    with pytest.raises(ValueError, match=r"^ACCEL_OPS='fast'"):
+        optim.FusedAdam([param]).step()
