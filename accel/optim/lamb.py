@@ -160,7 +160,7 @@ class FusedLamb(KernelOptimizer):
         if not group["max_grad_norm"] or not prepared.parts:
             return
         grads = [param.grad for param in group["params"] if param.grad is not None]
-        norm = torch.nn.utils.get_total_norm(grads)
+        norm = torch.nn.utils.get_total_norm([*map(_in_float32, grads)])
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
         scale = torch.ones_like(norm) if hyper.grad_scale is None else hyper.grad_scale.to(norm)
         excess = (norm / scale + 1e-6) / group["max_grad_norm"]
@@ -181,6 +181,17 @@ class FusedLamb(KernelOptimizer):
     def get_lamb_coeffs(self) -> list[float]:
         """Return the ratios of the last step's tensors, group by group; waits for the device."""
         return [float(coeff) for coeffs in self._last.coeffs for coeff in coeffs]
+
+
+def _in_float32(grad: Tensor) -> Tensor:
+    """Return a gradient of 16 bits as its norm in float32, which stands for it in a total norm.
+
+    Of its own type the norm would have three digits, and in float16 end at 65504.
+    """
+    if grad.element_size() > 2:
+        return grad
+    norm: Tensor = torch.linalg.vector_norm(grad, dtype=torch.float32)
+    return norm
 
 
 def _sum_norms(part: Part) -> None:

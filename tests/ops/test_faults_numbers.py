@@ -20,6 +20,7 @@ from accel.ops.adam8bit import Adam8bit
 from accel.ops.lamb import FusedLamb
 from accel.ops.lion import CPULion, FusedLion
 from accel.optim import FusedAdam as AdamOptimizer
+from accel.optim import FusedLamb as LambOptimizer
 from accel.optim import FusedLion as LionOptimizer
 
 HUGE = 10**400
@@ -283,3 +284,21 @@ def test_a_rate_of_double_precision_is_rounded_alike(case: Case) -> None:
 def test_optimizers_name_their_arguments(cls: Any, options: dict[str, Any], match: str) -> None:
     with pytest.raises((TypeError, ValueError), match=match):
         cls([nn.Parameter(torch.ones(1))], **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_lamb_clips_by_a_norm_of_full_precision(dtype):
+    """In float16 a norm ends at 65504, and in 16 bits it has three digits."""
+    generator = torch.Generator().manual_seed(3)
+    grads = [(torch.rand(size, generator=generator) * 4000).to(dtype) for size in (999, 501)]
+    norm = torch.cat([grad.double() for grad in grads]).norm().item()
+    assert norm > 65504
+    params = [torch.nn.Parameter(torch.ones_like(grad)) for grad in grads]
+    optimizer = LambOptimizer(params, lr=0.1, max_grad_norm=1.0, betas=(0.5, 0.9))
+    for param, grad in zip(params, grads, strict=True):
+        param.grad = grad.clone()
+    optimizer.step()
+    for param, grad in zip(params, grads, strict=True):
+        wanted = (grad.double() / norm * 0.5).float()
+        got = optimizer.state[param]["exp_avg"].float()
+        torch.testing.assert_close(got, wanted, rtol=2e-5, atol=0)
