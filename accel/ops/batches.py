@@ -8,7 +8,6 @@ is larger than a batch is cut, which bounds the memory that a step takes for a m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
 from typing import Any
 
 import torch
@@ -117,9 +116,10 @@ def _alike(
         strides = zip(*(map(Tensor.stride, listed) for listed in roles), strict=True)
         starts = map(tensors.start, range(len(params)))
         keys = ((*key, *more) for key, *more in zip(keys, strides, starts, strict=True))
-    if not _PLAIN.issuperset(map(type, chain.from_iterable(roles))):
-        kinds = zip(*(map(type, listed) for listed in roles), strict=True)
-        keys = (key if _PLAIN.issuperset(k) else None for key, k in zip(keys, kinds, strict=True))
+    members = [*roles, *tensors.extras.values()]
+    if not all(map(_are_ordinary, members)):
+        fit = map(_are_ordinary, zip(*members, strict=True))
+        keys = (key if fits else None for key, fits in zip(keys, fit, strict=True))
     sorted_out: dict[Any, list[int]] = {}
     for index, key in enumerate(keys):
         sorted_out.setdefault(key, []).append(index)
@@ -169,10 +169,18 @@ def _alone(
 def _lie_alike(members: Sequence[Tensor]) -> bool:
     """Return whether tensors of one shape fill their memory, all in one order."""
     strides = members[0].stride()
-    return _PLAIN.issuperset(map(type, members)) and (
+    return _are_ordinary(members) and (
         _are_contiguous(members)
         or (is_dense(members[0]) and all(member.stride() == strides for member in members))
     )
+
+
+def _are_ordinary(members: Sequence[Tensor]) -> bool:
+    """Return whether tensors are of torch's own types, and none is a negated view.
+
+    Operators over lists refuse to write such views.
+    """
+    return _PLAIN.issuperset(map(type, members)) and not any(map(Tensor.is_neg, members))
 
 
 def _are_contiguous(members: Iterable[Tensor]) -> bool:

@@ -23,7 +23,8 @@ def count_steps(tensors: TensorLists, hyper: Hyper, by: float) -> None:
     for device, steps in on_device.items():
         skip = skip_flag(hyper, device)
         amount: Scalar = by if skip is None else torch.where(skip, 0.0, by)
-        if len({*map(id, steps)}) < len(steps) or {*map(type, steps)} != {Tensor}:
+        unlike = {*map(type, steps)} != {Tensor} or any(map(Tensor.is_neg, steps))
+        if unlike or len({*map(id, steps)}) < len(steps):
             for step in steps:
                 step.add_(amount)
         elif isinstance(amount, Tensor):

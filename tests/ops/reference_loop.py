@@ -152,7 +152,7 @@ def _factors(like: Tensor, hyper: Any, time: Any, flags: int) -> tuple[Any, Any,
 
 
 def _gradient(p: Tensor, grad: Tensor, factor: Any, hyper: Any, flags: int) -> Tensor:
-    g = grad * factor
+    g: Tensor = grad * factor
     if hyper.weight_decay != 0.0 and not flags & abi.ADAM_ADAMW:
         g = g + p * hyper.weight_decay
     return g

@@ -252,6 +252,21 @@ def test_a_subclass_goes_by_itself() -> None:
     assert all(map(torch.equal, tensors_of(found), tensors_of(wanted)))
 
 
+@pytest.mark.parametrize("shape", [(9,), (3, 100)])
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_negated_view_goes_by_itself(name: str, shape: tuple[int, ...]) -> None:
+    """Operators over lists refuse to write one, which any list of a step may have."""
+    for role in CASES[name].lists([shape], steps=1.0).by_field():
+        found, wanted = (CASES[name].lists([shape] * 3, steps=1.0) for _ in range(2))
+        for lists in (found, wanted):
+            lists.by_field()[role][1] = torch._neg_view(-lists.by_field()[role][1])  # type: ignore[index]
+        with pytest.MonkeyPatch.context() as patch:
+            small_batches(patch)
+            CASES[name].reference.family.reference(found, CASES[name].hyper())
+        LOOPS[name](wanted, CASES[name].hyper())
+        assert_same(found, wanted)
+
+
 def test_a_counter_that_tensors_share_counts_all() -> None:
     found, wanted = (CASES["lion"].lists([(9,)] * 3, steps=1.0) for _ in range(2))
     for lists in (found, wanted):
