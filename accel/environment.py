@@ -208,6 +208,11 @@ def nvcc() -> str:
     return _text("NVCC")
 
 
+def chooses_compiler() -> bool:
+    """Return whether ``CXX``, ``NVCC``, ``CFLAGS`` or ``CXXFLAGS`` asks for anything."""
+    return any(map(_text, ("CXX", "NVCC", "CFLAGS", "CXXFLAGS")))
+
+
 def cuda_home() -> Path | None:
     """``CUDA_HOME``, else ``CUDA_PATH``: the CUDA toolkit's folder, or ``None``."""
     text = _text("CUDA_HOME") or _text("CUDA_PATH")

@@ -256,7 +256,7 @@ def _from_build(plan: Plan, verbose: bool) -> Library | None:
 def _without_compiler(recipe: Recipe, fitted: Fit, prebuilt: Rejected, plan: Rejected) -> Library:
     cached = find_in_cache(recipe, fitted)
     if isinstance(cached, Artifact):
-        if environment.cxx() or environment.cflags() or environment.nvcc():
+        if environment.chooses_compiler():
             location.say_once(
                 f"{recipe.name} ({recipe.backend}): what CXX, CFLAGS, CXXFLAGS or NVCC ask for is "
                 f"not used: {plan} The library that was built before is: {cached.folder}"
