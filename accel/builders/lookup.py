@@ -164,6 +164,6 @@ def _find(name: str, asked: str, module: str, backend: str) -> type[OpBuilder]:
 def _reference(name: str, op: str, target: str, backend: str) -> type[OpBuilder]:
     """Return the builder of an op that `backend` has no own builder for."""
     key = (backend, target)
-    if key not in _references:
-        _references[key] = conventional(name, op, target, backend)
-    return _references[key]
+    found = _references.get(key)
+    # Threads that ask at once make several, and all are given the first.
+    return found or _references.setdefault(key, conventional(name, op, target, backend))
