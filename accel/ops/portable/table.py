@@ -136,7 +136,7 @@ def _make(
         programs = int(host[-1])
         if programs:
             # On the device: there are far more programs than tensors, and copies are slow.
-            each = torch.arange(programs, device=device)
+            each = torch.arange(programs, dtype=torch.int64, device=device)
             owners = torch.searchsorted(there, each, right=True, out_int32=True)
             launches.append((owners, aligned))
     return DeviceTable(rows, tuple(launches))

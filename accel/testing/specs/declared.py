@@ -49,7 +49,10 @@ class DeclaredSpec(OpSpec):
         lists: Lists = {"result": []}
         for argument in self.kinds[case["function"]].parsed.tensors:
             shapes = _SHAPES if argument.kind.listed else [_SHAPES[case["shape"]]]
-            made = [torch.randn(one, generator=generator, dtype=torch.float64) for one in shapes]
+            made = [
+                torch.randn(one, generator=generator, dtype=torch.float64, device="cpu")
+                for one in shapes
+            ]
             lists["result" if argument.kind.written else argument.name] = made
         return lists
 

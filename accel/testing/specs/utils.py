@@ -29,7 +29,7 @@ class UtilsSpec(OpSpec):
     def given(self, case: Case, generator: torch.Generator) -> Lists:
         """Return numbers of all shapes."""
         numbers = [
-            torch.randint(0, 2, shape, generator=generator, dtype=torch.float64)
+            torch.randint(0, 2, shape, generator=generator, dtype=torch.float64, device="cpu")
             for shape in _SHAPES
         ]
         return {"src_tensor": numbers, "bytes": []}
@@ -53,7 +53,7 @@ class UtilsSpec(OpSpec):
         """Return calls that must be refused."""
         what = "a tensor whose memory has gaps"
         yield BadCall(what, "src_tensor", lambda _, tensors: tensors.update(
-            src_tensor=[torch.zeros(8)[::2]]))  # fmt: skip
+            src_tensor=[tensors["src_tensor"][0].new_zeros(8)[::2]]))  # fmt: skip
 
     def scale(self, case: Case, given: Lists, expected: Lists, name: str, at: int) -> Tensor:
         """Return zeros: bytes are exact."""
@@ -64,4 +64,4 @@ def _bytes(tensor: Tensor) -> Tensor:
     # In the order in which they lie, as the tensor's strides have it.
     flat = tensor.as_strided((tensor.numel(),), (1,)).clone()
     raw = ctypes.string_at(flat.data_ptr(), flat.nbytes) if flat.numel() else b""
-    return torch.tensor([*raw], dtype=torch.float64)
+    return torch.tensor([*raw], dtype=torch.float64, device="cpu")
