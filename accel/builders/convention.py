@@ -21,7 +21,7 @@ from accel.builders.base import (
     SYCLOpBuilder,
 )
 from accel.ops.frame.triton import TritonKernel
-from accel.ops.portable import KERNELS, probe_portable
+from accel.ops.portable import probe_triton
 from accel.probe import Probe, Rejected
 
 DECLARED: Mapping[str, str] = {"utils": "accel.ops.utils.byte_views:Utils"}
@@ -56,8 +56,7 @@ class ConventionalBuilder(OpBuilder):
         """Return whether the op's Triton kernels can be used."""
         if not self.triton:
             return Rejected("no portable kernel.")
-        # Whether Triton can be used is the same for all that it compiles.
-        return probe_portable(self.backend, next(iter(KERNELS)))
+        return probe_triton(self.backend)
 
     def stand_in(self) -> Any:
         """Return the op's Triton kernels where they can be used."""

@@ -63,22 +63,11 @@ def _may_try() -> bool:
 
 
 def _load() -> CDLL:
-    from accel.ops import abi
+    from accel.ops.native import check_interface
 
     library = jit.acquire(recipe())
-    handle = library.handle
-    for needed in ("accel_abi_version", "accel_watch_take", "accel_watch_release"):
-        if not hasattr(handle, needed):
-            raise OpUnavailable(
-                f"{library.path} has no function {needed!r}. Rebuild it: `accel build`."
-            )
-    version = handle.accel_abi_version()
-    if version != abi.ABI_VERSION:
-        raise OpUnavailable(
-            f"{library.path}: C interface version {version}, but this accel speaks "
-            f"{abi.ABI_VERSION}. Rebuild it: `accel build`."
-        )
-    return handle
+    check_interface(library, "accel_watch_take", "accel_watch_release")
+    return library.handle
 
 
 def _tell(error: Exception) -> None:

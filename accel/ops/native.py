@@ -21,6 +21,22 @@ if TYPE_CHECKING:
 _STREAM_HANDLES = {"cuda": "cuda_stream", "xpu": "sycl_queue"}
 
 
+def check_interface(library: Library, *functions: str) -> None:
+    """Check a library's functions and its ABI version; raises `OpUnavailable` naming it."""
+    for needed in ("accel_abi_version", *functions):
+        if not hasattr(library.handle, needed):
+            raise OpUnavailable(
+                f"{library.path} has no function {needed!r}: it is no library of this op. "
+                f"Rebuild it: `accel build`."
+            )
+    version = library.handle.accel_abi_version()
+    if version != abi.ABI_VERSION:
+        raise OpUnavailable(
+            f"{library.path}: C interface version {version}, but this accel speaks "
+            f"{abi.ABI_VERSION}. Rebuild it: `accel build`."
+        )
+
+
 class NativeLibrary:
     """The functions of one loaded library.
 
@@ -40,18 +56,7 @@ class NativeLibrary:
     def __init__(self, library: Library, symbol: str) -> None:
         self.path = library.path
         handle = library.handle
-        for needed in ("accel_abi_version", "accel_status_text", symbol):
-            if not hasattr(handle, needed):
-                raise OpUnavailable(
-                    f"{library.path} has no function {needed!r}: it is no library of this op. "
-                    f"Rebuild it: `accel build`."
-                )
-        version = handle.accel_abi_version()
-        if version != abi.ABI_VERSION:
-            raise OpUnavailable(
-                f"{library.path}: C interface version {version}, but this accel speaks "
-                f"{abi.ABI_VERSION}. Rebuild it: `accel build`."
-            )
+        check_interface(library, "accel_status_text", symbol)
         handle.accel_status_text.restype = ctypes.c_char_p
         self._handle = handle
         self._symbol = symbol

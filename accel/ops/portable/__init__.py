@@ -59,12 +59,15 @@ class Portable:
 
 
 def probe_portable(backend: str, symbol: str) -> Probe:
-    """Return whether the portable form of an entry point can be used on a backend.
+    """Return whether the portable form of an entry point can be used on a backend."""
+    return probe_triton(backend) if symbol in KERNELS else Rejected("no portable kernel.")
+
+
+def probe_triton(backend: str) -> Probe:
+    """Return whether Triton can be used on a backend.
 
     Asks the NVIDIA driver for its devices; makes no context, imports neither torch nor Triton.
     """
-    if symbol not in KERNELS:
-        return Rejected("no portable kernel.")
     if backend not in BACKENDS:
         return Rejected(f"Triton is not used on {backend}.")
     if find_spec("triton") is None:
