@@ -1,5 +1,5 @@
 """``python -m accel`` is the ``accel`` command."""
 
-from accel.cli import main
+from accel.cli.main import main
 
 main(prog_name="accel")

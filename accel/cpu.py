@@ -8,8 +8,9 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accel import host, host_memory
 from accel.base import Accelerator, DeviceProperties
+from accel.host import memory as host_memory
+from accel.host import streams as host
 from accel.probe import Accepted, Probe
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class CPUAccelerator(Accelerator):
 
     Every non-negative index names it, so that a program which calls ``set_device(local_rank)`` runs
     unchanged; `device_count` is 1 and `current_device` 0. Work is done when its call returns.
-    Memory in use is the resident set of this process (`accel.host_memory.ResidentSet`): everything
+    Memory in use is the resident set of this process (`accel.host.memory.ResidentSet`): everything
     in it, not tensors alone, since one allocator serves both.
     """
 
@@ -111,12 +112,12 @@ class CPUAccelerator(Accelerator):
 
     @property
     def Stream(self) -> type[host.HostStream]:
-        """Class of streams; see `accel.host.HostStream`."""
+        """Class of streams; see `accel.host.streams.HostStream`."""
         return host.HostStream
 
     @property
     def Event(self) -> type[host.HostEvent]:
-        """Class of events, on the host's clock; see `accel.host.HostEvent`."""
+        """Class of events, on the host's clock; see `accel.host.streams.HostEvent`."""
         return host.HostEvent
 
     def stream(self, stream: Any) -> AbstractContextManager[Any]:
@@ -138,8 +139,8 @@ class CPUAccelerator(Accelerator):
         host.set_stream(stream)
 
     def create_graph(self) -> Any:
-        """Return an empty graph; see `accel.host_graph.HostGraph`."""
-        from accel.host_graph import HostGraph
+        """Return an empty graph; see `accel.host.graph.HostGraph`."""
+        from accel.host.graph import HostGraph
 
         return HostGraph()
 
@@ -147,7 +148,7 @@ class CPUAccelerator(Accelerator):
         self, graph: Any, pool: Any = None, stream: Any = None
     ) -> AbstractContextManager[Any]:
         """Return a context manager that records, and runs, the operations inside it."""
-        from accel.host_graph import capture
+        from accel.host.graph import capture
 
         return capture(graph, host.current_stream() if stream is None else host.checked(stream))
 

@@ -13,10 +13,10 @@ from importlib.util import find_spec
 from typing import Any
 
 from accel.base import Accelerator, DeviceProperties
-from accel.jit import driver as nvidia
-from accel.jit import nvcc
-from accel.jit.arch import default_compute_capabilities
-from accel.ops.portable import OLDEST_CAPABILITY
+from accel.jit.tools import nvcc
+from accel.nvidia import driver as nvidia
+from accel.nvidia.archs import default_compute_capabilities
+from accel.ops.optimizers.triton import OLDEST_CAPABILITY
 from accel.probe import Accepted, Probe, Rejected
 from accel.torch_build import TorchBuild, torch_build
 

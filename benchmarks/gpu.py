@@ -26,8 +26,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from accel import environment  # noqa: E402
-from accel.jit import nvcc  # noqa: E402
-from accel.jit.driver import Driver, read_driver  # noqa: E402
+from accel.jit.tools import nvcc  # noqa: E402
+from accel.nvidia.driver import Driver, read_driver  # noqa: E402
 from accel.probe import Rejected  # noqa: E402
 
 METHOD = (

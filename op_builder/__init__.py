@@ -79,7 +79,7 @@ def _meet_deepspeed() -> None:
     from accel import environment
 
     if environment.deepspeed_mode():
-        from accel.deepspeed import install
+        from accel.integrations.deepspeed import install
 
         install()
 

@@ -25,7 +25,7 @@ def installed_cuda_version(name: str = "") -> tuple[int, int]:
     Raises:
         MissingCUDAException: there is none; the message says where it was looked for.
     """
-    from accel.jit import nvcc
+    from accel.jit.tools import nvcc
     from accel.probe import Rejected
 
     found = nvcc.find()

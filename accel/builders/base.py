@@ -14,13 +14,12 @@ from accel.builders import choosing
 from accel.builders.choosing import SourceMissing, told
 from accel.builders.packaging import Packaged
 from accel.errors import OpUnavailable
-from accel.ops.portable import Portable, probe_portable
+from accel.ops.optimizers.triton import Portable, probe_portable
 from accel.probe import Accepted, Probe, Rejected
 
 if TYPE_CHECKING:
-    from accel.jit import Library, Plan, Recipe
-    from accel.ops.base import Op
-    from accel.ops.gaudi import Gaudi
+    from accel.jit import Plan, Recipe
+    from accel.ops.base import Implementation, Op
 
 _ALLOWED_RUNGS = {
     "auto": frozenset({"prebuilt", "jit", "portable", "vendor", "reference"}),
@@ -70,7 +69,7 @@ class OpBuilder(Packaged):
         self.name = name or self.NAME
 
     def absolute_name(self) -> str:
-        """Return the op's full name, such as ``"accel.ops.adam.FusedAdam"``."""
+        """Return the op's full name, such as ``"accel.ops.optimizers.adam.FusedAdam"``."""
         return self.op.replace(":", ".") or f"{type(self).__module__}.{self.name}"
 
     def sources(self) -> list[str]:
@@ -78,8 +77,9 @@ class OpBuilder(Packaged):
         return [str(jit.csrc_dir() / source) for source in self.native_sources]
 
     def include_paths(self) -> list[str]:
-        """Return the folders of local headers."""
-        return [str(jit.csrc_dir() / "include")]
+        """Return the folders of local headers: the ABI's, and those that `native_sources` name."""
+        named = {Path(source).parts[0] for source in self.native_sources}
+        return [str(jit.csrc_dir() / folder) for folder in ("include", *sorted(named))]
 
     def parts(self) -> list[str]:
         """Return macros that each choose a part of the sources; parts compile side by side."""
@@ -184,7 +184,7 @@ class OpBuilder(Packaged):
         """Return the rungs between the native ones and the reference, best first."""
         return (("portable", self.portable()),)
 
-    def stand_in(self) -> Portable | Gaudi | None:
+    def stand_in(self) -> Implementation | None:
         """Return what takes the place of the native library where there is none, if anything."""
         return Portable() if self.portable() else None
 
@@ -239,7 +239,7 @@ class OpBuilder(Packaged):
         warnings.warn(f"{self.name}: {text}", RuntimeWarning, stacklevel=4)
         return True
 
-    def _keep(self, library: Library | Portable | Gaudi | None) -> Any:
+    def _keep(self, library: Implementation | None) -> Any:
         """Return the one object for this op, backend and digest."""
         if not self.op:
             return library
@@ -293,13 +293,13 @@ class SYCLOpBuilder(OpBuilder):
 
     def recipe(self) -> Recipe:
         """Return what is to be built; raises `OpUnavailable` where there is no SYCL runtime."""
-        from accel.jit.sycl import with_sycl
+        from accel.jit.tools.sycl import with_sycl
 
         return with_sycl(super().recipe())
 
     def jit_load(self, verbose: bool = False) -> Any:
         """Return the native op; raises what `load` raises under native."""
-        from accel.jit.sycl import load_sycl
+        from accel.jit.tools.sycl import load_sycl
 
         load_sycl()
         return super().jit_load(verbose)

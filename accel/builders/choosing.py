@@ -17,7 +17,7 @@ from accel.errors import AccelError, InvalidSetting, OpUnavailable, UnknownOp, c
 
 if TYPE_CHECKING:
     from accel.builders.base import OpBuilder
-    from accel.jit.watch import Watch
+    from accel.jit.source_changes import Watch
 
 
 class SourceMissing(FileNotFoundError):
@@ -149,7 +149,7 @@ def _and_then(trouble: AccelError, error: Exception) -> OpUnavailable:
 def told(error: BaseException) -> str:
     """Return an error in words, with what can be done about it."""
     try:
-        from accel.jit.trouble import told as words
+        from accel.jit.cache.trouble import told as words
 
         return words(error)
     except Exception:
@@ -160,7 +160,7 @@ def told(error: BaseException) -> str:
 def keep_note(builder: OpBuilder, error: BaseException) -> None:
     """Keep why this op is not native, for `accel explain` in another process."""
     with contextlib.suppress(Exception):
-        from accel.jit import trouble
+        from accel.jit.cache import trouble
 
         trouble.keep_note(builder.backend, builder.name, told(error))
 
@@ -212,7 +212,7 @@ class Answer:
         looked = inputs()
         if self._lists is None or looked is None:
             return False
-        from accel.jit.watch import Watch
+        from accel.jit.source_changes import Watch
 
         self.op = op
         self._watch = Watch(*looked, self._since)

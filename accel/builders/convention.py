@@ -21,7 +21,7 @@ from accel.builders.base import (
     SYCLOpBuilder,
 )
 from accel.ops.frame.triton import TritonKernel
-from accel.ops.portable import probe_triton
+from accel.ops.optimizers.triton import probe_triton
 from accel.probe import Probe, Rejected
 
 DECLARED: Mapping[str, str] = {"utils": "accel.ops.utils.byte_views:Utils"}

@@ -39,9 +39,9 @@ class FusedAdamBuilder(_KernelBuilder):
 
     NAME = "fused_adam"
     BUILD_VAR = "ACCEL_BUILD_FUSED_ADAM"
-    op = "accel.ops.adam:FusedAdam"
+    op = "accel.ops.optimizers.adam:FusedAdam"
     artifact = "adam"
-    native_sources = ("cpu/adam.cpp",)
+    native_sources = ("cpu/optimizers/adam.cpp",)
 
 
 class CPUAdamBuilder(_KernelBuilder):
@@ -49,9 +49,9 @@ class CPUAdamBuilder(_KernelBuilder):
 
     NAME = "cpu_adam"
     BUILD_VAR = "ACCEL_BUILD_CPU_ADAM"
-    op = "accel.ops.adam:CPUAdam"
+    op = "accel.ops.optimizers.adam:CPUAdam"
     artifact = "adam"
-    native_sources = ("cpu/adam.cpp",)
+    native_sources = ("cpu/optimizers/adam.cpp",)
 
 
 class FusedLionBuilder(_KernelBuilder):
@@ -59,9 +59,9 @@ class FusedLionBuilder(_KernelBuilder):
 
     NAME = "fused_lion"
     BUILD_VAR = "ACCEL_BUILD_FUSED_LION"
-    op = "accel.ops.lion:FusedLion"
+    op = "accel.ops.optimizers.lion:FusedLion"
     artifact = "lion"
-    native_sources = ("cpu/lion.cpp",)
+    native_sources = ("cpu/optimizers/lion.cpp",)
 
 
 class CPULionBuilder(_KernelBuilder):
@@ -69,9 +69,9 @@ class CPULionBuilder(_KernelBuilder):
 
     NAME = "cpu_lion"
     BUILD_VAR = "ACCEL_BUILD_CPU_LION"
-    op = "accel.ops.lion:CPULion"
+    op = "accel.ops.optimizers.lion:CPULion"
     artifact = "lion"
-    native_sources = ("cpu/lion.cpp",)
+    native_sources = ("cpu/optimizers/lion.cpp",)
 
 
 class FusedAdagradBuilder(_KernelBuilder):
@@ -79,9 +79,9 @@ class FusedAdagradBuilder(_KernelBuilder):
 
     NAME = "fused_adagrad"
     BUILD_VAR = "ACCEL_BUILD_FUSED_ADAGRAD"
-    op = "accel.ops.adagrad:FusedAdagrad"
+    op = "accel.ops.optimizers.adagrad:FusedAdagrad"
     artifact = "adagrad"
-    native_sources = ("cpu/adagrad.cpp",)
+    native_sources = ("cpu/optimizers/adagrad.cpp",)
 
 
 class CPUAdagradBuilder(_KernelBuilder):
@@ -89,9 +89,9 @@ class CPUAdagradBuilder(_KernelBuilder):
 
     NAME = "cpu_adagrad"
     BUILD_VAR = "ACCEL_BUILD_CPU_ADAGRAD"
-    op = "accel.ops.adagrad:CPUAdagrad"
+    op = "accel.ops.optimizers.adagrad:CPUAdagrad"
     artifact = "adagrad"
-    native_sources = ("cpu/adagrad.cpp",)
+    native_sources = ("cpu/optimizers/adagrad.cpp",)
 
 
 class FusedLambBuilder(_KernelBuilder):
@@ -99,9 +99,9 @@ class FusedLambBuilder(_KernelBuilder):
 
     NAME = "fused_lamb"
     BUILD_VAR = "ACCEL_BUILD_FUSED_LAMB"
-    op = "accel.ops.lamb:FusedLamb"
+    op = "accel.ops.optimizers.lamb:FusedLamb"
     artifact = "lamb"
-    native_sources = ("cpu/lamb.cpp",)
+    native_sources = ("cpu/optimizers/lamb.cpp",)
 
 
 class Adam8bitBuilder(_KernelBuilder):
@@ -109,6 +109,6 @@ class Adam8bitBuilder(_KernelBuilder):
 
     NAME = "adam8bit"
     BUILD_VAR = "ACCEL_BUILD_ADAM8BIT"
-    op = "accel.ops.adam8bit:Adam8bit"
+    op = "accel.ops.optimizers.adam8bit:Adam8bit"
     artifact = "adam8bit"
-    native_sources = ("cpu/adam8bit.cpp",)
+    native_sources = ("cpu/optimizers/adam8bit.cpp",)

@@ -13,9 +13,9 @@ class FusedAdamBuilder(CUDAOpBuilder):
 
     NAME = "fused_adam"
     BUILD_VAR = "ACCEL_BUILD_FUSED_ADAM"
-    op = "accel.ops.adam:FusedAdam"
+    op = "accel.ops.optimizers.adam:FusedAdam"
     artifact = "adam"
-    native_sources = ("cuda/adam.cu",)
+    native_sources = ("cuda/optimizers/adam.cu",)
     entry_point = "accel_adam_step"
 
 
@@ -24,9 +24,9 @@ class FusedLionBuilder(CUDAOpBuilder):
 
     NAME = "fused_lion"
     BUILD_VAR = "ACCEL_BUILD_FUSED_LION"
-    op = "accel.ops.lion:FusedLion"
+    op = "accel.ops.optimizers.lion:FusedLion"
     artifact = "lion"
-    native_sources = ("cuda/lion.cu",)
+    native_sources = ("cuda/optimizers/lion.cu",)
     entry_point = "accel_lion_step"
 
 
@@ -35,9 +35,9 @@ class FusedAdagradBuilder(CUDAOpBuilder):
 
     NAME = "fused_adagrad"
     BUILD_VAR = "ACCEL_BUILD_FUSED_ADAGRAD"
-    op = "accel.ops.adagrad:FusedAdagrad"
+    op = "accel.ops.optimizers.adagrad:FusedAdagrad"
     artifact = "adagrad"
-    native_sources = ("cuda/adagrad.cu",)
+    native_sources = ("cuda/optimizers/adagrad.cu",)
     entry_point = "accel_adagrad_step"
 
 
@@ -46,9 +46,9 @@ class FusedLambBuilder(CUDAOpBuilder):
 
     NAME = "fused_lamb"
     BUILD_VAR = "ACCEL_BUILD_FUSED_LAMB"
-    op = "accel.ops.lamb:FusedLamb"
+    op = "accel.ops.optimizers.lamb:FusedLamb"
     artifact = "lamb"
-    native_sources = ("cuda/lamb.cu",)
+    native_sources = ("cuda/optimizers/lamb.cu",)
     entry_point = "accel_lamb_step"
 
 
@@ -57,7 +57,7 @@ class Adam8bitBuilder(CUDAOpBuilder):
 
     NAME = "adam8bit"
     BUILD_VAR = "ACCEL_BUILD_ADAM8BIT"
-    op = "accel.ops.adam8bit:Adam8bit"
+    op = "accel.ops.optimizers.adam8bit:Adam8bit"
     artifact = "adam8bit"
-    native_sources = ("cuda/adam8bit.cu",)
+    native_sources = ("cuda/optimizers/adam8bit.cu",)
     entry_point = "accel_adam8bit_step"

@@ -8,8 +8,8 @@ from accel.builders.cpu import CPUAdagradBuilder as CPUAdagradBuilder
 from accel.builders.cpu import CPUAdamBuilder as CPUAdamBuilder
 from accel.builders.cpu import CPULionBuilder as CPULionBuilder
 from accel.errors import OpUnavailable
-from accel.ops.gaudi import Gaudi, load_gaudi, probe_gaudi
-from accel.ops.portable import Portable
+from accel.ops.base import Implementation
+from accel.ops.optimizers.gaudi import load_gaudi, probe_gaudi
 from accel.probe import Probe
 
 
@@ -22,7 +22,7 @@ class GaudiOpBuilder(ReferenceOpBuilder):
         """Return the vendor's rung before those that every backend has."""
         return (("vendor", probe_gaudi(self.entry_point)), *super().stand_ins())
 
-    def stand_in(self) -> Portable | Gaudi | None:
+    def stand_in(self) -> Implementation | None:
         """Return the vendor's optimizer, imported; one that does not import is warned about."""
         if not probe_gaudi(self.entry_point):
             return super().stand_in()
@@ -39,7 +39,7 @@ class FusedAdamBuilder(GaudiOpBuilder):
 
     NAME = "fused_adam"
     BUILD_VAR = "ACCEL_BUILD_FUSED_ADAM"
-    op = "accel.ops.adam:FusedAdam"
+    op = "accel.ops.optimizers.adam:FusedAdam"
     entry_point = "accel_adam_step"
 
 
@@ -48,5 +48,5 @@ class FusedLambBuilder(GaudiOpBuilder):
 
     NAME = "fused_lamb"
     BUILD_VAR = "ACCEL_BUILD_FUSED_LAMB"
-    op = "accel.ops.lamb:FusedLamb"
+    op = "accel.ops.optimizers.lamb:FusedLamb"
     entry_point = "accel_lamb_step"

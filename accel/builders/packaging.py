@@ -198,8 +198,8 @@ def _build(recipe: Recipe, scratch: Path, target: Path) -> None:
     from setuptools.errors import CompileError
 
     from accel.errors import AccelError
-    from accel.jit.artifact import MANIFEST
-    from accel.jit.prebuilt import build_prebuilt
+    from accel.jit.build.prebuilt import build_prebuilt
+    from accel.jit.cache.artifact import MANIFEST
 
     try:
         folder = build_prebuilt(recipe, scratch.absolute() / "accel", verbose=True)
@@ -241,8 +241,8 @@ def _record(path: Path, mark: tuple[int, ...]) -> dict[str, Any] | None:
 
     Raises `ValueError` if the library is not what was recorded.
     """
-    from accel.jit.elf import check
-    from accel.jit.files import sha256
+    from accel.jit.cache.elf import check
+    from accel.jit.disk.safe_io import sha256
 
     check(data := path.read_bytes())
     start = max(0, len(data) - len(_END) - _DIGITS)
@@ -282,7 +282,7 @@ def _why_not(path: Path, builder: OpBuilder) -> str:
     if record is None:
         return "it does not say which sources it was made from." if fit else ""
     if record["extension"]:
-        from accel.jit.torch_extension import torch_recipe
+        from accel.jit.tools.torch_extension import torch_recipe
 
         identity = torch_recipe("any", builder.backend, [Path("any.cpp")]).identity
         for name, now in identity:
@@ -297,7 +297,7 @@ def _why_not(path: Path, builder: OpBuilder) -> str:
 def _no_device(record: dict[str, Any]) -> str:
     if record["backend"] != "cuda":
         return ""
-    from accel.jit.cuda import cannot_run
+    from accel.jit.tools.cuda_targets import cannot_run
 
     why = cannot_run(record)
     return f"{why}." if why else ""

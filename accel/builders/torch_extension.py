@@ -9,8 +9,7 @@ from accel import jit
 from accel.builders.base import OpBuilder
 
 if TYPE_CHECKING:
-    from accel.ops.gaudi import Gaudi
-    from accel.ops.portable import Portable
+    from accel.ops.base import Implementation
 
 
 class TorchOpBuilder(OpBuilder):
@@ -34,7 +33,7 @@ class TorchOpBuilder(OpBuilder):
             OpUnavailable: torch is not installed.
             FileNotFoundError: a source does not exist.
         """
-        from accel.jit.torch_extension import torch_recipe
+        from accel.jit.tools.torch_extension import torch_recipe
 
         return torch_recipe(
             self.artifact or self.name,
@@ -51,7 +50,7 @@ class TorchOpBuilder(OpBuilder):
         """Return the folders of the extension's own headers."""
         return []
 
-    def _keep(self, library: jit.Library | Portable | Gaudi | None) -> Any:
+    def _keep(self, library: Implementation | None) -> Any:
         if isinstance(library, jit.Library) and self.python_module and not self.op:
             if "module" in library.manifest:
                 # A member of an installed package is one module, whoever asks for it.

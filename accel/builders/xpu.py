@@ -13,9 +13,9 @@ class FusedAdamBuilder(SYCLOpBuilder):
 
     NAME = "fused_adam"
     BUILD_VAR = "ACCEL_BUILD_FUSED_ADAM"
-    op = "accel.ops.adam:FusedAdam"
+    op = "accel.ops.optimizers.adam:FusedAdam"
     artifact = "adam"
-    native_sources = ("xpu/adam.cpp",)
+    native_sources = ("xpu/optimizers/adam.cpp",)
 
 
 class FusedLionBuilder(SYCLOpBuilder):
@@ -23,9 +23,9 @@ class FusedLionBuilder(SYCLOpBuilder):
 
     NAME = "fused_lion"
     BUILD_VAR = "ACCEL_BUILD_FUSED_LION"
-    op = "accel.ops.lion:FusedLion"
+    op = "accel.ops.optimizers.lion:FusedLion"
     artifact = "lion"
-    native_sources = ("xpu/lion.cpp",)
+    native_sources = ("xpu/optimizers/lion.cpp",)
 
 
 class FusedAdagradBuilder(SYCLOpBuilder):
@@ -33,9 +33,9 @@ class FusedAdagradBuilder(SYCLOpBuilder):
 
     NAME = "fused_adagrad"
     BUILD_VAR = "ACCEL_BUILD_FUSED_ADAGRAD"
-    op = "accel.ops.adagrad:FusedAdagrad"
+    op = "accel.ops.optimizers.adagrad:FusedAdagrad"
     artifact = "adagrad"
-    native_sources = ("xpu/adagrad.cpp",)
+    native_sources = ("xpu/optimizers/adagrad.cpp",)
 
 
 class FusedLambBuilder(SYCLOpBuilder):
@@ -43,9 +43,9 @@ class FusedLambBuilder(SYCLOpBuilder):
 
     NAME = "fused_lamb"
     BUILD_VAR = "ACCEL_BUILD_FUSED_LAMB"
-    op = "accel.ops.lamb:FusedLamb"
+    op = "accel.ops.optimizers.lamb:FusedLamb"
     artifact = "lamb"
-    native_sources = ("xpu/lamb.cpp",)
+    native_sources = ("xpu/optimizers/lamb.cpp",)
 
 
 class Adam8bitBuilder(SYCLOpBuilder):
@@ -53,6 +53,6 @@ class Adam8bitBuilder(SYCLOpBuilder):
 
     NAME = "adam8bit"
     BUILD_VAR = "ACCEL_BUILD_ADAM8BIT"
-    op = "accel.ops.adam8bit:Adam8bit"
+    op = "accel.ops.optimizers.adam8bit:Adam8bit"
     artifact = "adam8bit"
-    native_sources = ("xpu/adam8bit.cpp",)
+    native_sources = ("xpu/optimizers/adam8bit.cpp",)

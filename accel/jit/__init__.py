@@ -6,12 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from accel.jit.disk.source_dirs import csrc_dir as csrc_dir
+    from accel.jit.disk.source_dirs import refuse_archive as refuse_archive
     from accel.jit.library import Library as Library
     from accel.jit.loading import acquire as acquire
     from accel.jit.loading import availability as availability
     from accel.jit.loading import refuse_prebuilt as refuse_prebuilt
-    from accel.jit.paths import csrc_dir as csrc_dir
-    from accel.jit.paths import refuse_archive as refuse_archive
     from accel.jit.plan import Plan as Plan
     from accel.jit.plan import make_plan as make_plan
     from accel.jit.recipe import Recipe as Recipe
@@ -22,9 +22,9 @@ _HOMES = {
     "Recipe": "accel.jit.recipe",
     "acquire": "accel.jit.loading",
     "availability": "accel.jit.loading",
-    "csrc_dir": "accel.jit.paths",
+    "csrc_dir": "accel.jit.disk.source_dirs",
     "make_plan": "accel.jit.plan",
-    "refuse_archive": "accel.jit.paths",
+    "refuse_archive": "accel.jit.disk.source_dirs",
     "refuse_prebuilt": "accel.jit.loading",
 }
 __all__ = [

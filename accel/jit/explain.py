@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from accel.errors import CacheUntrusted, OpUnavailable
-from accel.jit import location, paths, store
-from accel.jit.artifact import Artifact, read_manifest, verify
+from accel.jit.cache import store
+from accel.jit.cache.artifact import Artifact, read_manifest, verify
+from accel.jit.cache.trouble import told
+from accel.jit.disk import location
+from accel.jit.disk import source_dirs as paths
 from accel.jit.loading import availability
-from accel.jit.ninja import shell_text
 from accel.jit.plan import Plan, make_plan
 from accel.jit.recipe import Recipe, take_fit
-from accel.jit.trouble import told
+from accel.jit.tools.ninja import shell_text
 from accel.probe import Probe, Rejected
 
 _ABSENT = "absent"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from accel.jit.files import read_regular, sha256
+from accel.jit.disk.safe_io import read_regular, sha256
 
 _DIRECTIVES = (b"include", b"embed", b"define")
 _HAS_INCLUDE = rb"""__has_include(?:_next)?[ \t]*\([ \t]*([<"])([^<>"\r\n]+)[>"]"""

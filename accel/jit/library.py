@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from accel.jit.artifact import Artifact
+from accel.jit.cache.artifact import Artifact
 
 Rung = Literal["prebuilt", "jit"]
 _log = logging.getLogger(__name__)
@@ -49,6 +49,10 @@ class Library:
         self.digest = digest
         self.rung = rung
         self.manifest = manifest
+
+    def bind(self, symbol: str) -> Any:
+        """Return a function of the library, an object of its own; `AttributeError` without it."""
+        return self.handle[symbol]
 
     def load_module(self) -> ModuleType:
         """Return the library as a Python extension module; the same one at every call.

@@ -9,10 +9,13 @@ from pathlib import Path
 
 from accel import environment
 from accel.errors import BuildFailed, OpUnavailable
-from accel.jit import library, location, paths, store
-from accel.jit.artifact import Artifact
+from accel.jit import library
+from accel.jit.cache import store
+from accel.jit.cache.artifact import Artifact
+from accel.jit.disk import location
+from accel.jit.disk import source_dirs as paths
+from accel.jit.disk.lock import gate
 from accel.jit.library import Library
-from accel.jit.lock import gate
 from accel.jit.plan import Plan, plan_of
 from accel.jit.recipe import Fit, Recipe, platform_refusal, take_fit
 from accel.probe import Accepted, Probe, Rejected
@@ -72,7 +75,7 @@ def inputs() -> tuple[list[str], list[str]] | None:
 
     None at all where it was not called; ``None`` where it could not read its sources.
     """
-    from accel.jit.watch import inputs_of
+    from accel.jit.source_changes import inputs_of
 
     at = _looked.at
     return inputs_of(*at) if at else None if at is None else ([], [])
@@ -108,7 +111,7 @@ def _probed(probe: Callable[[Recipe, Fit], Probe], recipe: Recipe, fitted: Fit) 
 
 
 def _rejected(error: Exception) -> Rejected:
-    from accel.jit.trouble import told
+    from accel.jit.cache.trouble import told
 
     return Rejected(told(error))
 
@@ -146,7 +149,7 @@ def _fit_of(recipe: Recipe) -> Fit:
     try:
         return take_fit(recipe)
     except OSError as error:
-        from accel.jit.trouble import way_out
+        from accel.jit.cache.trouble import way_out
 
         way = way_out(error) or "Restore it, or reinstall the package that it belongs to."
         raise OpUnavailable(
@@ -176,7 +179,7 @@ def _probe_jit(recipe: Recipe, fitted: Fit) -> Probe:
 
 
 def _known_to_fail(plan: Plan) -> Rejected | None:
-    from accel.jit.failures import certain
+    from accel.jit.build.failures import certain
 
     error = certain(location.locate().readable, plan.stem)
     return None if error is None else Rejected(str(error))
@@ -186,7 +189,7 @@ def _for_targets(plan: Plan) -> str:
     """Return what to say of a CUDA build: targets, who chose them, a toolkit not torch's."""
     if plan.archs is None:
         return ""
-    from accel.jit.cuda import release_of, torch_note
+    from accel.jit.tools.cuda_targets import release_of, torch_note
 
     notes = (*plan.archs.dropped, torch_note(release_of(plan.compiler.version)))
     told = "".join(f"; {note.rstrip('.')}" for note in notes if note)
@@ -235,7 +238,7 @@ def _set_aside(folder: Path) -> None:
 
 def _from_build(plan: Plan, verbose: bool) -> Library | None:
     """Build and load; ``None`` when the sources changed or the artifact was removed meanwhile."""
-    from accel.jit.build import build
+    from accel.jit.build.build import build
 
     def load(artifact: Artifact) -> Library | None:
         try:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from accel import environment
-from accel.jit.files import read_regular, sha256
-from accel.jit.flags import (
+from accel.jit.disk.safe_io import read_regular, sha256
+from accel.jit.recipe import Fit, Recipe, digest_of, libc, platform_refusal, take_fit
+from accel.jit.tools.compilers import Compiler, find_cxx, find_nvcc, processor
+from accel.jit.tools.flags import (
     check_standard,
     check_user_flags,
     closing_flags,
@@ -19,14 +21,12 @@ from accel.jit.flags import (
     specs_of,
     without_c,
 )
-from accel.jit.recipe import Fit, Recipe, digest_of, libc, platform_refusal, take_fit
-from accel.jit.toolchain import Compiler, find_cxx, find_nvcc, processor
 from accel.probe import Rejected
 from accel.value import Value
 
 if TYPE_CHECKING:
-    from accel.jit.arch import ArchPlan
-    from accel.jit.ninja import Command
+    from accel.jit.tools.ninja import Command
+    from accel.nvidia.archs import ArchPlan
 
 
 class Plan(Value):
@@ -96,7 +96,7 @@ class Plan(Value):
     @property
     def commands(self) -> tuple[Command, ...]:
         """The steps: one for each part of each source, then the link."""
-        from accel.jit.ninja import Command
+        from accel.jit.tools.ninja import Command
 
         recipe = self.recipe
         folders = [f"-I{os.path.abspath(folder)}" for folder in recipe.include_dirs]  # noqa: PTH100
@@ -117,7 +117,7 @@ class Plan(Value):
         link = (*self.compiler.command, *self._ccbin(), *objects, "-o", library)
         link += tuple(f"-L{os.path.abspath(folder)}" for folder in recipe.library_dirs)  # noqa: PTH100
         if self.host is not None:
-            from accel.jit.cuda import toolkit_folders
+            from accel.jit.tools.cuda_targets import toolkit_folders
 
             link += toolkit_folders(self.compiler.root)
         return (*steps, Command(library, (*link, *self.libraries), None))
@@ -202,7 +202,7 @@ def _tools_for(
     nvcc = find_nvcc()
     if isinstance(nvcc, Rejected):
         return nvcc
-    from accel.jit.cuda import plan_targets, release_of
+    from accel.jit.tools.cuda_targets import plan_targets, release_of
 
     supported = re.findall(r"\d+\.\d+", nvcc.machine)
     archs = plan_targets(recipe.targets, release_of(nvcc.version), supported)

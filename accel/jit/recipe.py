@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from accel.jit.files import sha256
+from accel.jit.disk.safe_io import sha256
+from accel.jit.disk.source_dirs import csrc_dir
 from accel.jit.headers import scan
-from accel.jit.paths import csrc_dir
 from accel.probe import Rejected
 from accel.value import Value
 

@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar, Protocol
 
-if TYPE_CHECKING:
-    from accel.jit import Library
-    from accel.ops.frame.triton import TritonKernel
-    from accel.ops.gaudi import Gaudi
-    from accel.ops.portable import Portable
+
+class Implementation(Protocol):
+    """What does an op's work: a loaded native library, or what stands in for one.
+
+    Attributes:
+        rung: ``"prebuilt"``, ``"jit"``, ``"portable"`` or ``"vendor"``.
+        digest: tells implementations apart; the same in each process.
+        path: the file or folder that it came from, ``None`` if there is none to be told.
+    """
+
+    @property
+    def rung(self) -> str: ...  # noqa: D102
+
+    @property
+    def digest(self) -> str: ...  # noqa: D102
+
+    @property
+    def path(self) -> Path | None: ...  # noqa: D102
+
+    def bind(self, symbol: str) -> Any:
+        """Return what an entry point does; raises `LookupError` or `AttributeError` without it."""
 
 
 class Op:
     """A loaded op: a call surface, and where its implementation came from.
 
     Args:
-        library: the native library, what stands in for it, or ``None`` for the PyTorch reference.
+        library: does the op's work; ``None``: the PyTorch reference does.
         backend: name of the backend that it was loaded for.
 
     Attributes:
@@ -33,7 +49,7 @@ class Op:
 
     def __init__(
         self,
-        library: Library | Portable | TritonKernel | Gaudi | None = None,
+        library: Implementation | None = None,
         *,
         backend: str = "cpu",
     ) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -16,8 +16,12 @@ from accel.ops import abi
 
 if TYPE_CHECKING:
     from accel.jit import Library
-    from accel.ops.portable import Call, Portable
+    from accel.ops.base import Implementation
 
+Call = Callable[[ctypes.Structure, torch.device], None]
+"""Runs an op: its argument struct, and the device of its tensors."""
+
+NATIVE_RUNGS = ("prebuilt", "jit")
 _STREAM_HANDLES = {"cuda": "cuda_stream", "xpu": "sycl_queue"}
 
 
@@ -117,11 +121,11 @@ class NativeLibrary:
         self._handle.accel_simd_force(abi.SIMD_LEVELS.index(level))
 
 
-def bind(library: Library | Portable, symbol: str) -> NativeLibrary | Call:
-    """Return an entry point of a library, or what stands in for it; raises `OpUnavailable`."""
-    if library.rung == "portable":
-        return library.bind(symbol)
-    return NativeLibrary(library, symbol)
+def bind(implementation: Implementation, symbol: str) -> Any:
+    """Return an entry point of what does an op's work, checked; raises `OpUnavailable`."""
+    if implementation.rung in NATIVE_RUNGS:
+        return NativeLibrary(cast("Library", implementation), symbol)
+    return implementation.bind(symbol)
 
 
 def current_device(device: torch.device) -> AbstractContextManager[Any]:

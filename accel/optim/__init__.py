@@ -5,9 +5,9 @@ from __future__ import annotations
 from accel.optim.adagrad import CPUAdagrad, FusedAdagrad
 from accel.optim.adam import FusedAdam
 from accel.optim.adam8bit import Adam8bit
-from accel.optim.cpu_adam import CPUAdam
 from accel.optim.lamb import FusedLamb
 from accel.optim.lion import CPULion, FusedLion
+from accel.optim.offload.cpu_adam import CPUAdam
 
 __all__ = [
     "Adam8bit",

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from accel.ops import abi, checks
-from accel.ops.adagrad_step import ADAGRAD, AdagradHyper
-from accel.ops.family import Family
+from accel.ops.optimizers.family import Family
+from accel.ops.optimizers.reference.adagrad import ADAGRAD, AdagradHyper
 from accel.optim.base import KernelOptimizer
 from accel.optim.options import rate, refuse, switch, torch_options
 from accel.optim.policy import PARAM

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from accel.ops import abi, checks
-from accel.ops.adam_step import ADAM, AdamHyper
-from accel.ops.family import Family
+from accel.ops.optimizers.family import Family
+from accel.ops.optimizers.reference.adam import ADAM, AdamHyper
 from accel.optim.base import KernelOptimizer
 from accel.optim.options import betas, rate, switch, torch_options
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from accel.errors import Unsupported
 from accel.ops import abi
-from accel.ops.adam8bit_step import ADAM8BIT, Adam8bitHyper
 from accel.ops.checks import FLOATS, is_dense
-from accel.ops.codes8bit import blocks, encode, memory_order
-from accel.ops.family import Family
+from accel.ops.optimizers.codes8bit import blocks, encode, memory_order
+from accel.ops.optimizers.family import Family
+from accel.ops.optimizers.reference.adam8bit import ADAM8BIT, Adam8bitHyper
 from accel.optim.adam import FusedAdam
 from accel.optim.entries import check_entry
 from accel.optim.foreign import MOMENTS, floats
@@ -28,8 +28,8 @@ class Adam8bit(FusedAdam):
     """Adam and AdamW with moments of 8 bits and a scale for each block of 256 elements.
 
     Two bytes and 1/32 for each element instead of eight. Codes, their range and error bound are
-    described in `accel.ops.codes8bit`; moments are rounded stochastically, so that small changes
-    of a moment add up. `load_state_dict` also takes the float moments of `FusedAdam` and
+    described in `accel.ops.optimizers.codes8bit`; moments are rounded stochastically, so that small
+    changes of a moment add up. `load_state_dict` also takes the float moments of `FusedAdam` and
     ``torch.optim.AdamW``; `float_state_dict` gives such a state.
 
     Args:

@@ -11,16 +11,16 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from accel.current import accelerator_for
-from accel.ops.family import Family
-from accel.ops.kernel import Kernel
-from accel.ops.lists import Hyper
+from accel.ops.optimizers.family import Family
+from accel.ops.optimizers.kernel import Kernel
+from accel.ops.optimizers.lists import Hyper
 from accel.optim.entries import check_states
 from accel.optim.foreign import Loading, fitted
-from accel.optim.marks import marked_where_watched
+from accel.optim.hooks import marked_where_watched
 from accel.optim.options import refuse_pieces, scaling, torch_options
 from accel.optim.policy import DEFAULT_SEED, POLICY_KEYS, Policy, check_policy, keep_policy
-from accel.optim.prepared import PreparedGroup
 from accel.optim.state import add_place, check_complete, complete_state, keep_states
+from accel.optim.step_cache import PreparedGroup
 from accel.optim.traced import complete_group, traced_step
 
 Group = dict[str, Any]

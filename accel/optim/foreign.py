@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from accel.ops.checks import check_storage
-from accel.ops.codes8bit import blocks, decode, memory_order
+from accel.ops.optimizers.codes8bit import blocks, decode, memory_order
 from accel.optim.policy import MASTER
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from accel.errors import Unsupported
 from accel.ops import abi, checks
-from accel.ops.family import Family
-from accel.ops.lamb_step import LAMB, PHASES, LambHyper
-from accel.ops.lists import Hyper
+from accel.ops.optimizers.family import Family
+from accel.ops.optimizers.lists import Hyper
+from accel.ops.optimizers.reference.lamb import LAMB, PHASES, LambHyper
 from accel.optim.base import KernelOptimizer
 from accel.optim.options import betas, rate, refuse, switch, torch_options
 from accel.optim.part import Part
-from accel.optim.prepared import PreparedGroup
+from accel.optim.step_cache import PreparedGroup
 
 Group = dict[str, Any]
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from accel.ops import abi, checks
-from accel.ops.family import Family
-from accel.ops.lion_step import LION, LionHyper
+from accel.ops.optimizers.family import Family
+from accel.ops.optimizers.reference.lion import LION, LionHyper
 from accel.optim.base import KernelOptimizer
 from accel.optim.options import betas, rate, switch, torch_options
 from accel.optim.policy import PARAM

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from accel.errors import Unsupported
 from accel.ops import checks
-from accel.ops.capture import is_recorded
-from accel.ops.family import check_scalar, check_scale
+from accel.ops.optimizers.capture import is_recorded
+from accel.ops.optimizers.family import check_scalar, check_scale
 
 
 def torch_options(

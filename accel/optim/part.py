@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import Tensor
 from torch.nn import Parameter
 
-from accel.ops.capture import is_recorded
-from accel.ops.kernel import Kernel
-from accel.ops.lists import Hyper, TensorLists
-from accel.ops.plan import Plan
-from accel.ops.watch import Seen, Watch
+from accel.ops.optimizers.capture import is_recorded
+from accel.ops.optimizers.kernel import Kernel
+from accel.ops.optimizers.lists import Hyper, TensorLists
+from accel.ops.optimizers.prepared.plan import Plan
+from accel.ops.optimizers.prepared.watch import Seen, Watch
 from accel.optim.policy import MASTER
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Part:
             return None
         own: CDLL | None = getattr(self._kernel.native, "watcher", None)
         if own is None:
-            from accel.ops.host_watch import host_watcher
+            from accel.ops.optimizers.prepared.host_watch import host_watcher
 
             own = host_watcher()
         return own

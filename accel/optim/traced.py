@@ -11,8 +11,8 @@ from torch import Tensor
 
 from accel.errors import Unsupported
 from accel.ops import checks
-from accel.ops.family import Family
-from accel.ops.lists import Hyper, TensorLists
+from accel.ops.optimizers.family import Family
+from accel.ops.optimizers.lists import Hyper, TensorLists
 from accel.optim.options import scaling
 from accel.optim.policy import MASTER
 from accel.optim.state import complete_states, keep_states, keys_of

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from accel.testing.topics.device import DeviceTests
-from accel.testing.topics.dtypes import DtypeTests
-from accel.testing.topics.identity import IdentityTests
-from accel.testing.topics.isolation import IsolationTests
-from accel.testing.topics.memory import MemoryTests
-from accel.testing.topics.randomness import RandomTests
-from accel.testing.topics.streams import StreamTests
-from accel.testing.topics.tools import ToolTests
+from accel.testing.contract.device import DeviceTests
+from accel.testing.contract.dtypes import DtypeTests
+from accel.testing.contract.identity import IdentityTests
+from accel.testing.contract.isolation import IsolationTests
+from accel.testing.contract.memory import MemoryTests
+from accel.testing.contract.randomness import RandomTests
+from accel.testing.contract.streams import StreamTests
+from accel.testing.contract.tools import ToolTests
 
 
 class AcceleratorConformance(

@@ -8,13 +8,13 @@ from typing import Literal
 import torch
 
 from accel.base import Accelerator
-from accel.ops.adagrad_step import ADAGRAD
-from accel.ops.adam8bit_step import ADAM8BIT
-from accel.ops.adam_step import ADAM
-from accel.ops.family import Family
-from accel.ops.kernel import Kernel, kernel_for
-from accel.ops.lamb_step import LAMB
-from accel.ops.lion_step import LION
+from accel.ops.optimizers.family import Family
+from accel.ops.optimizers.kernel import Kernel, kernel_for
+from accel.ops.optimizers.reference.adagrad import ADAGRAD
+from accel.ops.optimizers.reference.adam import ADAM
+from accel.ops.optimizers.reference.adam8bit import ADAM8BIT
+from accel.ops.optimizers.reference.lamb import LAMB
+from accel.ops.optimizers.reference.lion import LION
 
 F32, BF16, F16 = torch.float32, torch.bfloat16, torch.float16
 FAMILIES: dict[str, Family] = {
@@ -49,7 +49,7 @@ class Bench:
     def kernel(self, name: str = "FusedAdam") -> Kernel:
         """Return an op's kernel on the device; a native one is built where it must be."""
         if self.rung == "portable":
-            from accel.ops.portable import Portable
+            from accel.ops.optimizers.triton import Portable
 
             return kernel_for(FAMILIES[name], Portable(), self.accelerator.name)
         found: Kernel = self.accelerator.create_op_builder(f"{name}Builder").jit_load().kernel

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from accel.ops import abi
-from accel.ops.adagrad_step import AdagradHyper
-from accel.ops.adam8bit_step import Adam8bitHyper
-from accel.ops.lion_step import LionHyper
-from accel.ops.lists import Hyper, TensorLists
+from accel.ops.optimizers.lists import Hyper, TensorLists
+from accel.ops.optimizers.reference.adagrad import AdagradHyper
+from accel.ops.optimizers.reference.adam8bit import Adam8bitHyper
+from accel.ops.optimizers.reference.lion import LionHyper
 
 from .bench import Bench, expect
 from .tensors import copied, hyper

@@ -9,15 +9,15 @@ from torch import Tensor
 
 from accel.errors import AccelError, Unsupported
 from accel.ops import abi
-from accel.ops.adagrad_step import ADAGRAD, AdagradHyper
-from accel.ops.adam8bit_step import ADAM8BIT, Adam8bitHyper
-from accel.ops.adam_step import ADAM
-from accel.ops.codes8bit import encode
-from accel.ops.family import Family
-from accel.ops.kernel import kernel_for
-from accel.ops.lamb_step import LAMB, PHASES, LambHyper
-from accel.ops.lion_step import LION, LionHyper
-from accel.ops.lists import Hyper, TensorLists
+from accel.ops.optimizers.codes8bit import encode
+from accel.ops.optimizers.family import Family
+from accel.ops.optimizers.kernel import kernel_for
+from accel.ops.optimizers.lists import Hyper, TensorLists
+from accel.ops.optimizers.reference.adagrad import ADAGRAD, AdagradHyper
+from accel.ops.optimizers.reference.adam import ADAM
+from accel.ops.optimizers.reference.adam8bit import ADAM8BIT, Adam8bitHyper
+from accel.ops.optimizers.reference.lamb import LAMB, PHASES, LambHyper
+from accel.ops.optimizers.reference.lion import LION, LionHyper
 from accel.optim import Adam8bit, FusedAdagrad, FusedAdam, FusedLamb, FusedLion
 
 from .bench import BF16, F16, F32, Bench, expect

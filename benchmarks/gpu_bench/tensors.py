@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from accel.ops import abi
-from accel.ops.adam_step import AdamHyper
-from accel.ops.lists import TensorLists
+from accel.ops.optimizers.lists import TensorLists
+from accel.ops.optimizers.reference.adam import AdamHyper
 
 from .bench import BF16, F16, F32, Bench
 

@@ -9,7 +9,6 @@
 #endif
 
 #include "accel/cpu.h"
-#include "tensors.h"
 
 namespace accel {
 

@@ -7,10 +7,10 @@ from functools import partial
 
 import torch
 
-from accel import host
 from accel.cpu import CPUAccelerator
 from accel.errors import UnknownOp
-from accel.host_graph import HostGraph
+from accel.host import streams as host
+from accel.host.graph import HostGraph
 from accel.probe import Rejected
 
 MUTANTS = {}

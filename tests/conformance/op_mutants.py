@@ -4,9 +4,9 @@ import torch
 
 from accel.builders.base import ReferenceOpBuilder
 from accel.cpu import CPUAccelerator
-from accel.ops.adagrad import FusedAdagrad
-from accel.ops.adam import FusedAdam
-from accel.ops.adam8bit import Adam8bit
+from accel.ops.optimizers.adagrad import FusedAdagrad
+from accel.ops.optimizers.adam import FusedAdam
+from accel.ops.optimizers.adam8bit import Adam8bit
 
 OP_MUTANTS = {}
 _RESULTS = ("test_results", "test_results_of_the_reference")

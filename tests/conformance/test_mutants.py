@@ -22,8 +22,8 @@ def leave_no_trace(monkeypatch):
     monkeypatch.delenv("MUTANT_WAS_MADE", raising=False)
     yield
     torch.use_deterministic_algorithms(False)
-    from accel import host
     from accel.contract import tools
+    from accel.host import streams as host
 
     host.set_stream(host.DEFAULT_STREAM)
     tools._open.closers.clear()

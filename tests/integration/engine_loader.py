@@ -121,7 +121,7 @@ def await_file(path: str) -> None:
 
 def dawdle_before_locking(path: str) -> None:
     """Stop between missing the artifact and asking for the lock, until the file is there."""
-    from accel.jit.lock import BuildLock
+    from accel.jit.disk.lock import BuildLock
 
     acquire = BuildLock.acquire
 
@@ -163,7 +163,7 @@ def remove_before_loading() -> None:
 
 def die_at(moment: str) -> None:
     """Kill this process right before or after it publishes."""
-    from accel.jit import store
+    from accel.jit.cache import store
 
     publish = store.publish
 

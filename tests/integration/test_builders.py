@@ -83,7 +83,7 @@ class Broken(CPUOpBuilder):
     """A source that does not compile."""
 
     NAME = "broken"
-    op = "accel.ops.adam:FusedAdam"
+    op = "accel.ops.optimizers.adam:FusedAdam"
 
     def sources(self) -> list[str]:
         return ["broken.cpp"]

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from accel.jit.driver import NvmlError, free_memory, read_driver
+from accel.nvidia.driver import NvmlError, free_memory, read_driver
 from accel.probe import Rejected
 
 STAND_IN = r"""

@@ -8,11 +8,11 @@ import torch
 
 from accel.jit import Recipe, acquire, csrc_dir
 from accel.ops import abi
-from accel.ops.adagrad_step import ADAGRAD, AdagradHyper
-from accel.ops.adam_step import ADAM, AdamHyper
-from accel.ops.kernel import kernel_for
-from accel.ops.lion_step import LION, LionHyper
-from accel.ops.lists import TensorLists
+from accel.ops.optimizers.kernel import kernel_for
+from accel.ops.optimizers.lists import TensorLists
+from accel.ops.optimizers.reference.adagrad import ADAGRAD, AdagradHyper
+from accel.ops.optimizers.reference.adam import ADAM, AdamHyper
+from accel.ops.optimizers.reference.lion import LION, LionHyper
 
 F32, BF16, F16 = torch.float32, torch.bfloat16, torch.float16
 CHUNK = 8192
@@ -24,12 +24,14 @@ def library(name, *, host):
 
     In the latter a launch is a loop over blocks and threads.
     """
-    common = {"backend": "cpu", "include_dirs": (csrc_dir() / "include",)}
+    kind = "cuda" if host else "cpu"
+    folders = (csrc_dir() / "include", csrc_dir() / kind)
+    common = {"backend": "cpu", "include_dirs": folders}
     if not host:
-        sources = (csrc_dir() / f"cpu/{name}.cpp",)
+        sources = (csrc_dir() / f"cpu/optimizers/{name}.cpp",)
         return acquire(Recipe(name=name, sources=sources, openmp=True, **common))
     flags = ("-xc++", "-DACCEL_HOST_BUILD", "-Werror")
-    sources = (csrc_dir() / f"cuda/{name}.cu",)
+    sources = (csrc_dir() / f"cuda/optimizers/{name}.cu",)
     return acquire(Recipe(name=f"{name}_on_host", sources=sources, compile_flags=flags, **common))
 
 

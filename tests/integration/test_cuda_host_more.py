@@ -36,12 +36,14 @@ def struct_of(name):
 
 
 def library(name, *, host):
-    common = {"backend": "cpu", "include_dirs": (csrc_dir() / "include",)}
+    kind = "cuda" if host else "cpu"
+    folders = (csrc_dir() / "include", csrc_dir() / kind)
+    common = {"backend": "cpu", "include_dirs": folders}
     if not host:
-        sources = (csrc_dir() / f"cpu/{name}.cpp",)
+        sources = (csrc_dir() / f"cpu/optimizers/{name}.cpp",)
         return acquire(Recipe(name=name, sources=sources, openmp=True, **common)).handle
     flags = ("-xc++", "-DACCEL_HOST_BUILD", "-Werror")
-    sources = (csrc_dir() / f"cuda/{name}.cu",)
+    sources = (csrc_dir() / f"cuda/optimizers/{name}.cu",)
     recipe = Recipe(name=f"{name}_on_host", sources=sources, compile_flags=flags, **common)
     return acquire(recipe).handle
 

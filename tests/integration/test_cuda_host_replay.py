@@ -9,8 +9,8 @@ import torch
 from family_cases import CASES, tensors_of
 from test_cuda_host_build import library
 
-from accel.ops.kernel import kernel_for
-from accel.ops.plan import Plan
+from accel.ops.optimizers.kernel import kernel_for
+from accel.ops.optimizers.prepared.plan import Plan
 
 BF16 = torch.bfloat16
 SHAPES = [(700,), (0,), (8192 + 5,)]

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from accel.builders.cuda import FusedAdamBuilder
-from accel.jit import Recipe, csrc_dir, make_plan, nvcc
-from accel.jit.driver import read_driver
-from accel.jit.prebuilt import build_prebuilt
+from accel.jit import Recipe, csrc_dir, make_plan
+from accel.jit.build.prebuilt import build_prebuilt
+from accel.jit.tools import nvcc
+from accel.nvidia.driver import read_driver
 from accel.ops import abi
 from accel.probe import Rejected
 
@@ -23,10 +24,10 @@ RECIPES = {
         name=source.stem,
         backend="cuda",
         sources=(source,),
-        include_dirs=(csrc_dir() / "include",),
+        include_dirs=(csrc_dir() / "include", csrc_dir() / "cuda"),
         language="cuda",
     )
-    for source in sorted((csrc_dir() / "cuda").glob("*.cu"))
+    for source in sorted((csrc_dir() / "cuda/optimizers").glob("*.cu"))
 }
 
 pytestmark = [

@@ -7,7 +7,7 @@ import torch
 
 from accel.builders.cuda import FusedAdamBuilder
 from accel.errors import AccelError, BuildFailed, OpUnavailable
-from accel.jit import nvcc
+from accel.jit.tools import nvcc
 from accel.ops import abi
 from accel.ops.native import NativeLibrary
 from accel.probe import Rejected

@@ -81,7 +81,7 @@ def test_every_element_is_in_one_piece(tmp_path):
     source = tmp_path / "pieces.cpp"
     source.write_text(PROGRAM)
     flags = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-fsanitize=undefined"]
-    folders = [f"-I{csrc_dir() / name}" for name in ("include", "cuda")]
+    folders = [f"-I{csrc_dir() / name}" for name in ("include", "cuda", "cuda/optimizers")]
     command = ["g++", *flags, "-DACCEL_HOST_BUILD", *folders, source, "-o", tmp_path / "pieces"]
     subprocess.run(command, check=True)
     done = subprocess.run([tmp_path / "pieces"], capture_output=True, text=True, check=False)

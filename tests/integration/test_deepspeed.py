@@ -39,10 +39,10 @@ for name in json.loads(sys.argv[1]):
     made = get_accelerator().create_op_builder(name)
     assert type(made) is kind, (type(made), kind)
     assert getattr(reflected, name) is kind, (getattr(reflected, name), kind)
-    ours = kind.__module__ == "accel.deepspeed"
+    ours = kind.__module__ == "accel.integrations.deepspeed"
     homes[name] = (kind.__mro__[1] if ours else kind).__module__
 print("RESULT", json.dumps([get_accelerator()._name, homes, hasattr(op_builder, "__deepspeed__"),
-                            "accel.deepspeed" in sys.modules]))
+                            "accel.integrations.deepspeed" in sys.modules]))
 """
 # DeepSpeed compiles a library for collectives on every cpu run, which takes a minute and is not
 # what these tests are about.
@@ -138,7 +138,7 @@ def test_what_ours_lacks_comes_from_theirs() -> None:
     said = run(
         "-c",
         "import deepspeed\n"
-        "from accel.deepspeed import ForwardingOp, Owners\n"
+        "from accel.integrations.deepspeed import ForwardingOp, Owners\n"
         "class Op:\n"
         "    functions = ('adam_update',)\n"
         "    implementation = 'jit'\n"

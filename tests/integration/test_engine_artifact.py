@@ -12,8 +12,8 @@ import pytest
 from engine_tools import Workshop, unloadable
 
 from accel import jit
-from accel.jit import store
-from accel.jit.prebuilt import build_prebuilt
+from accel.jit.build.prebuilt import build_prebuilt
+from accel.jit.cache import store
 
 
 def flip(path: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_prebuilt_of_other_sources_is_skipped_with_its_reason(
 def test_a_prebuilt_that_the_loader_refuses_is_skipped(workshop: Workshop, prebuilt: Path) -> None:
     junk = unloadable(workshop.folder)
     (prebuilt / "op.so").write_bytes(junk)
-    from accel.jit.files import sha256
+    from accel.jit.disk.safe_io import sha256
 
     rewrite(sha256=sha256(junk), size=len(junk))(prebuilt)
     told = workshop.load()

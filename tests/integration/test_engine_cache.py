@@ -15,9 +15,10 @@ from engine_tools import Workshop, finish, kill, until
 
 from accel import jit
 from accel.errors import BuildFailed, CacheUntrusted, OpUnavailable
-from accel.jit import lock, maintenance
+from accel.jit.build.prebuilt import build_prebuilt
+from accel.jit.cache import maintenance
+from accel.jit.disk import lock
 from accel.jit.explain import explain
-from accel.jit.prebuilt import build_prebuilt
 from accel.probe import Accepted, Rejected
 
 

@@ -164,7 +164,7 @@ def storm(workshop: Workshop, rounds: int) -> None:
             assert told.get("value") == number, told
             assert not told["torch"]
         assert len(workshop.artifacts()) == number + 1
-    prune = "import accel.jit.maintenance as m; m.prune(current=())"
+    prune = "import accel.jit.cache.maintenance as m; m.prune(current=())"
     environment = {**os.environ, **workshop.environment}
     subprocess.run([os.sys.executable, "-c", prune], env=environment, check=True)
     left = [path for path in workshop.cache.rglob("*") if path.is_file()]

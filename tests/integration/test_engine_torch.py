@@ -13,7 +13,7 @@ from engine_tools import SOURCE, Workshop
 from accel import jit
 from accel.builders.torch_extension import TorchOpBuilder
 from accel.errors import BuildFailed
-from accel.jit.torch_extension import torch_facts, torch_recipe
+from accel.jit.tools.torch_extension import torch_facts, torch_recipe
 
 EXTENSION = """#include <torch/extension.h>
 #include "factor.h"
@@ -54,7 +54,7 @@ LATER = """
 import sys, json
 from pathlib import Path
 from accel.jit import acquire
-from accel.jit.torch_extension import torch_recipe
+from accel.jit.tools.torch_extension import torch_recipe
 import time
 import torch
 project = Path(sys.argv[1])
@@ -133,7 +133,7 @@ def test_torch_is_looked_at_and_not_imported(project: Path) -> None:
     assert facts.cxx11_abi == str(int(torch.compiled_with_cxx11_abi()))
     check = (
         "import sys; from pathlib import Path; from accel import jit;"
-        "from accel.jit.torch_extension import torch_recipe;"
+        "from accel.jit.tools.torch_extension import torch_recipe;"
         f"jit.availability(torch_recipe('x', 'cpu', [Path({str(project / 'plain.cpp')!r})]));"
         "assert 'torch' not in sys.modules"
     )

@@ -28,7 +28,7 @@ def test_a_hanging_compiler_is_stopped_in_time(workshop: Workshop) -> None:
 
 
 def test_a_tool_that_hangs_is_left_and_its_children_killed(tmp_path: Path) -> None:
-    from accel.jit import process
+    from accel.jit.tools import process
 
     script = f"sleep 600 & echo $! > '{tmp_path}/child'; wait"
     began = time.monotonic()
@@ -40,7 +40,7 @@ def test_a_tool_that_hangs_is_left_and_its_children_killed(tmp_path: Path) -> No
 
 
 def test_a_tool_that_babbles_is_stopped(workshop: Workshop) -> None:
-    from accel.jit import process
+    from accel.jit.tools import process
 
     answer = process.run_tool(["/bin/sh", "-c", "yes"], seconds=20)
     assert "printed more than" in answer.trouble

@@ -6,11 +6,14 @@ import subprocess
 import pytest
 
 from accel.builders.cuda import FusedLionBuilder
-from accel.jit import csrc_dir, driver, nvcc, store
-from accel.jit.arch import ArchPlan, default_compute_capabilities, parse_archs
-from accel.jit.cuda import defines
-from accel.jit.prebuilt import build_prebuilt
+from accel.jit import csrc_dir
+from accel.jit.build.prebuilt import build_prebuilt
+from accel.jit.cache import store
 from accel.jit.recipe import take_fit
+from accel.jit.tools import nvcc
+from accel.jit.tools.cuda_targets import defines
+from accel.nvidia import driver
+from accel.nvidia.archs import ArchPlan, default_compute_capabilities, parse_archs
 from accel.probe import Rejected
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")

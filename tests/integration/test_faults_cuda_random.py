@@ -12,8 +12,8 @@ from device_reductions import FAMILIES
 from family_cases import CASES, tensors_of
 from test_cuda_host_build import library
 
-from accel.ops.kernel import kernel_for
-from accel.ops.lists import TensorLists
+from accel.ops.optimizers.kernel import kernel_for
+from accel.ops.optimizers.lists import TensorLists
 
 
 @pytest.fixture(scope="module")

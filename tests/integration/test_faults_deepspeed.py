@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from accel.builders.cpu import CPUAdagradBuilder, CPUAdamBuilder, CPULionBuilder
-from accel.deepspeed import ForwardingOp, Owners
+from accel.integrations.deepspeed import ForwardingOp, Owners
 
 ROOT = Path(__file__).parents[2]
 needs_deepspeed = pytest.mark.skipif(

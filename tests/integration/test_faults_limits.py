@@ -124,8 +124,8 @@ def test_without_any_descriptor_the_limit_is_told_not_an_error_of_python(
 
 def test_without_any_descriptor_what_is_imported_is_used(session_cache: Path) -> None:
     before = """
-import accel.builders.cpu, accel.ops.adam, accel.ops.reference
-import accel.jit.loading, accel.jit.trouble, accel.jit.location, tempfile
+import accel.builders.cpu, accel.ops.optimizers.adam, accel.ops.optimizers.reference.common
+import accel.jit.loading, accel.jit.cache.trouble, accel.jit.disk.location, tempfile
 cpu.create_op_builder("fused_adam").stand_in()
 os.environ["ACCEL_OPS"] = "reference"
 cpu.create_op_builder("fused_adam").load()

@@ -17,8 +17,8 @@ from engine_tools import REPOSITORY, Workshop
 import accel
 from accel.builders.base import OpBuilder
 from accel.errors import InvalidSetting, UnknownOp
-from accel.jit.trouble import last_note
-from accel.ops import kernel
+from accel.jit.cache.trouble import last_note
+from accel.ops.optimizers import kernel
 
 # A frozen program starts itself where it means to start Python.
 APP = """#!/bin/sh
@@ -89,7 +89,7 @@ def load(name="fused_adam"):
 # Everything is imported before, since another user may not be able to read it.
 PROCESSES = """
 import importlib, os, pkgutil, subprocess, tempfile, concurrent.futures.thread
-import accel.builders, accel.jit, accel.ops.adam
+import accel.builders, accel.jit, accel.ops.optimizers.adam
 for package in (accel.builders, accel.jit):
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)
@@ -108,7 +108,7 @@ print(json.dumps([builder.rungs()[1][1].reason, []]))
 """
 # Room for small objects is left, or the interpreter itself would stop wherever it is.
 MEMORY = """
-import accel.ops.adam, accel.builders.cpu, accel.jit.loading, accel.jit.trouble
+import accel.ops.optimizers.adam, accel.builders.cpu, accel.jit.loading, accel.jit.cache.trouble
 builder = accel.accelerator_for("cpu").create_op_builder("fused_adam")
 small = [[number] for number in range(300_000)]
 large = [bytearray(3000) for _ in range(3000)]
@@ -201,7 +201,7 @@ def test_a_limit_of_processes_is_the_next_rung(tmp_path: Path) -> None:
 def prebuilt_of(source: str, folder: Path) -> Path:
     """Build adam ahead of time, put a library of that source in its place; return the folder."""
     from accel.builders.cpu import FusedAdamBuilder
-    from accel.jit.prebuilt import build_prebuilt
+    from accel.jit.build.prebuilt import build_prebuilt
 
     place = build_prebuilt(FusedAdamBuilder().recipe(), folder)
     path = folder / "other.cpp"

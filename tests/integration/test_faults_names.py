@@ -47,7 +47,7 @@ def test_auto_detects_however_it_is_written(text: str, monkeypatch: pytest.Monke
     accel.set_accelerator(None)
     monkeypatch.setenv("ACCELERATOR", text)
     assert accel.get_accelerator() is detected
-    from accel.report import chosen
+    from accel.cli.report import chosen
 
     assert chosen() == (detected.name, "detected")
     accel.set_accelerator(text or "auto")

@@ -16,7 +16,7 @@ import accel
 from accel.builders import lookup
 from accel.builders.base import CPUOpBuilder, OpBuilder
 from accel.builders.installed import forget_installed
-from accel.jit import watch
+from accel.jit import source_changes as watch
 from accel.ops.base import Op
 
 
@@ -219,10 +219,10 @@ def test_a_compiler_that_comes_later_is_found(
 def test_registrations_count_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lookup, "_registered", {})
     acc = accel.accelerator_for("cpu")
-    accel.register_op("one_more", "accel.ops.adam:FusedAdam")
-    assert acc.get_op_builder("OneMoreBuilder").op == "accel.ops.adam:FusedAdam"
-    accel.register_op("one_more", "accel.ops.lion:FusedLion", replace=True)
-    assert acc.get_op_builder("OneMoreBuilder").op == "accel.ops.lion:FusedLion"
+    accel.register_op("one_more", "accel.ops.optimizers.adam:FusedAdam")
+    assert acc.get_op_builder("OneMoreBuilder").op == "accel.ops.optimizers.adam:FusedAdam"
+    accel.register_op("one_more", "accel.ops.optimizers.lion:FusedLion", replace=True)
+    assert acc.get_op_builder("OneMoreBuilder").op == "accel.ops.optimizers.lion:FusedLion"
 
 
 def test_entry_points_are_read_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ import pytest
 from engine_tools import REPOSITORY, Workshop
 
 from accel import jit
-from accel.jit.elf import fault_of
-from accel.jit.prebuilt import build_prebuilt
+from accel.jit.build.prebuilt import build_prebuilt
+from accel.jit.cache.elf import fault_of
 
 # What a wrapper does to the library that the linker has just made.
 DAMAGE = {

@@ -132,7 +132,8 @@ def test_words_before_the_compiler_make_a_launcher(workshop: Workshop) -> None:
 
 def report(env: dict[str, str], prelude: str = "pass") -> subprocess.Popen[str]:
     script = (
-        f"import sys; {prelude}; from accel.cli import main; sys.argv = ['accel', 'report']; main()"
+        f"import sys; {prelude}; from accel.cli.main import main; "
+        "sys.argv = ['accel', 'report']; main()"
     )
     return subprocess.Popen(
         [sys.executable, "-c", script],
@@ -149,7 +150,7 @@ def report(env: dict[str, str], prelude: str = "pass") -> subprocess.Popen[str]:
     [
         ("exit 3", "pass"),
         ("exec g++ \"$@\"", "pass"),
-        ("exec sleep 600", "import accel.jit.asking as a; a.PATIENCE_S = 0.5"),
+        ("exec sleep 600", "import accel.jit.tools.asking as a; a.PATIENCE_S = 0.5"),
     ],
 )  # fmt: skip
 def test_a_report_asks_a_compiler_once(workshop: Workshop, what: str, prelude: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from engine_tools import REPOSITORY, Workshop
 
-from accel.jit import store
+from accel.host import process
 
 # Root is held to modes as anybody is where it lacks these.
 HELD = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
@@ -23,7 +23,7 @@ import json, os, sys
 from pathlib import Path
 from accel import jit
 from accel.errors import AccelError
-from accel.jit import prebuilt
+from accel.jit.build import prebuilt
 folder = Path(sys.argv[1])
 os.umask(int(sys.argv[2], 8))
 
@@ -125,7 +125,7 @@ def test_a_private_place_can_be_used_under_any_umask(
 def test_what_an_odd_umask_left_is_replaced(workshop: Workshop, held: list[str]) -> None:
     """Folders and locks without rights, as versions before this one made them."""
     place = Path(run(workshop, held, 0o022)["path"]).parent
-    litter = workshop.cache / ".staging" / f"{store.host()}-1-1-x"
+    litter = workshop.cache / ".staging" / f"{process.machine()}-1-1-x"
     (litter / "inner").mkdir(parents=True)
     for path in (litter / "inner", litter, place, *(workshop.cache / ".locks").iterdir()):
         path.chmod(0)

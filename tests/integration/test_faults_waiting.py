@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from engine_tools import Workshop, children, finish, kill, runs, until
 
-from accel.jit.holder import look
+from accel.jit.disk.holder import look
 
 
 def lock_of(workshop: Workshop) -> Path:

@@ -19,10 +19,10 @@ from test_simulated import SIMULATED, Process, process, pytest_on, pytestmark, s
 from torch import nn
 
 from accel import optim
-from accel.cli import main
-from accel.ops import host_watch, native_watch
-from accel.ops.adam_step import ADAM
-from accel.ops.kernel import Kernel, kernel_for
+from accel.cli.main import main
+from accel.ops.optimizers.kernel import Kernel, kernel_for
+from accel.ops.optimizers.prepared import host_watch, native_watch
+from accel.ops.optimizers.reference.adam import ADAM
 
 __all__ = ["process", "simulator"]
 
@@ -157,7 +157,7 @@ def test_a_build_that_fails_is_told_once(
 
 STEPS = """
 import torch
-from accel.ops import host_watch
+from accel.ops.optimizers.prepared import host_watch
 import warnings
 warnings.simplefilter("error")
 assert host_watch.host_watcher() is not None
@@ -167,7 +167,7 @@ print(host_watch.host_watcher()._name)
 
 @asked_natively
 def test_a_folder_of_prebuilt_ops_has_the_watch(tmp_path: Path) -> None:
-    from accel.jit.prebuilt import build_prebuilt
+    from accel.jit.build.prebuilt import build_prebuilt
 
     folder = tmp_path / "prebuilt"
     build_prebuilt(host_watch.recipe(), folder)
@@ -184,7 +184,7 @@ def test_a_folder_of_prebuilt_ops_has_the_watch(tmp_path: Path) -> None:
 
 
 def test_builds_for_a_device_bring_the_watch() -> None:
-    from accel.cli_engine import _recipes
+    from accel.cli.engine import _recipes
 
     for backend, ops in (("cuda", ()), ("cuda", ("fused_adam",))):
         built = {recipe.name: names for names, recipe in _recipes(ops, backend, "")}

@@ -18,10 +18,13 @@ from engine_tools import REPOSITORY, Workshop, unloadable
 
 from accel import jit
 from accel.errors import CacheUntrusted, InvalidSetting
-from accel.jit import library, location, maintenance, store
-from accel.jit.artifact import Artifact, verify
+from accel.host import process
+from accel.jit import library
+from accel.jit.build.prebuilt import build_prebuilt
+from accel.jit.cache import maintenance
+from accel.jit.cache.artifact import Artifact, verify
+from accel.jit.disk import location
 from accel.jit.explain import explain
-from accel.jit.prebuilt import build_prebuilt
 
 OTHER = 64_321
 ACCOUNT = f"accel{os.getpid()}"
@@ -44,7 +47,10 @@ def as_user(user: int, group: int, script: str, *arguments: object, **env: str) 
         "from pathlib import Path\n"
         "from accel import environment, jit\n"
         "from accel.errors import *\n"
-        "from accel.jit import artifact, loading, location, prebuilt, store, trust\n"
+        "from accel.jit import loading\n"
+        "from accel.jit.build import prebuilt\n"
+        "from accel.jit.cache import artifact, store\n"
+        "from accel.jit.disk import location, trust\n"
         f"os.setgroups([]); os.setgid({group}); os.setuid({user})\n"
     )
     done = subprocess.run(
@@ -240,7 +246,8 @@ LOADS = """
 import collections, json, os, sys, time
 from pathlib import Path
 from accel import jit
-from accel.jit import artifact, headers, library, loading, plan, store
+from accel.jit import headers, library, loading, plan
+from accel.jit.cache import artifact, store
 recipe = jit.Recipe("op", "cpu", (Path(sys.argv[1]),), (Path(sys.argv[2]),))
 seen = collections.Counter()
 end = time.monotonic() + float(sys.argv[3])
@@ -342,7 +349,7 @@ def test_the_loaders_own_words_name_the_library(workshop: Workshop, recipe: jit.
     folder = Path(workshop.load()["path"]).parent
     junk = unloadable(workshop.folder)
     (folder / "op.so").write_bytes(junk)
-    from accel.jit.files import sha256
+    from accel.jit.disk.safe_io import sha256
 
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest |= {"sha256": sha256(junk), "size": len(junk)}
@@ -701,7 +708,7 @@ def test_text_that_cannot_be_encoded_does_not_end_a_command(
         (folder / "manifest.json").write_text(json.dumps(manifest | {"digest": digest} | change))
     odd = cache / os.fsdecode(b"\xff\xfe-x")
     odd.mkdir()
-    (cache / ".staging" / f"{store.host()}-\u00b2-1-x").mkdir()
+    (cache / ".staging" / f"{process.machine()}-\u00b2-1-x").mkdir()
     for command in ("ls", "verify", "path", "prune --dry-run"):
         done = subprocess.run(
             [sys.executable, "-m", "accel", "cache", *command.split()],

@@ -10,9 +10,9 @@ import torch
 from device_reductions import LAMB_HYPER, lamb_lists
 from triton.runtime import interpreter
 
-from accel.ops.kernel import kernel_for
-from accel.ops.lamb_step import LAMB
-from accel.ops.portable import Portable, optimizer
+from accel.ops.optimizers.kernel import kernel_for
+from accel.ops.optimizers.reference.lamb import LAMB
+from accel.ops.optimizers.triton import Portable, optimizer
 
 
 def backwards(*ends: int) -> Iterable[int]:

@@ -13,9 +13,9 @@ from device_reductions import FAMILIES, Adam8bitChecks, LambChecks
 
 from accel.builders import cuda
 from accel.errors import OpUnavailable
-from accel.ops.kernel import kernel_for
-from accel.ops.portable import Portable
-from accel.ops.table import PointerTable
+from accel.ops.optimizers.kernel import kernel_for
+from accel.ops.optimizers.prepared.table import PointerTable
+from accel.ops.optimizers.triton import Portable
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_a_machine_without_nvcc_gets_it_silently(
 
 
 def test_tables_follow_memory(stepper: Stepper) -> None:
-    from accel.ops.portable import table
+    from accel.ops.optimizers.triton import table
 
     states = ("exp_avgs", "exp_avg_sqs")
     host = torch.device("cpu")

@@ -10,18 +10,18 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from accel.ops.portable.adagrad import adagrad_kernel, adagrad_scalars_kernel
-from accel.ops.portable.adam import adam_kernel, adam_scalars_kernel
-from accel.ops.portable.adam8bit import adam8bit_kernel
-from accel.ops.portable.lamb import (
+from accel.ops.optimizers.triton.adagrad import adagrad_kernel, adagrad_scalars_kernel
+from accel.ops.optimizers.triton.adam import adam_kernel, adam_scalars_kernel
+from accel.ops.optimizers.triton.adam8bit import adam8bit_kernel
+from accel.ops.optimizers.triton.lamb import (
     apply_kernel,
     factor_kernel,
     moments_kernel,
     norms_kernel,
     rates_kernel,
 )
-from accel.ops.portable.lion import lion_kernel, lion_scalars_kernel
-from accel.ops.portable.optimizer import count_kernel
+from accel.ops.optimizers.triton.lion import lion_kernel, lion_scalars_kernel
+from accel.ops.optimizers.triton.optimizer import count_kernel
 
 SLOTS: dict[str, object] = {"WIDTH": 14, "SIZE": 128}
 SCALARS = {**SLOTS, "STEPS": True}

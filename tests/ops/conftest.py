@@ -10,7 +10,7 @@ from sycl_device import SyclDevice
 from sycl_device import missing as sycl_device_missing
 
 from accel.builders import cpu
-from accel.ops.adam import CPUAdam, FusedAdam
+from accel.ops.optimizers.adam import CPUAdam, FusedAdam
 
 
 @pytest.fixture(scope="session")

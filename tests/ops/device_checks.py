@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from accel.ops import abi
-from accel.ops.adagrad_step import ADAGRAD, AdagradHyper
-from accel.ops.adam_step import ADAM, AdamHyper
-from accel.ops.family import Family
-from accel.ops.lion_step import LION, LionHyper
-from accel.ops.lists import Hyper, TensorLists
+from accel.ops.optimizers.family import Family
+from accel.ops.optimizers.lists import Hyper, TensorLists
+from accel.ops.optimizers.reference.adagrad import ADAGRAD, AdagradHyper
+from accel.ops.optimizers.reference.adam import ADAM, AdamHyper
+from accel.ops.optimizers.reference.lion import LION, LionHyper
 
 Step = Callable[[TensorLists, Any], None]
 Stepper = Callable[[str], Step]

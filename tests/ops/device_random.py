@@ -8,7 +8,7 @@ from device_checks import Stepper
 from family_cases import CASES, Case, tensors_of
 
 from accel.errors import AccelError
-from accel.ops.lists import TensorLists
+from accel.ops.optimizers.lists import TensorLists
 
 SHAPES = [(300,), (17, 20), (0,), (1024,), (5,), (9000,)]
 PARTS = ((0, 2, 5), (1,), (4, 3), ())

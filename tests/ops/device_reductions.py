@@ -10,10 +10,10 @@ from device_checks import FLOATS, SUBJECTS, Stepper, assert_close, ulps
 from torch import Tensor
 
 from accel.ops import abi
-from accel.ops.adam8bit_step import ADAM8BIT, Adam8bitHyper
-from accel.ops.codes8bit import decode, encode
-from accel.ops.lamb_step import LAMB, PHASES, LambHyper
-from accel.ops.lists import TensorLists
+from accel.ops.optimizers.codes8bit import decode, encode
+from accel.ops.optimizers.lists import TensorLists
+from accel.ops.optimizers.reference.adam8bit import ADAM8BIT, Adam8bitHyper
+from accel.ops.optimizers.reference.lamb import LAMB, PHASES, LambHyper
 
 LAMB_HYPER = LambHyper(
     lr=1e-2, beta1=0.9, beta2=0.999, eps=1e-6, weight_decay=0.1, max_coeff=10.0, min_coeff=0.01,

@@ -15,18 +15,18 @@ from torch import Tensor
 from accel import optim
 from accel.builders import cpu
 from accel.ops import abi
-from accel.ops.adagrad import CPUAdagrad
-from accel.ops.adagrad_step import AdagradHyper
-from accel.ops.adam import FusedAdam
-from accel.ops.adam8bit import Adam8bit
-from accel.ops.adam8bit_step import Adam8bitHyper
-from accel.ops.adam_step import AdamHyper
-from accel.ops.codes8bit import decode, encode, memory_order
-from accel.ops.lamb import FusedLamb
-from accel.ops.lamb_step import PHASES, LambHyper
-from accel.ops.lion import FusedLion
-from accel.ops.lion_step import LionHyper
-from accel.ops.lists import TensorLists
+from accel.ops.optimizers.adagrad import CPUAdagrad
+from accel.ops.optimizers.adam import FusedAdam
+from accel.ops.optimizers.adam8bit import Adam8bit
+from accel.ops.optimizers.codes8bit import decode, encode, memory_order
+from accel.ops.optimizers.lamb import FusedLamb
+from accel.ops.optimizers.lion import FusedLion
+from accel.ops.optimizers.lists import TensorLists
+from accel.ops.optimizers.reference.adagrad import AdagradHyper
+from accel.ops.optimizers.reference.adam import AdamHyper
+from accel.ops.optimizers.reference.adam8bit import Adam8bitHyper
+from accel.ops.optimizers.reference.lamb import PHASES, LambHyper
+from accel.ops.optimizers.reference.lion import LionHyper
 
 LEVELS = ("baseline", "neon") if platform.machine() == "aarch64" else abi.SIMD_LEVELS[:3]
 # Before 2.7 torch cannot make a function of an op that writes lists of tensors.

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from accel.ops import abi
-from accel.ops.adam_step import scaled_eps
-from accel.ops.lamb_step import PHASES
-from accel.ops.lists import TensorLists
+from accel.ops.optimizers.lists import TensorLists
+from accel.ops.optimizers.reference.adam import scaled_eps
+from accel.ops.optimizers.reference.lamb import PHASES
 from accel.ops.rounding import random_key, store
 
 Formula = Callable[[Tensor, Tensor, list[Tensor], Any, float], tuple[Tensor, list[Tensor]]]

@@ -11,7 +11,7 @@ import pytest
 
 from accel.builders.base import SYCLOpBuilder
 from accel.jit import Library, Recipe, acquire
-from accel.jit.sycl import find_sycl, load_sycl, with_sycl
+from accel.jit.tools.sycl import find_sycl, load_sycl, with_sycl
 from accel.ops import native
 from accel.probe import Rejected
 
@@ -59,7 +59,7 @@ class SyclDevice:
 
         class Builder(SYCLOpBuilder):
             NAME = artifact = name
-            native_sources = (f"xpu/{name}.cpp",)
+            native_sources = (f"xpu/optimizers/{name}.cpp",)
 
         library: Library = Builder().jit_load()
         return library

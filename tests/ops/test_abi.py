@@ -12,7 +12,7 @@ import pytest
 
 from accel.jit import csrc_dir
 from accel.ops import abi
-from accel.ops.native_watch import Expected, Python, WatchArgs
+from accel.ops.optimizers.prepared.native_watch import Expected, Python, WatchArgs
 
 INCLUDE = csrc_dir() / "include"
 STRUCTS = {

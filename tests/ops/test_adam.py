@@ -8,7 +8,7 @@ import pytest
 import torch
 from adam_cases import Case, exact
 
-from accel.ops.adam import CPUAdam, FusedAdam
+from accel.ops.optimizers.adam import CPUAdam, FusedAdam
 
 SIZES = (1, 15, 16, 17, 64, 1023, 1024, 1025, 40_000)
 HYPER = {"lr": 1e-2, "betas": (0.9, 0.999), "eps": 1e-8}

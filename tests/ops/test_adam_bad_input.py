@@ -10,7 +10,7 @@ import torch
 from adam_cases import Case
 
 from accel.errors import Unsupported
-from accel.ops.adam import CPUAdam, FusedAdam
+from accel.ops.optimizers.adam import CPUAdam, FusedAdam
 
 NUMBERS = {"lr": 1e-2, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "step": 1, "mode": 1,
            "bias_correction": True, "weight_decay": 0.1}  # fmt: skip

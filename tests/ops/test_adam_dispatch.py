@@ -13,11 +13,11 @@ from family_cases import compiles
 
 import accel
 from accel.ops import abi
-from accel.ops.adam import FusedAdam
-from accel.ops.adam8bit import Adam8bit
-from accel.ops.adam_step import AdamHyper
-from accel.ops.capture import check_repeatable
-from accel.ops.lists import TensorLists
+from accel.ops.optimizers.adam import FusedAdam
+from accel.ops.optimizers.adam8bit import Adam8bit
+from accel.ops.optimizers.capture import check_repeatable
+from accel.ops.optimizers.lists import TensorLists
+from accel.ops.optimizers.reference.adam import AdamHyper
 
 NUMBERS = (1e-2, 0.9, 0.999, 1e-8, 3, 1, True, 0.1)
 

@@ -12,8 +12,8 @@ from family_cases import compiles
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import accel
-from accel.ops.adam import FusedAdam as AdamOp
-from accel.ops.adam8bit import Adam8bit as Adam8bitOp
+from accel.ops.optimizers.adam import FusedAdam as AdamOp
+from accel.ops.optimizers.adam8bit import Adam8bit as Adam8bitOp
 from accel.optim import (
     Adam8bit,
     CPUAdagrad,

@@ -11,7 +11,7 @@ from family_cases import CASES, Case, tensors_of
 from family_cases import OPTIMIZERS as ALL
 from torch import Tensor, nn
 
-from accel.ops.lists import TensorLists
+from accel.ops.optimizers.lists import TensorLists
 from accel.optim import (
     FusedAdam,
 )

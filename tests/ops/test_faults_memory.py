@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from accel import optim
 from accel.ops.checks import check_no_overlap
-from accel.ops.table import Occupied, PointerTable, addresses
+from accel.ops.optimizers.prepared.table import Occupied, PointerTable, addresses
 from accel.optim import FusedAdam
 
 rungs = pytest.mark.parametrize("rung", ["native", "reference"])

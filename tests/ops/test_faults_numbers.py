@@ -14,11 +14,11 @@ from family_cases import CASES, Case, tensors_of
 from torch import Tensor, nn
 
 from accel.builders import cpu
-from accel.ops.adagrad import CPUAdagrad, FusedAdagrad
-from accel.ops.adam import CPUAdam, FusedAdam
-from accel.ops.adam8bit import Adam8bit
-from accel.ops.lamb import FusedLamb
-from accel.ops.lion import CPULion, FusedLion
+from accel.ops.optimizers.adagrad import CPUAdagrad, FusedAdagrad
+from accel.ops.optimizers.adam import CPUAdam, FusedAdam
+from accel.ops.optimizers.adam8bit import Adam8bit
+from accel.ops.optimizers.lamb import FusedLamb
+from accel.ops.optimizers.lion import CPULion, FusedLion
 from accel.optim import FusedAdam as AdamOptimizer
 from accel.optim import FusedLamb as LambOptimizer
 from accel.optim import FusedLion as LionOptimizer

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 import accel
 from accel.ops import abi
-from accel.ops.adam import FusedAdam as AdamOp
-from accel.ops.lists import TensorLists
+from accel.ops.optimizers.adam import FusedAdam as AdamOp
+from accel.ops.optimizers.lists import TensorLists
 from accel.optim import (
     Adam8bit,
     CPUAdagrad,

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from accel.ops import abi, batches
-from accel.ops.lists import TensorLists
-from accel.ops.reference import correction, has_float64
+from accel.ops import abi
+from accel.ops.optimizers.lists import TensorLists
+from accel.ops.optimizers.reference import batches
+from accel.ops.optimizers.reference.common import correction, has_float64
 
 LOOPS: dict[str, Callable[[TensorLists, Any], None]] = {
     name: getattr(reference_loop, name) for name in ("adam", "adagrad", "lion", "lamb")

@@ -13,7 +13,7 @@ import torch
 from family_cases import OPTIMIZERS as ALL
 from torch import Tensor, nn
 
-from accel.ops.codes8bit import blocks
+from accel.ops.optimizers.codes8bit import blocks
 from accel.optim import (
     Adam8bit,
     CPUAdagrad,

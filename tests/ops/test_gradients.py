@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from accel import optim
-from accel.ops import native_watch
+from accel.ops.optimizers.prepared import native_watch
 
 COUNT = 600
 pytestmark = pytest.mark.skipif(

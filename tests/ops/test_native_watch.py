@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from accel.ops import native_watch
-from accel.ops.adam import FusedAdam
-from accel.ops.native_watch import NativeWatch, places_of
-from accel.ops.table import Occupied, PointerTable
-from accel.ops.watch import Seen
+from accel.ops.optimizers.adam import FusedAdam
+from accel.ops.optimizers.prepared import native_watch
+from accel.ops.optimizers.prepared.native_watch import NativeWatch, places_of
+from accel.ops.optimizers.prepared.table import Occupied, PointerTable
+from accel.ops.optimizers.prepared.watch import Seen
 
 COUNT = 60
 KEYS = ("exp_avg", "step")

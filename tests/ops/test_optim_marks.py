@@ -85,6 +85,6 @@ def test_nobody_pays_for_a_mark_that_nobody_sees(cls: Any, marks: list[str]) -> 
 def test_hooks_that_torch_keeps_elsewhere_count_as_there(
     name: str, marks: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(f"accel.optim.marks.{name}", ("_not_in_this_torch",))
+    monkeypatch.setattr(f"accel.optim.hooks.{name}", ("_not_in_this_torch",))
     ready().step()
     assert marks == [MARK]

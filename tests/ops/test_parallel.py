@@ -12,8 +12,8 @@ import pytest
 import torch
 from adam_cases import Case
 
-from accel.jit.toolchain import find_cxx
-from accel.ops.adam import FusedAdam
+from accel.jit.tools.compilers import find_cxx
+from accel.ops.optimizers.adam import FusedAdam
 from accel.ops.threads import cpu_threads
 
 NUMBERS = (1e-2, 0.9, 0.999, 1e-8, 1, 1, True, 0.1)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from accel.ops import abi
-from accel.ops.lists import TensorLists
+from accel.ops.optimizers.lists import TensorLists
 
 ULP = 2.0**-23
 ROUNDING = {torch.float32: ULP, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
@@ -192,7 +192,7 @@ def test_adam8bit(
 
 
 def _decode(codes: Tensor, scales: Tensor, *, signed: bool) -> Tensor:
-    from accel.ops.codes8bit import decode
+    from accel.ops.optimizers.codes8bit import decode
 
     return decode(codes, scales, signed=signed).double()
 

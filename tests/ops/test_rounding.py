@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from accel.ops import abi
-from accel.ops.adam import FusedAdam
-from accel.ops.adam_step import AdamHyper
-from accel.ops.lists import TensorLists
+from accel.ops.optimizers.adam import FusedAdam
+from accel.ops.optimizers.lists import TensorLists
+from accel.ops.optimizers.reference.adam import AdamHyper
 from accel.ops.rounding import random_bits, random_key
 
 HALVES = [torch.bfloat16, torch.float16]

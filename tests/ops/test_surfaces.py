@@ -10,8 +10,8 @@ import torch
 
 from accel.builders import cpu
 from accel.errors import Unsupported
-from accel.ops.adam8bit import Adam8bit
-from accel.ops.codes8bit import blocks
+from accel.ops.optimizers.adam8bit import Adam8bit
+from accel.ops.optimizers.codes8bit import blocks
 
 
 def tensors(count: int, size: int = 300) -> list[torch.Tensor]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import platform
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 from compilers import compilers
 
 from accel.builders import cpu
 from accel.jit import csrc_dir
-from accel.jit.flags import compile_flags
-from accel.jit.toolchain import Compiler, find_cxx
+from accel.jit.tools.compilers import Compiler, find_cxx
+from accel.jit.tools.flags import compile_flags
 
 KERNELS = {
     "adam": cpu.FusedAdamBuilder,
@@ -24,9 +25,15 @@ KERNELS = {
 LOOP = re.compile(r"^ *for \(.*\b(i|j|k) < (n|kLanes|kCodes|i \+ kPortion); ")
 
 
+def source_of(name: str) -> Path:
+    """Return the path of a source or header of the CPU's kernels."""
+    (found,) = (csrc_dir() / "cpu").rglob(name)
+    return found
+
+
 def loops(name: str) -> set[str]:
     """Return ``file:line`` of the loops that each SIMD level gets."""
-    text = (csrc_dir() / "cpu" / name).read_text().partition("\n#else\n")[0]
+    text = source_of(name).read_text().partition("\n#else\n")[0]
     lines = enumerate(text.splitlines(), start=1)
     return {f"{name}:{number}" for number, line in lines if LOOP.match(line)}
 
@@ -47,10 +54,12 @@ def test_loops_use_the_widest_vectors(
     monkeypatch.setenv("CXX", program)
     compiler = find_cxx()
     assert isinstance(compiler, Compiler)
-    flags = compile_flags(KERNELS[stem]().recipe(), compiler)
+    recipe = KERNELS[stem]().recipe()
+    flags = compile_flags(recipe, compiler)
     question, answer = ASK[compiler.kind]
-    source = csrc_dir() / f"cpu/{stem}.cpp"
-    command = [program, *flags, f"-I{csrc_dir() / 'include'}", question, "-c", str(source),
+    source = source_of(f"{stem}.cpp")
+    folders = [f"-I{folder}" for folder in recipe.include_dirs]
+    command = [program, *flags, *folders, question, "-c", str(source),
                "-o", "/dev/null"]  # fmt: skip
     told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     lines = re.findall(rf"([\w-]+\.(?:cpp|h)):(\d+):\d+: {answer}", told)
@@ -63,5 +72,5 @@ def test_loops_use_the_widest_vectors(
 
 def _is_rest(place: str) -> bool:
     name, _, number = place.partition(":")
-    line = (csrc_dir() / "cpu" / name).read_text().splitlines()[int(number) - 1]
+    line = source_of(name).read_text().splitlines()[int(number) - 1]
     return "for (;" in line or "kLanes" in line or "i + k < n" in line

@@ -16,8 +16,8 @@ from sycl_device import SyclDevice
 from accel.builders import xpu
 from accel.builders.base import SYCLOpBuilder, declared
 from accel.errors import AccelError
-from accel.ops.kernel import kernel_for
-from accel.ops.lists import TensorLists
+from accel.ops.optimizers.kernel import kernel_for
+from accel.ops.optimizers.lists import TensorLists
 
 pytestmark = pytest.mark.xpu
 BUILDERS = [builder for _, builder in declared(xpu.__name__) if issubclass(builder, SYCLOpBuilder)]
@@ -65,7 +65,8 @@ def test_a_library_is_one_file_that_needs_libsycl_alone(sycl_device: SyclDevice)
 def test_an_installation_elsewhere_has_the_same_digest(
     sycl_device: SyclDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from accel.jit import make_plan, sycl
+    from accel.jit import make_plan
+    from accel.jit.tools import sycl
 
     builder = xpu.FusedAdamBuilder()
     here = make_plan(builder.recipe())

@@ -14,9 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from accel.errors import Unsupported
 from accel.ops import abi
-from accel.ops.portable import table
-from accel.ops.portable.table import BLOCK, FIRST_BLOCK, NUMEL, DeviceTable, device_table
-from accel.ops.table import PointerTable
+from accel.ops.optimizers.prepared.table import PointerTable
+from accel.ops.optimizers.triton import table
+from accel.ops.optimizers.triton.table import BLOCK, FIRST_BLOCK, NUMEL, DeviceTable, device_table
 
 STATES = ("exp_avgs", "exp_avg_sqs")
 SIZES = (5, 16, BLOCK, BLOCK + 16, 3 * BLOCK + 1, 64)

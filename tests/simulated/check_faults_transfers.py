@@ -10,7 +10,9 @@ import torch
 from check_offload import assert_same, copies_are_late, late_accelerator, parameters, train
 from torch import Tensor, nn
 
-from accel.optim import CPUAdam, offload, transfers
+from accel.optim import CPUAdam
+from accel.optim.offload import stepping as offload
+from accel.optim.offload import transfers
 
 __all__ = ["late_accelerator"]
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 import accel
 from accel import optim
-from accel.ops import host_watch
 from accel.ops.native import NativeLibrary
+from accel.ops.optimizers.prepared import host_watch
 
 COUNT = 30
 KEYS = ("param", "grad", "exp_avg", "step")

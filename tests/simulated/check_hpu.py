@@ -133,7 +133,7 @@ def test_steps_told_from_the_device_are_the_references(acc: accel.Accelerator) -
 
 
 def test_counts_of_steps_are_read_again_after_others_wrote_them() -> None:
-    from accel.ops.gaudi.adam import StepCounts
+    from accel.ops.optimizers.gaudi.adam import StepCounts
 
     counts = StepCounts()
     steps = [torch.tensor(4.0, device="hpu"), torch.tensor(9.0, device="hpu")]
@@ -145,7 +145,7 @@ def test_counts_of_steps_are_read_again_after_others_wrote_them() -> None:
 
 
 def test_known_counts_of_steps_do_not_wait_for_the_device(monkeypatch) -> None:
-    from accel.ops.gaudi.adam import StepCounts
+    from accel.ops.optimizers.gaudi.adam import StepCounts
 
     counts = StepCounts()
     steps = [torch.tensor(4.0, device="hpu")]

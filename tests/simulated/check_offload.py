@@ -13,8 +13,9 @@ from simulator.library import late
 from torch import Tensor, nn
 
 import accel
-from accel.optim import CPUAdam, offload
-from accel.optim.transfers import Transfers
+from accel.optim import CPUAdam
+from accel.optim.offload import stepping as offload
+from accel.optim.offload.transfers import Transfers
 
 LATE_S = 0.01
 

@@ -29,7 +29,10 @@ class _LateBuilder(OpBuilder):
     optimizer = ""
 
     def sources(self) -> list[str]:
-        return [str(_HERE / "late_step.cpp"), str(csrc_dir() / f"cpu/{self.optimizer}.cpp")]
+        return [
+            str(_HERE / "late_step.cpp"),
+            str(csrc_dir() / f"cpu/optimizers/{self.optimizer}.cpp"),
+        ]
 
     def include_paths(self) -> list[str]:
         return [
@@ -49,34 +52,34 @@ class _LateBuilder(OpBuilder):
 
 class FusedAdamBuilder(_LateBuilder):
     NAME = "fused_adam"
-    op = "accel.ops.adam:FusedAdam"
+    op = "accel.ops.optimizers.adam:FusedAdam"
     artifact = "late_adam"
     optimizer = "adam"
 
 
 class FusedLionBuilder(_LateBuilder):
     NAME = "fused_lion"
-    op = "accel.ops.lion:FusedLion"
+    op = "accel.ops.optimizers.lion:FusedLion"
     artifact = "late_lion"
     optimizer = "lion"
 
 
 class FusedAdagradBuilder(_LateBuilder):
     NAME = "fused_adagrad"
-    op = "accel.ops.adagrad:FusedAdagrad"
+    op = "accel.ops.optimizers.adagrad:FusedAdagrad"
     artifact = "late_adagrad"
     optimizer = "adagrad"
 
 
 class FusedLambBuilder(_LateBuilder):
     NAME = "fused_lamb"
-    op = "accel.ops.lamb:FusedLamb"
+    op = "accel.ops.optimizers.lamb:FusedLamb"
     artifact = "late_lamb"
     optimizer = "lamb"
 
 
 class Adam8bitBuilder(_LateBuilder):
     NAME = "adam8bit"
-    op = "accel.ops.adam8bit:Adam8bit"
+    op = "accel.ops.optimizers.adam8bit:Adam8bit"
     artifact = "late_adam8bit"
     optimizer = "adam8bit"

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from accel.jit.arch import (
+from accel.nvidia.archs import (
     Arch,
     ArchPlan,
     default_compute_capabilities,

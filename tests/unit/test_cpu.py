@@ -8,10 +8,10 @@ import time
 import pytest
 import torch
 
-from accel import host_memory
 from accel.cpu import CPUAccelerator
 from accel.errors import Unsupported
-from accel.host_graph import capturing
+from accel.host import memory as host_memory
+from accel.host.graph import capturing
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 from accel import cuda
 from accel.cuda import CUDAAccelerator
 from accel.errors import AccelError
-from accel.jit import driver as nvidia
-from accel.jit import nvcc
-from accel.jit.driver import GPU, Driver
+from accel.jit.tools import nvcc
+from accel.nvidia import driver as nvidia
+from accel.nvidia.driver import GPU, Driver
 from accel.probe import Accepted, Rejected
 from accel.torch_build import TorchBuild, parse_version
 

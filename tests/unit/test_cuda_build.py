@@ -2,10 +2,10 @@
 
 import pytest
 
-from accel.jit import cuda
-from accel.jit import driver as nvidia
-from accel.jit.arch import ArchPlan, parse_archs
-from accel.jit.driver import GPU, Driver
+from accel.jit.tools import cuda_targets as cuda
+from accel.nvidia import driver as nvidia
+from accel.nvidia.archs import ArchPlan, parse_archs
+from accel.nvidia.driver import GPU, Driver
 from accel.probe import Rejected
 from accel.torch_build import TorchBuild
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from accel.jit.driver import GPU, Driver, read_driver, visible, visible_capabilities
+from accel.nvidia.driver import GPU, Driver, read_driver, visible, visible_capabilities
 from accel.probe import Rejected
 
 A = GPU("A100", "GPU-aa11", (8, 0), 40)

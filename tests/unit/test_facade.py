@@ -131,7 +131,7 @@ def test_a_registered_op_counts_everywhere() -> None:
 
 
 def test_native_policy_refuses_a_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    accel.register_op("my_op", "accel.ops.adam:FusedAdam")
+    accel.register_op("my_op", "accel.ops.optimizers.adam:FusedAdam")
     monkeypatch.setenv("ACCEL_OPS", "native")
     assert not op_builder.MyOpBuilder().is_compatible()
     with pytest.raises(OpUnavailable, match="no native implementation for 'cpu'"):

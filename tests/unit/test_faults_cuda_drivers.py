@@ -2,10 +2,10 @@
 
 import pytest
 
-from accel.jit import cuda
-from accel.jit import driver as nvidia
-from accel.jit.arch import ArchPlan
-from accel.jit.driver import GPU, Driver
+from accel.jit.tools import cuda_targets as cuda
+from accel.nvidia import driver as nvidia
+from accel.nvidia.archs import ArchPlan
+from accel.nvidia.driver import GPU, Driver
 from accel.probe import Rejected
 
 H100 = GPU("NVIDIA H100", "GPU-1", (9, 0), 80 << 30)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from accel.jit.asking import is_passing
-from accel.jit.flags import check_user_flags
-from accel.jit.messages import first_error
+from accel.jit.tools.asking import is_passing
+from accel.jit.tools.flags import check_user_flags
+from accel.jit.tools.messages import first_error
 
 COLLECT = "collect2: error: ld returned 1 exit status"
 LD = "/usr/bin/ld: "

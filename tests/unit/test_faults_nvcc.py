@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from accel.jit import nvcc, toolchain
-from accel.jit.arch import ArchPlan, plan_archs
-from accel.jit.toolchain import Compiler, Unanswered
+from accel.jit.tools import compilers as toolchain
+from accel.jit.tools import nvcc
+from accel.jit.tools.compilers import Compiler, Unanswered
+from accel.nvidia.archs import ArchPlan, plan_archs
 from accel.probe import Rejected
 
 ANSWERS = """#!/bin/sh

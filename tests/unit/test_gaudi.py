@@ -7,7 +7,7 @@ from importlib import invalidate_caches
 import pytest
 
 from accel.builders.hpu import FusedAdamBuilder, FusedLambBuilder
-from accel.ops.gaudi import probe_gaudi
+from accel.ops.optimizers.gaudi import probe_gaudi
 
 ADAM = "accel_adam_step"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from accel.jit import jobs
-from accel.jit.jobs import job_count
+from accel.jit.build import jobs
+from accel.jit.build.jobs import job_count
 
 GB = 1 << 30
 

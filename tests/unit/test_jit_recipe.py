@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from accel import jit
 from accel.builders.cpu import FusedAdamBuilder
 from accel.errors import OpUnavailable
-from accel.jit.artifact import Artifact, read_manifest, verify
+from accel.jit.cache.artifact import Artifact, read_manifest, verify
+from accel.jit.disk.safe_io import sha256
 from accel.jit.explain import explain
-from accel.jit.files import sha256
 from accel.jit.recipe import take_fit
 from accel.probe import Rejected
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accel.jit.flags import check_user_flags
-from accel.jit.manifest import depfile_paths, needed_glibc
-from accel.jit.messages import first_error
-from accel.jit.ninja import Command, ninja_file
-from accel.jit.torch_extension import TorchFacts
+from accel.jit.cache.manifest import depfile_paths, needed_glibc
+from accel.jit.tools.flags import check_user_flags
+from accel.jit.tools.messages import first_error
+from accel.jit.tools.ninja import Command, ninja_file
+from accel.jit.tools.torch_extension import TorchFacts
 
 HARMFUL = [
     "-ffast-math",

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import accel.current  # noqa: F401 - the tests hide where it could be imported from
-from accel.jit import nvcc
-from accel.jit.driver import Driver
+from accel.jit.tools import nvcc
+from accel.nvidia.driver import Driver
 from accel.probe import Accepted, Rejected
 
 NO_DRIVER = Rejected("No usable NVIDIA driver.")

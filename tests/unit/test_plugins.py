@@ -11,9 +11,9 @@ import pytest
 import accel
 from accel import registry
 from accel.builders.installed import forget_installed
+from accel.cli.report import report
 from accel.errors import BackendUnavailable
 from accel.registry import Candidate
-from accel.report import report
 
 Install = Callable[..., None]
 

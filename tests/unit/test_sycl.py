@@ -9,7 +9,7 @@ import pytest
 
 from accel.builders.xpu import FusedAdamBuilder
 from accel.errors import OpUnavailable
-from accel.jit import sycl
+from accel.jit.tools import sycl
 from accel.probe import Rejected
 
 

@@ -10,18 +10,17 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from accel.ops import abi
-from accel.ops.base import Op
+from accel.ops.base import Implementation, Op
 from accel.ops.frame import autograd, dispatch
 from accel.ops.frame.call import CallText
 from accel.ops.frame.checks import CallChecks, Types
 from accel.ops.frame.schema import Schema, parse
 from accel.ops.frame.tensors import dense, has_own_dispatch
 from accel.ops.frame.watchers import has_tangents, is_recorded, is_transformed
-from accel.ops.native import NativeLibrary, current_device
+from accel.ops.native import NATIVE_RUNGS, NativeLibrary, bind, current_device
 
 if TYPE_CHECKING:
-    from accel.jit import Library
-    from accel.ops.frame.triton import TritonKernel
+    pass
 
 _TO_REFERENCE = frozenset({abi.UNSUPPORTED, abi.BAD_DTYPE})
 _plain: dict[tuple[type[DeclaredOp], str], DeclaredOp] = {}
@@ -83,9 +82,7 @@ class DeclaredOp(Op):
         cls.checks = CallChecks(cls.parsed, cls.same, cls.types)
         _check_declaration(cls)
 
-    def __init__(
-        self, library: Library | TritonKernel | None = None, *, backend: str = "cpu"
-    ) -> None:
+    def __init__(self, library: Implementation | None = None, *, backend: str = "cpu") -> None:
         super().__init__(library, backend=backend)
         self.derivative = None if self.backward is None else self.backward(library, backend=backend)
         self._dispatched = dispatch.register(type(self))
@@ -97,7 +94,7 @@ class DeclaredOp(Op):
         if self._run is not None:
             dispatch.use(self)
 
-    def _bind(self, library: Library | TritonKernel | None) -> Callable[..., Any]:
+    def _bind(self, library: Implementation | None) -> Callable[..., Any]:
         """Return the surface, with what `library` has behind it."""
         codes = self.dtypes or (self.parsed.tensors[0].name,)
         text = CallText(self.parsed, self.same, self.types, self.sizes, codes, self.backend)
@@ -109,11 +106,11 @@ class DeclaredOp(Op):
             "refused": self._refused,
             "run": self._by_reference,
         }
-        if library is not None and library.rung == "portable":
-            self._run = names["run"] = self._launched(library.bind(self.parsed.name))
-        elif library is not None:
-            self._library = NativeLibrary(library, f"accel_{self.parsed.name}")
+        if library is not None and library.rung in NATIVE_RUNGS:
+            self._library = bind(library, f"accel_{self.parsed.name}")
             names["native"] = self._library.function(text.argtypes)
+        elif library is not None:
+            self._run = names["run"] = self._launched(library.bind(self.parsed.name))
         checked = type(self).check is not DeclaredOp.check
         source = text.surface(native=self._library is not None, checked=checked)
         if self._library is None:
@@ -276,9 +273,7 @@ class OpSet(Op):
         if not cls.__dict__.get("functions"):
             cls.functions = tuple(op.parsed.name for op in cls.ops)
 
-    def __init__(
-        self, library: Library | TritonKernel | None = None, *, backend: str = "cpu"
-    ) -> None:
+    def __init__(self, library: Implementation | None = None, *, backend: str = "cpu") -> None:
         super().__init__(library, backend=backend)
         for kind in self.ops:
             op = kind(library, backend=backend)

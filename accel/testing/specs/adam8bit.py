@@ -1,4 +1,4 @@
-"""Adam with 8-bit moments: Adam's formulas, with the error bounds of `accel.ops.codes8bit`."""
+"""Adam with 8-bit moments: Adam's formulas, with the error bounds of `codes8bit`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from accel.ops.codes8bit import decode, encode
+from accel.ops.optimizers.codes8bit import decode, encode
 from accel.testing.spec import BadCall, Case, Lists, OpSpec
 from accel.testing.specs.adam import (
     adam_cases,

@@ -1,0 +1,103 @@
+"""The ``accel`` command: what can be used here, and why; see `accel.cli.engine` for builds."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from typing import Any
+
+import click
+
+from accel.cli.engine import JSON, build, cache, explain, table
+from accel.errors import AccelError
+
+
+class _Group(click.Group):
+    """A group that prints an `AccelError` as one paragraph, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except AccelError as error:
+            raise click.ClickException(f"{type(error).__name__}: {error}") from error
+
+
+@click.group(cls=_Group, invoke_without_command=True)
+@click.version_option(package_name="accel-torch", prog_name="accel")
+@JSON
+@click.pass_context
+def main(ctx: click.Context, as_json: bool) -> None:
+    """Hardware abstraction for PyTorch. Without a command: the report."""
+    for stream in (sys.stdout, sys.stderr):
+        # Names of files, and what stands in a manifest, need not be text that can be encoded.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(report, as_json=as_json)
+
+
+@main.command()
+@JSON
+def report(as_json: bool) -> None:
+    """Show backends and ops, each with the reason for its verdict."""
+    from accel.cli.report import report as gather
+
+    facts = gather()
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    versions = facts["versions"]
+    click.echo(" · ".join(f"{name} {version}" for name, version in versions.items()))
+    choice = facts["accelerator"]
+    click.echo(f"accelerator: {choice['name'] or 'none'} ({choice['chosen']})")
+    place = facts["cache"]
+    click.echo(f"cache: {place['path'] or 'none'}. {place['note']}".rstrip(". ") + "\n")
+    table("Backends", ("backend", "usable", "reason"), _backend_rows(facts["backends"]))
+    table("Ops", ("backend", "rung", "ops", "reason"), _op_rows(facts["ops"]))
+
+
+def _backend_rows(backends: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    return [
+        (row["name"], "yes" if row["accepted"] else "no", f"{row['reason']} {row['fix']}".strip())
+        for row in backends
+    ]
+
+
+def _op_rows(ops: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """Return a row for every verdict, with the backends and the ops that share it."""
+    by_verdict: dict[tuple[str, str, str], list[str]] = {}
+    for row in ops:
+        for backend, verdict in row["backends"].items():
+            key = (backend, verdict["rung"], verdict["reason"])
+            by_verdict.setdefault(key, []).append(row["op"].removesuffix("Builder"))
+    shared: dict[tuple[str, str, str], list[str]] = {}
+    for (backend, rung, reason), names in by_verdict.items():
+        shared.setdefault((rung, reason, ", ".join(names)), []).append(backend)
+    return [
+        (", ".join(backends), rung, names, reason)
+        for (rung, reason, names), backends in shared.items()
+    ]
+
+
+@main.command()
+@click.argument("target", metavar="MODULE:CLASS")
+@JSON
+@click.pass_context
+def conformance(ctx: click.Context, target: str, as_json: bool) -> None:
+    """Prove an accelerator class against the contract; exit 1 where it breaks it."""
+    from accel.testing.runner import resolve, run
+
+    try:
+        accelerator = resolve(target)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        # What was named is not there: that is the caller's to mend, not a failure of the kit.
+        raise click.BadParameter(str(error), param_hint="MODULE:CLASS") from error
+    result = run(accelerator)
+    click.echo(json.dumps(result.as_dict(), indent=2) if as_json else result.text())
+    ctx.exit(0 if result.passed else 1)
+
+
+main.add_command(build)
+main.add_command(cache)
+main.add_command(explain)

@@ -1,0 +1,98 @@
+"""What can be used here, as data: backends with reasons, and ops by backend with their rungs."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from dataclasses import asdict
+from importlib import metadata
+from typing import Any
+
+from accel import registry
+from accel.builders import lookup
+from accel.probe import FAILURES, Accepted, Rejected
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that matter for a report, ``"not installed"`` where absent."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in ("accel-torch", "torch", "ninja"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def chosen() -> tuple[str | None, str]:
+    """Return the name of the accelerator in use and how it was chosen, or ``None`` and why not."""
+    from accel import environment
+    from accel.current import get_accelerator
+    from accel.errors import AccelError
+
+    asked = environment.accelerator()
+    how = f"ACCELERATOR={asked}" if asked.lower() not in {"", "auto"} else "detected"
+    try:
+        return get_accelerator().name, how
+    except AccelError as error:
+        return None, str(error)
+
+
+def ops() -> list[dict[str, Any]]:
+    """Return one row per op: its name, its builder, and per backend the rung and its reason."""
+    known = registry.candidates()
+    broken = {candidate.name for candidate in known if candidate.error is not None}
+    backends = dict.fromkeys(one.name for one in known if one.name not in broken)
+    rows = []
+    for name in registry.builder_names():
+        verdicts = {backend: _verdict(name, backend) for backend in backends}
+        rows.append({"op": name, "backends": verdicts})
+    return rows
+
+
+def _verdict(name: str, backend: str) -> dict[str, str]:
+    try:
+        return _told(name, backend)
+    except FAILURES as error:
+        return {"rung": "none", "reason": f"its builder failed: {type(error).__name__}: {error}"}
+
+
+def _told(name: str, backend: str) -> dict[str, str]:
+    builder = lookup.find_builder(name, registry.builders_module(backend), backend)()
+    verdict = builder.compatibility()
+    if isinstance(verdict, Rejected):
+        return {"rung": "none", "reason": str(verdict)}
+    rung, _, note = verdict.note.partition(": ")
+    better = [
+        f"{other}: {probe}" for other, probe in builder.rungs() if _refused(other, probe, rung)
+    ]
+    return {"rung": rung, "reason": "; ".join([note, *better])}
+
+
+def _refused(other: str, probe: Accepted | Rejected, taken: str) -> bool:
+    return isinstance(probe, Rejected) and other == "jit" and taken == "reference"
+
+
+def cache() -> dict[str, Any]:
+    """Return where compiled ops are kept, ``None`` if nowhere, and what is unusual about it."""
+    from accel.errors import AccelError
+    from accel.jit.disk import location
+
+    try:
+        place = location.locate()
+    except (AccelError, OSError) as error:
+        return {"path": None, "note": str(error)}
+    return {"path": str(place.path), "note": place.note}
+
+
+def report() -> dict[str, Any]:
+    """Return the whole report: versions, the choice, the cache, backends, and ops by backend."""
+    name, how = chosen()
+    return {
+        "versions": versions(),
+        "accelerator": {"name": name, "chosen": how},
+        "backends": [asdict(candidate) for candidate in registry.candidates()],
+        "ops": ops(),
+        "executable": sys.executable,
+        "cache": cache(),
+    }

@@ -1,0 +1,1 @@
+"""What the host has: streams, events, graphs and memory."""

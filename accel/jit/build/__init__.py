@@ -1,0 +1,1 @@
+"""Builds: compilers run under a supervisor, and libraries published whole."""

@@ -1,0 +1,199 @@
+"""From a plan to a published artifact: one builder at a time, the others take what it made."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from accel import environment
+from accel.errors import BuildFailed, CacheUntrusted
+from accel.jit.build import failures
+from accel.jit.build.compiling import compile_plan
+from accel.jit.build.progress import Progress
+from accel.jit.build.supervised import StartFailed
+from accel.jit.cache import store, trouble
+from accel.jit.cache.artifact import LOG, MANIFEST, Artifact, verify
+from accel.jit.cache.manifest import manifest_of
+from accel.jit.disk import location
+from accel.jit.disk.holder import Waiting, take_away
+from accel.jit.disk.lock import BuildLock
+from accel.jit.disk.safe_io import make_private, remove_tree, write_private
+from accel.jit.plan import Plan
+from accel.jit.recipe import take_fit
+
+_log = logging.getLogger(__name__)
+Used = TypeVar("Used")
+
+
+def build(
+    plan: Plan, use: Callable[[Artifact], Used | None], *, verbose: bool = False
+) -> Used | None:
+    """Return what `use` makes of the artifact of `plan`, compiled here or meanwhile by another.
+
+    Pruning leaves the artifact alone until `use` has returned. It may lie in a staging folder of
+    this process where it could not be published.
+
+    Args:
+        plan: what to build.
+        use: is given the artifact; returns ``None`` where somebody has removed it all the same.
+        verbose: show the lines about the build on stderr.
+
+    Returns:
+        What `use` returned; ``None`` where the artifact is gone or its sources have changed while
+        they were compiled: plan again.
+
+    Raises:
+        BuildFailed: the compiler failed, here or in the process that was waited for; or there
+            is no room for the result.
+        CacheUntrusted: others may write the cache.
+    """
+    try:
+        root = location.prepare()
+    except CacheUntrusted:
+        raise
+    except OSError as error:
+        raise _no_room(plan, error) from error
+    known = failures.certain((root,), plan.stem)
+    if known is not None:
+        raise known
+    before = failures.Failure.look(root, plan.stem)
+    lock = store.lock_of(root, plan.stem)
+    used = _wait_turn(lock, plan, root, before, use)
+    if used is not None:
+        return used
+    try:
+        before.raise_if_newer(root, plan.stem)
+        found = _published(plan, root) or _build_here(plan, root, verbose, lock.beat)
+        return None if found is None else use(found)
+    finally:
+        lock.release()
+
+
+def _published(plan: Plan, root: Path) -> Artifact | None:
+    found = verify(root / plan.stem, plan.recipe.name)
+    return found if isinstance(found, Artifact) else None
+
+
+def _wait_turn(
+    lock: BuildLock,
+    plan: Plan,
+    root: Path,
+    before: failures.Failure,
+    use: Callable[[Artifact], Used | None],
+) -> Used | None:
+    """Use the artifact of whoever builds it now; ``None`` when it is this process's turn."""
+    pause = 0.005
+    waiting = Waiting(lock.path, _who(plan), environment.build_timeout() + 60)
+    told = False
+    while True:
+        try:
+            if lock.acquire():
+                return None
+        except OSError as error:
+            _log.info("%s: building without a lock: %s", plan.recipe.name, error)
+            return None
+        if not told:
+            told = True
+            _log.info("%s: another process is building it; waiting.", plan.recipe.name)
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.1)
+        found = _published(plan, root)
+        used = None if found is None else use(found)
+        if used is not None:
+            return used
+        before.raise_if_newer(root, plan.stem)
+        warning, idle = waiting.warning()
+        if warning:
+            _log.warning("%s", warning)
+        if idle is not None and not take_away(lock.path, idle):
+            return None
+
+
+def _build_here(plan: Plan, root: Path, verbose: bool, beat: Callable[[], None]) -> Artifact | None:
+    try:
+        staging = store.new_staging(root)
+    except OSError as error:
+        raise _no_room(plan, error) from error
+    place = None
+    try:
+        place = _compile_and_publish(plan, root, staging, verbose, beat)
+    except StartFailed as error:
+        raise BuildFailed(f"{_who(plan)}: {error}", first_error=str(error)) from error
+    except OSError as error:
+        if not staging.exists():
+            _log.info("%s: its cache was emptied while it was built; building it again.", plan.stem)
+            return None
+        raise _no_room(plan, error) from error
+    except BuildFailed as error:
+        failures.keep_failure(root, plan.stem, error)
+        raise
+    finally:
+        if place is None or staging not in place.parents:
+            remove_tree(staging)
+    failures.forget_failure(root, plan.stem)
+    if place is None:
+        return None
+    found = verify(place, plan.recipe.name)
+    if isinstance(found, Artifact):
+        return found
+    if not place.exists():
+        return None
+    raise BuildFailed(f"{_who(plan)}: built, and then {found.reason} Check the disk of {root}.")
+
+
+def _compile_and_publish(
+    plan: Plan, root: Path, staging: Path, verbose: bool, beat: Callable[[], None]
+) -> Path | None:
+    """Compile in `staging` and return the folder that the artifact is in.
+
+    ``None`` where the sources changed meanwhile: what came out is not what the digest names.
+    """
+    name = plan.recipe.name
+    began = time.monotonic()
+    if plan.lacks_openmp:
+        _log.warning(
+            "%s: %s finds no omp.h, so that the library runs in one thread. Install libomp-dev, or "
+            "set CXX to g++.",
+            _who(plan),
+            plan.compiler.label,
+        )
+    steps, label = len(plan.commands), plan.compiler.label
+    with Progress(_who(plan), steps, label, verbose, beat) as progress:
+        made = compile_plan(plan, staging, root, progress)
+    if not _still_fits(plan):
+        _log.info("%s: its sources changed while it was built; building it again.", name)
+        return None
+    ready = staging / plan.stem
+    make_private(ready)
+    manifest = manifest_of(plan, staging, made.library, time.monotonic() - began)
+    # Written anew: a compiler's own file may be a link, or be one file with its cache's.
+    write_private(ready / f"{name}.so", made.library)
+    write_private(ready / LOG, made.log)
+    write_private(ready / MANIFEST, json.dumps(manifest, indent=1).encode())
+    return store.publish(ready, root / plan.stem, name)
+
+
+def _still_fits(plan: Plan) -> bool:
+    try:
+        return take_fit(plan.recipe).digest == plan.fit
+    except OSError:
+        return False
+
+
+def _who(plan: Plan) -> str:
+    return f"{plan.recipe.name} ({plan.recipe.backend})"
+
+
+def _no_room(plan: Plan, error: OSError) -> BuildFailed:
+    where = f"{error.filename}: " if error.filename else ""
+    limited = error.errno in trouble.LIMITS
+    what = "the build cannot go on" if limited else "the cache cannot be written"
+    way = trouble.way_out(error) or "Set ACCEL_CACHE_DIR to a folder that can be written."
+    return BuildFailed(
+        f"{_who(plan)}: {what}: {where}{error.strerror or error}. {way}",
+        first_error=str(error),
+    )

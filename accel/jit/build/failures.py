@@ -1,0 +1,149 @@
+"""Failed builds: what is left in the cache for those who wait for the same one, or ask later."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from accel.errors import BuildFailed
+from accel.jit.cache.store import FAILED
+from accel.jit.disk import location
+from accel.jit.disk.safe_io import make_private, read_regular, write_atomic
+from accel.jit.tools.compilers import stamp, which
+
+_KEPT_S = 24 * 3600.0
+_MOST_FILES = 200
+_NAMED = re.compile(r"(?<![\w.=/-])/[^\s:'\"`‘’()<>\[\],;]+")
+
+
+class Failure(NamedTuple):
+    """Where the record of a failed build lies and which attempt it tells of."""
+
+    path: Path
+    stamp: tuple[int, int] | None
+
+    @staticmethod
+    def look(root: Path, stem: str) -> Failure:
+        """Return the state of the record as it is now."""
+        path = root / FAILED / f"{stem}.json"
+        try:
+            facts = path.stat()
+        except OSError:
+            return Failure(path, None)
+        return Failure(path, (facts.st_ino, facts.st_mtime_ns))
+
+    def raise_if_newer(self, root: Path, stem: str) -> None:
+        """Raise the `BuildFailed` of a build that failed since this look was taken."""
+        now = Failure.look(root, stem)
+        if now.stamp is None or now.stamp == self.stamp:
+            return
+        told = _read(self.path)
+        if told is not None:
+            raise _error(told)
+
+
+def certain(roots: tuple[Path, ...], stem: str) -> BuildFailed | None:
+    """Return the error of a build that would only fail again, or ``None`` where it may not.
+
+    A record counts for a day, and until a file that the tools named, or one of them, changes.
+    """
+    for root in roots:
+        path = root / FAILED / f"{stem}.json"
+        told = _read(path)
+        if told is None or not told["certain"] or not -60 < time.time() - told["time"] < _KEPT_S:
+            continue
+        if any(stamp(file) != mark for file, mark in told["files"].items()):
+            continue
+        error = _error(told)
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(told["time"]))
+        again = (
+            f"Not tried again: nothing has changed since {when}. Remove {path} to try all the same."
+        )
+        return BuildFailed(f"{error}\n  {again}", **(vars(error)))
+    return None
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Return a record of the cache, ``None`` where there is none that can be believed."""
+    try:
+        if not location.ours(path.stat()):
+            return None
+        told = json.loads(read_regular(path, limit=1 << 20, follow=False))
+        kinds: dict[str, type | tuple[type, ...]] = {
+            "message": str,
+            "command": str,
+            "first_error": str,
+            "certain": bool,
+            "time": (int, float),
+            "files": dict,
+        }
+        sound = all(isinstance(told[name], kind) for name, kind in kinds.items())
+        sound = sound and isinstance(told["log_path"], str | None)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return told if sound else None
+
+
+def _error(told: dict[str, Any]) -> BuildFailed:
+    names = ("log_path", "command", "first_error", "certain")
+    return BuildFailed(told["message"], **{name: told[name] for name in names})
+
+
+def keep_log(root: Path, stem: str, text: bytes) -> str | None:
+    """Keep the log of a failed build and return its path, or ``None`` where it cannot be kept."""
+    path = root / FAILED / f"{stem}.log"
+    try:
+        make_private(path.parent, exist_ok=True)
+        write_atomic(path, text)
+    except OSError:
+        return None
+    return str(path)
+
+
+def keep_failure(root: Path, stem: str, error: BuildFailed) -> None:
+    """Leave the error for those who wait for the same build, and for those who ask later."""
+    told = {
+        "message": str(error),
+        "command": error.command,
+        "first_error": error.first_error,
+        "log_path": error.log_path,
+        "certain": error.certain,
+        "time": time.time(),
+        "files": {file: stamp(file) for file in _decisive(root, error)},
+    }
+    try:
+        make_private(root / FAILED, exist_ok=True)
+        write_atomic(root / FAILED / f"{stem}.json", json.dumps(told).encode())
+    except OSError:
+        return  # The waiters find out by building themselves.
+
+
+def _decisive(root: Path, error: BuildFailed) -> Iterator[str]:
+    """Yield the files outside the digest that a failure may be due to: tools, and what they named.
+
+    A static library that was compiled wrongly, for instance, is named by the linker alone.
+    """
+    if not error.certain or error.log_path is None:
+        return
+    yield from filter(None, (which("ld"), which("as")))
+    try:
+        log = read_regular(error.log_path).decode("utf-8", "replace")
+    except OSError:
+        return
+    named = dict.fromkeys(os.path.normpath(path) for path in _NAMED.findall(log))
+    files = [path for path in named if not path.startswith(f"{root}/") and os.path.isfile(path)]  # noqa: PTH113
+    yield from files[:_MOST_FILES]
+
+
+def forget_failure(root: Path, stem: str) -> None:
+    """Remove the record of an earlier failure."""
+    for suffix in (".json", ".log"):
+        try:
+            (root / FAILED / f"{stem}{suffix}").unlink(missing_ok=True)
+        except OSError:
+            continue

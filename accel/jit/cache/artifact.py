@@ -1,0 +1,173 @@
+"""An artifact on disk: a library beside a manifest that says what it is and its checksum."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from accel.errors import CacheUntrusted
+from accel.jit.cache.elf import fault_of
+from accel.jit.disk import trust
+from accel.jit.disk.safe_io import Reader, read_regular, sha256
+from accel.jit.recipe import ENGINE, libc
+from accel.probe import Rejected
+from accel.value import Value
+
+MANIFEST = "manifest.json"
+LOG = "build.log"
+_MOST_MANIFEST = 32 << 20
+_TEXTS = ("name", "backend", "fit", "base", "digest", "engine", "sha256", "glibc")
+
+
+class Artifact(Value):
+    """A library whose manifest and checksum were found right.
+
+    Attributes:
+        folder: holds the library, `MANIFEST` and the build's log.
+        library: the file to load.
+        manifest: what was recorded when it was built.
+        file: the library as it was verified, still open.
+        by_place: whether it looks for other libraries relative to its own place (``$ORIGIN``).
+    """
+
+    folder: Path
+    library: Path
+    manifest: Mapping[str, Any]
+    file: Reader
+    by_place: bool = False
+
+    @property
+    def digest(self) -> str:
+        """Digest of the plan that it was built from."""
+        text: str = self.manifest["digest"]
+        return text
+
+
+def read_manifest(folder: Path) -> Mapping[str, Any] | Rejected:
+    """Return a folder's manifest, or why it cannot be believed; the library is not looked at."""
+    try:
+        data = read_regular(folder / MANIFEST, limit=_MOST_MANIFEST, follow=False)
+    except OSError as error:
+        return Rejected(f"{folder / MANIFEST} cannot be read: {error.strerror}.")
+    return _manifest_in(data, folder)
+
+
+def _manifest_in(text: bytes, folder: Path) -> Mapping[str, Any] | Rejected:
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return Rejected(f"{folder / MANIFEST} cannot be read: {error}.")
+    if not isinstance(data, dict) or not all(isinstance(data.get(key), str) for key in _TEXTS):
+        return Rejected(f"{folder / MANIFEST} is not a manifest of this library.")
+    if data["engine"] != ENGINE:
+        return Rejected(f"{folder} was made by engine {data['engine']!r}, this is {ENGINE!r}.")
+    if not _right_types(data) or folder.name != f"{data['name']}-{data['digest']}":
+        return Rejected(f"{folder / MANIFEST} contradicts itself or its folder.")
+    return data
+
+
+def verify(folder: Path, name: str, *, private: bool = True) -> Artifact | Rejected:
+    """Return the artifact in `folder`, or why it must not be loaded; never raises.
+
+    Args:
+        folder: where it should be; see `trust` for where that may be.
+        name: stem of the library.
+        private: whether it lies in the user's own cache, and its headers on this machine.
+    """
+    try:
+        with trust.hold(folder.parent) as parent, parent.enter(folder.name) as held:
+            return _verified(held, folder, name, private)
+    except FileNotFoundError as error:
+        if error.filename == str(folder):
+            return Rejected("nothing cached for this digest.")
+        return Rejected(f"{error.filename} does not exist.")
+    except NotADirectoryError as error:
+        return Rejected(f"{error.filename} is not a folder.")
+    except OSError as error:
+        return Rejected(f"{error.filename or folder} cannot be read: {error.strerror or error}.")
+    except CacheUntrusted as error:
+        return Rejected(str(error))
+
+
+def _verified(held: trust.Folder, folder: Path, name: str, private: bool) -> Artifact | Rejected:
+    """Look at manifest and library through the folder's descriptor; raises what `verify` tells."""
+    with Reader(held.open_file(MANIFEST), folder / MANIFEST) as file:
+        manifest = _manifest_in(file.read(_MOST_MANIFEST), folder)
+    if isinstance(manifest, Rejected):
+        return manifest
+    if manifest["name"] != name:
+        return Rejected(f"{folder} holds {manifest['name']!r}, not {name!r}.")
+    library = folder / f"{name}.so"
+    file = Reader(held.open_file(library.name), library)
+    data = file.read()
+    wrong = _wrong_bytes(library, data, manifest) or _wrong_machine(manifest)
+    if wrong is None and private:
+        # Elsewhere the headers lie elsewhere; what they belong to is part of the fit.
+        wrong = _changed_header(manifest["headers"])
+    if wrong is not None:
+        return Rejected(wrong)
+    return Artifact(folder, library, manifest, file, b"$ORIGIN" in data or b"${ORIGIN}" in data)
+
+
+def _right_types(data: Mapping[str, Any]) -> bool:
+    """Whether the parts of a manifest that are not texts are what the engine writes."""
+    tables = (data.get("ingredients"), data.get("headers"))
+    return (
+        isinstance(data.get("size"), int)
+        and isinstance(data.get("extension"), bool)
+        and isinstance(data.get("targets"), list)
+        and isinstance(data.get("user_flags"), list)
+        and all(isinstance(text, str) for text in (*data["targets"], *data["user_flags"]))
+        and all(isinstance(table, dict) for table in tables)
+        and all(isinstance(text, str) for text in data["ingredients"].values())
+        and all(isinstance(mark, list) and len(mark) == 4 for mark in data["headers"].values())
+    )
+
+
+def _wrong_bytes(library: Path, data: bytes, manifest: Mapping[str, Any]) -> str | None:
+    if len(data) != manifest["size"]:
+        return f"{library} has {len(data)} bytes, its manifest says {manifest['size']}."
+    if sha256(data) != manifest["sha256"]:
+        return f"{library} does not match the checksum in its manifest."
+    fault = fault_of(data)
+    by = manifest.get("compiler", "Its compiler")
+    return f"{library} {fault}; {by} left it so." if fault else None
+
+
+def _wrong_machine(manifest: Mapping[str, Any]) -> str | None:
+    family, version = libc()
+    needed = manifest["glibc"]
+    if family == "glibc" and _numbers(needed) > _numbers(version):
+        return f"it needs glibc {needed}, here is {version}."
+    return None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    parts = version.split(".")[:4]
+    return tuple(int(part[:9]) for part in parts if part.isascii() and part.isdigit())
+
+
+def header_mark(path: Path) -> list[Any]:
+    """Return what recognises a header: size, times of change, and the hash of its contents.
+
+    Raises `OSError` where it cannot be read.
+    """
+    facts = path.stat()
+    return [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, sha256(read_regular(path))]
+
+
+def _changed_header(headers: Mapping[str, list[Any]]) -> str | None:
+    """Return which recorded header is no longer what it was; contents decide, not times."""
+    for path, mark in headers.items():
+        try:
+            facts = os.stat(path)  # noqa: PTH116 - thousands of them for a torch extension
+            if [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns] == mark[:3]:
+                continue
+            if sha256(read_regular(Path(path))) != mark[3]:
+                return f"the header {path} has changed since."
+        except (OSError, ValueError) as error:
+            return f"the header {path} cannot be read any more: {error}."
+    return None

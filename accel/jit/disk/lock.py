@@ -1,0 +1,120 @@
+"""An operating system's lock on a file, which the kernel frees whatever becomes of its holder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from pathlib import Path
+
+_PRIVATE = 0o600
+_held: set[int] = set()
+_gates: dict[str, threading.Lock] = {}
+_hooked = False
+
+
+class BuildLock:
+    """Lets one process at a time build an artifact; nothing is wrong, only slow, without it.
+
+    Not the file's existence but the kernel's lock counts, so that a killed holder blocks nobody.
+    The `filelock` package falls back to existence where locking is missing, which is why it is
+    not used here.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd: int | None = None
+
+    def acquire(self) -> bool:
+        """Take the lock if it is free and return whether it was; never waits.
+
+        Raises:
+            OSError: locking does not work here.
+        """
+        import fcntl
+
+        _hook_fork()
+        fd = self._open(os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            taken = self._names(fd)
+        except BlockingIOError:
+            taken = False
+        except BaseException:
+            os.close(fd)
+            raise
+        if not taken:
+            os.close(fd)
+            return False
+        self._fd = fd
+        _held.add(fd)
+        self._sign(fd)
+        return True
+
+    def _open(self, flags: int) -> int:
+        """Open the file; an odd umask may have made it one that its own user cannot open."""
+        try:
+            fd = os.open(self.path, flags, _PRIVATE)
+        except PermissionError:
+            self.path.chmod(_PRIVATE)
+            fd = os.open(self.path, flags, _PRIVATE)
+        if os.fstat(fd).st_mode & _PRIVATE != _PRIVATE:
+            with contextlib.suppress(OSError):
+                os.fchmod(fd, _PRIVATE)
+        return fd
+
+    def _sign(self, fd: int) -> None:
+        """Say in the file whose it is: for those who wait, not for the lock to hold."""
+        from accel.jit.disk.holder import record
+
+        with contextlib.suppress(OSError):
+            os.ftruncate(fd, 0)
+            os.write(fd, record())
+
+    def beat(self) -> None:
+        """Show those who wait that the holder is at work; harmless where it is not held."""
+        if self._fd is not None:
+            with contextlib.suppress(OSError):
+                os.utime(self._fd)
+
+    def _names(self, fd: int) -> bool:
+        """Whether the file is still the one at `path`: a removed one locks nobody out."""
+        try:
+            return os.path.samestat(os.fstat(fd), os.lstat(self.path))
+        except FileNotFoundError:
+            return False
+
+    def remove(self) -> None:
+        """Remove the file of a lock that is held, and give the lock back; raises `OSError`."""
+        try:
+            self.path.unlink(missing_ok=True)
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        """Give the lock back; harmless where it is not held."""
+        if self._fd is not None:
+            _held.discard(self._fd)
+            os.close(self._fd)
+            self._fd = None
+
+
+def gate(name: str) -> threading.Lock:
+    """Return the lock among this process's threads for one artifact."""
+    _hook_fork()
+    return _gates.setdefault(name, threading.Lock())
+
+
+def _hook_fork() -> None:
+    global _hooked
+    if not _hooked:
+        _hooked = True
+        os.register_at_fork(after_in_child=_forget)
+
+
+def _forget() -> None:
+    """In a forked child: keep no lock of the parent's alive, and wait for none of its threads."""
+    for fd in _held:
+        os.close(fd)
+    _held.clear()
+    _gates.clear()

@@ -1,0 +1,1 @@
+"""Compilers and other tools: which there are, and which flags they get."""

@@ -1,0 +1,75 @@
+"""What a tool answered, that it said no, and that it failed to answer: three things."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from accel import environment
+from accel.jit.tools.process import run_tool
+from accel.value import Value
+
+PATIENCE_S = 10.0
+# Words of a tool that was short of something for the moment, or was broken from outside.
+_PASSING = re.compile(
+    r"Killed|[Kk]ill signal|Terminated|terminated program|due to signal|died due to"
+    r"|[Oo]ut of memory|out of space|memory exhausted|bad_alloc"
+    r"|[Cc]annot (?:allocate|fork)|can't fork|\bfork: "
+    r"|\bv?fork failed|posix_spawn|No space left|[Qq]uota exceeded"
+    r"|File too large|[Ff]ile size limit|Too many open files"
+    r"|Resource temporarily unavailable|Input/output error|Stale file handle|Text file busy"
+    r"|Interrupted system call|Read-only file system|Bus error|Segmentation fault"
+    r"|internal compiler error|Connection (?:refused|reset|timed out)|Permission denied"
+    r"|error while loading shared libraries"
+)
+
+
+class Said(Value):
+    """The tool answered.
+
+    Attributes:
+        text: what it printed.
+    """
+
+    text: str
+
+
+class Refused(Value):
+    """The tool ended by itself with an error: its answer is no.
+
+    Attributes:
+        reason: how it ended and its last line.
+        text: what it printed.
+    """
+
+    reason: str
+    text: str
+
+
+class Failed(Value):
+    """The tool gave no answer: nothing is known, and nothing may be remembered.
+
+    Attributes:
+        reason: what kept it from answering.
+    """
+
+    reason: str
+
+
+Answer = Said | Refused | Failed
+
+
+def ask(command: Sequence[str], text: str = "") -> Answer:
+    """Put a question to a tool, given `text` as its input, and tell the three outcomes apart."""
+    result = run_tool(command, text=text, env=environment.for_compiler(), seconds=PATIENCE_S)
+    if not result.trouble:
+        return Said(result.output)
+    # From 126 on it was the shell, or a signal, and not the tool that ended it.
+    if not 0 < result.code < 126 or is_passing(result.output):
+        return Failed(result.trouble)
+    return Refused(result.trouble, result.output)
+
+
+def is_passing(output: str) -> bool:
+    """Return whether a failed tool's words tell of what may be otherwise the next time."""
+    return _PASSING.search(output) is not None

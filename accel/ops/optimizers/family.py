@@ -1,0 +1,246 @@
+"""`Family`: what distinguishes one optimizer op from another, and its op in the dispatcher."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from functools import partial
+from string import ascii_lowercase
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from accel.ops import abi, checks
+from accel.ops.optimizers.lists import Hyper, TensorLists
+
+# Older releases cannot tell in a trace; a number counts as one that varies.
+_TELLS_NUMBERS = (*map(int, torch.__version__.split(".")[:2]),) >= (2, 13)
+_SCALAR_TENSORS = ("lr_tensor", "grad_scale", "found_inf", "noop_flag")
+_RANGES: dict[str, Callable[[str, Any], float]] = {
+    "beta1": checks.check_beta,
+    "beta2": checks.check_beta,
+    "max_coeff": partial(
+        checks.check_number, allowed=lambda x: x >= 0.0, expected="a number from 0 on"
+    ),
+}
+_COMMON = {field.name for field in fields(Hyper)} - {"lr", "weight_decay"}
+
+
+def check_scalars(hyper: Any) -> None:
+    """Check the scalar tensors of a step: raises `TypeError` or `ValueError` naming the one."""
+    for name in _SCALAR_TENSORS:
+        value = getattr(hyper, name)
+        if value is not None:
+            check_scalar(name, value)
+
+
+def check_scalar(name: str, value: Any) -> None:
+    """Check one scalar tensor, whatever its value; raises `TypeError` or `ValueError` naming it."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} is {checks.shown(value)}; expected a real tensor of one element.")
+    if value.is_complex():
+        raise TypeError(f"{name} has dtype {value.dtype}; expected a real number.")
+    if value.layout is not torch.strided:
+        raise TypeError(f"{name} has layout {value.layout}; expected a dense tensor.")
+    if value.numel() != 1:
+        raise ValueError(f"{name} has {value.numel()} elements; expected 1.")
+    if value.device.type == "meta":
+        raise ValueError(f"{name} is on meta, where tensors have no values; expected one number.")
+    checks.check_storage(value, name)
+
+
+def check_scale(scale: Tensor | None, found_inf: Tensor | None) -> None:
+    """Refuse to divide by a scale that makes no number of a gradient: `ValueError` naming it.
+
+    One on a device is not read, which would be a wait. If `found_inf` is set nothing is divided.
+    """
+    if scale is None or scale.device.type != "cpu":
+        return
+    if found_inf is not None and found_inf.device.type == "cpu" and bool(found_inf != 0):
+        return
+    # Kernels take it as float32, and its inverse too.
+    if not 2.0**-127 <= abs(float(scale.detach().float())) < math.inf:
+        raise ValueError(
+            f"grad_scale is {float(scale)}; gradients are divided by it: expected a finite number "
+            f"of 2**-127 or more, as float32 has it."
+        )
+
+
+class Family:
+    """One optimizer op on every device.
+
+    Args:
+        name: ``"adam"``: libraries export ``accel_adam_step``, the dispatcher has
+            ``accel::adam_step``.
+        args: the argument struct of the native step.
+        states: roles of the states that every tensor has; all states have one dtype.
+        extra_states: roles of states that a call may leave out.
+        hyper: the numbers of a step, a dataclass.
+        reference: steps checked tensors in plain PyTorch.
+        extras: roles of written tensors that have shapes of their own.
+        coded: whether states are 8-bit codes, not floats.
+        flags: sum of all flags that the op knows.
+        verify: checks numbers and flags that depend on each other; raises naming one of them.
+        clips: whether `grad_scale` may come of the gradients' norm, and be no number as they are.
+        unordered: whether native libraries of devices add up in an order that varies.
+
+    Attributes:
+        symbol: the native entry point.
+        floats: names of the op's floating-point numbers.
+        numbers: names of all numbers that the struct has too.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        args: type[ctypes.Structure],
+        states: tuple[str, ...],
+        hyper: type[Any],
+        reference: Callable[[TensorLists, Any], None],
+        extra_states: tuple[str, ...] = (),
+        extras: tuple[str, ...] = (),
+        coded: bool = False,
+        flags: int = 0,
+        verify: Callable[[TensorLists, Any], None] | None = None,
+        clips: bool = False,
+        unordered: bool = False,
+    ) -> None:
+        self.name = name
+        self.args = args
+        self.states = states
+        self.extra_states = extra_states
+        self.extras = extras
+        self.coded = coded
+        self._flags = flags
+        self._verify = verify
+        self._clips = clips
+        self.unordered = unordered
+        self.hyper = hyper
+        self.reference = reference
+        self.symbol = f"accel_{name}_step"
+        self.floats = tuple(field.name for field in fields(hyper) if field.name not in _COMMON)
+        self.numbers = (*self.floats, "step", "seed", "flags")
+        self._roles = ("params", "grads", *states, *extra_states, "masters")
+        self._scalars = (*_SCALAR_TENSORS, *self.floats, "step", "flags", "rounding", "seed")
+
+    def schema(self) -> str:
+        """Return the dispatcher's schema: flat lists, everything but gradients written."""
+        letters = iter(ascii_lowercase)
+        required = [f"Tensor({next(letters)}!)[] params", "Tensor[] grads"]
+        required += [f"Tensor({next(letters)}!)[] {role}" for role in self.states]
+        optional = (*self.extra_states, "masters", "steps", *self.extras)
+        parts = (
+            *required,
+            *(f"Tensor({next(letters)}!)[]? {role}" for role in optional),
+            *(f"Tensor? {name}" for name in _SCALAR_TENSORS),
+            *(f"float {name}" for name in self.floats),
+            "SymInt step, int flags, str rounding, SymInt seed, str kernel, Tensor? numbers=None, "
+            "int[]? tensor_numbers=None",
+        )
+        return f"({', '.join(parts)}) -> ()"
+
+    def check_numbers(self, tensors: TensorLists, hyper: Any) -> None:
+        """Check numbers that came by the dispatcher: raises `ValueError` naming the argument."""
+        for name in self.floats:
+            check = _RANGES.get(name, checks.check_not_negative)
+            check(name, getattr(hyper, name))
+        if tensors.steps is None:
+            checks.check_step(hyper.step)
+        if hyper.flags & ~self._flags:
+            raise ValueError(f"flags is {hyper.flags}; {self.name} knows those in {self._flags}.")
+        if hyper.rounding not in abi.ROUNDING:
+            raise ValueError(f"rounding is {hyper.rounding!r}; expected one of {[*abi.ROUNDING]}.")
+        if not self._clips:
+            check_scale(hyper.grad_scale, hyper.found_inf)
+        if self._verify is not None:
+            self._verify(tensors, hyper)
+
+    def dispatch(self, key: str, tensors: TensorLists, hyper: Any) -> None:
+        """Step by the dispatcher's op, which ``torch.compile`` can trace."""
+        floats: list[Any] = [getattr(hyper, name) for name in self.floats]
+        numbers = gather(floats)
+        if numbers is not None:
+            floats = [0.0] * len(floats)
+        getattr(torch.ops.accel, f"{self.name}_step")(
+            *[tensors.roles.get(role) for role in self._roles],
+            tensors.steps,
+            *[tensors.extras.get(role) for role in self.extras],
+            *[getattr(hyper, name) for name in _SCALAR_TENSORS],
+            *floats,
+            hyper.step,
+            hyper.flags,
+            hyper.rounding,
+            signed(hyper.seed),
+            key,
+            numbers,
+            None if isinstance(tensors.numbers, range) else [*tensors.numbers],
+        )
+
+    def register(self, run: Callable[[str, TensorLists, Any], None]) -> None:
+        """Put the op into the dispatcher; `run` steps by key. Once per process."""
+        optional = ("numbers", "tensor_numbers")
+        names = (*self._roles, "steps", *self.extras, *self._scalars, "kernel", *optional)
+
+        def implementation(*values: Any) -> None:
+            # The dispatcher leaves out what is as the schema has it.
+            given: dict[str, Any] = {
+                **dict.fromkeys(optional),
+                **dict(zip(names, values, strict=False)),
+            }
+            if given["numbers"] is not None:
+                given |= zip(self.floats, given["numbers"].tolist(), strict=True)
+            given["seed"] &= 2**64 - 1
+            roles = {role: given[role] for role in self._roles if given[role] is not None}
+            hyper = self.hyper(**{name: given[name] for name in self._scalars})
+            extras = {role: given[role] for role in self.extras if given[role] is not None}
+            lists = TensorLists(roles, given["steps"], extras, given["tensor_numbers"])
+            run(given["kernel"], lists, hyper)
+
+        def fake(*_: Any) -> None:
+            """Shapes and types stay as they are; nothing is returned."""
+
+        qualified = f"accel::{self.name}_step"
+        torch.library.define(qualified, self.schema())
+        torch.library.impl(qualified, "CompositeExplicitAutograd")(implementation)
+        # A kernel for "Meta" serves as the fake; register_fake looks for its caller's source first,
+        # which costs every first load 2 ms.
+        torch.library.impl(qualified, "Meta")(fake)
+
+
+def gather(numbers: Sequence[Any]) -> torch.Tensor | None:
+    """Return numbers of which any is known at run time only, as float64s on the host.
+
+    ``None`` where all are constants, which an op takes as they are: a compiler makes a graph for
+    each value of a float that an op takes. A tensor's value is read when the graph runs.
+    """
+    if not any(isinstance(number, torch.Tensor) or _varies(number) for number in numbers):
+        return None
+    one = torch.ones((), dtype=torch.float64, device="cpu")
+    # Of what is done with a float that varies, a product is what every release can trace.
+    return torch.stack(
+        [
+            number.detach().to("cpu", torch.float64).reshape(())
+            if isinstance(number, torch.Tensor)
+            else one * number
+            for number in numbers
+        ]
+    )
+
+
+def _varies(number: float) -> bool:
+    """Return whether a compiler that is tracing takes a number for one that may vary."""
+    if not torch.compiler.is_compiling():
+        return False
+    if not _TELLS_NUMBERS:
+        return True
+    from torch.fx.experimental.symbolic_shapes import has_static_value
+
+    return not has_static_value(number)
+
+
+def signed(bits: int) -> int:
+    """Return 64 bits as the dispatcher's integers have them."""
+    return bits - 2**64 if bits >= 2**63 else bits

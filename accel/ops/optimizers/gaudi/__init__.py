@@ -1,0 +1,106 @@
+"""Gaudi's own fused optimizers, where its software has them and they can do what an op promises.
+
+Importing this package imports neither torch nor Gaudi's software.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from accel import environment
+from accel.errors import OpUnavailable
+from accel.probe import Accepted, Probe, Rejected
+
+if TYPE_CHECKING:
+    from accel.ops.optimizers.lists import TensorLists
+
+PACKAGE = "habana_frameworks.torch"
+
+STEPS: Mapping[str, tuple[str, str]] = {
+    "accel_adam_step": ("FusedAdamW", "accel.ops.optimizers.gaudi.adam:GaudiAdam"),
+}
+"""Entry points of native libraries, with the vendor's class and what steps lists with it."""
+
+UNFIT: Mapping[str, str] = {
+    "accel_lamb_step": "its FusedLamb neither bounds the ratio of norms nor returns it.",
+}
+"""Entry points whose optimizer the vendor has, and why it cannot be used."""
+
+ListStep = Callable[["TensorLists", Any], None]
+"""Steps checked lists: the tensors, and the numbers of the step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gaudi:
+    """What stands in for a native library.
+
+    Attributes:
+        optimizer: the vendor's class.
+        rung: ``"vendor"``.
+        digest: ``"hpex"``: one implementation in each process.
+        path: the file of the vendor's package.
+    """
+
+    optimizer: Any
+    path: Path | None = None
+    rung: Literal["vendor"] = "vendor"
+    digest: str = "hpex"
+
+    def bind(self, symbol: str) -> ListStep:
+        """Return what steps lists as an entry point of a native library would."""
+        module, _, name = STEPS[symbol][1].partition(":")
+        step: ListStep = getattr(import_module(module), name)(self.optimizer)
+        return step
+
+
+def probe_gaudi(symbol: str) -> Probe:
+    """Return whether the vendor has an optimizer that can be used; imports nothing of it."""
+    if symbol not in STEPS:
+        return Rejected(UNFIT.get(symbol, "it has no such optimizer."))
+    if environment.hpu_lazy_mode():
+        return Rejected(
+            "not in lazy mode: the number of a step comes from the host, and a captured graph "
+            "would repeat it.",
+            "Eager mode is the default: leave PT_HPU_LAZY_MODE unset.",
+        )
+    if not _has_optimizers():
+        return Rejected(f"{PACKAGE}.hpex.optimizers is not installed.", "Install Gaudi's software.")
+    return Accepted(f"{PACKAGE}.hpex.optimizers.{STEPS[symbol][0]}")
+
+
+def _has_optimizers() -> bool:
+    """Whether the module is there, told by its files: importing its parent would start Gaudi."""
+    try:
+        spec = find_spec(PACKAGE)
+    except (ImportError, ValueError):
+        return False
+    for name in ("hpex", "optimizers"):
+        if spec is None or spec.submodule_search_locations is None:
+            return False
+        spec = PathFinder.find_spec(name, list(spec.submodule_search_locations))
+    return spec is not None
+
+
+def load_gaudi(symbol: str) -> Gaudi:
+    """Import the vendor's optimizer for an entry point.
+
+    Raises:
+        OpUnavailable: its software does not import, or has no such class.
+    """
+    name = STEPS[symbol][0]
+    try:
+        module = import_module(f"{PACKAGE}.hpex.optimizers")
+        optimizer = getattr(module, name)
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        raise OpUnavailable(
+            f"{PACKAGE}.hpex.optimizers.{name}: {type(error).__name__}: {error}. "
+            f"Install the release of Gaudi's software that fits this torch."
+        ) from error
+    file = getattr(module, "__file__", None)
+    return Gaudi(optimizer, Path(file) if file else None)

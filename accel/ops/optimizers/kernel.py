@@ -1,0 +1,152 @@
+"""Running an optimizer op: the native library where it can step a tensor, else the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from accel.ops import abi, checks
+from accel.ops.base import Implementation
+from accel.ops.native import Call, NativeLibrary, bind
+from accel.ops.optimizers.capture import check_repeatable, is_recorded
+from accel.ops.optimizers.family import Family, check_scalars
+from accel.ops.optimizers.lists import Hyper, TensorLists
+from accel.ops.optimizers.prepared.plan import Plan
+
+if TYPE_CHECKING:
+    from accel.ops.optimizers.gaudi import ListStep
+
+_NO_NAMES: Mapping[str, str] = {}
+
+
+class Kernel:
+    """One family on one backend, known to the dispatcher by its key.
+
+    `step_lists` steps what `native` does not: all of it where there is none.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        native: NativeLibrary | Call | None,
+        backend: str,
+        key: str,
+        step_lists: ListStep | None = None,
+    ) -> None:
+        self.family = family
+        self.step_lists: ListStep = step_lists or family.reference
+        self.native = native
+        self.backend = backend
+        self.key = key
+
+    def check(
+        self, tensors: TensorLists, *, single: bool = False, names: Mapping[str, str] = _NO_NAMES
+    ) -> None:
+        """Check tensors that are about to be stepped; nothing has been written when it raises.
+
+        Raises `TypeError` or `ValueError` naming the argument, which the caller may call something
+        else than its role (`names`): lengths, kinds, layouts, dtypes, devices, shapes, gradients
+        that require grad, and written tensors that share memory.
+        """
+        roles, written = tensors.roles, tensors.written()
+        if names:
+            roles = {names.get(role, role): listed for role, listed in roles.items()}
+            written = {names.get(role, role): listed for role, listed in written.items()}
+        family = self.family
+        checks.check_tensors(roles, single=single, codes=family.states if family.coded else ())
+        if family.coded:
+            # Codes have one type and no float64 form: what is left are parameters and gradients.
+            self._check_coded(roles, single)
+            states = ["params"]
+            floats = {role: listed for role, listed in roles.items() if role not in family.states}
+        else:
+            states = [*family.states, *(role for role in family.extra_states if role in roles)]
+            states = [names.get(role, role) for role in states]
+            floats = roles
+        checks.check_states(floats, states, single=single)
+        checks.check_gradients("grads", tensors.grads, single=single)
+        for index, master in enumerate(roles.get("masters", ())):
+            if master.dtype not in (torch.float32, torch.float64):
+                raise TypeError(f"masters[{index}] is {master.dtype}; expected float32.")
+        if self.native is not None:
+            self._check_device(tensors.params, single)
+        counted = {} if tensors.steps is None else {"steps": tensors.steps}
+        own = {**tensors.extras, **counted}
+        checks.check_extras(tensors.params, own, family.extras, single=single)
+        if not is_recorded():
+            checks.check_writable({**written, **own}, single=single)
+            # Each tensor counts its own steps, which a call reads and writes in any order.
+            checks.check_no_overlap({**written, **counted}, {"grads": tensors.grads}, single=single)
+
+    def _check_coded(self, roles: checks.Roles, single: bool) -> None:
+        for role in ("params", "grads"):
+            for index, tensor in enumerate(roles[role]):
+                if tensor.dtype not in abi.DTYPES:
+                    name = checks.label(role, None if single else index)
+                    raise TypeError(
+                        f"{name} is {tensor.dtype}; 8-bit moments go with float32, bfloat16 and "
+                        f"float16."
+                    )
+
+    def _check_device(self, params: Sequence[Tensor], single: bool) -> None:
+        for index, param in enumerate(params):
+            if param.device.type != self.backend:
+                raise ValueError(
+                    f"{checks.label('params', None if single else index)} is on {param.device}, "
+                    f"but this op was loaded for {self.backend!r}."
+                )
+
+    def run(
+        self,
+        tensors: TensorLists,
+        hyper: Hyper,
+        *,
+        single: bool = False,
+        names: Mapping[str, str] = _NO_NAMES,
+    ) -> None:
+        """Check and step: directly, or where it is recorded by the dispatcher.
+
+        `names` says what the caller calls a role, for errors. Raises as `check` does, and
+        `Unsupported` where a graph would repeat random bits.
+        """
+        self.check(tensors, single=single, names=names)
+        check_scalars(hyper)
+        check_repeatable(tensors, hyper, coded=self.family.coded)
+        if not tensors.params:
+            return
+        if is_recorded():
+            self.family.dispatch(self.key, tensors, hyper)
+        else:
+            Plan(self, tensors).step(tensors, hyper)
+
+
+_kernels: dict[str, Kernel] = {}
+
+
+def kernel_for(family: Family, library: Implementation | None, backend: str) -> Kernel:
+    """Return the one kernel of a library on a backend; ``None`` is the reference."""
+    digest = "reference" if library is None else library.digest
+    key = f"{family.symbol}:{backend}:{digest}"
+    found = _kernels.get(key)
+    if found is None:
+        if library is None:
+            made = Kernel(family, None, backend, key)
+        elif library.rung == "vendor":
+            made = Kernel(family, None, backend, key, bind(library, family.symbol))
+        else:
+            made = Kernel(family, bind(library, family.symbol), backend, key)
+        found = _kernels.setdefault(key, made)
+    return found
+
+
+def run_by_key(key: str, tensors: TensorLists, hyper: Hyper) -> None:
+    """Check and step for the dispatcher; raises `KeyError` for a kernel not loaded here."""
+    kernel = _kernels[key]
+    kernel.check(tensors)
+    check_scalars(hyper)
+    kernel.family.check_numbers(tensors, hyper)
+    check_repeatable(tensors, hyper, coded=kernel.family.coded)
+    Plan(kernel, tensors).step(tensors, hyper)

@@ -1,0 +1,1 @@
+"""Steps that were prepared: what is watched, and what is called."""

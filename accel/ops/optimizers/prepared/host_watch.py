@@ -1,0 +1,112 @@
+"""The library that looks at a step's tensors for ops whose own library does not run on the host.
+
+Importing this module imports no torch, without which libraries are built as well.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from accel import jit
+from accel.errors import OpUnavailable
+
+if TYPE_CHECKING:
+    from ctypes import CDLL
+
+NAME = "watch"
+BACKEND = "cpu"
+_AGAIN_S = 60.0
+_found: list[CDLL] = []
+_refused: list[float] = []
+
+
+def recipe() -> jit.Recipe:
+    """Return what the library is built from, by the host's compiler."""
+    return jit.Recipe(
+        name=NAME,
+        backend=BACKEND,
+        sources=(jit.csrc_dir() / "cpu" / "optimizers" / "watch.cpp",),
+        include_dirs=(jit.csrc_dir() / "include", jit.csrc_dir() / BACKEND),
+        compile_flags=("-O2", "-fno-exceptions", "-fno-rtti"),
+        cxx_runtime=False,
+    )
+
+
+def needed_by(built: Iterable[tuple[list[str], jit.Recipe]]) -> list[tuple[list[str], jit.Recipe]]:
+    """Return the recipe with the ops of `built` that need it beside their own, if there are any."""
+    names = [name for ops, own in built if own.backend != BACKEND for name in ops]
+    return [(names, recipe())] if names else []
+
+
+def host_watcher() -> CDLL | None:
+    """Return the library, loaded once per process; ``None`` if Python has to do without.
+
+    What hindered it is tried again after a minute. A failure that ought not to be is warned about;
+    `hindrance` and the note that is kept tell of every one.
+    """
+    from accel.ops.optimizers.prepared.native_watch import python_api
+
+    if not _found and not isinstance(python_api(), str) and _may_try():
+        try:
+            _found.append(_load())
+        except Exception as error:
+            _refused[:] = [time.monotonic()]
+            _tell(error)
+    return _found[0] if _found else None
+
+
+def _may_try() -> bool:
+    return not _refused or time.monotonic() - _refused[0] >= _AGAIN_S
+
+
+def _load() -> CDLL:
+    from accel.ops.native import check_interface
+
+    library = jit.acquire(recipe())
+    check_interface(library, "accel_watch_take", "accel_watch_release")
+    return library.handle
+
+
+def _tell(error: Exception) -> None:
+    from accel.jit.cache import trouble
+
+    said = trouble.told(error)
+    trouble.keep_note(BACKEND, NAME, said)
+    # Without a compiler nothing is wrong: steps are slower and right.
+    if not isinstance(error, OpUnavailable) or error.__cause__ is not None:
+        warnings.warn(
+            f"Python looks at the tensors of each optimizer step, which takes longer than a "
+            f"library of the host: {said}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def hindrance() -> str:
+    """Return why Python looks at the tensors of a device's step, ``""`` if a library can.
+
+    Compiles and loads nothing.
+    """
+    from accel.ops.optimizers.prepared.native_watch import python_api
+
+    api = python_api()
+    if isinstance(api, str):
+        return api
+    verdicts = [probe for _, probe in jit.availability(recipe())]
+    return "" if any(verdicts) else str(verdicts[-1])
+
+
+def notes() -> tuple[str, ...]:
+    """Return who looks at a device's tensors and what has failed, for `accel explain`."""
+    from accel.jit.cache.trouble import last_note
+
+    why, failed = hindrance(), last_note(BACKEND, NAME)
+    if why:
+        who = f"Python looks at every tensor: {why.rstrip('.')}."
+    else:
+        who = "a library of the host looks at every tensor that has a kernel."
+    told = () if failed is None else (f"The last load that did not get that library: {failed}",)
+    return (f"Before each step of an optimizer, {who}", *told)

@@ -1,0 +1,273 @@
+"""`NativeWatch`: thousands of tensors looked at before a step, in one call of a library."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import weakref
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from accel.ops import abi
+from accel.ops.optimizers.prepared.watch import Seen
+
+_P, _N, _I = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
+_DLPACK_MAJOR = 1
+# Where functions stand in DLPack's exchange table, after its version and a pointer to an older one.
+_READ = 5
+_C_API = {
+    "attribute": "PyObject_GetAttr",
+    "call": "PyObject_Vectorcall",
+    "type_of": "PyObject_Type",
+    "item_of_list": "PyList_GetItem",
+    "item_of_dictionary": "PyDict_GetItemWithError",
+    "next_entry": "PyDict_Next",
+    "keep": "Py_IncRef",
+    "let_go": "Py_DecRef",
+    "as_integer": "PyLong_AsLongLong",
+    "forget_error": "PyErr_Clear",
+}
+_OBJECTS: Mapping[str, Any] = {
+    "none": None,
+    "no": False,
+    "tensor": Tensor,
+    "parameter": Parameter,
+    "dictionary": dict,
+    "grad": sys.intern("grad"),
+    "requires_grad": sys.intern("requires_grad"),
+    "is_neg": Tensor.is_neg,
+    "storage_offset": Tensor.storage_offset,
+}
+_DTYPES = {torch.float32: (2, 32), torch.bfloat16: (4, 16), torch.float16: (2, 16),
+           torch.uint8: (1, 8)}  # fmt: skip
+# DLPack's numbers of the kinds of device that torch names so; of others any but these.
+_KINDS: Mapping[str, tuple[int, ...]] = {"cpu": (1,), "cuda": (2, 10), "xpu": (14,)}
+
+
+class Python(ctypes.Structure):
+    """``accel_python`` of ``accel/tensors.h``: functions and objects are addresses as integers."""
+
+    _fields_ = (
+        ("struct_size", ctypes.c_uint64),
+        *((name, _P) for name in ("read", *_C_API, *_OBJECTS)),
+    )
+
+
+class DLTensor(ctypes.Structure):
+    """``accel_dl_tensor`` of ``accel/tensors.h``."""
+
+    _fields_ = (
+        ("data", _P),
+        *((name, _I) for name in ("device_type", "device_id", "ndim")),
+        ("dtype_code", ctypes.c_uint8),
+        ("dtype_bits", ctypes.c_uint8),
+        ("dtype_lanes", ctypes.c_uint16),
+        *((name, _P) for name in ("shape", "strides")),
+        ("byte_offset", ctypes.c_uint64),
+    )
+
+
+class Expected(ctypes.Structure):
+    """``accel_expected`` of ``accel/tensors.h``."""
+
+    _fields_ = (("slot", _P), ("numel", _N), ("dtype", ctypes.c_uint32), ("written", _I))
+
+
+class WatchArgs(ctypes.Structure):
+    """``accel_watch`` of ``accel/tensors.h``: arrays are addresses as integers."""
+
+    _fields_ = (
+        ("struct_size", ctypes.c_uint64),
+        ("python", _P),
+        *((f"num_{name}", _N) for name in ("params", "keys", "written")),
+        *((name, _P) for name in ("keys", "expected", "layout_at", "layouts", "places", "devices",
+                                  "written_from", "written_to", "kept")),
+    )  # fmt: skip
+
+
+def _from_python(name: str, result: Any, *arguments: Any) -> Any:
+    # A prototype of its own: other users of ctypes.pythonapi may have told it other types.
+    return ctypes.PYFUNCTYPE(result, *arguments)((name, ctypes.pythonapi))
+
+
+@cache
+def python_api() -> Python | str:
+    """Return what a native loop reads tensors by, or the reason why there is none here."""
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        return "this interpreter has no lock that keeps tensors in place while they are looked at"
+    capsule = getattr(Tensor, "__dlpack_c_exchange_api__", None)
+    if capsule is None:
+        return f"torch {torch.__version__} has no DLPack exchange table"
+    pointer_of = _from_python("PyCapsule_GetPointer", _P, ctypes.py_object, ctypes.c_char_p)
+    try:
+        table = (_P * (_READ + 1)).from_address(pointer_of(capsule, b"dlpack_exchange_api"))
+    except ValueError:
+        return f"torch {torch.__version__} has a DLPack exchange table of another form"
+    version = (table[0] or 0) & 0xFFFFFFFF
+    if version != _DLPACK_MAJOR:
+        return f"torch {torch.__version__} speaks DLPack {version}, this accel {_DLPACK_MAJOR}"
+    if not table[_READ]:
+        return f"torch {torch.__version__} reads no tensor without an owner by DLPack"
+    functions = {
+        name: ctypes.cast(getattr(ctypes.pythonapi, symbol), _P).value
+        for name, symbol in _C_API.items()
+    }
+    objects = {name: id(value) for name, value in _OBJECTS.items()}
+    return Python(ctypes.sizeof(Python), table[_READ], **functions, **objects)
+
+
+class NativeWatch:
+    """What a step was prepared for; the next one may take its tensors if all of it still holds.
+
+    Holds no tensor between `release` and the next `take`.
+
+    Args:
+        library: exports the functions of ``accel/tensors.h``; it reads no tensor's memory, so the
+            tensors may lie on any device.
+        keys: the keys of the states that are read.
+        seen: for each parameter of the group what its step uses, in the order parameter, gradient
+            and one for each key; ``None`` for a parameter without a gradient, and for keys that
+            are not used.
+        places: each parameter's place among the states, from `places_of`.
+        written: memory that no gradient may share: blocks apart from each other and rising, each
+            its first byte and the one after its last.
+
+    Raises:
+        LookupError: a tensor of a kind that no kernel takes, or on a device that DLPack knows not.
+        OSError: this torch or interpreter cannot be asked natively.
+    """
+
+    def __init__(
+        self,
+        library: ctypes.CDLL,
+        keys: Sequence[str],
+        seen: Sequence[Sequence[Seen | None] | None],
+        places: Sequence[int],
+        written: Iterable[tuple[int, int]],
+    ) -> None:
+        api = python_api()
+        if isinstance(api, str):
+            raise OSError(api)
+        self._count, width = len(seen), len(keys) + 2
+        expected, arrays = _described(seen, width, _Devices(api))
+        blocks = [*written]
+        names = [*map(sys.intern, keys)]
+        arrays |= {
+            "keys": array("q", map(id, names)),
+            "places": array("q", places),
+            "written_from": array("q", [start for start, _ in blocks]),
+            "written_to": array("q", [stop for _, stop in blocks]),
+            "kept": array("q", bytes(8 * self._count * width)),
+        }
+        self._args = WatchArgs(
+            ctypes.sizeof(WatchArgs),
+            ctypes.addressof(api),
+            *(self._count, len(keys), len(blocks)),
+            expected=ctypes.addressof(expected),
+            **{name: listed.buffer_info()[0] for name, listed in arrays.items()},
+        )
+        self._alive = (library, api, expected, names, arrays)
+        # With the interpreter's lock held. torch gives it up while it tells of a negative bit: by
+        # then whatever is used afterwards is kept alive.
+        locked = ctypes.PyDLL(None, handle=library._handle)
+        self._take, self._release = locked.accel_watch_take, locked.accel_watch_release
+        self._take.restype, self._take.argtypes = _I, (_P, ctypes.py_object, ctypes.py_object)
+        self._release.restype, self._release.argtypes = None, (_P,)
+        weakref.finalize(self, _let_go, self._release, self._args, self._alive)
+
+    def take(self, params: Any, states: Any) -> bool:
+        """Keep the step's tensors and write their addresses where their calls find them.
+
+        ``False``, with nothing kept, if anything is not as it was, if a gradient shares memory
+        with what a step writes or requires grad, and if a tensor stands for its negative.
+        """
+        if type(params) is not list or len(params) != self._count:
+            return False
+        if type(states) is not defaultdict and type(states) is not dict:
+            return False
+        status: int = self._take(ctypes.addressof(self._args), params, states)
+        return status == abi.OK
+
+    def release(self) -> None:
+        """Let go of the tensors."""
+        self._release(ctypes.addressof(self._args))
+
+
+class _Devices(dict[torch.device, tuple[int, int]]):
+    """How DLPack numbers the devices of tensors, asked of one tensor each."""
+
+    def __init__(self, api: Python) -> None:
+        read = ctypes.PYFUNCTYPE(_I, ctypes.py_object, ctypes.POINTER(DLTensor))
+        self._read = read(api.read)
+
+    def of(self, tensor: Tensor) -> tuple[int, int]:
+        """Return kind and number; raises `LookupError` if they are not those of torch's name."""
+        device = tensor.device
+        if device not in self:
+            read = DLTensor()
+            try:
+                failed = self._read(tensor, ctypes.byref(read))
+            except Exception as error:
+                raise LookupError(device) from error
+            kinds = _KINDS.get(device.type)
+            others = [kind for listed in _KINDS.values() for kind in listed]
+            fits = read.device_type in kinds if kinds else read.device_type not in others
+            if failed or not fits:
+                raise LookupError(device)
+            self[device] = (read.device_type, read.device_id)
+        return self[device]
+
+
+def _described(
+    seen: Sequence[Sequence[Seen | None] | None], width: int, known: _Devices
+) -> tuple[Any, dict[str, array[int]]]:
+    """Return what is expected of every tensor, and the layouts and devices of parameters."""
+    expected = (Expected * max(1, len(seen) * width))()
+    layouts, layout_at, devices = array("q"), array("q"), array("i")
+    for index, entries in enumerate(seen):
+        layout_at.append(len(layouts))
+        if entries is None or entries[0] is None:
+            devices.extend((0, 0))
+            continue
+        param = entries[0].tensor
+        devices.extend(known.of(param))
+        layouts.extend((param.ndim, *param.shape, *param.stride()))
+        for column, entry in enumerate(entries):
+            if entry is not None:
+                expected[index * width + column] = _expected(entry, written=column != 1)
+    return expected, {"layouts": layouts, "layout_at": layout_at, "devices": devices}
+
+
+def _let_go(release: Any, args: WatchArgs, alive: Any) -> None:
+    release(ctypes.addressof(args))
+
+
+def _expected(seen: Seen, *, written: bool) -> Expected:
+    code, bits = _DTYPES[seen.tensor.dtype]
+    numel = seen.tensor.numel() if seen.own_layout else -1
+    return Expected(seen.slot, numel, code | bits << 8 | 1 << 16, written)
+
+
+def places_of(params: Sequence[Tensor], states: Any) -> list[int] | None:
+    """Return each parameter's place among the states, as ``PyDict_Next`` counts them.
+
+    A parameter that has no entry gets the place 0; ``None`` if the states are no plain dictionary.
+    """
+    if type(states) is not defaultdict and type(states) is not dict:
+        return None
+    outputs = (ctypes.POINTER(kind) for kind in (ctypes.c_ssize_t, _P, _P))
+    step = _from_python("PyDict_Next", ctypes.c_int, ctypes.py_object, *outputs)
+    place, key, value = ctypes.c_ssize_t(0), _P(), _P()
+    found: dict[int, int] = {}
+    while True:
+        before = place.value
+        if not step(states, ctypes.byref(place), ctypes.byref(key), ctypes.byref(value)):
+            return [found.get(id(param), 0) for param in params]
+        found[key.value or 0] = before

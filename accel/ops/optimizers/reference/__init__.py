@@ -1,0 +1,1 @@
+"""The formulas of optimizers in plain PyTorch."""

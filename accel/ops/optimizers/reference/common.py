@@ -1,0 +1,124 @@
+"""Numbers that the references share, which are never read from a device: rates, counters, flags."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from accel.ops.optimizers.lists import Hyper, TensorLists
+
+Scalar = float | Tensor
+_FLOAT64 = {"cpu": True, "cuda": True, "meta": True, "mps": False, "hpu": False}
+"""Whether a type of device computes in float64, where that needs no trial."""
+
+
+def count_steps(tensors: TensorLists, hyper: Hyper, by: float) -> None:
+    """Count the step of every tensor, unless it is skipped."""
+    on_device: dict[torch.device, list[Tensor]] = {}
+    for step in tensors.steps or ():
+        on_device.setdefault(step.device, []).append(step)
+    for device, steps in on_device.items():
+        skip = skip_flag(hyper, device)
+        amount: Scalar = by if skip is None else torch.where(skip, 0.0, by)
+        unlike = {*map(type, steps)} != {Tensor} or any(map(Tensor.is_neg, steps))
+        if unlike or len({*map(id, steps)}) < len(steps):
+            for step in steps:
+                step.add_(amount)
+        elif isinstance(amount, Tensor):
+            # Without alpha torch takes a tensor for a number, which it fetches from the device.
+            torch._foreach_add_(steps, amount, alpha=1.0)
+        elif device.type == "cpu":
+            # On the host torch would make a tensor of a number anew for each step.
+            torch._foreach_add_(
+                steps, torch.tensor(by, dtype=torch.float32, device=device), alpha=1.0
+            )
+        else:
+            torch._foreach_add_(steps, by)
+
+
+def skip_flag(hyper: Hyper, device: torch.device) -> Tensor | None:
+    """Return a boolean tensor that says whether to leave everything as it is, or ``None``."""
+    reasons = [
+        flag.to(device, non_blocking=device.type != "cpu").reshape(()) != 0
+        for flag in (hyper.found_inf, hyper.noop_flag)
+        if flag is not None
+    ]
+    if not reasons:
+        return None
+    return reasons[0] if len(reasons) == 1 else reasons[0] | reasons[1]
+
+
+def step_number(tensors: TensorLists, index: int, hyper: Hyper, back: bool = False) -> Scalar:
+    """Return the number of this step, or of the one to undo; a tensor where a device knows it."""
+    if tensors.steps is None:
+        return float(hyper.step)
+    step = tensors.steps[index]
+    ahead = 0.0 if back else 1.0
+    return float(step) + ahead if step.device.type == "cpu" else exactly(step) + ahead
+
+
+def exactly(number: Tensor) -> Tensor:
+    """Return a number in float64, or in float32 on a device that has no float64."""
+    return number.double() if has_float64(number.device) else number.float()
+
+
+@cache
+def has_float64(device: torch.device) -> bool:
+    """Return whether a device computes in float64."""
+    known = _FLOAT64.get(device.type)
+    if known is not None:
+        return known
+    try:
+        torch.ones((), dtype=torch.float64, device=device).add_(1.0)
+    except (RuntimeError, TypeError):
+        return False
+    return True
+
+
+def correction(beta: float, time: Scalar) -> Scalar:
+    """Return the share of a moment that is no bias of its zero beginning: ``1 - beta**time``."""
+    if isinstance(time, Tensor) and time.dtype == torch.float32 and beta > 0.0:
+        # A power would leave few digits of a small difference.
+        return -torch.expm1(time * math.log(beta))
+    return 1.0 - beta**time
+
+
+def learning_rate(hyper: Hyper, like: Tensor) -> Scalar:
+    """Return the learning rate, as `exactly` has it."""
+    if hyper.lr_tensor is None:
+        return hyper.lr
+    return _as_given(hyper.lr_tensor, like)
+
+
+def grad_factor(hyper: Hyper, like: Tensor, *, maximize: bool) -> Scalar:
+    """Return what gradients are multiplied by: 1 / grad_scale, negative to maximize."""
+    factor: Scalar = 1.0
+    if hyper.grad_scale is not None:
+        factor = 1.0 / _as_given(hyper.grad_scale, like)
+    return narrow(-factor if maximize else factor, like)
+
+
+def _as_given(scalar: Tensor, like: Tensor) -> Tensor:
+    """Return a scalar as `exactly` has it, rounded first to float32 where kernels take it so."""
+    given = scalar if like.dtype == torch.float64 else scalar.float()
+    return exactly(given.to(like.device)).reshape(())
+
+
+def narrow(value: Scalar, like: Tensor) -> Scalar:
+    """Round a scalar once to the type of the computation, as the kernels do."""
+    return value.to(like) if isinstance(value, Tensor) else value
+
+
+def root(x: Tensor) -> Tensor:
+    """Return the correctly rounded root; torch's own is not, in float32 on the CPU."""
+    if x.device.type == "cpu" and x.dtype == torch.float32:
+        return x.double().sqrt().float()
+    return x.sqrt()
+
+
+def times(x: Tensor, factor: Scalar) -> Tensor:
+    """Return a product; `x` itself if the factor is known to be 1."""
+    return x if isinstance(factor, float) and factor == 1.0 else x * factor

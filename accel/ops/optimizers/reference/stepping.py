@@ -1,0 +1,73 @@
+"""What the references share around the arithmetic: widening, skipping, counting and storing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from accel.ops.optimizers.lists import Hyper, TensorLists
+from accel.ops.optimizers.reference.batch import Batch
+from accel.ops.optimizers.reference.batches import batches
+from accel.ops.optimizers.reference.common import Scalar, count_steps, skip_flag
+
+Numbers = Callable[[Any, Tensor, Scalar], Sequence[Scalar]]
+Update = Callable[
+    [Tensor, Tensor, list[Tensor], Any, Sequence[Scalar]], tuple[Tensor, list[Tensor]]
+]
+
+
+@torch.no_grad()
+def step_each(
+    tensors: TensorLists,
+    hyper: Hyper,
+    states: Sequence[str],
+    numbers: Numbers,
+    update: Update,
+    *,
+    back: bool = False,
+) -> None:
+    """Step every tensor of checked lists, on any device and in any layout.
+
+    Computes in float32, or float64 for float64 parameters. Never waits for a device: where
+    `hyper.found_inf` or `hyper.noop_flag` forbid the step, the old values are written back.
+
+    Args:
+        tensors: the lists.
+        hyper: the numbers of the step.
+        states: roles of the states; those that are absent are left out.
+        numbers: the op's numbers of a tensor, from those of the step, a tensor like the
+            computation's and the number of the step; vectors if that is one.
+        update: the op's arithmetic: parameter, gradient, states, the step's numbers and the
+            tensor's to the new parameter and states. It writes none of what it is given.
+        back: whether steps are counted backwards, as a rollback does.
+    """
+    present = [role for role in states if role in tensors.roles]
+    for batch in batches(tensors, hyper, back=back):
+        _step(batch, hyper, present, numbers, update)
+    count_steps(tensors, hyper, -1.0 if back else 1.0)
+
+
+def _step(
+    batch: Batch, hyper: Hyper, states: Sequence[str], numbers: Numbers, update: Update
+) -> None:
+    mastered = "masters" in batch.tensors.roles
+    p, grad = batch.read("masters" if mastered else "params"), batch.read("grads")
+    old = [batch.read(role) for role in states]
+    scalars = [batch.spread(number) for number in numbers(hyper, p, batch.time)]
+    new_p, new = update(p, grad, old, hyper, scalars)
+    skip = skip_flag(hyper, p.device)
+    if skip is not None:
+        new_p = torch.where(skip, p, new_p)
+        new = [torch.where(skip, before, after) for before, after in zip(old, new, strict=True)]
+    # What is not needed any more makes room for the noise of random rounding.
+    del p, grad, old
+    for stream, role in enumerate(states, start=1):
+        batch.round(role, new.pop(0), hyper, stream)
+    if mastered:
+        batch.write("masters", new_p)
+        if skip is not None:
+            new_p = torch.where(skip, batch.read("params"), new_p)
+    batch.round("params", new_p, hyper, 0)

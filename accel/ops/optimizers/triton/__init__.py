@@ -1,0 +1,82 @@
+"""Portable kernels, written in Triton: where it has the device and nothing native can be built.
+
+They take the argument structs of the native libraries, so that everything around them is the same.
+Importing this package imports neither torch nor Triton.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from accel.probe import Accepted, Probe, Rejected
+
+OLDEST_CAPABILITY = (7, 0)
+"""The oldest CUDA devices that Triton compiles for."""
+
+BACKENDS = frozenset({"cuda"})
+"""Backends whose devices Triton compiles for; AMD's GPUs are ``cuda`` to torch."""
+
+
+class Portable:
+    """What stands in for a native library.
+
+    Attributes:
+        rung: ``"portable"``.
+        digest: ``"triton"``: one implementation in each process.
+        path: the folder of the kernels' sources.
+    """
+
+    rung: Literal["portable"] = "portable"
+    digest = "triton"
+    path = Path(__file__).parent
+
+    def bind(self, symbol: str) -> Any:
+        """Return what an entry point of a native library would do; imports Triton.
+
+        Raises:
+            ImportError: there is no portable form of that entry point.
+        """
+        return getattr(import_module(_home(symbol)), symbol.removeprefix("accel_"))
+
+
+def probe_portable(backend: str, symbol: str) -> Probe:
+    """Return whether the portable form of an entry point can be used on a backend."""
+    if symbol and find_spec(_home(symbol)) is not None:
+        return probe_triton(backend)
+    return Rejected("no portable kernel.")
+
+
+def _home(symbol: str) -> str:
+    """Return the name of the module that has the portable form of ``accel_<module>_step``."""
+    return f"{__name__}.{symbol.removeprefix('accel_').removesuffix('_step')}"
+
+
+def probe_triton(backend: str) -> Probe:
+    """Return whether Triton can be used on a backend.
+
+    Asks the NVIDIA driver for its devices; makes no context, imports neither torch nor Triton.
+    """
+    if backend not in BACKENDS:
+        return Rejected(f"Triton is not used on {backend}.")
+    if find_spec("triton") is None:
+        return Rejected(
+            "Triton is not installed.", "CUDA and ROCm builds of torch bring it; or install triton."
+        )
+    return _too_old() or Accepted("Triton, compiled on first use")
+
+
+def _too_old() -> Rejected | None:
+    """Return why a visible NVIDIA GPU is too old; no verdict where no NVIDIA driver answers."""
+    from accel.nvidia.driver import read_driver, visible_capabilities
+
+    driver = read_driver()
+    if isinstance(driver, Rejected):
+        return None
+    for major, minor in visible_capabilities(driver):
+        if (major, minor) < OLDEST_CAPABILITY:
+            needed = ".".join(map(str, OLDEST_CAPABILITY))
+            return Rejected(f"a device of capability {major}.{minor}; Triton needs {needed}.")
+    return None

@@ -1,0 +1,316 @@
+"""What every element-wise optimizer kernel in Triton shares: where it works, and its launch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from triton.language import tensor as Value
+
+from accel.errors import Unsupported
+from accel.ops import abi
+from accel.ops.native import current_device
+from accel.ops.optimizers.triton.elements import load, random_bits, random_seed, scalar_at, store
+from accel.ops.optimizers.triton.table import BLOCK, FIRST_BLOCK, NUMBER, NUMEL, OWN, device_table
+from accel.ops.rounding import step_seed
+
+_NUMEL = tl.constexpr(NUMEL)
+_FIRST_BLOCK = tl.constexpr(FIRST_BLOCK)
+_NUMBER = tl.constexpr(NUMBER)
+_PARAM = tl.constexpr(3)
+_GRAD = tl.constexpr(4)
+_MASTER = tl.constexpr(5)
+_STEP = tl.constexpr(6)
+_STATE = tl.constexpr(7)
+_OWN = tl.constexpr(OWN)
+_TENSORS = 128
+_PARTIALS = 1024
+_LR_TENSOR = tl.constexpr(2)
+_GRAD_SCALE = tl.constexpr(3)
+
+
+@triton.jit
+def is_wanted(rows: Value) -> Value:
+    """Return whether the step is to be done."""
+    found_inf = scalar_at(tl.load(rows), tl.float32, 0.0)
+    noop_flag = scalar_at(tl.load(rows + 1), tl.int32, 0)
+    return (found_inf == 0.0) & (noop_flag == 0)
+
+
+@triton.jit
+def own_tensor(owners: Value) -> Value:
+    """Return the place in the table of the tensor that this program works on."""
+    return tl.load(owners + tl.program_id(0))
+
+
+@triton.jit
+def row_of(rows: Value, tensor: Value, WIDTH: tl.constexpr) -> Value:
+    """Return where a tensor's row begins."""
+    return rows + (tensor + 1) * WIDTH
+
+
+@triton.jit
+def number_of(row: Value) -> Value:
+    """Return the number of the row's tensor, which chooses its random bits."""
+    return tl.load(row + _NUMBER)
+
+
+@triton.jit
+def own_elements(rows: Value, row: Value, SIZE: tl.constexpr, ALIGNED: tl.constexpr) -> Value:
+    """Return this program's elements, and which of them are there and to be stepped."""
+    block = (tl.program_id(0) - tl.load(row + _FIRST_BLOCK)).to(tl.int64)
+    offsets = block * SIZE + tl.arange(0, SIZE)
+    end = tl.where(is_wanted(rows), tl.load(row + _NUMEL), 0)
+    if ALIGNED:
+        end = tl.multiple_of(end, 16)
+    return offsets, offsets < end
+
+
+@triton.jit
+def rate_at(rows: Value, lr: Value) -> Value:
+    """Return the learning rate in float64: the tensor's where there is one, else `lr`."""
+    return scalar_at(tl.load(rows + _LR_TENSOR), tl.float32, lr).to(tl.float64)
+
+
+@triton.jit
+def factor_at(rows: Value, grad_factor: Value) -> Value:
+    """Return `grad_factor` divided by the gradients' scale on the device."""
+    scale = scalar_at(tl.load(rows + _GRAD_SCALE), tl.float32, 1.0).to(tl.float64)
+    return (grad_factor / scale).to(tl.float32)
+
+
+@triton.jit
+def seed_at(row: Value, seed: Value, AHEAD: tl.constexpr) -> Value:
+    """Return the seed of the step of the row's tensor; the host has put its own into `seed`."""
+    address = tl.load(row + _STEP)
+    step = scalar_at(address, tl.float32, 0.0) + AHEAD
+    return tl.where(address != 0, random_seed(seed, step), seed.to(tl.uint64))
+
+
+@triton.jit
+def load_grad(
+    row: Value, at: Value, mask: Value, GRAD: tl.constexpr, ALIGNED: tl.constexpr
+) -> Value:
+    """Return the gradient's elements."""
+    return load(tl.load(row + _GRAD), at, mask, GRAD, ALIGNED)
+
+
+@triton.jit
+def state_at(row: Value, WHICH: tl.constexpr) -> Value:
+    """Return the address of a state, or of what else the tensor has."""
+    return tl.load(row + _STATE + WHICH)
+
+
+@triton.jit
+def load_state(
+    row: Value, at: Value, mask: Value, WHICH: tl.constexpr, STATE: tl.constexpr,
+    ALIGNED: tl.constexpr,
+) -> Value:  # fmt: skip
+    """Return the elements of one state."""
+    return load(state_at(row, WHICH), at, mask, STATE, ALIGNED)
+
+
+@triton.jit
+def load_param(
+    row: Value, at: Value, mask: Value, PARAM: tl.constexpr, MASTER: tl.constexpr,
+    ALIGNED: tl.constexpr,
+) -> Value:  # fmt: skip
+    """Return the elements of the master copy where there is one, else of the parameter."""
+    if MASTER:
+        return load(tl.load(row + _MASTER), at, mask, 0, ALIGNED)
+    else:
+        return load(tl.load(row + _PARAM), at, mask, PARAM, ALIGNED)
+
+
+@triton.jit
+def _store_rounded(
+    row: Value, address: Value, at: Value, mask: Value, x: Value, seed: Value,
+    STREAM: tl.constexpr, DTYPE: tl.constexpr, STOCHASTIC: tl.constexpr, ALIGNED: tl.constexpr,
+) -> None:  # fmt: skip
+    noise = at
+    if STOCHASTIC:
+        noise = random_bits(seed, number_of(row), STREAM, at)
+    store(address, at, mask, x, noise, DTYPE, STOCHASTIC, ALIGNED)
+
+
+@triton.jit
+def store_param(
+    row: Value, at: Value, mask: Value, x: Value, seed: Value, PARAM: tl.constexpr,
+    MASTER: tl.constexpr, STOCHASTIC: tl.constexpr, ALIGNED: tl.constexpr,
+) -> None:  # fmt: skip
+    """Write the parameter, and its master copy where there is one."""
+    if MASTER:
+        store(tl.load(row + _MASTER), at, mask, x, at, 0, False, ALIGNED)
+    address = tl.load(row + _PARAM)
+    _store_rounded(row, address, at, mask, x, seed, 0, PARAM, STOCHASTIC, ALIGNED)
+
+
+@triton.jit
+def store_state(
+    row: Value, at: Value, mask: Value, x: Value, seed: Value, WHICH: tl.constexpr,
+    STATE: tl.constexpr, STOCHASTIC: tl.constexpr, ALIGNED: tl.constexpr,
+) -> None:  # fmt: skip
+    """Write one state."""
+    address = state_at(row, WHICH)
+    _store_rounded(row, address, at, mask, x, seed, WHICH + 1, STATE, STOCHASTIC, ALIGNED)
+
+
+@triton.jit
+def own_slots(rows: Value, count: Value, SIZE: tl.constexpr) -> Value:
+    """Return the tensors of a program that is launched over tensors, and which are there."""
+    slots = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
+    return slots, slots < tl.where(is_wanted(rows), count, 0)
+
+
+@triton.jit
+def extras_of(
+    rows: Value, slots: Value, mask: Value, WHICH: tl.constexpr, WIDTH: tl.constexpr
+) -> Value:
+    """Return the addresses of what else the tensors of `slots` have."""
+    return tl.load(rows + (slots + 1) * WIDTH + _STATE + WHICH, mask, other=0)
+
+
+@triton.jit
+def steps_of(rows: Value, slots: Value, mask: Value, WIDTH: tl.constexpr) -> Value:
+    """Return in float64 how many steps the tensors of `slots` have done."""
+    steps = tl.load(rows + (slots + 1) * WIDTH + _STEP, mask, other=0)
+    return tl.load(steps.to(tl.pointer_type(tl.float32)), mask, other=0.0).to(tl.float64)
+
+
+@triton.jit
+def _scalars_at(row: Value, WIDTH: tl.constexpr) -> Value:
+    return (row + (WIDTH - _OWN + 1)).to(tl.pointer_type(tl.float32), bitcast=True)
+
+
+@triton.jit
+def leave_scalar(
+    rows: Value, slots: Value, mask: Value, WHICH: tl.constexpr, value: Value, WIDTH: tl.constexpr
+) -> None:
+    """Write a float32 of each tensor of `slots`: once, for all programs of its elements."""
+    tl.store(_scalars_at(rows + (slots + 1) * WIDTH, WIDTH) + WHICH, value, mask)
+
+
+@triton.jit
+def scalar_left(row: Value, WHICH: tl.constexpr, WIDTH: tl.constexpr) -> Value:
+    """Return what `leave_scalar` wrote for the row's tensor."""
+    return tl.load(_scalars_at(row, WIDTH) + WHICH)
+
+
+@triton.jit
+def programs_of(row: Value, BLOCK: tl.constexpr, WIDTH: tl.constexpr) -> Value:
+    """Return the first program of the tensor among those of all launches, and how many it has."""
+    return tl.load(row + (WIDTH - _OWN)), (tl.load(row + _NUMEL) + BLOCK - 1) // BLOCK
+
+
+@triton.jit(do_not_specialize=["count"])
+def count_kernel(
+    rows: Value, count: tl.int32, by: tl.float32, WIDTH: tl.constexpr, SIZE: tl.constexpr
+) -> None:
+    """Add `by` to the steps of `SIZE` tensors of the table."""
+    slots, mask = own_slots(rows, count, SIZE)
+    steps = tl.load(rows + (slots + 1) * WIDTH + _STEP, mask, other=0)
+    pointers = steps.to(tl.pointer_type(tl.float32))
+    tl.store(pointers, tl.load(pointers, mask, other=0.0) + by, mask)
+
+
+class Launcher:
+    """One call of an op: its table on the device, and the launches over it.
+
+    Args:
+        args: the op's argument struct.
+        device: where the tensors are: one that Triton compiles for, or the CPU in its interpreter.
+        states: the struct's pointer arrays of states, in the order in which kernels number them.
+        extras: its pointer arrays of tensors of other sizes; they are numbered after the states.
+        maximize: whether gradients are negated.
+    """
+
+    def __init__(
+        self,
+        args: Any,
+        device: torch.device,
+        states: tuple[str, ...],
+        extras: tuple[str, ...] = (),
+        *,
+        maximize: bool,
+    ) -> None:
+        if args.first_elements:
+            raise Unsupported("Triton kernels step whole tensors, not parts with a first element.")
+        self.args = args
+        self.grad_factor = -1.0 if maximize else 1.0
+        self.table = device_table(args, states, device, extras)
+        self.width = self.table.rows.shape[1]
+        self._device = device
+
+    def step(
+        self,
+        kernel: Any,
+        numbers: Mapping[str, float],
+        constants: Mapping[str, bool],
+        partials: Tensor | None = None,
+    ) -> None:
+        """Launch a kernel over every element of every tensor.
+
+        Args:
+            kernel: takes the table's rows and owners, `numbers`, and as constants `constants` and
+                those that all ops have.
+            numbers: floats of this op; `grad_factor` and `seed` are added.
+            constants: facts of this call that the kernel is compiled for.
+            partials: two float64 for each program, which the kernel takes from its own on.
+        """
+        args = self.args
+        seed = args.seed if args.steps else step_seed(args.seed, args.step)
+        seed = seed - (1 << 64) if seed >> 63 else seed
+        with current_device(self._device):
+            for owners, aligned in self.table.launches:
+                sums = {}
+                if partials is not None:
+                    sums, partials = {"partials": partials}, partials[len(owners) :]
+                kernel[(len(owners),)](
+                    self.table.rows, owners, **sums, **numbers, seed=seed,
+                    grad_factor=self.grad_factor, **constants, PARAM=args.param_dtype,
+                    GRAD=args.grad_dtype, STATE=args.state_dtype, MASTER=bool(args.masters),
+                    STOCHASTIC=args.rounding == abi.ROUNDING["stochastic"], ALIGNED=aligned,
+                    WIDTH=self.width, SIZE=BLOCK, num_warps=4, enable_fp_fusion=False,
+                )  # fmt: skip
+
+    def each(self, kernel: Any, **numbers: float | bool) -> None:
+        """Launch a kernel over the tensors, the empty ones too."""
+        programs = triton.cdiv(self.args.count, _TENSORS)
+        with current_device(self._device):
+            kernel[(programs,)](
+                self.table.rows, self.args.count, **numbers, WIDTH=self.width, SIZE=_TENSORS,
+                enable_fp_fusion=False,
+            )  # fmt: skip
+
+    def scalars(self, kernel: Any, numbers: Mapping[str, float], **constants: int) -> None:
+        """Launch a kernel that leaves scalars for `step`.
+
+        Args:
+            kernel: takes the table's rows, how many tensors there are, `numbers`, and as constants
+                `STEPS` and `constants`.
+            numbers: floats of this op; `grad_factor` and `lr` are added.
+            constants: facts of this call that the kernel is compiled for.
+        """
+        given = {"lr": self.args.lr, "grad_factor": self.grad_factor}
+        self.each(kernel, **numbers, **given, STEPS=bool(self.args.steps), **constants)
+
+    def sum(self, kernel: Any, partials: Tensor) -> None:
+        """Launch a kernel that adds up each tensor's `partials`, always in the same order."""
+        with current_device(self._device):
+            kernel[(self.args.count,)](
+                self.table.rows, partials, WIDTH=self.width, BLOCK=BLOCK, SIZE=_PARTIALS
+            )
+
+    def partials(self) -> Tensor:
+        """Return new memory for two float64 of each program."""
+        programs = sum(len(owners) for owners, _ in self.table.launches)
+        return torch.empty(programs, 2, dtype=torch.float64, device=self._device)
+
+    def count(self, by: float = 1.0) -> None:
+        """Add `by` to the steps of every tensor, where they are given."""
+        if self.args.steps:
+            self.each(count_kernel, by=by)

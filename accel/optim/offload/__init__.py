@@ -1,0 +1,1 @@
+"""Optimizers that keep their states on the host."""
