@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accel.base import Accelerator, DeviceProperties
-from accel.host import memory as host_memory
-from accel.host import streams as host
+from accel.host import memory, streams
 from accel.probe import Accepted, Probe
 
 if TYPE_CHECKING:
     import torch
 
-_resident = host_memory.ResidentSet()
+_resident = memory.ResidentSet()
 
 
 class CPUAccelerator(Accelerator):
@@ -75,7 +74,7 @@ class CPUAccelerator(Accelerator):
 
         self._index(device_index, "device_properties")
         level = torch.backends.cpu.get_cpu_capability()
-        return DeviceProperties(_processor(), None, host_memory.total(), level, None)
+        return DeviceProperties(_processor(), None, memory.total(), level, None)
 
     def random(self) -> Any:
         """Return ``torch.random``."""
@@ -111,32 +110,32 @@ class CPUAccelerator(Accelerator):
         return torch.default_generator
 
     @property
-    def Stream(self) -> type[host.HostStream]:
+    def Stream(self) -> type[streams.HostStream]:
         """Class of streams; see `accel.host.streams.HostStream`."""
-        return host.HostStream
+        return streams.HostStream
 
     @property
-    def Event(self) -> type[host.HostEvent]:
+    def Event(self) -> type[streams.HostEvent]:
         """Class of events, on the host's clock; see `accel.host.streams.HostEvent`."""
-        return host.HostEvent
+        return streams.HostEvent
 
     def stream(self, stream: Any) -> AbstractContextManager[Any]:
         """Return a context manager inside which `stream` is current; ``None`` changes nothing."""
-        return nullcontext() if stream is None else host.checked(stream)
+        return nullcontext() if stream is None else streams.checked(stream)
 
-    def current_stream(self, device_index: int | None = None) -> host.HostStream:
+    def current_stream(self, device_index: int | None = None) -> streams.HostStream:
         """Return this thread's stream."""
         self._index(device_index, "current_stream")
-        return host.current_stream()
+        return streams.current_stream()
 
-    def default_stream(self, device_index: int | None = None) -> host.HostStream:
+    def default_stream(self, device_index: int | None = None) -> streams.HostStream:
         """Return the stream that every thread starts with."""
         self._index(device_index, "default_stream")
-        return host.DEFAULT_STREAM
+        return streams.DEFAULT_STREAM
 
     def set_stream(self, stream: Any) -> None:
         """Make `stream` this thread's current stream from now on."""
-        host.set_stream(stream)
+        streams.set_stream(stream)
 
     def create_graph(self) -> Any:
         """Return an empty graph; see `accel.host.graph.HostGraph`."""
@@ -150,11 +149,13 @@ class CPUAccelerator(Accelerator):
         """Return a context manager that records, and runs, the operations inside it."""
         from accel.host.graph import capture
 
-        return capture(graph, host.current_stream() if stream is None else host.checked(stream))
+        return capture(
+            graph, streams.current_stream() if stream is None else streams.checked(stream)
+        )
 
     def empty_cache(self) -> None:
         """Ask the C library to give its free memory back to the system."""
-        host_memory.trim()
+        memory.trim()
 
     def memory_allocated(self, device_index: int | None = None) -> int:
         """Return the resident set of this process."""
@@ -192,12 +193,12 @@ class CPUAccelerator(Accelerator):
     def total_memory(self, device_index: int | None = None) -> int:
         """Return the bytes of the host, or of the control group where that has fewer."""
         self._index(device_index, "total_memory")
-        return host_memory.total()
+        return memory.total()
 
     def available_memory(self, device_index: int | None = None) -> int:
         """Return the bytes that can be had without swapping."""
         self._index(device_index, "available_memory")
-        return host_memory.available()
+        return memory.available()
 
     def is_bf16_supported(self) -> bool:
         """Whether torch has its fast bfloat16 kernels on this processor."""

@@ -6,17 +6,16 @@ import logging
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
 from accel.base import Accelerator
 from accel.builders import lookup
-from accel.builders.installed import installed
 from accel.builders.lookup import register_op as register_op
 from accel.errors import BackendUnavailable, UnknownBackend
 from accel.misnamed import nearest, unknown
 from accel.probe import FAILURES, Accepted, Probe, Rejected
+from accel.targets import installed, resolve, split
 
 ENTRY_POINT_GROUP = "accel.backends"
 PLUGIN_PRIORITY = 100
@@ -104,9 +103,10 @@ def register_accelerator(
     """
     if not name.isidentifier() or name != name.lower():
         raise ValueError(f"register_accelerator: {name!r} is not a lower-case identifier.")
-    module, colon, attribute = target.partition(":")
-    if not (module and colon and attribute.isidentifier()):
-        raise ValueError(f"register_accelerator: {target!r} is not of the form 'module:Class'.")
+    try:
+        split(target)
+    except ValueError as error:
+        raise ValueError(f"register_accelerator: {error}") from None
     entry = Entry(name, target, priority, hint, "registered")
     taken = _registered.get(name) or _BUILT_IN.get(name)
     if taken is not None and taken.target != target and not replace:
@@ -151,10 +151,7 @@ def _load(entry: Entry) -> Accelerator:
     """Import and construct the strategy of `entry`, once per process."""
     if entry in _instances:
         return _instances[entry]
-    module, _, attribute = entry.target.partition(":")
-    if not (module and attribute):
-        raise TypeError(f"{entry.target!r} is not of the form 'module:Class'.")
-    backend = getattr(import_module(module), attribute)
+    backend = resolve(entry.target)
     if not (isinstance(backend, type) and issubclass(backend, Accelerator)):
         raise TypeError(f"{entry.target} is not a subclass of accel.Accelerator.")
     made = backend()

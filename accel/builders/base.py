@@ -16,6 +16,7 @@ from accel.builders.packaging import Packaged
 from accel.errors import OpUnavailable
 from accel.ops.optimizers.triton import Portable, probe_portable
 from accel.probe import Accepted, Probe, Rejected
+from accel.targets import resolve
 
 if TYPE_CHECKING:
     from accel.jit import Plan, Recipe
@@ -264,8 +265,7 @@ class OpBuilder(Packaged):
         return tuple(getattr(op, "notes", lambda backend: ())(self.backend))
 
     def _op_class(self) -> type[Op]:
-        module, _, name = self.op.partition(":")
-        found: type[Op] = getattr(import_module(module), name)
+        found: type[Op] = resolve(self.op)
         return found
 
 

@@ -23,6 +23,7 @@ from accel.builders.base import (
 from accel.ops.frame.triton import TritonKernel
 from accel.ops.optimizers.triton import probe_triton
 from accel.probe import Probe, Rejected
+from accel.targets import split
 
 DECLARED: Mapping[str, str] = {"utils": "accel.ops.utils.byte_views:Utils"}
 """accel's own ops whose builders follow from these names on every backend."""
@@ -97,7 +98,7 @@ def find(op: str, target: str, backend: str) -> tuple[tuple[str, ...], str]:
 
     ``()`` and ``""`` say that there are none.
     """
-    module = target.partition(":")[0]
+    module, _ = split(target)
     parts = module.split(".")
     top = 2 if parts[:2] == ["accel", "ops"] else 1
     package, family = parts[:top], parts[top:-1]

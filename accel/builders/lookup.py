@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from accel.builders.base import OpBuilder, declared
 from accel.builders.convention import DECLARED, conventional
-from accel.builders.installed import Point, installed
 from accel.errors import UnknownOp, suggestion
+from accel.targets import Point, installed, split
 
 ENTRY_POINT_GROUP = "accel.ops"
 BUILT_IN_MODULES = (
@@ -59,9 +59,10 @@ def register_op(name: str, target: str, *, replace: bool = False) -> None:
     """
     if not name.isidentifier() or name != name.lower():
         raise ValueError(f"register_op: {name!r} is not a lower-case identifier.")
-    module, colon, attribute = target.partition(":")
-    if not (module and colon and attribute.isidentifier()):
-        raise ValueError(f"register_op: {target!r} is not of the form 'module:Class'.")
+    try:
+        split(target)
+    except ValueError as error:
+        raise ValueError(f"register_op: {error}") from None
     taken = _ops().get(name)
     if taken is not None and taken != target and not replace:
         raise ValueError(

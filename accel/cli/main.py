@@ -86,10 +86,11 @@ def _op_rows(ops: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 @click.pass_context
 def conformance(ctx: click.Context, target: str, as_json: bool) -> None:
     """Prove an accelerator class against the contract; exit 1 where it breaks it."""
-    from accel.testing.runner import resolve, run
+    from accel.testing.kit import strategy_class
+    from accel.testing.runner import run
 
     try:
-        accelerator = resolve(target)
+        accelerator = strategy_class(target)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         # What was named is not there: that is the caller's to mend, not a failure of the kit.
         raise click.BadParameter(str(error), param_hint="MODULE:CLASS") from error

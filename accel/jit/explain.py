@@ -11,8 +11,7 @@ from accel.errors import CacheUntrusted, OpUnavailable
 from accel.jit.cache import store
 from accel.jit.cache.artifact import Artifact, read_manifest, verify
 from accel.jit.cache.trouble import told
-from accel.jit.disk import location
-from accel.jit.disk import source_dirs as paths
+from accel.jit.disk import location, source_dirs
 from accel.jit.loading import availability
 from accel.jit.plan import Plan, make_plan
 from accel.jit.recipe import Recipe, take_fit
@@ -125,7 +124,7 @@ def explain(recipe: Recipe) -> Explanation:
     digest = plan.digest if isinstance(plan, Plan) else ""
     found = [
         _compare(recipe, folder, ingredients, digest, prebuilt=prebuilt, exact=ready)
-        for place, prebuilt in [(p, True) for p in paths.prebuilt_dirs()]
+        for place, prebuilt in [(p, True) for p in source_dirs.prebuilt_dirs()]
         + [(p, False) for p in readable]
         for folder in store.folders_of(recipe.name, place)
     ]

@@ -12,8 +12,7 @@ from accel.errors import BuildFailed, OpUnavailable
 from accel.jit import library
 from accel.jit.cache import store
 from accel.jit.cache.artifact import Artifact
-from accel.jit.disk import location
-from accel.jit.disk import source_dirs as paths
+from accel.jit.disk import location, source_dirs
 from accel.jit.disk.lock import gate
 from accel.jit.library import Library
 from accel.jit.plan import Plan, plan_of
@@ -119,7 +118,7 @@ def _rejected(error: Exception) -> Rejected:
 def find_prebuilt(recipe: Recipe, fitted: Fit) -> Artifact | Rejected:
     """Return the first prebuilt artifact that fits, or every folder's reason; never raises."""
     refusals = []
-    for folder in paths.prebuilt_dirs():
+    for folder in source_dirs.prebuilt_dirs():
         found = store.find_fitting(recipe, fitted, folder, private=False)
         if isinstance(found, Artifact):
             reason = _refused.get((found.folder, found.manifest["sha256"]))

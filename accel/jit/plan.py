@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from accel import environment
 from accel.jit.disk.safe_io import read_regular, sha256
 from accel.jit.recipe import Fit, Recipe, digest_of, libc, platform_refusal, take_fit
-from accel.jit.tools.compilers import Compiler, find_cxx, find_nvcc, processor
+from accel.jit.tools.compiler import Compiler
+from accel.jit.tools.compilers import find_cxx, find_nvcc, processor
 from accel.jit.tools.flags import (
     check_standard,
     check_user_flags,

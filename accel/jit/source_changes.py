@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable
 
 from accel import environment
-from accel.jit.disk import source_dirs as paths
+from accel.jit.disk import source_dirs
 from accel.jit.plan import Plan
 from accel.jit.recipe import Fit, Recipe
 from accel.probe import Rejected
@@ -129,7 +129,7 @@ def inputs_of(
     files = [os.path.abspath(path) for path in fitted.files.values()]  # noqa: PTH100
     folders = [os.path.dirname(file) for file in files]  # noqa: PTH120
     folders += [os.path.abspath(folder) for folder in recipe.include_dirs]  # noqa: PTH100
-    folders += [os.path.abspath(folder) for folder in paths.prebuilt_dirs()]  # noqa: PTH100
+    folders += [os.path.abspath(folder) for folder in source_dirs.prebuilt_dirs()]  # noqa: PTH100
     folders += filter(os.path.isabs, environment.search_path().split(os.pathsep))
     compilers = [plan.compiler, plan.host] if isinstance(plan, Plan) else []
     words = [word for one in compilers if one is not None for word in one.command]

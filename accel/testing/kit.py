@@ -10,6 +10,7 @@ from unittest import SkipTest
 from accel.base import Accelerator
 from accel.current import use_accelerator
 from accel.probe import Rejected
+from accel.targets import resolve
 
 Suite = TypeVar("Suite", bound="Conformance")
 
@@ -137,3 +138,20 @@ def expect_raises(
             f"{what} raised {type(error).__name__} ({error}), expected {names}."
         ) from error
     raise AssertionError(f"{what} returned {answer!r}, expected {names}.")
+
+
+def strategy_class(accelerator: str | type[Accelerator]) -> type[Accelerator]:
+    """Return the class that is given, or named as ``"module:Class"``.
+
+    Raises:
+        ValueError: the name has another form.
+        TypeError: it is no strategy.
+        ImportError, AttributeError: there is no such class, or its module ends the process.
+    """
+    try:
+        found: Any = resolve(accelerator) if isinstance(accelerator, str) else accelerator
+    except SystemExit as error:
+        raise ImportError(f"importing {accelerator} ends the process: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Accelerator)):
+        raise TypeError(f"{accelerator!r} is not a subclass of accel.Accelerator.")
+    return found

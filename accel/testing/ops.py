@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import copy
-from importlib import import_module
 from typing import Any, ClassVar
 from unittest import SkipTest
 
@@ -14,7 +13,15 @@ from torch import Tensor
 from accel.base import Accelerator
 from accel.builders.lookup import builder_names
 from accel.current import use_accelerator
-from accel.testing.kit import Conformance, expect, expect_equal, expect_type, on_device
+from accel.targets import resolve
+from accel.testing.kit import (
+    Conformance,
+    expect,
+    expect_equal,
+    expect_type,
+    on_device,
+    strategy_class,
+)
 from accel.testing.spec import Case, Lists, OpSpec, dtype_of, laid_out
 from accel.testing.specs import SPECS
 
@@ -123,7 +130,7 @@ class OpConformance(Conformance):
         builder = self.acc.get_op_builder(spec.op)
         if not reference:
             return builder().load()
-        return _class_of(builder)(None, backend=self.acc.name)
+        return resolve(builder.op)(None, backend=self.acc.name)
 
     def _check_cases(self, *, reference: bool) -> None:
         wrong: list[str] = []
@@ -158,14 +165,12 @@ def replay(
         case: the case.
         reference: whether to run the reference instead of the best rung.
     """
-    from accel.testing.runner import resolve
-
-    acc = resolve(accelerator)()
+    acc = strategy_class(accelerator)()
     builder = acc.get_op_builder(op)
     spec = spec_of(builder)
     expect(spec is not None, f"{op} has no spec.")
     with use_accelerator(acc):
-        loaded = _class_of(builder)(None, backend=acc.name) if reference else builder().load()
+        loaded = resolve(builder.op)(None, backend=acc.name) if reference else builder().load()
         problem = problem_of(spec, loaded, case, acc) if spec is not None else ""
     expect(not problem, problem)
 
@@ -179,12 +184,11 @@ def spec_of(builder: Any) -> OpSpec | None:
     """
     if not builder.op:
         return None
-    kind = _class_of(builder)
+    kind = resolve(builder.op)
     target = getattr(kind, "conformance", "") or SPECS.get(builder.NAME)
     if not target:
         return _declared(builder.NAME, kind)
-    module, _, name = target.partition(":")
-    found = getattr(import_module(module), name)()
+    found = resolve(target)()
     if not isinstance(found, OpSpec):
         raise TypeError(f"{target}, the spec of {builder.NAME}, is no OpSpec.")
     return found
@@ -199,11 +203,6 @@ def _declared(name: str, kind: Any) -> OpSpec | None:
         return None
     spec = DeclaredSpec(name, kind)
     return spec if spec.kinds else None
-
-
-def _class_of(builder: Any) -> Any:
-    module, _, name = builder.op.partition(":")
-    return getattr(import_module(module), name)
 
 
 def line(acc: Accelerator, spec: OpSpec, case: Case, *, reference: bool = False) -> str:

@@ -8,14 +8,13 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from typing import Any, Literal
 from unittest import SkipTest
 
 from accel.base import Accelerator
 from accel.probe import FAILURES
 from accel.testing.accelerator import AcceleratorConformance
-from accel.testing.kit import Conformance, Undeclared
+from accel.testing.kit import Conformance, Undeclared, strategy_class
 from accel.testing.ops import OpConformance
 
 Verdict = Literal["passed", "failed", "skipped", "undeclared"]
@@ -109,7 +108,7 @@ def run(
         ImportError, AttributeError: there is no such module or class.
         TypeError: it is no subclass of `Accelerator`.
     """
-    chosen = resolve(accelerator)
+    chosen = strategy_class(accelerator)
     wanted = None if tests is None else set(tests)
     outcomes: list[Outcome] = []
     for suite in suites:
@@ -121,24 +120,6 @@ def run(
     if missing:
         raise ValueError(f"no test is called {', '.join(sorted(missing))}.")
     return Report(f"{chosen.__module__}:{chosen.__qualname__}", tuple(outcomes))
-
-
-def resolve(accelerator: str | type[Accelerator]) -> type[Accelerator]:
-    """Return the class that is given or named; raises what `run` raises."""
-    found: Any = accelerator
-    if isinstance(accelerator, str):
-        module, colon, qualname = accelerator.partition(":")
-        if not (module and colon and qualname):
-            raise ValueError(f"{accelerator!r} is not of the form 'module:Class'.")
-        try:
-            found = import_module(module)
-        except SystemExit as error:
-            raise ImportError(f"importing {module} ends the process: {error}") from error
-        for part in qualname.split("."):
-            found = getattr(found, part)
-    if not (isinstance(found, type) and issubclass(found, Accelerator)):
-        raise TypeError(f"{accelerator!r} is not a subclass of accel.Accelerator.")
-    return found
 
 
 def _tests(suite: type[Conformance]) -> Iterator[str]:

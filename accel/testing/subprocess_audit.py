@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import IO, Any
 
+from accel.targets import resolve
+
 _FORK_LIMIT_S = 30.0
 _STARTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -117,18 +119,15 @@ def _child(accelerator: Any) -> None:
 
 def _look(target: str) -> dict[str, Any]:
     watch = _Watch()
-    module, _, qualname = target.partition(":")
     environment = dict(os.environ)
     with tempfile.TemporaryFile() as printed:
         with _heard(printed):
-            backend: Any = import_module(module)
+            backend: Any = resolve(target)
         printed.seek(0)
         imported = {
             "output": printed.read().decode(errors="replace"),
             "environment": _changed(environment, dict(os.environ)),
         }
-    for part in qualname.split("."):
-        backend = getattr(backend, part)
     settings, environment = _settings(), dict(os.environ)
     with tempfile.TemporaryFile() as printed:
         watch.on = True

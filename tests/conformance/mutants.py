@@ -9,7 +9,7 @@ import torch
 
 from accel.cpu import CPUAccelerator
 from accel.errors import UnknownOp
-from accel.host import streams as host
+from accel.host import streams
 from accel.host.graph import HostGraph
 from accel.probe import Rejected
 
@@ -292,7 +292,7 @@ class ScopeRestoresTheDefault(CPUAccelerator):
 @caught_by("test_no_stream_changes_nothing")
 class NoStreamIsTheDefault(CPUAccelerator):
     def stream(self, stream):
-        return host.HostStream() if stream is None else super().stream(stream)
+        return streams.HostStream() if stream is None else super().stream(stream)
 
 
 @caught_by("test_no_stream_changes_nothing", "test_stream_scopes_restore")
@@ -320,7 +320,7 @@ class NoStreamByIndex(CPUAccelerator):
         return found if device_index is None else None
 
 
-class _UnsureStream(host.HostStream):
+class _UnsureStream(streams.HostStream):
     def query(self):
         return None
 
@@ -332,7 +332,7 @@ class StreamsDoNotKnow(CPUAccelerator):
         return _UnsureStream
 
 
-class _ForgetfulStream(host.HostStream):
+class _ForgetfulStream(streams.HostStream):
     def record_event(self, event=None):
         return None
 
@@ -347,7 +347,7 @@ class StreamsRecordNothing(CPUAccelerator):
         return _ForgetfulStream
 
 
-class _EventInSeconds(host.HostEvent):
+class _EventInSeconds(streams.HostEvent):
     def elapsed_time(self, end_event):
         return super().elapsed_time(end_event) / 1000
 
@@ -366,7 +366,7 @@ class EventsTakeNoTiming(CPUAccelerator):
         return torch.cpu.Event
 
 
-class _UnsureEvent(host.HostEvent):
+class _UnsureEvent(streams.HostEvent):
     def query(self):
         return self._recorded_ns
 
@@ -378,7 +378,7 @@ class EventsAnswerTheTime(CPUAccelerator):
         return _UnsureEvent
 
 
-class _AlwaysTimed(host.HostEvent):
+class _AlwaysTimed(streams.HostEvent):
     def __init__(self, enable_timing=False):
         super().__init__(enable_timing=True)
 

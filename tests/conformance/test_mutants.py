@@ -23,9 +23,9 @@ def leave_no_trace(monkeypatch):
     yield
     torch.use_deterministic_algorithms(False)
     from accel.contract import tools
-    from accel.host import streams as host
+    from accel.host import streams
 
-    host.set_stream(host.DEFAULT_STREAM)
+    streams.set_stream(streams.DEFAULT_STREAM)
     tools._open.closers.clear()
 
 

@@ -15,9 +15,9 @@ import torch
 import accel
 from accel.builders import lookup
 from accel.builders.base import CPUOpBuilder, OpBuilder
-from accel.builders.installed import forget_installed
-from accel.jit import source_changes as watch
+from accel.jit import source_changes
 from accel.ops.base import Op
+from accel.targets import forget_installed
 
 
 class Value(Op):
@@ -161,12 +161,12 @@ def test_changes_are_seen_without_notices(
     folder: Path, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if how == "none left":
-        monkeypatch.setattr(watch, "_notifier", None)
-        monkeypatch.setattr(watch._Notifier, "add", lambda *_: False)
+        monkeypatch.setattr(source_changes, "_notifier", None)
+        monkeypatch.setattr(source_changes._Notifier, "add", lambda *_: False)
         settle()
     else:
         # As who becomes a daemon does; the number is another file's soon.
-        notifier = watch._notifier
+        notifier = source_changes._notifier
         assert notifier is not None
         os.close(notifier._fd)
         assert os.open(folder / "value.cpp", os.O_RDONLY) == notifier._fd

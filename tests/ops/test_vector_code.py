@@ -12,7 +12,8 @@ from compilers import compilers
 
 from accel.builders import cpu
 from accel.jit import csrc_dir
-from accel.jit.tools.compilers import Compiler, find_cxx
+from accel.jit.tools.compiler import Compiler
+from accel.jit.tools.compilers import find_cxx
 from accel.jit.tools.flags import compile_flags
 
 KERNELS = {

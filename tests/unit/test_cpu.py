@@ -10,7 +10,7 @@ import torch
 
 from accel.cpu import CPUAccelerator
 from accel.errors import Unsupported
-from accel.host import memory as host_memory
+from accel.host import memory
 from accel.host.graph import capturing
 
 
@@ -186,7 +186,7 @@ def test_views_of_a_captured_result_follow_it(cpu):
 
 
 def test_peaks_without_a_kernel_that_keeps_them(tmp_path):
-    resident = host_memory.ResidentSet(clear_refs=tmp_path / "none" / "clear_refs")
+    resident = memory.ResidentSet(clear_refs=tmp_path / "none" / "clear_refs")
     block = torch.ones(16 << 20)
     resident.reset_peak()
     now, peak = resident.usage()
@@ -196,7 +196,7 @@ def test_peaks_without_a_kernel_that_keeps_them(tmp_path):
 
 
 def test_memory_without_proc(tmp_path):
-    resident = host_memory.ResidentSet(status=tmp_path / "status", clear_refs=tmp_path / "x" / "y")
+    resident = memory.ResidentSet(status=tmp_path / "status", clear_refs=tmp_path / "x" / "y")
     now, peak = resident.usage()
     assert peak >= now > 1 << 20
 
@@ -213,13 +213,13 @@ def test_control_groups_limit_memory(tmp_path):
     membership.write_text("0::/job/step\n")
     write_group(tmp_path / "job", "1000", "700", "anon 400\ninactive_file 300\n")
     write_group(tmp_path / "job" / "step", "max", "10")
-    assert host_memory.control_groups(tmp_path, membership) == [(1000, 400)]
+    assert memory.control_groups(tmp_path, membership) == [(1000, 400)]
     membership.write_text("5:cpu,memory:/job\n")
     old = tmp_path / "memory" / "job"
     old.mkdir(parents=True)
     (old / "memory.limit_in_bytes").write_text("64")
     (old / "memory.usage_in_bytes").write_text("32")
-    assert host_memory.control_groups(tmp_path, membership) == [(64, 32)]
+    assert memory.control_groups(tmp_path, membership) == [(64, 32)]
 
 
 def test_dtypes_are_what_torch_computes_fast(cpu):

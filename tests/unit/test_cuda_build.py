@@ -2,7 +2,7 @@
 
 import pytest
 
-from accel.jit.tools import cuda_targets as cuda
+from accel.jit.tools import cuda_targets
 from accel.nvidia import driver as nvidia
 from accel.nvidia.archs import ArchPlan, parse_archs
 from accel.nvidia.driver import GPU, Driver
@@ -34,16 +34,16 @@ def test_the_request_then_the_variable_then_the_devices_then_the_defaults(
 ):
     driver(found)
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", listed)
-    plan = cuda.plan_targets(wanted, (13, 0))
+    plan = cuda_targets.plan_targets(wanted, (13, 0))
     assert isinstance(plan, ArchPlan)
     assert str(plan) == targets
 
 
 def test_the_origin_of_a_bad_list_is_named(driver, monkeypatch):
     driver(NO_DRIVER)
-    assert "--arch='sm_90'" in cuda.plan_targets(("sm_90",), (13, 0)).reason
+    assert "--arch='sm_90'" in cuda_targets.plan_targets(("sm_90",), (13, 0)).reason
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "sm_90")
-    assert "TORCH_CUDA_ARCH_LIST='sm_90'" in cuda.plan_targets((), (13, 0)).reason
+    assert "TORCH_CUDA_ARCH_LIST='sm_90'" in cuda_targets.plan_targets((), (13, 0)).reason
 
 
 @pytest.mark.parametrize(
@@ -59,11 +59,11 @@ def test_a_driver_that_cannot_run_the_result_rejects_a_build_for_this_machine(
     driver, toolkit, runs, words
 ):
     driver(Driver("1.2", runs, (H100,)))
-    plan = cuda.plan_targets((), toolkit)
+    plan = cuda_targets.plan_targets((), toolkit)
     assert isinstance(plan, Rejected) is bool(words)
     if words:
         assert words in plan.reason
-        assert isinstance(cuda.plan_targets(("9.0",), toolkit), ArchPlan)
+        assert isinstance(cuda_targets.plan_targets(("9.0",), toolkit), ArchPlan)
 
 
 @pytest.mark.parametrize(
@@ -78,15 +78,17 @@ def test_a_driver_that_cannot_run_the_result_rejects_a_build_for_this_machine(
 )
 def test_a_library_for_other_devices_is_told_apart(driver, found, targets, lacks):
     driver(found)
-    assert bool(cuda.missing_device(targets)) is lacks
+    assert bool(cuda_targets.missing_device(targets)) is lacks
 
 
 def test_old_targets_get_small_parameters():
-    assert cuda.defines(ArchPlan(parse_archs("6.1;9.0"), "")) == ("-DACCEL_SMALL_PARAMETERS",)
-    assert cuda.defines(ArchPlan(parse_archs("7.0;9.0"), "")) == ()
+    assert cuda_targets.defines(ArchPlan(parse_archs("6.1;9.0"), "")) == (
+        "-DACCEL_SMALL_PARAMETERS",
+    )
+    assert cuda_targets.defines(ArchPlan(parse_archs("7.0;9.0"), "")) == ()
 
 
 def test_a_toolkit_that_is_not_torchs_is_noted_and_no_more(monkeypatch):
-    monkeypatch.setattr(cuda, "torch_build", lambda: TorchBuild("2.13", "12.8", ""))
-    assert "12.8" in cuda.torch_note((13, 0))
-    assert cuda.torch_note((12, 8)) == ""
+    monkeypatch.setattr(cuda_targets, "torch_build", lambda: TorchBuild("2.13", "12.8", ""))
+    assert "12.8" in cuda_targets.torch_note((13, 0))
+    assert cuda_targets.torch_note((12, 8)) == ""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from accel.jit.tools import cuda_targets as cuda
+from accel.jit.tools import cuda_targets
 from accel.nvidia import driver as nvidia
 from accel.nvidia.archs import ArchPlan
 from accel.nvidia.driver import GPU, Driver
@@ -50,13 +50,13 @@ def driver(monkeypatch):
 )
 def test_a_library_that_the_driver_cannot_run_is_refused_in_words(driver, runs, library, words):
     driver(*runs)
-    refusal = cuda.cannot_run(library)
+    refusal = cuda_targets.cannot_run(library)
     assert (refusal is None) is not bool(words)
     assert words in (refusal or "")
 
 
 def test_a_build_of_small_parameters_suits_an_older_driver(driver):
     driver(12, 0, gpu=P100)
-    plan = cuda.plan_targets((), (12, 4))
+    plan = cuda_targets.plan_targets((), (12, 4))
     assert isinstance(plan, ArchPlan)
-    assert cuda.defines(plan)
+    assert cuda_targets.defines(plan)

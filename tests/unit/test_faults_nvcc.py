@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from accel.jit.tools import compilers as toolchain
-from accel.jit.tools import nvcc
-from accel.jit.tools.compilers import Compiler, Unanswered
+from accel.jit.tools import compilers, known, nvcc
+from accel.jit.tools.compiler import Compiler, Unanswered
 from accel.nvidia.archs import ArchPlan, plan_archs
 from accel.probe import Rejected
 
@@ -25,7 +24,7 @@ esac
 
 @pytest.fixture(autouse=True)
 def new_process(monkeypatch: pytest.MonkeyPatch, cache_dir: Path) -> None:
-    monkeypatch.setattr(toolchain, "_known", {})
+    monkeypatch.setattr(known, "_known", {})
 
 
 def toolkit(folder: Path, release: str, listed: str = "echo compute_90") -> Path:
@@ -43,7 +42,7 @@ def launcher(path: Path, text: str) -> Path:
 
 
 def found() -> Compiler:
-    compiler = toolchain.find_nvcc()
+    compiler = compilers.find_nvcc()
     assert isinstance(compiler, Compiler), compiler
     return compiler
 
@@ -83,10 +82,10 @@ def test_an_nvcc_that_fails_to_list_is_not_taken_for_an_old_one(
 ) -> None:
     folder = toolkit(tmp_path / "kit", "13.0", trouble)
     monkeypatch.setenv("NVCC", str(folder / "bin/nvcc"))
-    answer = toolchain.find_nvcc()
+    answer = compilers.find_nvcc()
     assert isinstance(answer, Unanswered)
     assert "--list-gpu-arch" in answer.reason
-    monkeypatch.setattr(toolchain, "_known", {})
+    monkeypatch.setattr(known, "_known", {})
     toolkit(folder, "13.0")
     assert found().machine == "9.0"
 
@@ -97,9 +96,9 @@ def test_it_is_asked_once_a_process(
 ) -> None:
     folder = toolkit(tmp_path / "kit", "13.0", listed)
     monkeypatch.setenv("NVCC", str(folder / "bin/nvcc"))
-    toolchain.find_nvcc()
+    compilers.find_nvcc()
     before = (folder / "asked").read_text()
-    toolchain.find_nvcc()
+    compilers.find_nvcc()
     assert (folder / "asked").read_text() == before
 
 
@@ -145,7 +144,7 @@ def test_the_spellings_of_others_are_understood_in_the_message(entry: str, meant
 
 def test_a_compiler_for_another_machine_is_named_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "g++ -U__x86_64__ -U__aarch64__ -D__riscv")
-    answer = toolchain.find_cxx()
+    answer = compilers.find_cxx()
     assert isinstance(answer, Rejected)
     assert "compiles for riscv, and this process runs on" in answer.reason
     assert "another machine" not in answer.reason

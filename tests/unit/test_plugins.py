@@ -10,10 +10,10 @@ import pytest
 
 import accel
 from accel import registry
-from accel.builders.installed import forget_installed
 from accel.cli.report import report
 from accel.errors import BackendUnavailable
 from accel.registry import Candidate
+from accel.targets import forget_installed
 
 Install = Callable[..., None]
 

@@ -18,9 +18,9 @@ from accel.jit.cache.elf import fault_of
 from accel.jit.disk.safe_io import read_regular, write_private
 from accel.jit.plan import Plan
 from accel.jit.tools.asking import is_passing
-from accel.jit.tools.compilers import find_ninja
 from accel.jit.tools.messages import first_error
 from accel.jit.tools.ninja import Command, ninja_file, shell_text
+from accel.jit.tools.programs import find_ninja
 
 # What is wrong with sources or flags: a place in a source, a symbol, an option, a target.
 _OF_INPUTS = re.compile(

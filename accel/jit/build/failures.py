@@ -14,7 +14,7 @@ from accel.errors import BuildFailed
 from accel.jit.cache.store import FAILED
 from accel.jit.disk import location
 from accel.jit.disk.safe_io import make_private, read_regular, write_atomic
-from accel.jit.tools.compilers import stamp, which
+from accel.jit.tools.programs import stamp, which
 
 _KEPT_S = 24 * 3600.0
 _MOST_FILES = 200

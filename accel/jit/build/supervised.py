@@ -18,7 +18,7 @@ from accel.host.process import start_time
 from accel.jit.build import supervisor
 from accel.jit.cache.trouble import way_out
 from accel.jit.disk.safe_io import write_private
-from accel.jit.tools.compilers import which
+from accel.jit.tools.programs import which
 
 _log = logging.getLogger(__name__)
 _TICK_MS = 100

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from accel.jit.recipe import Recipe
-from accel.jit.tools.compilers import Compiler
+from accel.jit.tools.compiler import Compiler
 from accel.probe import Rejected
 
 if TYPE_CHECKING:

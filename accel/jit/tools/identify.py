@@ -9,9 +9,9 @@ from pathlib import Path
 
 from accel.jit.disk.safe_io import read_regular, sha256
 from accel.jit.tools.asking import Failed, Refused, ask
-from accel.jit.tools.compilers import Compiler, Unanswered, program_of
+from accel.jit.tools.compiler import Compiler, Identified, Unanswered
+from accel.jit.tools.programs import program_of
 from accel.probe import Rejected
-from accel.value import Value
 
 # The macros tell who it is and what it makes, -v which program answers and where it looks. That
 # omp.h is missing is said, too: a compiler that is killed says neither.
@@ -35,21 +35,6 @@ _MACHINES = {
     "__loongarch__": "loongarch",
 }
 _WHERE = re.compile(r" -f(?:debug|coverage)-compilation-dir[= ]\S+")
-
-
-class Identified(Value):
-    """A compiler that answered, and how far the answer holds.
-
-    Attributes:
-        compiler: who answered.
-        parts: files and folders whose change may change the answer.
-        plain: whether the very file that was called answered. Otherwise it is a script or a
-            launcher, and who answers the next time depends on what cannot be known from here.
-    """
-
-    compiler: Compiler
-    parts: tuple[str, ...]
-    plain: bool
 
 
 def identify(command: tuple[str, ...]) -> Identified | Rejected:

@@ -12,8 +12,7 @@ from pathlib import Path
 from accel import environment
 from accel.jit.disk.safe_io import read_regular, sha256
 from accel.jit.tools.asking import Failed, Refused, Said, ask
-from accel.jit.tools.compilers import Compiler, Unanswered
-from accel.jit.tools.identify import Identified
+from accel.jit.tools.compiler import Compiler, Identified, Unanswered
 from accel.nvidia.archs import supported_by
 from accel.nvidia.driver import Driver
 from accel.probe import Accepted, Probe, Rejected

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from accel import environment
 from accel.errors import OpUnavailable
 from accel.probe import Accepted, Probe, Rejected
+from accel.targets import resolve
 
 if TYPE_CHECKING:
     from accel.ops.optimizers.lists import TensorLists
@@ -54,8 +55,7 @@ class Gaudi:
 
     def bind(self, symbol: str) -> ListStep:
         """Return what steps lists as an entry point of a native library would."""
-        module, _, name = STEPS[symbol][1].partition(":")
-        step: ListStep = getattr(import_module(module), name)(self.optimizer)
+        step: ListStep = resolve(STEPS[symbol][1])(self.optimizer)
         return step
 
 

@@ -1,9 +1,10 @@
-"""What installed packages bring by entry points, read once for each search path of modules."""
+"""Names of objects, ``"module:Class"``, and the entry points by which packages give them."""
 
 from __future__ import annotations
 
 import sys
-from typing import NamedTuple
+from importlib import import_module
+from typing import Any, NamedTuple
 
 GROUPS = ("accel.ops", "accel.backends")
 
@@ -22,6 +23,28 @@ class Point(NamedTuple):
     name: str
     target: str
     package: str
+
+
+def split(target: str) -> tuple[str, str]:
+    """Return the module and the name in it; raises `ValueError` if it is not ``"module:Class"``."""
+    module, colon, name = target.partition(":")
+    if not (module and colon and all(part.isidentifier() for part in name.split("."))):
+        raise ValueError(f"{target!r} is not of the form 'module:Class'.")
+    return module, name
+
+
+def resolve(target: str) -> Any:
+    """Import the module of ``"module:Class"`` and return the object of that name.
+
+    Raises:
+        ValueError: `target` has another form.
+        AttributeError: the module has no such name.
+    """
+    module, name = split(target)
+    found: Any = import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
 
 
 _found: tuple[tuple[str, ...], tuple[Point, ...]] | None = None

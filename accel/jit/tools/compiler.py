@@ -1,0 +1,54 @@
+"""`Compiler`: a compiler of this machine, as frozen facts."""
+
+from __future__ import annotations
+
+from accel.probe import Rejected
+from accel.value import Value
+
+_PROGRAMS = {"gcc": "g++", "clang": "clang++", "nvcc": "nvcc"}
+
+
+class Compiler(Value):
+    """A compiler that answered.
+
+    Attributes:
+        kind: ``"gcc"``, ``"clang"`` or ``"nvcc"``.
+        command: how to call it: an absolute path, then the arguments that ``CXX`` gave.
+        version: such as ``"12.2.0"``.
+        machine: what it compiles for, such as ``"x86_64"``; for nvcc ``"8.0 9.0 ..."``.
+        openmp: whether it finds ``omp.h``; a clang without libomp does not.
+        identity: hex digest of its predefined macros and its own bytes; the same wherever it lies.
+        root: for nvcc, the folder of its toolkit.
+    """
+
+    kind: str
+    command: tuple[str, ...]
+    version: str
+    machine: str
+    identity: str
+    openmp: bool = True
+    root: str = ""
+
+    @property
+    def label(self) -> str:
+        """Name and version for people: ``"g++ 12.2.0"``."""
+        return f"{_PROGRAMS.get(self.kind, self.kind)} {self.version}"
+
+
+class Identified(Value):
+    """A compiler that answered, and how far the answer holds.
+
+    Attributes:
+        compiler: who answered.
+        parts: files and folders whose change may change the answer.
+        plain: whether the very file that was called answered. Otherwise it is a script or a
+            launcher, and who answers the next time depends on what cannot be known from here.
+    """
+
+    compiler: Compiler
+    parts: tuple[str, ...]
+    plain: bool
+
+
+class Unanswered(Rejected):
+    """A tool was asked and gave no answer: the next process asks again."""
