@@ -190,3 +190,22 @@ def test_kernels_know_neither_torch_nor_python() -> None:
         and any(word in line for word in ("torch", "ATen", "c10", "Python.h"))
     ]
     assert not offenders
+
+
+def test_tests_are_named_so_and_helpers_lie_apart() -> None:
+    """Support has no tests; outside of it, but for packages, everything else is one."""
+    tests = ROOT / "tests"
+    packages = {folder.parent for folder in tests.rglob("__init__.py")}
+    offenders = []
+    for path in sorted(tests.rglob("*.py")):
+        if packages & {*path.parents} or tests / "simulated" == path.parent:
+            continue
+        has_tests = any(
+            isinstance(node, ast.FunctionDef | ast.ClassDef)
+            and node.name.startswith(("test_", "Test"))
+            for node in parsed(path).body
+        )
+        is_test = path.name.startswith("test_")
+        if has_tests != is_test and path.name != "conftest.py":
+            offenders.append(name_of(path))
+    assert not offenders

@@ -1,0 +1,195 @@
+"""Every optimizer op beside its float64 definition, for tests that treat them alike."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from accel import optim
+from accel.builders import cpu
+from accel.ops import abi
+from accel.ops.optimizers.adagrad import CPUAdagrad
+from accel.ops.optimizers.adam import FusedAdam
+from accel.ops.optimizers.adam8bit import Adam8bit
+from accel.ops.optimizers.codes8bit import decode, encode, memory_order
+from accel.ops.optimizers.lamb import FusedLamb
+from accel.ops.optimizers.lion import FusedLion
+from accel.ops.optimizers.lists import TensorLists
+from accel.ops.optimizers.reference.adagrad import AdagradHyper
+from accel.ops.optimizers.reference.adam import AdamHyper
+from accel.ops.optimizers.reference.adam8bit import Adam8bitHyper
+from accel.ops.optimizers.reference.lamb import PHASES, LambHyper
+from accel.ops.optimizers.reference.lion import LionHyper
+
+LEVELS = ("baseline", "neon") if platform.machine() == "aarch64" else abi.SIMD_LEVELS[:3]
+# Before 2.7 torch cannot make a function of an op that writes lists of tensors.
+compiles = pytest.mark.skipif(torch.__version__ < (2, 7), reason="torch.compile needs torch 2.7")
+OPTIMIZERS: tuple[Any, ...] = tuple(getattr(optim, name) for name in optim.__all__)
+"""Every optimizer class."""
+
+COMMON = {"lr": 1e-2, "weight_decay": 0.1, "step": 3}
+
+
+def adam(p: Tensor, g: Tensor, m: Tensor, v: Tensor, h: Any) -> tuple[Tensor, ...]:
+    if h.flags & abi.ADAM_ADAMW:
+        p = p * (1 - h.lr * h.weight_decay)
+    else:
+        g = g + h.weight_decay * p
+    m, v = h.beta1 * m + (1 - h.beta1) * g, h.beta2 * v + (1 - h.beta2) * g * g
+    c1, c2 = 1 - h.beta1**h.step, 1 - h.beta2**h.step
+    return p - h.lr * (m / c1) / (v.sqrt() / math.sqrt(c2) + h.eps), m, v
+
+
+def lion(p: Tensor, g: Tensor, m: Tensor, h: Any) -> tuple[Tensor, ...]:
+    sign = torch.sign(h.beta1 * m + (1 - h.beta1) * g)
+    return p * (1 - h.lr * h.weight_decay) - h.lr * sign, h.beta2 * m + (1 - h.beta2) * g
+
+
+def adagrad(p: Tensor, g: Tensor, total: Tensor, h: Any) -> tuple[Tensor, ...]:
+    g = g + h.weight_decay * p
+    total = total + g * g
+    return p - h.lr / (1 + (h.step - 1) * h.lr_decay) * g / (total.sqrt() + h.eps), total
+
+
+def lamb(p: Tensor, g: Tensor, m: Tensor, v: Tensor, h: Any) -> tuple[Tensor, ...]:
+    m, v = h.beta1 * m + (1 - h.beta1) * g, h.beta2 * v + (1 - h.beta2) * g * g
+    inside = h.flags & abi.LAMB_EPS_INSIDE
+    u = m / ((v + h.eps).sqrt() if inside else v.sqrt() + h.eps) + h.weight_decay * p
+    rate = h.lr
+    if h.flags & abi.LAMB_BIAS_CORRECTION:
+        rate *= math.sqrt(1 - h.beta2**h.step) / (1 - h.beta1**h.step)
+    if p.norm() > 0 and u.norm() > 0:
+        rate *= min(max((p.norm() / u.norm()).item(), h.min_coeff), h.max_coeff)
+    return p - rate * u, m, v
+
+
+@dataclass
+class Case:
+    """One optimizer op: how to load it, what it takes, what it must give."""
+
+    builder: type
+    reference: type
+    exact: Callable[..., tuple[Tensor, ...]]
+    hyper: Callable[..., Any]
+    signed: tuple[bool, ...]
+    options: tuple[dict[str, Any], ...]
+    skip_flag: int
+
+    def lists(
+        self,
+        shapes: list[tuple[int, ...]],
+        dtype: torch.dtype = torch.float32,
+        grad: torch.dtype | None = None,
+        state: torch.dtype = torch.float32,
+        *,
+        steps: float | None = None,
+        masters: bool = False,
+        seed: int = 0,
+    ) -> TensorLists:
+        """Return random inputs, the same for the same arguments."""
+        make = torch.Generator().manual_seed(seed)
+
+        def random(shape: tuple[int, ...], kind: torch.dtype, signed: bool = True) -> Tensor:
+            values = torch.randn(shape, generator=make) * torch.rand(shape, generator=make) ** 3
+            return (values if signed else values.square()).to(kind)
+
+        family = self.reference.family
+        roles = {
+            "params": [random(shape, dtype) for shape in shapes],
+            "grads": [random(shape, grad or dtype) for shape in shapes],
+        }
+        extras: dict[str, list[Tensor]] = {}
+        for role, signed in zip(family.states, self.signed, strict=True):
+            values = [random(shape, torch.float32, signed) for shape in shapes]
+            if family.coded:
+                coded = [encode(value.reshape(-1), signed=signed) for value in values]
+                codes = [code for code, _ in coded]
+                roles[role] = [c.view(shape) for c, shape in zip(codes, shapes, strict=True)]
+                extras[f"{role[:-1]}_scales"] = [scale for _, scale in coded]
+            else:
+                roles[role] = [value.to(state) for value in values]
+        if masters:
+            roles["masters"] = [param.float() for param in roles["params"]]
+        if family.name == "lamb":
+            extras["norms"] = [torch.zeros(2, dtype=torch.float64) for _ in shapes]
+            extras["coeffs"] = [torch.zeros(()) for _ in shapes]
+        counters = None if steps is None else [torch.tensor(steps) for _ in shapes]
+        return TensorLists(roles, counters, extras)
+
+    def expected(self, lists: TensorLists, index: int, hyper: Any) -> tuple[Tensor, ...]:
+        """Return parameter and states after the step, in float64."""
+        roles = lists.roles
+        names = self.reference.family.states
+        states = [roles[name][index] for name in names]
+        if self.reference.family.coded:
+            scales = [lists.extras[f"{name[:-1]}_scales"][index] for name in names]
+            states = [
+                decode(memory_order(code), scale, signed=signed).view(code.shape)
+                for code, scale, signed in zip(states, scales, self.signed, strict=True)
+            ]
+        main = roles.get("masters", roles["params"])[index]
+        inputs = (tensor.double() for tensor in (main, roles["grads"][index], *states))
+        return self.exact(*inputs, hyper)
+
+
+CASES = {
+    "adam": Case(
+        cpu.FusedAdamBuilder, FusedAdam, adam,
+        lambda **o: AdamHyper(**{**COMMON, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, **o}),
+        (True, False), ({"flags": 2}, {"flags": 3}), abi.ADAM_MAXIMIZE,
+    ),
+    "lion": Case(
+        cpu.FusedLionBuilder, FusedLion, lion,
+        lambda **o: LionHyper(**{**COMMON, "beta1": 0.9, "beta2": 0.99, **o}),
+        (True,), ({}, {"weight_decay": 0.0}), abi.LION_MAXIMIZE,
+    ),
+    "adagrad": Case(
+        cpu.CPUAdagradBuilder, CPUAdagrad, adagrad,
+        lambda **o: AdagradHyper(**{**COMMON, "eps": 1e-10, **o}),
+        (False,), ({"lr_decay": 0.3}, {"weight_decay": 0.0}), abi.ADAGRAD_MAXIMIZE,
+    ),
+    "lamb": Case(
+        cpu.FusedLambBuilder, FusedLamb, lamb,
+        lambda **o: LambHyper(**{**COMMON, "beta1": 0.9, "beta2": 0.99, "eps": 1e-6,
+                                 "max_coeff": 10.0, "min_coeff": 0.01,
+                                 **o, "flags": PHASES | o.get("flags", 0)}),
+        (True, False), ({"flags": abi.LAMB_BIAS_CORRECTION}, {"flags": abi.LAMB_EPS_INSIDE},
+                        {"max_coeff": 0.02}), abi.LAMB_MAXIMIZE,
+    ),
+    "adam8bit": Case(
+        cpu.Adam8bitBuilder, Adam8bit, adam,
+        lambda **o: Adam8bitHyper(**{**COMMON, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8,
+                                     "seed": 5, **o}),
+        (True, False), ({"flags": 2}, {"flags": 3}), abi.ADAM8BIT_MAXIMIZE,
+    ),
+}  # fmt: skip
+
+
+def tensors_of(lists: TensorLists) -> list[Tensor]:
+    """Return everything that a step may write."""
+    written = [tensor for listed in lists.written().values() for tensor in listed]
+    return [*written, *(lists.steps or ())]
+
+
+SHAPES = [(0,), (1,), (17,), (255,), (256,), (257, 3), (40_000,), ()]
+
+
+def assert_like_the_reference(case: Case, native: Any, **options: Any) -> None:
+    hyper = case.hyper(**options.pop("hyper", {}))
+    ours, theirs = (case.lists(SHAPES, **options) for _ in range(2))
+    native.kernel.run(ours, hyper)
+    case.reference().kernel.run(theirs, hyper)
+    for left, right in zip(tensors_of(ours), tensors_of(theirs), strict=True):
+        if case is CASES["lamb"]:
+            # The sums of squares are added up in another order.
+            torch.testing.assert_close(left, right, rtol=1e-2 if left.element_size() == 2 else 2e-6,
+                                       atol=1e-7)  # fmt: skip
+        else:
+            assert torch.equal(left, right)
