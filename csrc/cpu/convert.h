@@ -24,8 +24,6 @@ constexpr int64_t kBlock = 1024;
 
 inline int64_t element_size(int32_t dtype) { return dtype == ACCEL_FLOAT32 ? 4 : 2; }
 
-inline bool is_dtype(int32_t dtype) { return dtype >= ACCEL_FLOAT32 && dtype <= ACCEL_FLOAT16; }
-
 // The random bits of a tensor's elements; `first` is the number of its first one in the whole tensor.
 struct Noise {
   uint64_t key;

@@ -9,6 +9,7 @@
 #endif
 
 #include "accel/cpu.h"
+#include "accel/status.h"
 
 namespace accel {
 
@@ -76,13 +77,6 @@ int32_t accel_simd_force(int32_t level) {
 }
 
 const char *accel_status_text(int32_t status) {
-  switch (status) {
-    case ACCEL_OK: return "no error";
-    case ACCEL_BAD_STRUCT: return "the argument struct has another size than this library's";
-    case ACCEL_BAD_ARGUMENT: return "a null pointer, a negative count, or an unknown code or flag";
-    case ACCEL_BAD_DTYPE: return "no kernel for this combination of element types";
-    case ACCEL_UNSUPPORTED: return "not available in this library or on this processor";
-    case ACCEL_NO_MEMORY: return "out of host memory";
-    default: return "unknown status";
-  }
+  const char *const words = accel_words_of(status);
+  return words ? words : "unknown status";
 }

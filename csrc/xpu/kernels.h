@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-#include "accel/abi.h"
+#include "accel/status.h"
 
 // Defines types on the host, and `name`, the same definitions as text for the kernels: what a launch
 // hands over has one layout on both sides. A kernel's parameters are 64-bit addresses and numbers.
@@ -122,14 +122,6 @@ int32_t guarded(void *stream, const Body &body) {
 int32_t accel_abi_version(void) { return ACCEL_ABI_VERSION; }
 
 const char *accel_status_text(int32_t status) {
-  switch (status) {
-    case ACCEL_OK: return "no error";
-    case ACCEL_BAD_STRUCT: return "the argument struct has another size than this library's";
-    case ACCEL_BAD_ARGUMENT: return "a null pointer, a negative count, or an unknown code or flag";
-    case ACCEL_BAD_DTYPE: return "no kernel for this combination of element types";
-    case ACCEL_UNSUPPORTED: return "not available in this library, or on a queue that is out of order";
-    case ACCEL_NO_MEMORY: return "out of host memory";
-    default: break;
-  }
-  return status >= ACCEL_DEVICE_ERROR ? accel::last_error().c_str() : "unknown status";
+  const char *const words = accel_words_of(status);
+  return words ? words : accel::last_error().c_str();
 }

@@ -90,7 +90,7 @@ int32_t adagrad_step(const accel_adagrad_args &a) {
 }  // namespace accel
 
 int32_t accel_adagrad_step(const accel_adagrad_args *args, void *) {
-  const int32_t status = accel::check_common(args, ACCEL_ADAGRAD_MAXIMIZE);
+  const int32_t status = accel::check_host_args(args, ACCEL_ADAGRAD_MAXIMIZE);
   if (status != ACCEL_OK || accel::skipped(*args)) return status;
   if (!args->sums) return ACCEL_BAD_ARGUMENT;
   return accel::adagrad_step(*args);

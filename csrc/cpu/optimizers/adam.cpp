@@ -209,7 +209,7 @@ AdamScalars scalars_at(const accel_adam_args &a, double step) {
 }
 
 int32_t check(const accel_adam_args *a) {
-  const int32_t status = check_common(a, 2 * ACCEL_ADAM_ROLLBACK - 1);
+  const int32_t status = check_host_args(a, 2 * ACCEL_ADAM_ROLLBACK - 1);
   if (status != ACCEL_OK || a->count == 0) return status;
   const bool amsgrad = a->flags & ACCEL_ADAM_AMSGRAD;
   if (!a->exp_avgs || !a->exp_avg_sqs || amsgrad != (a->max_exp_avg_sqs != nullptr))

@@ -266,7 +266,7 @@ int32_t adam8bit_step(const accel_adam8bit_args &a) {
 }  // namespace accel
 
 int32_t accel_adam8bit_step(const accel_adam8bit_args *args, void *) {
-  const int32_t status = accel::check_common(args, 2 * ACCEL_ADAM8BIT_MAXIMIZE - 1);
+  const int32_t status = accel::check_host_args(args, 2 * ACCEL_ADAM8BIT_MAXIMIZE - 1);
   // A part's blocks would be others than the whole tensor's.
   if (status == ACCEL_OK && args->first_elements) return ACCEL_UNSUPPORTED;
   if (status != ACCEL_OK || accel::skipped(*args)) return status;

@@ -84,7 +84,7 @@ int32_t lion_step(const accel_lion_args &a) {
 }  // namespace accel
 
 int32_t accel_lion_step(const accel_lion_args *args, void *) {
-  const int32_t status = accel::check_common(args, ACCEL_LION_MAXIMIZE);
+  const int32_t status = accel::check_host_args(args, ACCEL_LION_MAXIMIZE);
   if (status != ACCEL_OK || accel::skipped(*args)) return status;
   if (!args->exp_avgs) return ACCEL_BAD_ARGUMENT;
   return accel::lion_step(*args);

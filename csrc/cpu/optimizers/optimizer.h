@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../../common/optimizer_args.h"
 #include "array.h"
 #include "convert.h"
 #include "parallel.h"
@@ -14,21 +15,10 @@
 
 namespace accel {
 
-// Checks what all structs have; `known_flags` is the sum of the op's flags.
 template <class Args>
-int32_t check_common(const Args *a, uint32_t known_flags) {
-  if (!a) return ACCEL_BAD_ARGUMENT;
-  if (a->struct_size != sizeof *a) return ACCEL_BAD_STRUCT;
-  if (a->count < 0 || a->num_threads < 1 || (a->flags & ~known_flags)) return ACCEL_BAD_ARGUMENT;
-  if (!is_dtype(a->param_dtype) || !is_dtype(a->grad_dtype) || !is_dtype(a->state_dtype))
-    return ACCEL_BAD_DTYPE;
-  if (a->rounding < ACCEL_ROUND_NEAREST || a->rounding > ACCEL_ROUND_STOCHASTIC)
-    return ACCEL_BAD_ARGUMENT;
-  if (a->count == 0) return ACCEL_OK;
-  if (!a->numels || !a->params || !a->grads) return ACCEL_BAD_ARGUMENT;
-  for (int64_t i = 0; i < a->count; ++i)
-    if (a->numels[i] < 0) return ACCEL_BAD_ARGUMENT;
-  return ACCEL_OK;
+int32_t check_host_args(const Args *a, uint32_t known_flags) {
+  const int32_t status = check_args(a, known_flags);
+  return status == ACCEL_OK && a->num_threads < 1 ? ACCEL_BAD_ARGUMENT : status;
 }
 
 // Whether there is nothing to do: no tensors, or a flag on the device says so.

@@ -49,7 +49,7 @@ struct Adagrad {
 }  // namespace accel
 
 int32_t accel_adagrad_step(const accel_adagrad_args *args, void *stream) {
-  const int32_t status = accel::check_common(args, accel::Adagrad::kFlags);
+  const int32_t status = accel::check_device_args(args, accel::Adagrad::kFlags);
   if (status != ACCEL_OK) return status;
   if (args->count && !args->sums) return ACCEL_BAD_ARGUMENT;
   return accel::step<accel::Adagrad>(*args, stream);

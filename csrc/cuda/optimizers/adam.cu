@@ -99,7 +99,7 @@ struct Adam {
 };
 
 int32_t check(const accel_adam_args *a) {
-  const int32_t status = check_common(a, Adam::kFlags);
+  const int32_t status = check_device_args(a, Adam::kFlags);
   if (status != ACCEL_OK || a->count == 0) return status;
   const bool amsgrad = a->flags & ACCEL_ADAM_AMSGRAD;
   if (!a->exp_avgs || !a->exp_avg_sqs || amsgrad != (a->max_exp_avg_sqs != nullptr))

@@ -196,7 +196,7 @@ int32_t run(const accel_lamb_args &a, Stream stream) {
 
 int32_t check(const accel_lamb_args *a) {
   constexpr uint32_t kPhases = ACCEL_LAMB_MOMENTS | ACCEL_LAMB_APPLY;
-  const int32_t status = check_common(a, 2 * ACCEL_LAMB_APPLY - 1);
+  const int32_t status = check_device_args(a, 2 * ACCEL_LAMB_APPLY - 1);
   if (status != ACCEL_OK) return status;
   if (!(a->flags & kPhases)) return ACCEL_BAD_ARGUMENT;
   if (a->count && (!a->exp_avgs || !a->exp_avg_sqs || !a->norms)) return ACCEL_BAD_ARGUMENT;

@@ -56,7 +56,7 @@ struct Lion {
 }  // namespace accel
 
 int32_t accel_lion_step(const accel_lion_args *args, void *stream) {
-  const int32_t status = accel::check_common(args, accel::Lion::kFlags);
+  const int32_t status = accel::check_device_args(args, accel::Lion::kFlags);
   if (status != ACCEL_OK) return status;
   if (args->count && !args->exp_avgs) return ACCEL_BAD_ARGUMENT;
   return accel::step<accel::Lion>(*args, stream);

@@ -18,6 +18,7 @@
 #include <cmath>
 #include <type_traits>
 
+#include "../../common/optimizer_args.h"
 #include "elements.h"
 #include "pieces.h"
 
@@ -277,25 +278,6 @@ int32_t count_steps(const Args &a, const Common &common, Stream stream) {
   return ACCEL_OK;
 }
 
-inline bool is_dtype(int32_t dtype) { return dtype >= ACCEL_FLOAT32 && dtype <= ACCEL_FLOAT16; }
-
-// Checks what all structs have; `known_flags` is the sum of the op's flags.
-template <class Args>
-int32_t check_common(const Args *a, uint32_t known_flags) {
-  if (!a) return ACCEL_BAD_ARGUMENT;
-  if (a->struct_size != sizeof *a) return ACCEL_BAD_STRUCT;
-  if (a->count < 0 || (a->flags & ~known_flags)) return ACCEL_BAD_ARGUMENT;
-  if (!is_dtype(a->param_dtype) || !is_dtype(a->grad_dtype) || !is_dtype(a->state_dtype))
-    return ACCEL_BAD_DTYPE;
-  if (a->rounding < ACCEL_ROUND_NEAREST || a->rounding > ACCEL_ROUND_STOCHASTIC)
-    return ACCEL_BAD_ARGUMENT;
-  if (a->first_elements) return ACCEL_UNSUPPORTED;
-  if (a->count == 0) return ACCEL_OK;
-  if (!a->numels || !a->params || !a->grads) return ACCEL_BAD_ARGUMENT;
-  for (int64_t i = 0; i < a->count; ++i)
-    if (a->numels[i] < 0) return ACCEL_BAD_ARGUMENT;
-  return ACCEL_OK;
-}
 
 // The whole of a one-kernel op's entry point once its own arguments are found right. A step that is
 // undone counts backwards.

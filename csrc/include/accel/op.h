@@ -10,19 +10,13 @@
 #ifndef ACCEL_OP_H
 #define ACCEL_OP_H
 
-#include "accel/abi.h"
+#include "accel/status.h"
 
 int32_t accel_abi_version(void) { return ACCEL_ABI_VERSION; }
 
 const char *accel_status_text(int32_t status) {
-  switch (status) {
-    case ACCEL_OK: return "no error";
-    case ACCEL_BAD_ARGUMENT: return "a null pointer, a negative count, or an unknown code or flag";
-    case ACCEL_BAD_DTYPE: return "no kernel for this combination of element types";
-    case ACCEL_UNSUPPORTED: return "not available in this library or on this processor";
-    case ACCEL_NO_MEMORY: return "out of memory";
-    default: return "an error of the device";
-  }
+  const char *const words = accel_words_of(status);
+  return words ? words : "an error of the device";
 }
 
 #endif

@@ -32,7 +32,7 @@ struct Adagrad {
 }  // namespace accel
 
 int32_t accel_adagrad_step(const accel_adagrad_args *args, void *stream) {
-  const int32_t status = accel::check_common(args, ACCEL_ADAGRAD_MAXIMIZE);
+  const int32_t status = accel::check_device_args(args, ACCEL_ADAGRAD_MAXIMIZE);
   if (status != ACCEL_OK) return status;
   if (args->count && !args->sums) return ACCEL_BAD_ARGUMENT;
   static accel::Program *const program =

@@ -30,7 +30,7 @@ struct Adam {
 };
 
 int32_t check(const accel_adam_args *a) {
-  const int32_t status = check_common(a, 2 * ACCEL_ADAM_ROLLBACK - 1);
+  const int32_t status = check_device_args(a, 2 * ACCEL_ADAM_ROLLBACK - 1);
   if (status != ACCEL_OK || a->count == 0) return status;
   if (!a->exp_avgs || !a->exp_avg_sqs) return ACCEL_BAD_ARGUMENT;
   const bool amsgrad = a->flags & ACCEL_ADAM_AMSGRAD;

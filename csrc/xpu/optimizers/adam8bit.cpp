@@ -36,7 +36,7 @@ struct Adam8bit {
 }  // namespace accel
 
 int32_t accel_adam8bit_step(const accel_adam8bit_args *args, void *stream) {
-  const int32_t status = accel::check_common(args, 2 * ACCEL_ADAM8BIT_MAXIMIZE - 1);
+  const int32_t status = accel::check_device_args(args, 2 * ACCEL_ADAM8BIT_MAXIMIZE - 1);
   if (status != ACCEL_OK) return status;
   if (args->count && (!args->exp_avgs || !args->exp_avg_sqs || !args->exp_avg_scales ||
                       !args->exp_avg_sq_scales))

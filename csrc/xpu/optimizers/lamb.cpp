@@ -100,7 +100,7 @@ void run(sycl::queue &queue, Program &program, const accel_lamb_args &a) {
 }
 
 int32_t check(const accel_lamb_args *a) {
-  const int32_t status = check_common(a, 2 * ACCEL_LAMB_APPLY - 1);
+  const int32_t status = check_device_args(a, 2 * ACCEL_LAMB_APPLY - 1);
   if (status != ACCEL_OK) return status;
   if (!(a->flags & (ACCEL_LAMB_MOMENTS | ACCEL_LAMB_APPLY))) return ACCEL_BAD_ARGUMENT;
   if (a->count && (!a->exp_avgs || !a->exp_avg_sqs || !a->norms)) return ACCEL_BAD_ARGUMENT;

@@ -31,7 +31,7 @@ struct Lion {
 }  // namespace accel
 
 int32_t accel_lion_step(const accel_lion_args *args, void *stream) {
-  const int32_t status = accel::check_common(args, ACCEL_LION_MAXIMIZE);
+  const int32_t status = accel::check_device_args(args, ACCEL_LION_MAXIMIZE);
   if (status != ACCEL_OK) return status;
   if (args->count && !args->exp_avgs) return ACCEL_BAD_ARGUMENT;
   static accel::Program *const program =

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "../../common/optimizer_args.h"
 #include "accel/random.h"
 #include "kernels.h"
 
@@ -58,25 +59,6 @@ ACCEL_ON_BOTH(
 // Groups of one tensor: with kBatch tensors, work-items stay below the 2^31 that kernels can count.
 constexpr int64_t kMostGroups = 1 << 19;
 
-inline bool is_dtype(int32_t dtype) { return dtype >= ACCEL_FLOAT32 && dtype <= ACCEL_FLOAT16; }
-
-// Checks what all structs have; `known_flags` is the sum of the op's flags.
-template <class Args>
-int32_t check_common(const Args *a, uint32_t known_flags) {
-  if (!a) return ACCEL_BAD_ARGUMENT;
-  if (a->struct_size != sizeof *a) return ACCEL_BAD_STRUCT;
-  if (a->count < 0 || (a->flags & ~known_flags)) return ACCEL_BAD_ARGUMENT;
-  if (!is_dtype(a->param_dtype) || !is_dtype(a->grad_dtype) || !is_dtype(a->state_dtype))
-    return ACCEL_BAD_DTYPE;
-  if (a->rounding < ACCEL_ROUND_NEAREST || a->rounding > ACCEL_ROUND_STOCHASTIC)
-    return ACCEL_BAD_ARGUMENT;
-  if (a->first_elements) return ACCEL_UNSUPPORTED;
-  if (a->count == 0) return ACCEL_OK;
-  if (!a->numels || !a->params || !a->grads) return ACCEL_BAD_ARGUMENT;
-  for (int64_t i = 0; i < a->count; ++i)
-    if (a->numels[i] < 0) return ACCEL_BAD_ARGUMENT;
-  return ACCEL_OK;
-}
 
 template <class Args>
 Common common_of(const Args &a, bool maximize, float ahead = 1.0f, float count_by = 1.0f) {
