@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from accel import environment
-from accel.errors import AccelError, InvalidSetting, OpUnavailable
+from accel.errors import AccelError, InvalidSetting, OpUnavailable, Unsupported
 from accel.ops import abi
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ Call = Callable[[ctypes.Structure, torch.device], None]
 """Runs an op: its argument struct, and the device of its tensors."""
 
 NATIVE_RUNGS = ("prebuilt", "jit")
-_STREAM_HANDLES = {"cuda": "cuda_stream", "xpu": "sycl_queue"}
+# What torch's streams call the address of the driver's own stream, whatever the device.
+_STREAM_HANDLES = ("cuda_stream", "sycl_queue", "native_handle")
 
 
 def check_interface(library: Library, *functions: str) -> None:
@@ -142,4 +143,10 @@ def stream_of(device: torch.device) -> int | None:
         return None
     module: Any = torch.get_device_module(device)
     stream = module.current_stream(device)
-    return int(getattr(stream, _STREAM_HANDLES.get(device.type, "native_handle")))
+    for name in _STREAM_HANDLES:
+        if hasattr(stream, name):
+            return int(getattr(stream, name))
+    raise Unsupported(
+        f"{device}: its stream, a {type(stream).__qualname__}, has none of "
+        f"{', '.join(_STREAM_HANDLES)}, and a native op needs its address. Set ACCEL_OPS=reference."
+    )
