@@ -32,6 +32,10 @@ class Adam8bit(FusedAdam):
     of a moment add up. `load_state_dict` also takes the float moments of `FusedAdam` and
     ``torch.optim.AdamW``; `float_state_dict` gives such a state.
 
+    A gradient above 5e20, whose square float32 cannot hold, stops its own element, as it does in
+    float32, and slows the other elements of its block as long as their common scale is so large.
+    NaN makes the moments of its whole block NaN, so that the block's parameters become NaN.
+
     Args:
         params: parameters or groups: float32, bfloat16 or float16.
         lr, bias_correction, betas, eps, adam_w_mode, weight_decay, amsgrad, set_grad_none: as in
