@@ -302,3 +302,21 @@ def test_lamb_clips_by_a_norm_of_full_precision(dtype):
         wanted = (grad.double() / norm * 0.5).float()
         got = optimizer.state[param]["exp_avg"].float()
         torch.testing.assert_close(got, wanted, rtol=2e-5, atol=0)
+
+
+@pytest.mark.parametrize("rung", ["native", "reference"])
+@pytest.mark.parametrize("others", [torch.float64, torch.float32, torch.bfloat16])
+def test_lamb_clips_doubles_in_double(
+    monkeypatch: pytest.MonkeyPatch, others: torch.dtype, rung: str
+) -> None:
+    """A scale that went through float32 has half of the digits, as has a norm taken in it."""
+    monkeypatch.setenv("ACCEL_OPS", rung)
+    generator = torch.Generator().manual_seed(3)
+    params = [torch.nn.Parameter(torch.ones(50, dtype=kind)) for kind in (torch.float64, others)]
+    for param in params:
+        param.grad = torch.randn(50, generator=generator).to(param.dtype)
+    grads = [param.grad.double() for param in params]  # type: ignore[union-attr]
+    optimizer = LambOptimizer(params, lr=0.1, max_grad_norm=0.7, betas=(0.5, 0.9))
+    optimizer.step()
+    wanted = grads[0] * 0.5 / ((torch.cat(grads).norm() + 1e-6) / 0.7)
+    torch.testing.assert_close(optimizer.state[params[0]]["exp_avg"], wanted, rtol=1e-13, atol=0)
