@@ -30,13 +30,16 @@ _TELLING = {"exp_avg", "exp_avg_sq", _OPTIONAL, "sum", *_SCALES} | {
 def fitted(optimizer: KernelOptimizer, state_dict: Group) -> Group:
     """Return a state as the optimizer keeps it: codes decoded where it keeps floats.
 
-    Raises `ValueError` naming the entry that has another meaning there: Lion's moment is no half of
-    Adam's, though it has the same key.
+    Raises `ValueError` naming the entry that lacks a part, or has another meaning there: Lion's
+    moment is no half of Adam's, though it has the same key.
     """
-    state = {
-        number: _fitted(optimizer, number, entry) if isinstance(entry, Mapping) else entry
-        for number, entry in state_dict["state"].items()
-    }
+    groups = {number: group for group in state_dict["param_groups"] for number in group["params"]}
+    state = {}
+    for number, entry in state_dict["state"].items():
+        state[number] = entry
+        if isinstance(entry, Mapping):
+            state[number] = _fitted(optimizer, number, entry)
+            _check_whole(optimizer, number, state[number], groups.get(number, {}))
     return {**state_dict, "state": state}
 
 
@@ -58,6 +61,31 @@ def _fitted(optimizer: KernelOptimizer, number: Any, entry: Mapping[str, Any]) -
     if missing and (len(missing) < len(needed) or _steps(kept) > 0):
         raise _refusal(optimizer, number, f"lacks {missing}")
     return kept
+
+
+def _check_whole(
+    optimizer: KernelOptimizer, number: Any, entry: Group, group: Mapping[str, Any]
+) -> None:
+    """Refuse an entry that would go on as from the first step, which torch refuses by `KeyError`.
+
+    A group may count for all of its parameters, and Lion, which corrects no bias, need not count.
+    """
+    begun = any(entry.get(key) is not None for key in (*optimizer.states, *optimizer.extra_keys))
+    lacking = []
+    if begun and entry.get("step", group.get("step")) is None and not _is_uncounted(optimizer):
+        lacking.append("step")
+    if _OPTIONAL in optimizer.states and group.get("amsgrad") and _steps(entry) > 0:
+        lacking += [_OPTIONAL] * (entry.get(_OPTIONAL) is None)
+    if lacking:
+        raise ValueError(
+            f"The entry of parameter {number} in this state lacks {', '.join(map(repr, lacking))}: "
+            f"it was not saved whole. Load all of it, or leave the parameter's entry out, so that "
+            f"it starts afresh."
+        )
+
+
+def _is_uncounted(optimizer: KernelOptimizer) -> bool:
+    return optimizer.family is not None and optimizer.family.name == "lion"
 
 
 def _refusal(optimizer: KernelOptimizer, number: Any, found: str) -> ValueError:
