@@ -16,7 +16,7 @@ from accel.ops.codes8bit import blocks, encode, memory_order
 from accel.ops.family import Family
 from accel.optim.adam import FusedAdam
 from accel.optim.entries import check_entry
-from accel.optim.foreign import MOMENTS, floats
+from accel.optim.foreign import MOMENTS, check_codes, floats
 from accel.optim.options import refuse, switch
 from accel.optim.state import complete_frame
 
@@ -131,8 +131,11 @@ class Adam8bit(FusedAdam):
                 state[scale_key] = torch.zeros(
                     blocks(param.numel()), dtype=torch.float32, device=param.device
                 )
-            elif moment.dtype != torch.uint8 or moment.stride() != codes.stride():
-                values = floats(moment, scale, signed)
+                continue
+            if moment.dtype == torch.uint8:
+                check_codes(state, key)
+            if moment.dtype != torch.uint8 or moment.stride() != codes.stride():
+                values = floats(state, key)
                 flat = memory_order(torch.empty_like(codes, dtype=torch.float32).copy_(values))
                 fresh, state[scale_key] = encode(flat, signed=signed)
                 memory_order(codes).copy_(fresh)
@@ -145,8 +148,8 @@ class Adam8bit(FusedAdam):
         converted = {}
         for number, saved in state_dict["state"].items():
             entry = {key: value for key, value in saved.items() if key not in self.extra_keys}
-            for key, scale_key, signed in MOMENTS:
-                entry[key] = floats(saved[key], saved.get(scale_key), signed)
+            for key in saved.keys() & self.states.keys():
+                entry[key] = floats(saved, key, f"The state of parameter {number}: ")
             converted[number] = entry
         return {**state_dict, "state": converted}
 

@@ -303,7 +303,7 @@ class KernelOptimizer(torch.optim.Optimizer):
             return value
         device = self.home(key)
         return {
-            name: entry.to(device) if isinstance(entry, Tensor) else entry
+            name: entry.to(device) if isinstance(entry, Tensor) and not entry.is_meta else entry
             for name, entry in value.items()
         }
 
