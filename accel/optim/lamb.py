@@ -36,10 +36,11 @@ class LastRatios:
 class FusedLamb(KernelOptimizer):
     """LAMB (You et al. 2020) in one call for each group, with DeepSpeed's arguments.
 
-    Native kernels of devices sum a tensor's norms in no fixed order: two runs may differ by a
-    rounding of the ratio. Under ``torch.use_deterministic_algorithms(True)`` a step that they would
-    do raises `RuntimeError`, or warns, as torch's own operations do; Triton and the reference sum
-    in a fixed order.
+    Native kernels, Triton's and the reference each sum a tensor's norms in an order of their own:
+    from one to another the ratio, and with it a parameter, may differ by a rounding. Native kernels
+    of devices sum in no fixed order, so that two runs may differ so. Under
+    ``torch.use_deterministic_algorithms(True)`` a step that they would do raises `RuntimeError`, or
+    warns, as torch's own operations do; Triton and the reference sum in a fixed order.
 
     Args:
         params: parameters or groups, as every torch optimizer takes.
