@@ -86,8 +86,9 @@ def check_kind(tensor: Any, name: str, dtypes: Sequence[torch.dtype]) -> None:
     """Raise `TypeError` naming the tensor unless it is a dense one of one of these types."""
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name} is a {type(tensor).__name__}; expected a torch.Tensor.")
-    if tensor.layout is not torch.strided:
-        raise TypeError(f"{name} has layout {tensor.layout}; only dense tensors are supported.")
+    if tensor.layout is not torch.strided or tensor.is_nested:
+        found = "is a nested tensor" if tensor.is_nested else f"has layout {tensor.layout}"
+        raise TypeError(f"{name} {found}; only dense tensors are supported.")
     if tensor.dtype not in dtypes:
         known = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
         raise TypeError(f"{name} has dtype {tensor.dtype}; expected one of {known}.")

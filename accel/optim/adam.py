@@ -34,7 +34,7 @@ class FusedAdam(KernelOptimizer):
         foreach: accepted without effect: all tensors go in one call.
         fused: true: a `GradScaler` leaves unscaling and skipping to the step, which then waits for
             nothing, and frameworks cannot clip; else it does both itself. All tensors go in one
-            call anyway.
+            call anyway. A scale on the host has to be above 0; one on a device is not read.
         capturable: accepted: steps live on the parameter's device anyway.
         differentiable: must be false.
         master_weights: Apex's name for ``master_dtype=torch.float32``.

@@ -16,7 +16,7 @@ from accel.ops.optimizers.family import Family
 from accel.ops.optimizers.reference.adam8bit import ADAM8BIT, Adam8bitHyper
 from accel.optim.adam import FusedAdam
 from accel.optim.entries import check_entry
-from accel.optim.foreign import MOMENTS, floats
+from accel.optim.foreign import MOMENTS, check_codes, floats
 from accel.optim.options import refuse, switch
 from accel.optim.state import complete_frame
 
@@ -31,6 +31,10 @@ class Adam8bit(FusedAdam):
     described in `accel.ops.optimizers.codes8bit`; moments are rounded stochastically, so that small
     changes of a moment add up. `load_state_dict` also takes the float moments of `FusedAdam` and
     ``torch.optim.AdamW``; `float_state_dict` gives such a state.
+
+    A gradient above 5e20, whose square float32 cannot hold, stops its own element, as it does in
+    float32, and slows the other elements of its block as long as their common scale is so large.
+    NaN makes the moments of its whole block NaN, so that the block's parameters become NaN.
 
     Args:
         params: parameters or groups: float32, bfloat16 or float16.
@@ -127,8 +131,11 @@ class Adam8bit(FusedAdam):
                 state[scale_key] = torch.zeros(
                     blocks(param.numel()), dtype=torch.float32, device=param.device
                 )
-            elif moment.dtype != torch.uint8 or moment.stride() != codes.stride():
-                values = floats(moment, scale, signed)
+                continue
+            if moment.dtype == torch.uint8:
+                check_codes(state, key)
+            if moment.dtype != torch.uint8 or moment.stride() != codes.stride():
+                values = floats(state, key)
                 flat = memory_order(torch.empty_like(codes, dtype=torch.float32).copy_(values))
                 fresh, state[scale_key] = encode(flat, signed=signed)
                 memory_order(codes).copy_(fresh)
@@ -141,8 +148,8 @@ class Adam8bit(FusedAdam):
         converted = {}
         for number, saved in state_dict["state"].items():
             entry = {key: value for key, value in saved.items() if key not in self.extra_keys}
-            for key, scale_key, signed in MOMENTS:
-                entry[key] = floats(saved[key], saved.get(scale_key), signed)
+            for key in saved.keys() & self.states.keys():
+                entry[key] = floats(saved, key, f"The state of parameter {number}: ")
             converted[number] = entry
         return {**state_dict, "state": converted}
 

@@ -280,8 +280,8 @@ class KernelOptimizer(torch.optim.Optimizer):
         Tensors that fit as they are are taken over, not copied, as torch's optimizers do.
 
         Raises:
-            ValueError: a state of another optimizer that means something else here. Nothing has
-                been changed.
+            ValueError: a state of another optimizer that means something else here, or one that
+                lacks an entry's part. Nothing has been changed.
         """
         policies = [{key: group[key] for key in POLICY_KEYS} for group in self.param_groups]
 
@@ -303,7 +303,7 @@ class KernelOptimizer(torch.optim.Optimizer):
             return value
         device = self.home(key)
         return {
-            name: entry.to(device) if isinstance(entry, Tensor) else entry
+            name: entry.to(device) if isinstance(entry, Tensor) and not entry.is_meta else entry
             for name, entry in value.items()
         }
 

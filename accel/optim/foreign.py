@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from accel.ops.checks import check_storage
+from accel.ops.checks import FLOATS, check_kind, check_storage, is_dense
 from accel.ops.optimizers.codes8bit import blocks, decode, memory_order
 from accel.optim.policy import MASTER
 
@@ -19,6 +19,8 @@ Group = dict[str, Any]
 MOMENTS = (("exp_avg", "exp_avg_scale", True), ("exp_avg_sq", "exp_avg_sq_scale", False))
 """Keys of a moment and of its scales if it is kept in 8 bits, and whether it is signed."""
 
+_CODES = {key: (scale, signed) for key, scale, signed in MOMENTS}
+_ADVICE = "Give it what a step left there, or delete both to start afresh."
 _SCALES = tuple(scale for _, scale, _ in MOMENTS)
 _OPTIONAL = "max_exp_avg_sq"
 # What marks a state as another optimizer's; other keys are the user's own and stay.
@@ -30,13 +32,16 @@ _TELLING = {"exp_avg", "exp_avg_sq", _OPTIONAL, "sum", *_SCALES} | {
 def fitted(optimizer: KernelOptimizer, state_dict: Group) -> Group:
     """Return a state as the optimizer keeps it: codes decoded where it keeps floats.
 
-    Raises `ValueError` naming the entry that has another meaning there: Lion's moment is no half of
-    Adam's, though it has the same key.
+    Raises `ValueError` naming the entry that lacks a part, or has another meaning there: Lion's
+    moment is no half of Adam's, though it has the same key.
     """
-    state = {
-        number: _fitted(optimizer, number, entry) if isinstance(entry, Mapping) else entry
-        for number, entry in state_dict["state"].items()
-    }
+    groups = {number: group for group in state_dict["param_groups"] for number in group["params"]}
+    state = {}
+    for number, entry in state_dict["state"].items():
+        state[number] = entry
+        if isinstance(entry, Mapping):
+            state[number] = _fitted(optimizer, number, entry)
+            _check_whole(optimizer, number, state[number], groups.get(number, {}))
     return {**state_dict, "state": state}
 
 
@@ -44,11 +49,11 @@ def _fitted(optimizer: KernelOptimizer, number: Any, entry: Mapping[str, Any]) -
     kept = dict(entry)
     coded = {key: scale for key, scale, _ in MOMENTS if _is_coded(entry.get(key))}
     for key, scale in coded.items():
-        _check_codes(optimizer, number, entry, key, scale)
+        _check_scales(optimizer, number, entry, key, scale)
     if coded and not optimizer.extra_keys:
-        for key, scale, signed in MOMENTS:
-            if key in coded:
-                kept[key] = floats(kept[key], kept.pop(scale), signed)
+        for key, scale in coded.items():
+            kept[key] = floats(kept, key, f"The entry of parameter {number}: ")
+            del kept[scale]
     own = {*optimizer.states, *optimizer.extra_keys}
     alien = sorted(key for key in _TELLING - own if kept.get(key) is not None)
     if alien:
@@ -58,6 +63,31 @@ def _fitted(optimizer: KernelOptimizer, number: Any, entry: Mapping[str, Any]) -
     if missing and (len(missing) < len(needed) or _steps(kept) > 0):
         raise _refusal(optimizer, number, f"lacks {missing}")
     return kept
+
+
+def _check_whole(
+    optimizer: KernelOptimizer, number: Any, entry: Group, group: Mapping[str, Any]
+) -> None:
+    """Refuse an entry that would go on as from the first step, which torch refuses by `KeyError`.
+
+    A group may count for all of its parameters, and Lion, which corrects no bias, need not count.
+    """
+    begun = any(entry.get(key) is not None for key in (*optimizer.states, *optimizer.extra_keys))
+    lacking = []
+    if begun and entry.get("step", group.get("step")) is None and not _is_uncounted(optimizer):
+        lacking.append("step")
+    if _OPTIONAL in optimizer.states and group.get("amsgrad") and _steps(entry) > 0:
+        lacking += [_OPTIONAL] * (entry.get(_OPTIONAL) is None)
+    if lacking:
+        raise ValueError(
+            f"The entry of parameter {number} in this state lacks {', '.join(map(repr, lacking))}: "
+            f"it was not saved whole. Load all of it, or leave the parameter's entry out, so that "
+            f"it starts afresh."
+        )
+
+
+def _is_uncounted(optimizer: KernelOptimizer) -> bool:
+    return optimizer.family is not None and optimizer.family.name == "lion"
 
 
 def _refusal(optimizer: KernelOptimizer, number: Any, found: str) -> ValueError:
@@ -79,7 +109,7 @@ def _is_coded(moment: Any) -> bool:
     return isinstance(moment, Tensor) and moment.dtype == torch.uint8
 
 
-def _check_codes(
+def _check_scales(
     optimizer: KernelOptimizer, number: Any, entry: Mapping[str, Any], key: str, scale: str
 ) -> None:
     codes, scales = entry[key], entry.get(scale)
@@ -92,14 +122,54 @@ def _check_codes(
         )
 
 
-def floats(moment: Tensor, scales: Tensor | None, signed: bool) -> Tensor:
-    """Return a moment's float32 values, whichever way it is kept."""
-    check_storage(moment, "A moment")
-    if moment.dtype != torch.uint8 or scales is None:
+def floats(entry: Mapping[str, Any], key: str, place: str = "") -> Tensor:
+    """Return the float32 values of a moment of a state's entry, whichever way it is kept.
+
+    Raises `TypeError` or `ValueError` naming the key, after `place`.
+    """
+    moment: Tensor = entry[key]
+    name = f"{place}state[{key!r}]"
+    check_kind(moment, name, (torch.uint8, *FLOATS))
+    check_storage(moment, name)
+    if moment.dtype != torch.uint8:
         return moment.float()
+    check_codes(entry, key, place)
+    scale_key, signed = _CODES[key]
     values = torch.empty_like(moment, dtype=torch.float32)
-    memory_order(values).copy_(decode(memory_order(moment), scales.float(), signed=signed))
+    scales = entry[scale_key].float()
+    memory_order(values).copy_(decode(memory_order(moment), scales, signed=signed))
     return values
+
+
+def check_codes(entry: Mapping[str, Any], key: str, place: str = "") -> None:
+    """Check that a moment's codes fill their memory, in whose order scales count, and have scales.
+
+    Raises `TypeError` or `ValueError` naming the key, after `place`.
+    """
+    scale_key = _CODES[key][0]
+    codes, name = entry[key], f"{place}state[{scale_key!r}]"
+    scales: Any = entry.get(scale_key)
+    if not is_dense(codes):
+        raise TypeError(
+            f"{place}state[{key!r}] has strides {codes.stride()} for shape {tuple(codes.shape)}; "
+            f"8-bit codes fill their memory, each with an element of its own. {_ADVICE}"
+        )
+    check_kind(scales, name, FLOATS)
+    check_storage(scales, name)
+    if not scales.is_contiguous():
+        raise TypeError(
+            f"{name} has strides {scales.stride()}; expected contiguous memory. {_ADVICE}"
+        )
+    if scales.device != codes.device:
+        raise ValueError(
+            f"{place}state[{key!r}] is on {codes.device} and state[{scale_key!r}] on "
+            f"{scales.device}; expected one device. {_ADVICE}"
+        )
+    if scales.numel() != blocks(codes.numel()):
+        raise ValueError(
+            f"{name} has {scales.numel()} elements; expected {blocks(codes.numel())}, one for each "
+            f"256 codes. {_ADVICE}"
+        )
 
 
 class Loading:

@@ -36,10 +36,11 @@ class LastRatios:
 class FusedLamb(KernelOptimizer):
     """LAMB (You et al. 2020) in one call for each group, with DeepSpeed's arguments.
 
-    Native kernels of devices sum a tensor's norms in no fixed order: two runs may differ by a
-    rounding of the ratio. Under ``torch.use_deterministic_algorithms(True)`` a step that they would
-    do raises `RuntimeError`, or warns, as torch's own operations do; Triton and the reference sum
-    in a fixed order.
+    Native kernels, Triton's and the reference each sum a tensor's norms in an order of their own:
+    from one to another the ratio, and with it a parameter, may differ by a rounding. Native kernels
+    of devices sum in no fixed order, so that two runs may differ so. Under
+    ``torch.use_deterministic_algorithms(True)`` a step that they would do raises `RuntimeError`, or
+    warns, as torch's own operations do; Triton and the reference sum in a fixed order.
 
     Args:
         params: parameters or groups, as every torch optimizer takes.
@@ -160,11 +161,13 @@ class FusedLamb(KernelOptimizer):
         if not group["max_grad_norm"] or not prepared.parts:
             return
         grads = [param.grad for param in group["params"] if param.grad is not None]
-        norm = torch.nn.utils.get_total_norm([*map(_in_float32, grads)])
+        doubles = any(grad.dtype == torch.float64 for grad in grads)
+        dtype = torch.float64 if doubles else torch.float32
+        norm = torch.nn.utils.get_total_norm([_for_total(grad, dtype) for grad in grads])
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
         scale = torch.ones_like(norm) if hyper.grad_scale is None else hyper.grad_scale.to(norm)
         excess = (norm / scale + 1e-6) / group["max_grad_norm"]
-        hyper.grad_scale = (scale * excess.clamp(min=1.0)).float()
+        hyper.grad_scale = scale * excess.clamp(min=1.0)
 
     def run(self, prepared: PreparedGroup, hyper: Hyper) -> None:
         """Step a prepared group; of distributed tensors the norms are added up between phases."""
@@ -183,14 +186,14 @@ class FusedLamb(KernelOptimizer):
         return [float(coeff) for coeffs in self._last.coeffs for coeff in coeffs]
 
 
-def _in_float32(grad: Tensor) -> Tensor:
-    """Return a gradient of 16 bits as its norm in float32, which stands for it in a total norm.
+def _for_total(grad: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a gradient of a narrower type as its norm in `dtype`, which stands for it in a total.
 
-    Of its own type the norm would have three digits, and in float16 end at 65504.
+    Of 16 bits the norm would have three digits, and in float16 end at 65504.
     """
-    if grad.element_size() > 2:
+    if grad.dtype.itemsize >= dtype.itemsize:
         return grad
-    norm: Tensor = torch.linalg.vector_norm(grad, dtype=torch.float32)
+    norm: Tensor = torch.linalg.vector_norm(grad, dtype=dtype)
     return norm
 
 

@@ -46,15 +46,17 @@ def complete_states(
 ) -> list[Group]:
     """Return the parameters' states with everything that their next step needs.
 
-    `at` tells which they are of the group's parameters, for errors.
+    `at` tells which they are of the group's parameters, for errors. What is made in inference mode
+    is made as outside of it, where the next step may be.
     """
     states = []
-    for place, param in zip(at, params, strict=True):
-        try:
-            states.append(optimizer.complete(group, param))
-        except (TypeError, ValueError) as error:
-            add_place(error, f"params[{place}]")
-            raise
+    with torch.inference_mode(False), torch.no_grad():
+        for place, param in zip(at, params, strict=True):
+            try:
+                states.append(optimizer.complete(group, param))
+            except (TypeError, ValueError) as error:
+                add_place(error, f"params[{place}]")
+                raise
     return states
 
 

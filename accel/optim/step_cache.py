@@ -187,8 +187,9 @@ def _check_counters(states: Sequence[Group], at: Sequence[int]) -> None:
 
 
 def _policy(optimizer: KernelOptimizer, group: Group) -> tuple[object, ...]:
-    """Return what else of a group decides on its tensors' states."""
-    return (optimizer.state_keys(group), group["state_dtype"], group["master_dtype"])
+    """Return what else decides on a group's states, and on whether they may be written."""
+    inference = torch.is_inference_mode_enabled()
+    return (optimizer.state_keys(group), group["state_dtype"], group["master_dtype"], inference)
 
 
 def _by_kernel(

@@ -173,6 +173,30 @@ class Adam8bitChecks:
         moments = decode(given.roles["exp_avgs"][0], given.extras["exp_avg_scales"][0], signed=True)
         assert torch.equal(moments.isnan().nonzero().flatten(), torch.arange(256, 512))
 
+    @pytest.mark.parametrize("beta1", [0.9, 0.0])
+    def test_adam8bit_keeps_a_block_with_a_huge_gradient(
+        self, stepper: Stepper, beta1: float
+    ) -> None:
+        given = coded_lists(1000)
+        given.grads[0][[3, 300, 600]] = torch.tensor([5e20, -1e30, 3.4e38])
+        # Without a first moment infinity is NaN, as in torch.
+        given.grads[0][990] = float("inf") if beta1 else 1.0
+        expected = copied(given)
+        for step in (3, 4):
+            hyper = replace(HYPER_8BIT, beta1=beta1, step=step)
+            ADAM8BIT.reference(expected, hyper)
+            stepper("adam8bit")(given, hyper)
+            assert_extras_close(given, expected, rtol=0.0)
+            for role in ADAM8BIT.states:
+                ours, theirs = given.roles[role][0].int(), expected.roles[role][0].int()
+                assert (ours - theirs).abs().max() <= 1, role
+            found = given.params[0]
+            torch.testing.assert_close(
+                found, expected.params[0], rtol=ulps(16, torch.float32), atol=1e-6, equal_nan=True
+            )
+            assert found.isnan().nonzero().flatten().tolist() == [990] * (beta1 > 0.0)
+            given.grads[0][990] = expected.grads[0][990] = 1.0
+
     def test_adam8bit_skips(self, stepper: Stepper) -> None:
         given = coded_lists(1000)
         before = copied(given)

@@ -65,7 +65,8 @@ def lamb(p: Tensor, g: Tensor, m: Tensor, v: Tensor, h: Any) -> tuple[Tensor, ..
     rate = h.lr
     if h.flags & abi.LAMB_BIAS_CORRECTION:
         rate *= math.sqrt(1 - h.beta2**h.step) / (1 - h.beta1**h.step)
-    if p.norm() > 0 and u.norm() > 0:
+    # A norm that is NaN is not 0: the ratio is NaN.
+    if p.norm() != 0 and u.norm() != 0:
         rate *= min(max((p.norm() / u.norm()).item(), h.min_coeff), h.max_coeff)
     return p - rate * u, m, v
 

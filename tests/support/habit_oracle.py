@@ -188,6 +188,10 @@ def _of_one(optimizer: Any, group: dict[str, Any], param: Tensor) -> Iterator[st
         blocks = -(-param.numel() // BLOCK)
         if entry.shape != ((blocks,) if scale else param.shape):
             yield "shape|scale|element"
+        # Scales count codes as they lie in memory.
+        coded = eight and entry.dtype == torch.uint8
+        if (scale and not entry.is_contiguous()) or (coded and not is_dense(entry)):
+            yield "strides"
         if entry.dtype not in (*FLOATS, *[torch.uint8] * (eight and key != MASTER)):
             yield "dtype"
     tensors = [param, grad, *(entry for _, entry, _ in _kept(optimizer, group, param))]

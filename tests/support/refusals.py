@@ -14,14 +14,15 @@ from accel.errors import Unsupported
 REFUSED = (TypeError, ValueError, Unsupported)
 
 
-rungs = pytest.mark.parametrize("rung", ["native", "reference"])
+# Without `indirect` the parameter would take the fixture's place.
+rungs = pytest.mark.parametrize("rung", ["native", "reference"], indirect=True)
 
 
-@pytest.fixture(autouse=True)
-def rung(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def rung(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Choose the rung that a test's parameter names."""
-    if request.node.callspec.params.get("rung") == "reference":
-        monkeypatch.setenv("ACCEL_OPS", "reference")
+    monkeypatch.setenv("ACCEL_OPS", request.param)
+    return str(request.param)
 
 
 def trained(cls: Any, steps: int = 3, **options: Any) -> Any:

@@ -25,7 +25,8 @@ _COPY = "Copy it to a folder that only you can change."
 def find(name: str, digest: str) -> Artifact | Rejected:
     """Return the cached artifact of a plan, or why there is none; raises `CacheUntrusted`.
 
-    Warns once a process if others may change the user's own cache, so that it is not looked into.
+    Warns once a process if others may change the user's own cache, so that it is not looked into,
+    and if what is found lies in the stead of a cache that cannot be used.
     """
     refusal = Rejected("nothing cached for this digest.")
     place = location.locate()
@@ -34,6 +35,8 @@ def find(name: str, digest: str) -> Artifact | Rejected:
     for root in place.readable:
         found = verify(root / f"{name}-{digest}", name)
         if isinstance(found, Artifact):
+            if place.note and root == place.path:
+                location.say_once(place.note)
             return found
         refusal = found
     return refusal

@@ -18,6 +18,7 @@ from accel.value import Value
 _log = logging.getLogger(__name__)
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_ADVICE = " Set ACCEL_CACHE_DIR to a folder that only you can change, and that can be written."
 _OWN_FOLDERS = (".staging", ".locks", ".failed", ".toolchains")
 
 
@@ -51,7 +52,8 @@ def locate() -> Location:
         InvalidSetting: ``ACCEL_CACHE_DIR`` names a home that there is not.
         OSError: this process has reached a limit, such as of open files: no folder is to blame.
     """
-    usual = environment.cache_dir() or environment.user_cache_dir()
+    asked = environment.cache_dir()
+    usual = asked or environment.user_cache_dir()
     if usual is None:
         why = "HOME is not set and this user id has no passwd entry"
         return _fallback(f"{why}; set ACCEL_CACHE_DIR to choose a folder", ())
@@ -59,7 +61,7 @@ def locate() -> Location:
         with trust.reach(usual) as found:
             if not found.missing:
                 found.check()
-            return _judged(usual, found)
+            return _judged(usual, found, _shown(usual, asked))
     except CacheUntrusted as error:
         told = f"{error} So the cache {usual} is not used; ACCEL_CACHE_DIR chooses another"
         if environment.ops_policy() == "native":
@@ -71,7 +73,7 @@ def locate() -> Location:
         reason = error.strerror or str(error)
         if error.errno == errno.ENOTDIR:
             reason = f"{error.filename} is not a folder"
-        return _fallback(f"{usual} cannot be written ({reason})", ())
+        return _fallback(f"{_shown(usual, asked)} cannot be written ({reason})", (), advice=_ADVICE)
 
 
 def prepare() -> Path:
@@ -86,9 +88,14 @@ def prepare() -> Path:
     place = locate()
     if place.note:
         say_once(place.note)
-    with trust.make(place.path) as folder:
-        for name in _OWN_FOLDERS:
-            folder.keep(name)
+    try:
+        with trust.make(place.path) as folder:
+            for name in _OWN_FOLDERS:
+                folder.keep(name)
+    except OSError as error:
+        # Of a folder that is made below another one the system names the last part alone.
+        why = f"no folder can be made ({error.strerror})"
+        raise OSError(error.errno, why, str(place.path)) from error
     return place.path
 
 
@@ -97,20 +104,25 @@ def ours(facts: os.stat_result) -> bool:
     return facts.st_uid in {os.geteuid(), 0} and not facts.st_mode & _OTHERS_WRITE
 
 
-def _judged(usual: Path, found: trust.Folder) -> Location:
+def _shown(usual: Path, asked: Path | None) -> str:
+    return f"The cache {usual}" if asked is None else f"ACCEL_CACHE_DIR={asked}"
+
+
+def _judged(usual: Path, found: trust.Folder, shown: str) -> Location:
     """Return the place of a cache that is trusted, or of one in its stead if it is read-only."""
     path = found.path.joinpath(*found.missing)
     if os.statvfs(found.path).f_flag & os.ST_NOEXEC:
-        return _fallback(f"{usual} is on a file system that forbids execution (noexec)", ())
+        told = f"{shown} is on a file system that forbids execution (noexec)"
+        return _fallback(told, (), advice=_ADVICE)
     refusal = _why_not_writable(found)
     if refusal is None:
         return Location(path, (path,))
     readable = not found.missing and _may(path, os.R_OK | os.X_OK)
     if found.missing or readable:
-        told = f"{usual} cannot be written ({refusal})"
+        told = f"{shown} cannot be written ({refusal})"
     else:
-        told = f"{usual} cannot be read ({os.strerror(errno.EACCES)}) or written ({refusal})"
-    return _fallback(told, (path,) if readable else ())
+        told = f"{shown} cannot be read ({os.strerror(errno.EACCES)}) or written ({refusal})"
+    return _fallback(told, (path,) if readable else (), advice=_ADVICE)
 
 
 def _why_not_writable(found: trust.Folder) -> str | None:
@@ -128,14 +140,16 @@ def _may(path: Path, rights: int) -> bool:
     return os.access(path, rights, effective_ids=os.access in os.supports_effective_ids)
 
 
-def _fallback(reason: str, readable: tuple[Path, ...], *, avoided: bool = False) -> Location:
+def _fallback(
+    reason: str, readable: tuple[Path, ...], *, avoided: bool = False, advice: str = ""
+) -> Location:
     path = _private_place()
     if path is None:
         raise CacheUntrusted(
             f"{reason}. No folder for temporary files is safe or can be written either. Set "
             f"ACCEL_CACHE_DIR to a folder that only you can change."
         )
-    note = f"{reason}; compiled ops go to {path} instead."
+    note = f"{reason}; compiled ops go to {path} instead.{advice}"
     return Location(path, (*readable, path), note, avoided)
 
 

@@ -4,6 +4,9 @@ Blocks of 256 elements in memory order share a scale, the smallest power of two 
 in the block exceeds. Signed codes are a sign and 7 bits, unsigned codes are 8 bits, from 2^-31 of
 the scale on. Neighbours are 1/8 of a power of two apart, those of signed codes with 2^-15 of the
 scale added to them: an error below 1/8 of that when stochastic, at most 1/16 when nearest.
+
+Signed codes stop at 2^127. Unsigned ones go on to infinity; beside a value above 2^127 none is
+below 2^96, so that such a block moves little. Only NaN makes a whole block NaN.
 """
 
 from __future__ import annotations
@@ -18,10 +21,13 @@ from accel.ops.rounding import random_bits
 LATTICE = 0xC1391E11
 """What the noise of neighbours in a block differs by: ``ACCEL_ADAM8BIT_LATTICE``."""
 
+LARGEST = {True: abi.ADAM8BIT_LARGEST_EXP_AVG, False: abi.ADAM8BIT_LARGEST_EXP_AVG_SQ}
+"""The largest scales of signed and of unsigned codes, as bits."""
+
 _BLOCK = abi.ADAM8BIT_BLOCK
 _UNIT = {True: 2.0**-15, False: 2.0**-31}
 _LEAST = 32 << 23
-_MOST = 254 << 23
+_INFINITY = 255 << 23
 _MASK = 0xFFFFFFFF
 
 
@@ -57,10 +63,10 @@ def encode(values: Tensor, *, signed: bool, noise: Tensor | None = None) -> tupl
         signed: which of the two codes.
         noise: 32 random bits for each element as int64, or ``None`` to round to nearest.
     """
-    scales = _scales(values)
+    scales = _scales(values, LARGEST[signed])
     scale = _spread(scales, values.numel())
     unit = scale * _UNIT[signed]
-    moved = values.abs() + unit if signed else torch.maximum(values, unit)
+    moved = values.abs().clamp(max=2.0**127) + unit if signed else torch.maximum(values, unit)
     if noise is None:
         low: int | Tensor = 0x80000
     else:
@@ -77,10 +83,10 @@ def _spread(of_blocks: Tensor, numel: int) -> Tensor:
     return of_blocks.repeat_interleave(_BLOCK)[:numel]
 
 
-def _scales(values: Tensor) -> Tensor:
+def _scales(values: Tensor, most: int) -> Tensor:
     padded = torch.nn.functional.pad(values, (0, -values.numel() % _BLOCK))
     bits = (padded.view(torch.int32) & 0x7FFFFFFF).view(-1, _BLOCK)
     largest = bits.amax(dim=1) if len(bits) else bits.new_zeros(0)
-    scales = (largest + 0x7FFFFF & 0x7F800000).clamp(min=_LEAST).view(torch.float32)
+    scales = (largest + 0x7FFFFF & 0x7F800000).clamp(min=_LEAST, max=most).view(torch.float32)
     scales = torch.where(largest == 0, 0.0, scales)
-    return torch.where(largest > _MOST, torch.nan, scales)
+    return torch.where(largest > _INFINITY, torch.nan, scales)

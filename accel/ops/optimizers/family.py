@@ -52,20 +52,23 @@ def check_scalar(name: str, value: Any) -> None:
     checks.check_storage(value, name)
 
 
-def check_scale(scale: Tensor | None, found_inf: Tensor | None) -> None:
-    """Refuse to divide by a scale that makes no number of a gradient: `ValueError` naming it.
+def check_scale(scale: Tensor | None, found_inf: Tensor | None, *, clips: bool = False) -> None:
+    """Refuse a scale that makes no number of a gradient, or turns it round: `ValueError` naming it.
 
-    One on a device is not read, which would be a wait. If `found_inf` is set nothing is divided.
+    One on a device is not read, which would be a wait: there a gradient is divided by whatever it
+    is, as torch's fused optimizers do anywhere. If `found_inf` is set nothing is divided. With
+    `clips` it may come of the gradients' norm, which may be no number, but is not below 0.
     """
     if scale is None or scale.device.type != "cpu":
         return
     if found_inf is not None and found_inf.device.type == "cpu" and bool(found_inf != 0):
         return
     # Kernels take it as float32, and its inverse too.
-    if not 2.0**-127 <= abs(float(scale.detach().float())) < math.inf:
+    value = float(scale.detach().float())
+    if value < 0.0 if clips else not 2.0**-127 <= value < math.inf:
         raise ValueError(
             f"grad_scale is {float(scale)}; gradients are divided by it: expected a finite number "
-            f"of 2**-127 or more, as float32 has it."
+            f"of 2**-127 or more, as float32 has it. To go up instead of down set maximize."
         )
 
 
@@ -153,8 +156,7 @@ class Family:
             raise ValueError(f"flags is {hyper.flags}; {self.name} knows those in {self._flags}.")
         if hyper.rounding not in abi.ROUNDING:
             raise ValueError(f"rounding is {hyper.rounding!r}; expected one of {[*abi.ROUNDING]}.")
-        if not self._clips:
-            check_scale(hyper.grad_scale, hyper.found_inf)
+        check_scale(hyper.grad_scale, hyper.found_inf, clips=self._clips)
         if self._verify is not None:
             self._verify(tensors, hyper)
 

@@ -96,7 +96,7 @@ class Hyper:
         flags: sum of the op's flags in `accel.ops.abi`.
         rounding: ``"nearest"`` or ``"stochastic"``, of 16-bit parameters and states.
         seed: of stochastic rounding, together with the number of the step.
-        grad_scale: float32 scalar that gradients are divided by, or ``None``.
+        grad_scale: float32 scalar above 0 that gradients are divided by, or ``None``.
         found_inf: float32 scalar; where it is not 0 nothing is done. Or ``None``.
         noop_flag: integer scalar; where it is not 0 nothing is done. Or ``None``.
     """

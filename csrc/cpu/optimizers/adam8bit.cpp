@@ -115,11 +115,16 @@ static void narrow(uint8_t *__restrict m, uint8_t *__restrict v, const Moments &
 }
 #endif
 
-// At least 2^-95, so that no value of a code is smaller than the smallest normal number.
-static inline float scale_of(uint32_t largest) {
+constexpr uint32_t kLargestM = ACCEL_ADAM8BIT_LARGEST_EXP_AVG;
+constexpr uint32_t kLargestV = ACCEL_ADAM8BIT_LARGEST_EXP_AVG_SQ;
+
+// At least 2^-95, so that no value of a code is smaller than the smallest normal number, and at most
+// `most`.
+static inline float scale_of(uint32_t largest, uint32_t most) {
   const uint32_t rounded = (largest + 0x7FFFFFu) & 0xFF800000u;
-  const uint32_t finite = rounded < 32u << 23 ? 32u << 23 : rounded;
-  if (largest > 254u << 23) return __builtin_nanf("");
+  const uint32_t above = rounded < 32u << 23 ? 32u << 23 : rounded;
+  const uint32_t finite = above > most ? most : above;
+  if (largest > 255u << 23) return __builtin_nanf("");
   return float_of(largest ? finite : 0u);
 }
 
@@ -134,12 +139,8 @@ static Largest decode_and_update(Moments &to, const float *p, const float *g, co
   return rare ? update(to, p, g, s, true) : update(to, p, g, s, false);
 }
 
-static void whole_block(float *p, const float *g, const accel::Codes &m, const accel::Codes &v,
-                        const accel::Adam8bitScalars &s, uint32_t noise) {
-  Moments moments;
-  const Largest largest = decode_and_update(moments, p, g, m, v, s);
-  *m.scale = scale_of(largest.m);
-  *v.scale = scale_of(largest.v);
+static inline void encode_block(const accel::Codes &m, const accel::Codes &v, float *p, Moments &moments,
+                                uint32_t noise, const accel::Adam8bitScalars &s) {
   const uint32_t m_unit = unit_signed(*m.scale), v_unit = unit_unsigned(*v.scale);
 #ifdef ACCEL_EIGHTS
   encode_eights(m.codes, v.codes, p, moments, m_unit, v_unit, noise, s);
@@ -147,6 +148,33 @@ static void whole_block(float *p, const float *g, const accel::Codes &m, const a
   encode(moments, p, m_unit, v_unit, noise, s);
   narrow(m.codes, v.codes, moments, m_unit, v_unit);
 #endif
+}
+
+// The parameter moves by the moments as they are; codes are of those that have one.
+static __attribute__((noinline, cold)) void encode_bounded(const accel::Codes &m, const accel::Codes &v,
+                                                           float *p, Moments &moments, uint32_t noise,
+                                                           const accel::Adam8bitScalars &s) {
+  Moments bounded = moments;
+  float unmoved[kCodes];
+  __builtin_memcpy(unmoved, p, sizeof unmoved);
+  for (int64_t i = 0; i < kCodes; ++i) {
+    const uint32_t sign = moments.m[i] & 0x80000000u, magnitude = moments.m[i] ^ sign;
+    bounded.m[i] = sign | (magnitude > kLargestM ? kLargestM : magnitude);
+  }
+  encode_block(m, v, p, moments, noise, s);
+  encode_block(m, v, unmoved, bounded, noise, s);
+}
+
+static void whole_block(float *p, const float *g, const accel::Codes &m, const accel::Codes &v,
+                        const accel::Adam8bitScalars &s, uint32_t noise) {
+  Moments moments;
+  const Largest largest = decode_and_update(moments, p, g, m, v, s);
+  *m.scale = scale_of(largest.m, kLargestM);
+  *v.scale = scale_of(largest.v, kLargestV);
+  if (largest.m > kLargestM)
+    encode_bounded(m, v, p, moments, noise, s);
+  else
+    encode_block(m, v, p, moments, noise, s);
   if (!(*m.scale > 0.0f)) __builtin_memset(m.codes, 0, kCodes);
   if (!(*v.scale > 0.0f)) __builtin_memset(v.codes, 0, kCodes);
 }

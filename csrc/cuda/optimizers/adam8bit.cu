@@ -29,8 +29,9 @@ ACCEL_DEVICE float decode_unsigned(uint32_t code, float scale) {
 }
 
 ACCEL_DEVICE uint8_t encode_signed(float x, float scale, uint32_t noise) {
-  const uint32_t unit = unit_signed(scale), u = bits_of(x);
-  const uint32_t moved = bits_of(float_of(u & 0x7FFFFFFFu) + float_of(unit));
+  const uint32_t unit = unit_signed(scale), u = bits_of(x), magnitude = u & 0x7FFFFFFFu;
+  const uint32_t most = ACCEL_ADAM8BIT_LARGEST_EXP_AVG;
+  const uint32_t moved = bits_of(float_of(magnitude > most ? most : magnitude) + float_of(unit));
   const uint32_t code = (moved + (noise & 0xFFFFFu) - unit) >> 20 & 0x7Fu;
   return static_cast<uint8_t>(scale > 0.0f ? code | (u >> 24 & 0x80u) : 0u);
 }
@@ -42,11 +43,12 @@ ACCEL_DEVICE uint8_t encode_unsigned(float x, float scale, uint32_t noise) {
 }
 
 // The scale of a block by the bits of its largest magnitude: at least 2^-95, so that no value of a code
-// is smaller than the smallest normal number.
-ACCEL_DEVICE float scale_of(uint32_t largest) {
+// is smaller than the smallest normal number, and at most `most`.
+ACCEL_DEVICE float scale_of(uint32_t largest, uint32_t most) {
   const uint32_t rounded = (largest + 0x7FFFFFu) & 0xFF800000u;
-  const uint32_t finite = rounded < 32u << 23 ? 32u << 23 : rounded;
-  return float_of(largest > 254u << 23 ? 0x7FC00000u : (largest ? finite : 0u));
+  const uint32_t above = rounded < 32u << 23 ? 32u << 23 : rounded;
+  const uint32_t finite = above > most ? most : above;
+  return float_of(largest > 255u << 23 ? 0x7FC00000u : (largest ? finite : 0u));
 }
 
 template <int N>
@@ -175,8 +177,8 @@ struct Adam8bit {
         m_most = of_m > m_most ? of_m : m_most;
         v_most = of_v > v_most ? of_v : v_most;
       }
-      const float new_m = scale_of(max_over_warp(m_most));
-      const float new_v = scale_of(max_over_warp(v_most));
+      const float new_m = scale_of(max_over_warp(m_most), ACCEL_ADAM8BIT_LARGEST_EXP_AVG);
+      const float new_v = scale_of(max_over_warp(v_most), ACCEL_ADAM8BIT_LARGEST_EXP_AVG_SQ);
       if (first % kBlock == 0 && valid > 0) {
         *m_scale = new_m;
         *v_scale = new_v;

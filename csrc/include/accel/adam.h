@@ -44,7 +44,7 @@ typedef struct accel_adam_args {
   float *const *masters;         /* null: the parameters are the master copy */
   float *const *steps;           /* steps done before, one float32 each, increased by 1 here
                                     (not when skipped); null: `step` holds for all */
-  const float *grad_scale;       /* null: 1 */
+  const float *grad_scale;       /* null: 1; else above 0, not checked */
   const float *found_inf;        /* null, or skip everything where *found_inf != 0 */
   const int32_t *noop_flag;      /* null, or skip everything where *noop_flag != 0 */
   const float *lr_tensor;        /* null: `lr` */

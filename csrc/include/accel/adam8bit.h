@@ -6,8 +6,11 @@
  * short.
  *
  * A block's scale is the smallest power of two that no magnitude in it exceeds, at least 2^-95; 0
- * where all are 0, and NaN where one is above 2^127 or NaN. Below a scale that is 0 or NaN codes are
- * 0, and all values are the scale. Else, of y = x / scale:
+ * where all are 0, and NaN where one is NaN. Below a scale that is 0 or NaN codes are 0, and all
+ * values are the scale. Where a magnitude is above 2^127, which includes infinity, the scale is the
+ * largest that there is: 2^127 for exp_avg, whose magnitudes are bounded by it, and 1.125 * 2^127
+ * for exp_avg_sq, of which code 255 is then infinity: as in float32, an element whose square was
+ * too large moves no more. Else, of y = x / scale:
  *   exp_avg: sign, then 7 bits k; |y| + 2^-15 has the float32 bits (k << 20) + (112 << 23): 0 is 0,
  *     and neighbours are 1/8 of a power of two apart, from 2^-18 on
  *   exp_avg_sq: 8 bits k; y has the bits (k << 20) + (96 << 23): from 2^-31, which smaller numbers
@@ -33,6 +36,12 @@ enum accel_adam8bit_constant {
 
 /* 2^12 and 2^20 times the powers 1 and 2 of 0.7548776662, whose inverse solves x^3 = x + 1. */
 #define ACCEL_ADAM8BIT_LATTICE 0xC1391E11u
+
+/* The largest scales, as bits. */
+enum accel_adam8bit_largest_scale {
+  ACCEL_ADAM8BIT_LARGEST_EXP_AVG = 0x7F000000,
+  ACCEL_ADAM8BIT_LARGEST_EXP_AVG_SQ = 0x7F100000
+};
 
 enum accel_adam8bit_flag {
   ACCEL_ADAM8BIT_ADAMW = 1,

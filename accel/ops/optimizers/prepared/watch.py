@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from operator import eq
 from typing import Any, NamedTuple
@@ -77,6 +77,9 @@ class Watch:
             return False
         at = {field: addresses(listed) for field, listed in lists.items()}
         moved = [field for field, pointers in at.items() if pointers != self._at[field]]
+        # A kernel would write what the reference cannot; what is prepared anew names it.
+        if _has_inference(lists, lists if self._plan.rest else moved):
+            return False
         for field in moved:
             places = zip(at[field], self._at[field], lists[field], strict=True)
             if any(now != before and _lacks_memory(now, tensor) for now, before, tensor in places):
@@ -111,9 +114,21 @@ def facts(lists: Mapping[str, Sequence[Tensor]]) -> list[list[Any]]:
 def _agree(lists: Mapping[str, Sequence[Tensor]], known: Sequence[Sequence[Any]]) -> bool:
     """Return whether `facts` of tensors would be as they are known, keeping none of them."""
     asked = ((listed, ask) for listed in lists.values() for ask in _ASKED)
-    return all(
-        len(listed) == len(wanted) and all(map(eq, map(ask, listed), wanted))
-        for (listed, ask), wanted in zip(asked, known, strict=True)
+    try:
+        return all(
+            len(listed) == len(wanted) and all(map(eq, map(ask, listed), wanted))
+            for (listed, ask), wanted in zip(asked, known, strict=True)
+        )
+    except RuntimeError:  # A nested tensor calls itself strided, and has no shape.
+        return False
+
+
+def _has_inference(lists: Mapping[str, Sequence[Tensor]], fields: Iterable[str]) -> bool:
+    """Return whether any of the tensors that are written may not be, as of inference mode."""
+    if torch.is_inference_mode_enabled():
+        return False
+    return any(
+        tensor.is_inference() for field in fields if field != "grads" for tensor in lists[field]
     )
 
 

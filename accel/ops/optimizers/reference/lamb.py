@@ -51,7 +51,10 @@ class LambHyper(Hyper):
 
 @torch.no_grad()
 def lamb_reference(tensors: TensorLists, hyper: LambHyper) -> None:
-    """Do the phases that `hyper.flags` names on every tensor of checked lists."""
+    """Do the phases that `hyper.flags` names on every tensor of checked lists.
+
+    Moments have the bits of the CPU's native kernel; norms are summed in another order.
+    """
     # Here, not above: a load of a native library, which steps nothing itself, does without.
     from accel.ops.optimizers.reference.batches import batches
 

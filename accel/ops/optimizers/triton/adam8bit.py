@@ -10,7 +10,7 @@ import triton.language as tl
 from triton.language import tensor as Value
 
 from accel.ops import abi
-from accel.ops.optimizers.codes8bit import LATTICE
+from accel.ops.optimizers.codes8bit import LARGEST, LATTICE
 from accel.ops.optimizers.triton.adam import (
     adam_numbers,
     adam_scalars_kernel,
@@ -33,6 +33,8 @@ from accel.ops.optimizers.triton.optimizer import (
 
 _BLOCK = tl.constexpr(abi.ADAM8BIT_BLOCK)
 _LATTICE = tl.constexpr(LATTICE)
+_LARGEST_M = tl.constexpr(LARGEST[True])
+_LARGEST_V = tl.constexpr(LARGEST[False])
 
 
 @triton.jit
@@ -55,7 +57,8 @@ def _decode(codes: Value, scale: Value, SIGNED: tl.constexpr) -> Value:
 @triton.jit
 def _encode_signed(x: Value, scale: Value, noise: Value) -> Value:
     unit = _unit(scale, True)
-    moved = (tl.abs(x) + unit).to(tl.uint32, bitcast=True)
+    magnitude = tl.minimum(x.to(tl.int32, bitcast=True) & 0x7FFFFFFF, _LARGEST_M)
+    moved = (magnitude.to(tl.float32, bitcast=True) + unit).to(tl.uint32, bitcast=True)
     code = (moved + (noise & 0xFFFFF) - unit.to(tl.uint32, bitcast=True)) >> 20
     code = (code & 0x7F) | ((x.to(tl.uint32, bitcast=True) >> 24) & 0x80)
     return tl.where(scale > 0.0, code, 0).to(tl.uint8)
@@ -70,13 +73,13 @@ def _encode_unsigned(x: Value, scale: Value, noise: Value) -> Value:
 
 
 @triton.jit
-def _scales(x: Value, SIZE: tl.constexpr) -> Value:
-    """Return each block's scale; bits are compared, so that NaN is the largest."""
+def _scales(x: Value, MOST: tl.constexpr, SIZE: tl.constexpr) -> Value:
+    """Return each block's scale, at most `MOST` as bits, which are compared: NaN is the largest."""
     bits = x.to(tl.int32, bitcast=True) & 0x7FFFFFFF
     most = tl.max(tl.reshape(bits, (SIZE // _BLOCK, _BLOCK)), axis=1)
     # At least 2^-95, so that no value of a code is smaller than the smallest normal number.
-    finite = tl.maximum((most + 0x7FFFFF) & 0x7F800000, 32 << 23)
-    rounded = tl.where(most == 0, 0, tl.where(most > (254 << 23), 0x7FC00000, finite))
+    finite = tl.minimum(tl.maximum((most + 0x7FFFFF) & 0x7F800000, 32 << 23), MOST)
+    rounded = tl.where(most == 0, 0, tl.where(most > (255 << 23), 0x7FC00000, finite))
     return rounded.to(tl.float32, bitcast=True)
 
 
@@ -124,7 +127,7 @@ def adam8bit_kernel(
     )
     # What lies beyond the tensor's end must not count in the block's scales.
     m, v = tl.where(mask, m, 0.0), tl.where(mask, v, 0.0)
-    new_m, new_v = _scales(m, SIZE), _scales(v, SIZE)
+    new_m, new_v = _scales(m, _LARGEST_M, SIZE), _scales(v, _LARGEST_V, SIZE)
     noise = random_bits(seed, number_of(row), 1, at // _BLOCK)
     noise += (at % _BLOCK).to(tl.uint32) * _LATTICE
     tl.store(m_scale_at, new_m, inside)
