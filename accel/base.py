@@ -61,7 +61,7 @@ class Accelerator(
             missing.append("is_available() -> bool")
         if missing:
             raise TypeError(
-                f"{cls.__module__}.{cls.__qualname__} is no accelerator yet: it lacks "
+                f"{cls.__module__}.{cls.__qualname__} is not an accelerator yet: define "
                 f"{' and '.join(missing)}. Everything else has a default."
             )
         return super().__new__(cls)

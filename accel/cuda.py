@@ -75,12 +75,12 @@ class CUDAAccelerator(Accelerator):
     def _probe_nvidia(self, build: TorchBuild) -> Probe:
         driver = nvidia.read_driver()
         if isinstance(driver, Rejected):
-            return self._probe_torch(build, "asked of torch") if nvidia.has_cuda() else driver
+            return self._probe_torch(build, "by torch's account") if nvidia.has_cuda() else driver
         need = tuple(int(part) for part in build.cuda.split(".")[:2])
         if need[0] > driver.cuda[0]:
             return Rejected(
-                f"torch {build.version} needs CUDA {build.cuda}, and driver {driver.version} runs "
-                f"CUDA {driver.cuda[0]}.{driver.cuda[1]} at most.",
+                f"torch {build.version} needs CUDA {build.cuda}, but driver {driver.version} runs "
+                f"at most CUDA {driver.cuda[0]}.{driver.cuda[1]}.",
                 "Install a newer driver, or a build of torch for an older CUDA.",
             )
         seen = nvidia.visible_gpus(driver)

@@ -70,7 +70,7 @@ def _folder(name: str, text: str) -> Path:
     home = _home() if user == "~" else _home_of(user[1:])
     if not home:
         why = "this user id has no home" if user == "~" else f"there is no user {user[1:]!r} here"
-        raise InvalidSetting(f"{name}={text!r}: {why}, so {user} is nothing. Write the whole path.")
+        raise InvalidSetting(f"{name}={text!r}: {why}, so {user} has no meaning. Use a full path.")
     return Path(home, rest.lstrip("/"))
 
 

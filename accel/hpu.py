@@ -14,7 +14,7 @@ from accel.probe import FAILURES, Accepted, Probe, Rejected
 
 _PACKAGE = "habana_frameworks.torch"
 _INSTALL = "Install Gaudi's software and its build of torch (https://docs.habana.ai)."
-_GRAPHS = "Set PT_HPU_LAZY_MODE=1 before the start, or use torch.compile, which eager mode has."
+_GRAPHS = "Start the process with PT_HPU_LAZY_MODE=1, or use torch.compile in eager mode."
 
 
 class HPUAccelerator(Accelerator):
@@ -47,7 +47,7 @@ class HPUAccelerator(Accelerator):
             return Accepted(f"{int(hpu.device_count())} device(s), {mode} mode")
         except FAILURES as error:
             reason = f"{_PACKAGE} failed: {type(error).__name__}: {error}."
-            return Rejected(reason, "Install the release of it that fits this torch.")
+            return Rejected(reason, f"Install the release of {_PACKAGE} for this torch.")
 
     def has(self, capability: str) -> bool:
         """Whether it has a capability; graphs exist in lazy mode only."""

@@ -15,7 +15,7 @@ def unknown(name: str, asked: str, known: list[str]) -> str:
     """
     base = name.strip().partition(":")[0].lower()
     if name.strip() != name or not base:
-        found = "which has blanks around a name or no name in it."
+        found = "which has spaces around the name, or no name."
     elif ":" in name and base in known:
         found = (
             f"which names one device. {asked.partition('=')[0].partition('(')[0]} takes the kind "
@@ -23,8 +23,8 @@ def unknown(name: str, asked: str, known: list[str]) -> str:
             f"set_device()."
         )
     else:
-        found = f"which is no known backend.{nearest(base, known)}"
-    return f"{asked}, {found} Accepted: {', '.join(known)}, or 'auto' or nothing to detect."
+        found = f"which is not a known backend.{nearest(base, known)}"
+    return f"{asked}, {found} Accepted: {', '.join(known)}; 'auto' or nothing detects one."
 
 
 def nearest(name: str, known: list[str]) -> str:

@@ -111,8 +111,8 @@ def register_accelerator(
     taken = _registered.get(name) or _BUILT_IN.get(name)
     if taken is not None and taken.target != target and not replace:
         raise ValueError(
-            f"register_accelerator: {name!r} is {taken.target} ({taken.origin}); "
-            f"pass replace=True to put {target} in its place."
+            f"register_accelerator: {name!r} is already {taken.target} ({taken.origin}); "
+            f"pass replace=True to use {target} instead."
         )
     _registered[name] = entry
 
@@ -139,7 +139,7 @@ def _known() -> tuple[dict[str, Entry], list[Candidate]]:
         if taken is None:
             entries[plugin.name] = plugin
         elif taken.target != plugin.target:
-            reason = f"{plugin.target} claims a name that is {taken.target} ({taken.origin})."
+            reason = f"{plugin.target} claims a name of {taken.target} ({taken.origin})."
             fix = f"Rename the entry point in {plugin.origin}, or uninstall it."
             shadowed.append(
                 Candidate(plugin.name, False, reason, fix, None, plugin.priority, plugin.origin)
@@ -168,11 +168,11 @@ def _probe(entry: Entry) -> tuple[Probe, str | None]:
         verdict = _load(entry).probe()
     except FAILURES as error:
         reason = f"{entry.target} failed: {type(error).__name__}: {str(error).rstrip('.')}."
-        fix = entry.hint or f"Fix or uninstall what brings it ({entry.origin})."
+        fix = entry.hint or f"Fix it or uninstall it ({entry.origin})."
         return Rejected(reason, fix), traceback.format_exc()
     if not isinstance(verdict, Accepted | Rejected):
         reason = f"{entry.target}.probe() returned {verdict!r}, not Accepted or Rejected."
-        return Rejected(reason, f"Fix what brings it ({entry.origin})."), None
+        return Rejected(reason, f"Fix it ({entry.origin})."), None
     return verdict, None
 
 

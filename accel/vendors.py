@@ -16,8 +16,8 @@ from accel.base import Accelerator, DeviceProperties
 from accel.probe import FAILURES, Accepted, Probe, Rejected
 from accel.torch_build import torch_build
 
-_GPU = "torch calls GPUs of NVIDIA and AMD 'cuda'; 'xpu' are Intel's and 'mps' Apple's."
-_ROCM = "torch calls AMD's GPUs 'cuda', too."
+_GPU = "torch calls NVIDIA and AMD GPUs 'cuda', Intel's 'xpu' and Apple's 'mps'."
+_ROCM = "torch calls AMD GPUs 'cuda', too."
 # What people call devices elsewhere, the backend that is meant, and why.
 ELSEWHERE = MappingProxyType(
     {
@@ -27,7 +27,7 @@ ELSEWHERE = MappingProxyType(
         **dict.fromkeys(("tpu", "xla"), ("", "No backend for TPUs is installed.")),
     }
 )
-_ONE_DEVICE = "mps has one device, of index 0."
+_ONE_DEVICE = "mps has one device, with index 0."
 
 
 class VendorAccelerator(Accelerator):
@@ -59,7 +59,7 @@ class VendorAccelerator(Accelerator):
             count = int(module.device_count()) if module and module.is_available() else 0
         except FAILURES as error:
             reason = f"{package} failed: {type(error).__name__}: {error}."
-            return Rejected(reason, f"Install the release of {package} that fits this torch.")
+            return Rejected(reason, f"Install the release of {package} for this torch.")
         if count == 0:
             return Rejected(f"{package} finds no device.", f"Check {self.maker}'s driver.")
         return Accepted(f"{count} device(s), {package}")

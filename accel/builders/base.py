@@ -116,7 +116,7 @@ class OpBuilder(Packaged):
         if not sources:
             raise OpUnavailable(
                 f"{type(self).__name__} has no native implementation for {self.backend!r}. "
-                f"load() gives its reference; ACCEL_OPS=native forbids that."
+                f"load() returns its reference unless ACCEL_OPS=native."
             )
         flags = self.nvcc_args() if self.language == "cuda" else self.cxx_args()
         return jit.Recipe(

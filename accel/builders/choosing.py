@@ -89,7 +89,7 @@ def native(builder: OpBuilder, verbose: bool) -> Any:
                 raise
             except Exception as error:
                 jit.refuse_prebuilt(library, told(error))
-                if builder._warn(f"{library.path} is passed over: {told(error)}"):
+                if builder._warn(f"{library.path} is skipped: {told(error)}"):
                     keep_note(builder, error)
             library = jit.acquire(recipe, verbose=verbose)
         return builder._keep(library)

@@ -66,7 +66,7 @@ def register_op(name: str, target: str, *, replace: bool = False) -> None:
     taken = _ops().get(name)
     if taken is not None and taken != target and not replace:
         raise ValueError(
-            f"register_op: {name!r} is {taken}; pass replace=True to put {target} in its place."
+            f"register_op: {name!r} is already {taken}; pass replace=True to use {target} instead."
         )
     _registered[name] = target
 
@@ -80,7 +80,7 @@ def _ops() -> dict[str, str]:
             continue
         if point.name in ops and ops[point.name] != point.target:
             _log.warning(
-                "entry point %s = %s is ignored: that op is %s",
+                "entry point %s = %s is ignored: that op is already %s",
                 point.name,
                 point.target,
                 ops[point.name],
@@ -158,7 +158,7 @@ def _find(name: str, asked: str, module: str, backend: str) -> type[OpBuilder]:
             return _reference(asked, op, target, backend)
     known = sorted({*own, *builder_names()})
     raise UnknownOp(
-        f"{name!r} is no known op.{suggestion(asked, known)} Known: {', '.join(known)}."
+        f"{name!r} is not a known op.{suggestion(asked, known)} Known: {', '.join(known)}."
     )
 
 

@@ -98,7 +98,7 @@ def explain(op: str, accelerator: str, as_json: bool) -> None:
     for line in builder.notes():
         click.echo(f"{line}\n")
     if note is not None:
-        click.echo(f"The last load that did not get the library it was to have: {note}\n")
+        click.echo(f"Last failed load of the native library: {note}\n")
     if explanation is not None:
         _show(explanation)
 
@@ -123,7 +123,7 @@ def _show(explanation: Explanation) -> None:
 
 
 def _show_artifact(artifact: Comparison) -> None:
-    click.echo(f"  {artifact.folder}\n    {artifact.verdict or 'would be used as it is.'}")
+    click.echo(f"  {artifact.folder}\n    {artifact.verdict or 'would be used as is.'}")
     for change in artifact.changes:
         click.echo(f"    {change.name}: {change.before} -> {change.after}")
 
@@ -136,14 +136,14 @@ def _show_artifact(artifact: Comparison) -> None:
     "--out",
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="The folder to fill; ACCEL_PREBUILT_DIR takes it.",
+    help="The output folder, which ACCEL_PREBUILT_DIR can name.",
 )
 @JSON
 @click.pass_context
 def build(
     ctx: click.Context, ops: tuple[str, ...], accelerator: str, arch: str, out: Path, as_json: bool
 ) -> None:
-    """Build OPS (default: all) ahead of time into a folder that can be moved; needs no device."""
+    """Build OPS (default: all) ahead of time into a portable folder; needs no device."""
     backend = _backend(accelerator)
     rows = [_build_one(recipe, names, out) for names, recipe in _recipes(ops, backend, arch)]
     failed = [row for row in rows if not row["built"]]
@@ -193,7 +193,7 @@ def _build_one(recipe: Recipe, names: list[str], out: Path) -> dict[str, Any]:
 
 @click.group()
 def cache() -> None:
-    """Look after the folder of compiled ops."""
+    """Inspect and clean the folder of compiled ops."""
 
 
 @cache.command()
@@ -206,7 +206,7 @@ def path(as_json: bool) -> None:
 
 
 def _place() -> Location:
-    """Return where the cache is, and tell on stderr if that is not the usual place."""
+    """Return where the cache is, with a note on stderr if it is not the usual place."""
     from accel.jit.disk import location
 
     place = location.locate()
@@ -218,14 +218,14 @@ def _place() -> Location:
 @cache.command()
 @JSON
 def ls(as_json: bool) -> None:
-    """List what is cached: size, age, and what would be rebuilt and why."""
+    """List the cached artifacts: size, age, and why an op would not use one."""
     from accel.jit.cache import maintenance
 
     _place()
     wanted = dict(_current_digests())
     rows = []
     for entry in maintenance.entries():
-        reason = entry.trouble or ("" if entry.digest in wanted else "no op asks for this digest.")
+        reason = entry.trouble or ("" if entry.digest in wanted else "no known op uses it now.")
         rows.append({**dataclasses.asdict(entry), "folder": str(entry.folder), "trouble": reason})
     if as_json:
         click.echo(json.dumps(rows, indent=2))
@@ -268,7 +268,7 @@ def _current_digests() -> Iterator[tuple[str, str]]:
 @JSON
 @click.pass_context
 def verify(ctx: click.Context, as_json: bool) -> None:
-    """Check every artifact, checksums included; exit 1 where one is not sound."""
+    """Check every artifact and its checksum; exit 1 if one is broken."""
     from accel.jit.cache import maintenance
 
     _place()
@@ -284,10 +284,10 @@ def verify(ctx: click.Context, as_json: bool) -> None:
 
 
 @cache.command()
-@click.option("--older-than", type=float, metavar="DAYS", help="Remove what was not used so long.")
-@click.option("--max-size", type=float, metavar="MIB", help="Remove the least used above this.")
-@click.option("--orphans", is_flag=True, help="Remove what no known op asks for now.")
-@click.option("--dry-run", is_flag=True, help="Remove nothing, only tell.")
+@click.option("--older-than", type=float, metavar="DAYS", help="Remove those not used for DAYS.")
+@click.option("--max-size", type=float, metavar="MIB", help="Keep the last used, up to MIB.")
+@click.option("--orphans", is_flag=True, help="Remove those that no known op uses now.")
+@click.option("--dry-run", is_flag=True, help="Remove nothing, only show what would be.")
 @JSON
 def prune(
     older_than: float | None,
@@ -296,7 +296,7 @@ def prune(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Remove broken artifacts, leftovers of killed builds, and what the options say."""
+    """Remove broken artifacts, leftovers of killed builds, and what the options select."""
     from accel.jit.cache import maintenance
 
     _place()

@@ -1,4 +1,4 @@
-"""What can be used here, as data: backends with reasons, and ops by backend with their rungs."""
+"""The report as data: backends with reasons, and ops by backend with their rungs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from accel.probe import FAILURES, Accepted, Rejected
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that matter for a report, ``"not installed"`` where absent."""
+    """Return the versions that matter for a report; ``"not installed"`` for what is absent."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for package in ("accel-torch", "torch", "ninja"):
         try:

@@ -20,7 +20,7 @@ _UNINITIALISED = frozenset(
 )
 
 
-_PAST = "What native code does to memory is seen only where it is called through torch.ops."
+_PAST = "Writes by native code are captured only if it is called through torch.ops."
 
 
 class _Capturing(threading.local):
@@ -151,8 +151,8 @@ class _Writes:
             memory = tensor.untyped_storage()._cdata
             if tensor._version - version > self._recorded[memory] - recorded:
                 raise Unsupported(
-                    f"cpu: a tensor of shape {tuple(tensor.shape)} was written past PyTorch's "
-                    f"dispatcher while it was captured, which a replay would leave out. {_PAST}"
+                    f"cpu: a tensor of shape {tuple(tensor.shape)} was written without PyTorch's "
+                    f"dispatcher during the capture, so a replay would skip the write. {_PAST}"
                 )
 
 
@@ -182,8 +182,8 @@ def _check_repeatable(function: Any) -> None:
     tags = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
     if tags.intersection(function.tags):
         raise Unsupported(
-            f"cpu: {function} cannot be captured in a graph: what follows depends on values, which "
-            f"a replay would not read again. Move it out of the captured block."
+            f"cpu: {function} cannot be captured in a graph: later operations depend on values "
+            f"that a replay would not read again. Move it out of the captured block."
         )
 
 

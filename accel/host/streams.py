@@ -127,5 +127,5 @@ def set_stream(stream: HostStream) -> None:
 def checked(stream: Any) -> HostStream:
     """Return `stream`; raises `TypeError` where it is no `HostStream`."""
     if not isinstance(stream, HostStream):
-        raise TypeError(f"cpu: expected a stream of the CPU, not {type(stream).__name__}.")
+        raise TypeError(f"cpu: expected a CPU stream, not {type(stream).__name__}.")
     return stream

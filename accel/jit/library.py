@@ -66,7 +66,7 @@ class Library:
         loader = ExtensionFileLoader(name, str(self.path))
         spec = spec_from_file_location(name, self.path, loader=loader)
         if spec is None:
-            raise ImportError(f"{self.path} is no Python extension module.", name=name)
+            raise ImportError(f"{self.path} is not a Python extension module.", name=name)
         # The name that it was mapped by, so that the system's loader gives back that very library.
         spec.origin = self.handle._name
         module = module_from_spec(spec)

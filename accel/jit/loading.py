@@ -59,8 +59,8 @@ def acquire(recipe: Recipe, *, verbose: bool = False) -> Library:
         if found is not None:
             return found
     raise BuildFailed(
-        f"{recipe.name} ({recipe.backend}): its sources change, or its cache is emptied, while it "
-        f"is built. Load it again when that is over."
+        f"{recipe.name} ({recipe.backend}): its sources changed, or the cache was emptied, during "
+        f"each build. Load it again once that has stopped."
     )
 
 
@@ -173,7 +173,7 @@ def _probe_jit(recipe: Recipe, fitted: Fit) -> Probe:
     failed = _known_to_fail(plan)
     if failed is not None:
         return failed
-    alone = ", which has no OpenMP: one thread" if plan.lacks_openmp else ""
+    alone = " without OpenMP, so in one thread" if plan.lacks_openmp else ""
     return Accepted(f"compiles with {plan.compiler.label}{alone}{_for_targets(plan)}")
 
 
@@ -260,8 +260,8 @@ def _without_compiler(recipe: Recipe, fitted: Fit, prebuilt: Rejected, plan: Rej
     if isinstance(cached, Artifact):
         if environment.chooses_compiler():
             location.say_once(
-                f"{recipe.name} ({recipe.backend}): what CXX, CFLAGS, CXXFLAGS or NVCC ask for is "
-                f"not used: {plan} The library that was built before is: {cached.folder}"
+                f"{recipe.name} ({recipe.backend}): CXX, CFLAGS, CXXFLAGS or NVCC cannot be "
+                f"followed: {plan} Using the library built before: {cached.folder}"
             )
         try:
             return library.loaded(cached.digest) or library.load(cached, "jit")

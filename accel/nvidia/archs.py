@@ -231,7 +231,7 @@ def _parse_word(word: str, every: Mapping[str, list[Arch]]) -> list[Arch]:
         foreign = _FOREIGN.fullmatch(word)
         meant = f" Did you mean '{foreign[1]}.{foreign[2]}{foreign[3].lower()}'?" if foreign else ""
         raise ValueError(
-            f"{word!r} is no architecture: expected a number as 9.0, 9.0a or 9.0+PTX, 'native', "
+            f"{word!r} is not an architecture: expected 9.0, 9.0a, 9.0+PTX and the like, 'native', "
             f"'all', 'all-major' or one of {', '.join(NAMED)}.{meant or suggestion(word, NAMED)}"
         )
     capability = int(match["major"]), int(match["minor"])

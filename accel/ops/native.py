@@ -30,7 +30,7 @@ def check_interface(library: Library, *functions: str) -> None:
     for needed in ("accel_abi_version", *functions):
         if not hasattr(library.handle, needed):
             raise OpUnavailable(
-                f"{library.path} has no function {needed!r}: it is no library of this op. "
+                f"{library.path} has no function {needed!r}: it is not a library of this op. "
                 f"Rebuild it: `accel build`."
             )
     version = library.handle.accel_abi_version()

@@ -65,8 +65,8 @@ def _refusal(optimizer: KernelOptimizer, number: Any, found: str) -> ValueError:
     keys = ", ".join((*optimizer.states, *optimizer.extra_keys, "step", MASTER))
     return ValueError(
         f"{name} cannot take over this state, which another optimizer made: the entry of parameter "
-        f"{number} {found}, and {name} keeps {keys}. Load it into the class that saved it, or go "
-        f"on without it: it would be misread."
+        f"{number} {found}, and {name} keeps {keys}. Load it into the class that saved it, or "
+        f"start without it: it would be misread."
     )
 
 

@@ -147,7 +147,7 @@ def test_a_build_that_fails_is_told_once(
     assert len(told) == 1
     notes = explained()
     assert "Python looks at every tensor" in notes[0]
-    assert "The last load that did not get that library" in notes[1]
+    assert "Last failed load of that library" in notes[1]
     assert all("out of luck" in note for note in notes)
     # Later, when the compiler does it.
     monkeypatch.setenv("CXX", compiler(tmp_path, ""))

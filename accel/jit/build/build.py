@@ -125,7 +125,7 @@ def _build_here(plan: Plan, root: Path, verbose: bool, beat: Callable[[], None])
         raise BuildFailed(f"{_who(plan)}: {error}", first_error=str(error)) from error
     except OSError as error:
         if not staging.exists():
-            _log.info("%s: its cache was emptied while it was built; building it again.", plan.stem)
+            _log.info("%s: the cache was emptied during the build; building again.", plan.stem)
             return None
         raise _no_room(plan, error) from error
     except BuildFailed as error:
@@ -142,7 +142,7 @@ def _build_here(plan: Plan, root: Path, verbose: bool, beat: Callable[[], None])
         return found
     if not place.exists():
         return None
-    raise BuildFailed(f"{_who(plan)}: built, and then {found.reason} Check the disk of {root}.")
+    raise BuildFailed(f"{_who(plan)}: built, but then {found.reason} Check the disk of {root}.")
 
 
 def _compile_and_publish(
@@ -156,7 +156,7 @@ def _compile_and_publish(
     began = time.monotonic()
     if plan.lacks_openmp:
         _log.warning(
-            "%s: %s finds no omp.h, so that the library runs in one thread. Install libomp-dev, or "
+            "%s: %s finds no omp.h, so the library runs in one thread. Install libomp-dev, or "
             "set CXX to g++.",
             _who(plan),
             plan.compiler.label,
@@ -165,7 +165,7 @@ def _compile_and_publish(
     with Progress(_who(plan), steps, label, verbose, beat) as progress:
         made = compile_plan(plan, staging, root, progress)
     if not _still_fits(plan):
-        _log.info("%s: its sources changed while it was built; building it again.", name)
+        _log.info("%s: its sources changed during the build; building again.", name)
         return None
     ready = staging / plan.stem
     make_private(ready)
@@ -191,8 +191,8 @@ def _who(plan: Plan) -> str:
 def _no_room(plan: Plan, error: OSError) -> BuildFailed:
     where = f"{error.filename}: " if error.filename else ""
     limited = error.errno in trouble.LIMITS
-    what = "the build cannot go on" if limited else "the cache cannot be written"
-    way = trouble.way_out(error) or "Set ACCEL_CACHE_DIR to a folder that can be written."
+    what = "the build cannot continue" if limited else "the cache cannot be written"
+    way = trouble.way_out(error) or "Set ACCEL_CACHE_DIR to a writable folder."
     return BuildFailed(
         f"{_who(plan)}: {what}: {where}{error.strerror or error}. {way}",
         first_error=str(error),

@@ -35,9 +35,9 @@ _MISSING = re.compile(
 )
 # What a limit of the process makes of a tool that knows nothing of it (setrlimit(2)).
 _LIMIT_OF = {
-    11: ", as by a small limit of the stack (ulimit -s) or of memory (ulimit -v)",
-    24: ", by the limit of processor time (ulimit -t)",
-    25: ", by the limit of file sizes (ulimit -f)",
+    11: ", perhaps by a low limit on the stack (ulimit -s) or on memory (ulimit -v)",
+    24: ", by the limit on processor time (ulimit -t)",
+    25: ", by the limit on file sizes (ulimit -f)",
 }
 _MOST_LOG = 64 << 20
 _LITTLE_SPACE = 64 << 10
@@ -85,11 +85,11 @@ def _left(path: Path) -> tuple[bytes, str]:
     try:
         library = read_regular(path)
     except FileNotFoundError:
-        return b"", f"left no {path.name}"
+        return b"", f"wrote no {path.name}"
     except OSError as error:
-        return b"", f"the {path.name} that it left cannot be read: {error.strerror}"
+        return b"", f"the {path.name} that it wrote cannot be read: {error.strerror}"
     fault = fault_of(library)
-    return library, f"the {path.name} that it left {fault}" if fault else ""
+    return library, f"the {path.name} that it wrote {fault}" if fault else ""
 
 
 class _Watch:
@@ -188,7 +188,7 @@ def _few_files() -> str:
     """Return that fewer files may be open than tools need: they tell of it in odd words."""
     most = os.sysconf("SC_OPEN_MAX")
     return (
-        f" (this process may open only {most} files; raise that limit: ulimit -n)"
+        f" (this process may open only {most} files; raise the limit: ulimit -n)"
         if 0 < most < _FEW_FILES
         else ""
     )
@@ -201,7 +201,7 @@ def _cut_off(plan: Plan, failed: Command, staging: Path, log: str) -> str:
     # Newer versions of ninja tell; the number is 128 and the status of wait(2).
     told = re.search(r"^FAILED: \[code=(\d+)\]", log, re.MULTILINE)
     number = int(told[1]) - 128 & 127 if told and int(told[1]) > 128 else 0
-    how = _by_signal(number) if number else "ended before it could tell how the compiler did"
+    how = _by_signal(number) if number else "ended before it reported the compiler's exit status"
     return f"the shell that runs {plan.compiler.label} {how}"
 
 
@@ -238,7 +238,7 @@ def _failure(
         command = plan.compiler.command[0]
         ended = f"{plan.compiler.label} ({command}) exited with 0, but {fault}"
     elif aside:
-        ended = f"{plan.compiler.label} could not be run to its end{_few_files()}"
+        ended = f"{plan.compiler.label} could not finish{_few_files()}"
     elif code is None:
         ended = _cut_off(plan, failed, staging, ninja) + _few_files()
     what = why or _no_space(root) or ended

@@ -61,9 +61,7 @@ def certain(roots: tuple[Path, ...], stem: str) -> BuildFailed | None:
             continue
         error = _error(told)
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(told["time"]))
-        again = (
-            f"Not tried again: nothing has changed since {when}. Remove {path} to try all the same."
-        )
+        again = f"Not tried again: nothing has changed since {when}. Remove {path} to try anyway."
         return BuildFailed(f"{error}\n  {again}", **(vars(error)))
     return None
 

@@ -43,7 +43,7 @@ def build_prebuilt(recipe: Recipe, out_dir: Path, *, verbose: bool = False) -> P
     made = _build_into(target, plan, verbose)
     usable = verify(made, recipe.name, private=False)
     if isinstance(usable, Rejected):
-        location.say_once(f"{made} was built, but would not be loaded from there: {usable}")
+        location.say_once(f"{made} was built, but could not be loaded from there: {usable}")
     return made
 
 
@@ -57,7 +57,7 @@ def _build_into(target: Path, plan: Plan, verbose: bool) -> Path:
         if made is None:
             raise BuildFailed(
                 f"{recipe.name} ({recipe.backend}): its sources changed, or the cache was "
-                f"emptied, while it was built. Build it again when that is over."
+                f"emptied, during the build. Build it again once that has stopped."
             )
         return made
     except OSError as error:

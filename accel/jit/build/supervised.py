@@ -116,7 +116,7 @@ def _spawn(argv: list[str], env: dict[str, str], log: int) -> int:
                 setsigdef=_SIGNALS,
             )
     except OSError as error:
-        way = way_out(error) or f"It begins with {supervisor.SHELL}; can that be run here?"
+        way = way_out(error) or f"Builds start with {supervisor.SHELL}; check that it runs here."
         raise StartFailed(
             f"no process can be started for the build ({error.strerror}). {way}"
         ) from error

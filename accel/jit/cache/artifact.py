@@ -129,19 +129,19 @@ def _right_types(data: Mapping[str, Any]) -> bool:
 
 def _wrong_bytes(library: Path, data: bytes, manifest: Mapping[str, Any]) -> str | None:
     if len(data) != manifest["size"]:
-        return f"{library} has {len(data)} bytes, its manifest says {manifest['size']}."
+        return f"{library} has {len(data)} bytes, but its manifest says {manifest['size']}."
     if sha256(data) != manifest["sha256"]:
         return f"{library} does not match the checksum in its manifest."
     fault = fault_of(data)
     by = manifest.get("compiler", "Its compiler")
-    return f"{library} {fault}; {by} left it so." if fault else None
+    return f"{library} {fault}; {by} made it so." if fault else None
 
 
 def _wrong_machine(manifest: Mapping[str, Any]) -> str | None:
     family, version = libc()
     needed = manifest["glibc"]
     if family == "glibc" and _numbers(needed) > _numbers(version):
-        return f"it needs glibc {needed}, here is {version}."
+        return f"it needs glibc {needed}, and this machine has {version}."
     return None
 
 
@@ -167,7 +167,7 @@ def _changed_header(headers: Mapping[str, list[Any]]) -> str | None:
             if [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns] == mark[:3]:
                 continue
             if sha256(read_regular(Path(path))) != mark[3]:
-                return f"the header {path} has changed since."
+                return f"the header {path} has changed since the build."
         except (OSError, ValueError) as error:
-            return f"the header {path} cannot be read any more: {error}."
+            return f"the header {path} can no longer be read: {error}."
     return None

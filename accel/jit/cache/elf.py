@@ -60,7 +60,7 @@ def fault_of(data: bytes) -> str:
     try:
         return _fault_of_tables(data)
     except (struct.error, IndexError):
-        return f"is cut short: it has {len(data)} bytes, and the header of an ELF file has more"
+        return f"is cut short: it has {len(data)} bytes, fewer than the header of an ELF file"
 
 
 def check(data: bytes) -> None:
@@ -77,7 +77,7 @@ def _fault_of_tables(data: bytes) -> str:
     kind, machine, segments_at, sections_at = facts[0], facts[1], facts[4], facts[5]
     here = _here()
     if here and (data[4], data[5], machine) != here:
-        return f"is for {_machine(data[4], machine)}, and this process for {_machine(*here[::2])}"
+        return f"is for {_machine(data[4], machine)}, but this process for {_machine(*here[::2])}"
     if kind != _SHARED:
         return f"{_KINDS.get(kind, f'is an ELF file of type {kind}')}, not a shared library"
     segments, end = _table(data, order + layout.segment, segments_at, facts[9])

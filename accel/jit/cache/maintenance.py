@@ -120,7 +120,7 @@ def _unwanted(
     for entry in found:
         reason = entry.trouble
         if not reason and current is not None and entry.digest not in current:
-            reason = "no builder asks for this digest any more."
+            reason = "no known op uses it now."
         if not reason and older_than is not None and now - entry.used > older_than:
             reason = f"not used for {(now - entry.used) / 86400:.1f} days."
         if reason:
@@ -133,7 +133,7 @@ def _unwanted(
         for entry in kept:
             total += entry.size
             if total > max_bytes:
-                reason = f"the cache is to hold {max_bytes} bytes at most."
+                reason = f"beyond the limit of {max_bytes} bytes."
                 removals.append(Removal(entry.folder, entry.size, reason))
     return removals
 

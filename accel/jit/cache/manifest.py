@@ -74,8 +74,8 @@ def _report(path: Path, plan: Plan) -> str:
             raise
         raise BuildFailed(
             f"{plan.recipe.name} ({plan.recipe.backend}): {plan.compiler.label} "
-            f"({plan.compiler.command[0]}) exited with 0, but did not tell which headers it read "
-            f"(-MD): it left no {path.name}. Changed headers would go unnoticed."
+            f"({plan.compiler.command[0]}) exited with 0, but did not list the headers it read "
+            f"(-MD): it wrote no {path.name}. Changed headers would go unnoticed."
         ) from error
 
 

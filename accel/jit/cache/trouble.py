@@ -15,22 +15,22 @@ from accel.jit.cache.store import FAILED
 from accel.jit.disk import location
 from accel.jit.disk.safe_io import read_regular, write_atomic
 
-_PROCESSES = "Raise the limit of processes and threads (ulimit -u, or the container's)."
-_MEMORY = "Raise the limit of memory (ulimit -v, or the container's)."
+_PROCESSES = "Raise the limit on processes and threads (ulimit -u, or the container's)."
+_MEMORY = "Raise the limit on memory (ulimit -v, or the container's)."
 _WAYS = {
     errno.ENOSPC: "Make room, or set ACCEL_CACHE_DIR to another folder.",
     errno.EDQUOT: "Make room within the quota, or set ACCEL_CACHE_DIR to another folder.",
-    errno.EMFILE: "Raise the limit of open files (ulimit -n), or close some.",
+    errno.EMFILE: "Raise the limit on open files (ulimit -n), or close some.",
     errno.ENFILE: "Too many files are open on this machine; close some.",
     errno.ENOMEM: _MEMORY,
     errno.EAGAIN: _PROCESSES,
-    errno.EFBIG: "Raise the limit of file sizes (ulimit -f).",
-    errno.E2BIG: "Raise the limit of the stack (ulimit -s), or set fewer or shorter variables.",
+    errno.EFBIG: "Raise the limit on file sizes (ulimit -f).",
+    errno.E2BIG: "Raise the limit on the stack (ulimit -s), or set fewer or shorter variables.",
 }
 LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EFBIG})
 """Numbers of system errors that tell of a limit of this process, not of a file."""
 _BY_WORDS = (
-    ("new thread", f"{_PROCESSES} It may be memory that a thread lacks (ulimit -v)."),
+    ("new thread", f"{_PROCESSES} A thread may also lack memory (ulimit -v)."),
     ("shutdown", "Load ops before the program ends."),
     ("memory", _MEMORY),
 )

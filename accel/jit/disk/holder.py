@@ -94,7 +94,7 @@ def _told_by_kernel(inode: int) -> tuple[int, str]:
             pid = int(words[4]) if words[4].isdigit() else 0
             if pid:
                 return pid, f"process {pid} on this machine, which does not say what it builds"
-    return 0, "a process that does not say who it is"
+    return 0, "an unknown process"
 
 
 def _state(pid: int) -> str:
@@ -149,7 +149,7 @@ class Waiting:
         here = "building it here instead"
         if now - self._ran > _STOPPED_S:
             way = f"Continue it (kill -CONT {holder.pid}) or end it"
-            return f"which is stopped, as by Ctrl-Z; {here}. {way}"
+            return f"which is stopped, perhaps by Ctrl-Z; {here}. {way}"
         if now - self._alive > _SILENCE_S:
             return f"which has shown no progress for {now - self._alive:.0f} s; {here}"
         if now > self._deadline:

@@ -61,7 +61,7 @@ def locate() -> Location:
                 found.check()
             return _judged(usual, found)
     except CacheUntrusted as error:
-        told = f"{error} So the cache {usual} is not used; ACCEL_CACHE_DIR chooses another"
+        told = f"{error} So the cache {usual} is not used; set ACCEL_CACHE_DIR to choose another"
         if environment.ops_policy() == "native":
             raise CacheUntrusted(f"{told}.") from error
         return _fallback(told, (), avoided=True)
@@ -132,7 +132,7 @@ def _fallback(reason: str, readable: tuple[Path, ...], *, avoided: bool = False)
     path = _private_place()
     if path is None:
         raise CacheUntrusted(
-            f"{reason}. No folder for temporary files is safe or can be written either. Set "
+            f"{reason}. No folder for temporary files is both safe and writable. Set "
             f"ACCEL_CACHE_DIR to a folder that only you can change."
         )
     note = f"{reason}; compiled ops go to {path} instead."

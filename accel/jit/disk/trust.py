@@ -284,7 +284,7 @@ def _fault(fd: int, path: object, trusted: tuple[int, ...], *, passing: bool = F
     told = f"mode {stat.S_IMODE(facts.st_mode):04o}, group id {facts.st_gid}"
     # A sticky folder, such as /tmp, is meant for everybody.
     own = facts.st_uid == os.geteuid() and not facts.st_mode & stat.S_ISVTX
-    end = f"; to end that: chmod go-w '{path}'" if own else ""
+    end = f"; to forbid it: chmod go-w '{path}'" if own else ""
     return f"Others may write {path} ({told}{end})."
 
 

@@ -61,8 +61,8 @@ def runs_under(
     if driver.cuda < _LARGE_PARAMETERS <= toolkit:
         have, need = "{}.{}".format(*driver.cuda), "{}.{}".format(*toolkit)
         return Rejected(
-            f"kernels of nvcc {need} take more parameters than driver {driver.version} (CUDA "
-            f"{have}) passes.",
+            f"kernels compiled by nvcc {need} take more parameters than driver {driver.version} "
+            f"(CUDA {have}) can pass.",
             "Install a driver of CUDA 12.1 or newer, or use an older toolkit (CUDA_HOME).",
         )
     return verdict
@@ -100,7 +100,8 @@ def missing_device(targets: Sequence[str]) -> str | None:
     for capability in nvidia.visible_capabilities(driver):
         if not any(arch.runs_on(capability) for arch in archs):
             return (
-                f"it is for {', '.join(targets)} and a device here is {'{}.{}'.format(*capability)}"
+                f"it is for {', '.join(targets)}, but a device here is "
+                f"{'{}.{}'.format(*capability)}"
             )
     return None
 
@@ -138,6 +139,4 @@ def torch_note(toolkit: tuple[int, int]) -> str:
     need = "{}.{}".format(*toolkit)
     if build is None or not build.cuda or build.cuda == need:
         return ""
-    return (
-        f"torch is of CUDA {build.cuda} and nvcc of {need}: no matter, nothing of torch is linked"
-    )
+    return f"torch has CUDA {build.cuda} and nvcc {need}: harmless, as nothing of torch is linked"

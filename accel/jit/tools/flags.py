@@ -136,7 +136,7 @@ def check_user_flags(flags: Sequence[str]) -> Rejected | None:
             )
         elif flag in _OTHER_MACHINE:
             return Rejected(
-                f"CFLAGS or CXXFLAGS holds {flag}: Python could not load what that makes.",
+                f"CFLAGS or CXXFLAGS holds {flag}: Python could not load the result.",
                 "Remove it.",
             )
         elif flag in _WITH_VALUE:
@@ -144,10 +144,10 @@ def check_user_flags(flags: Sequence[str]) -> Rejected | None:
         elif not re.fullmatch(_ACCEPTED, flag, re.DOTALL):
             return Rejected(
                 f"CFLAGS or CXXFLAGS holds {flag!r}, which is not accepted here.",
-                "Keep to -O, -f, -m, -g, -W, -D, -U, -I and -isystem flags.",
+                "Use only -O, -f, -m, -g, -W, -D, -U, -I and -isystem flags.",
             )
     if waiting:
-        return Rejected(f"CFLAGS or CXXFLAGS ends after {waiting}.", "Give it its value.")
+        return Rejected(f"CFLAGS or CXXFLAGS ends after {waiting}.", "Add its value.")
     return None
 
 

@@ -158,7 +158,7 @@ def fits_driver(toolkit: tuple[int, int], driver: Driver | Rejected) -> Probe:
     if toolkit[0] <= driver.cuda[0]:
         return Accepted(f"driver {driver.version} runs CUDA {have}, the toolkit is {need}")
     return Rejected(
-        f"nvcc is of CUDA {need}, and driver {driver.version} runs CUDA {have} at most.",
+        f"nvcc is of CUDA {need}, but driver {driver.version} runs at most CUDA {have}.",
         f"Use a toolkit of CUDA {driver.cuda[0]} (CUDA_HOME), or a newer driver.",
     )
 
@@ -167,7 +167,7 @@ def _from_command(asked: str) -> Location | Rejected:
     found = shutil.which(asked, path=environment.search_path())
     if found is None:
         return Rejected(
-            f"NVCC={asked!r} is no command that can be run.", "Correct the path, or unset NVCC."
+            f"NVCC={asked!r} is not a command that runs.", "Correct the path, or unset NVCC."
         )
     return _location(Path(found), "NVCC")
 

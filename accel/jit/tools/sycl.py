@@ -44,7 +44,7 @@ def find_sycl() -> SyclRuntime | Rejected:
         try:
             answer = _search()
         except OSError as error:
-            return Rejected(f"{PACKAGE} cannot be looked for: {error}.", "Try again.")
+            return Rejected(f"{PACKAGE} cannot be looked up: {error}.", "Try again.")
         if isinstance(answer, Rejected):
             return answer
         _found[search] = answer
@@ -52,7 +52,7 @@ def find_sycl() -> SyclRuntime | Rejected:
 
 
 def _search() -> SyclRuntime | Rejected:
-    fix = f"torch's XPU wheels bring it; else: pip install {PACKAGE}"
+    fix = f"torch's XPU wheels include it; otherwise: pip install {PACKAGE}"
     try:
         package = distribution(PACKAGE)
     except PackageNotFoundError:

@@ -100,7 +100,7 @@ def load_gaudi(symbol: str) -> Gaudi:
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         raise OpUnavailable(
             f"{PACKAGE}.hpex.optimizers.{name}: {type(error).__name__}: {error}. "
-            f"Install the release of Gaudi's software that fits this torch."
+            f"Install the release of Gaudi's software for this torch."
         ) from error
     file = getattr(module, "__file__", None)
     return Gaudi(optimizer, Path(file) if file else None)

@@ -108,5 +108,5 @@ def notes() -> tuple[str, ...]:
         who = f"Python looks at every tensor: {why.rstrip('.')}."
     else:
         who = "a library of the host looks at every tensor that has a kernel."
-    told = () if failed is None else (f"The last load that did not get that library: {failed}",)
+    told = () if failed is None else (f"Last failed load of that library: {failed}",)
     return (f"Before each step of an optimizer, {who}", *told)
