@@ -158,7 +158,7 @@ def test_a_cache_that_is_removed_again_and_again_is_told(workshop: Workshop) -> 
     workshop.use_compiler(f"case $step in compile) rm -rf '{workshop.cache}' ;; esac")
     told = workshop.load()
     assert told["error"] == "BuildFailed"
-    assert "its cache is emptied" in told["message"]
+    assert "the cache was emptied" in told["message"]
 
 
 KILLED = {
