@@ -1,4 +1,4 @@
-"""What was meant by a name that no backend has."""
+"""Suggestions for a name that no backend has."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from accel.errors import suggestion
 
 
 def unknown(name: str, asked: str, known: list[str]) -> str:
-    """Return what to say of a name that is no known backend's.
+    """Return the message about a name that is not a known backend's.
 
     Args:
         name: the name.
@@ -28,7 +28,7 @@ def unknown(name: str, asked: str, known: list[str]) -> str:
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """Return which backend is meant by a name in use elsewhere, or the one spelt most alike."""
+    """Return the backend that a name means elsewhere, or the one with the closest spelling."""
     from accel.vendors import ELSEWHERE
 
     if name in ELSEWHERE:

@@ -1,4 +1,4 @@
-"""Names of objects, ``"module:Class"``, and the entry points by which packages give them."""
+"""Names of objects, ``"module:Class"``, and the entry points of packages that register them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Point(NamedTuple):
 
     Attributes:
         group: one of `GROUPS`.
-        name: the name that is claimed.
-        target: what it names, as ``"module:Class"``.
-        package: who brings it.
+        name: the registered name.
+        target: the object, as ``"module:Class"``.
+        package: name of the package.
     """
 
     group: str
@@ -51,10 +51,10 @@ _found: tuple[tuple[str, ...], tuple[Point, ...]] | None = None
 
 
 def installed() -> tuple[Point, ...]:
-    """Return the entry points of this project's groups; the same object while nothing changes.
+    """Return the entry points of this project's groups; the same object while `sys.path` is.
 
-    Reading takes 0.1 ms for each installed package. What is installed into a folder that is on
-    `sys.path` already is seen by processes that start later, or after `forget_installed`.
+    Reading takes 0.1 ms for each installed package. A package that is installed later into a folder
+    on `sys.path` is seen by new processes, or after `forget_installed`.
     """
     global _found
     path = tuple(sys.path)
@@ -64,7 +64,7 @@ def installed() -> tuple[Point, ...]:
 
 
 def forget_installed() -> None:
-    """Read the entry points anew when they are next asked for."""
+    """Make the next call of `installed` read the entry points again."""
     global _found
     _found = None
 

@@ -75,7 +75,7 @@ def _names() -> tuple[str, ...]:
 
 
 def _meet_deepspeed() -> None:
-    """DeepSpeed asks whether this package is its own: it is not, and the bridge may be wanted."""
+    """Answer DeepSpeed's question whether this package is its own: no, but bridge it if wanted."""
     from accel import environment
 
     if environment.deepspeed_mode():

@@ -119,7 +119,7 @@ def find_builder(name: str, module: str, backend: str) -> type[OpBuilder]:
 
     Args:
         name: ``"FusedAdamBuilder"``, or the op's own name ``"fused_adam"``.
-        module: the backend's builders module, ``""`` where it has none.
+        module: the backend's builders module, ``""`` if it has none.
         backend: the backend's name, for the reference rung of an op without a builder in `module`.
 
     Raises:

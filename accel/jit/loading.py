@@ -26,14 +26,13 @@ _refused: dict[tuple[Path, str], str] = {}
 
 
 def acquire(recipe: Recipe, *, verbose: bool = False) -> Library:
-    """Return the library of `recipe`, loaded; the same one again while nothing has changed.
+    """Return the library of `recipe`, loaded; the same one as long as nothing changes.
 
-    Sources, headers and compiler are looked at in every call, so that an edit counts in the same
-    process too.
+    Every call checks sources, headers and compiler, so an edit counts in the same process too.
 
     Args:
-        recipe: what is wanted.
-        verbose: show the lines about a build on stderr.
+        recipe: the declaration of the library.
+        verbose: print progress of a build on stderr.
 
     Raises:
         BuildFailed: a compiler ran and made no library that can be loaded.
@@ -65,14 +64,14 @@ def acquire(recipe: Recipe, *, verbose: bool = False) -> Library:
 
 
 def forget_inputs() -> None:
-    """Let `inputs` tell of no load before the next one of this thread."""
+    """Clear the `inputs` of this thread's last load."""
     _looked.at = ()
 
 
 def inputs() -> tuple[list[str], list[str]] | None:
     """Return the files and folders that this thread's last `acquire` looked at, for `Watch`.
 
-    None at all where it was not called; ``None`` where it could not read its sources.
+    Empty if it was not called; ``None`` if it could not read its sources.
     """
     from accel.jit.source_changes import inputs_of
 
@@ -81,13 +80,13 @@ def inputs() -> tuple[list[str], list[str]] | None:
 
 
 def refuse_prebuilt(found: Library, reason: str) -> None:
-    """Pass over a prebuilt library from now on in this process: it was loaded and is of no use."""
+    """Skip a prebuilt library from now on in this process: it was loaded and does not work."""
     _refused[found.path.parent, found.manifest["sha256"]] = reason
     library.forget(found.digest)
 
 
 def availability(recipe: Recipe) -> tuple[tuple[str, Probe], ...]:
-    """Return whether `recipe` can be had ``"prebuilt"`` and by ``"jit"``, with the reasons.
+    """Return whether the rungs ``"prebuilt"`` and ``"jit"`` work for `recipe`, with the reasons.
 
     Compiles nothing, loads nothing, raises nothing.
     """
@@ -185,7 +184,7 @@ def _known_to_fail(plan: Plan) -> Rejected | None:
 
 
 def _for_targets(plan: Plan) -> str:
-    """Return what to say of a CUDA build: targets, who chose them, a toolkit not torch's."""
+    """Return a note on a CUDA build: targets, their origin, a toolkit that is not torch's."""
     if plan.archs is None:
         return ""
     from accel.jit.tools.cuda_targets import release_of, torch_note
@@ -223,7 +222,7 @@ def _from_cache(plan: Plan, digest: str) -> Library | None:
 
 
 def _lacks_memory(error: OSError) -> bool:
-    """Whether the loader had no room for a library that has nothing wrong with it."""
+    """Return whether the loader lacked memory, rather than the library being at fault."""
     return "allocate memory" in str(error)
 
 

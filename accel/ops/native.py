@@ -112,7 +112,7 @@ class NativeLibrary:
         return abi.SIMD_LEVELS[code]
 
     def force_simd(self, level: str) -> None:
-        """Use this SIMD level from now on; raises `InvalidSetting` where it is not to be had."""
+        """Use this SIMD level from now on; raises `InvalidSetting` if the library lacks it."""
         levels = self.simd_levels()
         if level not in levels:
             raise InvalidSetting(

@@ -1,4 +1,4 @@
-"""Which of several tensors share memory, to the element."""
+"""Detection of tensors that share memory, to the element."""
 
 from __future__ import annotations
 

@@ -242,7 +242,7 @@ class KernelOptimizer(torch.optim.Optimizer):
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
-        """Whether a `GradScaler` leaves unscaling and skipping to `step`: where `fused` is true.
+        """True if a `GradScaler` leaves unscaling and skipping to `step`, as with `fused`.
 
         As in torch, nothing else says so: frameworks that clip gradients refuse such an optimizer.
         """
@@ -313,7 +313,7 @@ class KernelOptimizer(torch.optim.Optimizer):
 
     def local(self, tensor: Tensor) -> Tensor:
         """Return the part of a tensor that this process steps: a DTensor's shard, or all."""
-        # Ordinary tensors are told by their type: asking for a missing attribute costs more.
+        # The type identifies ordinary tensors: asking for a missing attribute costs more.
         if type(tensor) is Tensor or type(tensor) is Parameter:
             return tensor
         to_local: Callable[[], Tensor] | None = getattr(tensor, "to_local", None)

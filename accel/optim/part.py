@@ -41,7 +41,7 @@ class Members(NamedTuple):
         params: as the optimizer has them, which may be distributed.
         own: what this process steps of them.
         grads: likewise of their gradients.
-        states: their entries of the optimizer's state, ``None`` where there is none.
+        states: their entries of the optimizer's state, ``None`` if there is none.
         places: their places in the group.
     """
 

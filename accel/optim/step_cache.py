@@ -34,7 +34,7 @@ _WORTH_IT = 4
 
 
 class PreparedGroup:
-    """What one group's steps have in common; between steps it holds no tensor of the user's.
+    """The common part of one group's steps; between steps it holds no tensor of the user's.
 
     Attributes:
         parts: what each kernel steps.
@@ -43,7 +43,7 @@ class PreparedGroup:
     Args:
         optimizer: whose group it is; the group's states are made complete.
         group: the parameter group.
-        grads: its gradients, ``None`` where there is none or this process leaves it out.
+        grads: its gradients, ``None`` if there is none or this process leaves it out.
 
     Raises:
         TypeError, ValueError: a tensor cannot be stepped, named; states may be completed by then.

@@ -1,4 +1,4 @@
-"""What the conformance tests share: the accelerator under test, expectations, capabilities."""
+"""The base of the conformance tests: the accelerator under test, expectations, capabilities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a plan to a published artifact: one builder at a time, the others take what it made."""
+"""From a plan to a published artifact: one process builds, the others use its result."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ Used = TypeVar("Used")
 def build(
     plan: Plan, use: Callable[[Artifact], Used | None], *, verbose: bool = False
 ) -> Used | None:
-    """Return what `use` makes of the artifact of `plan`, compiled here or meanwhile by another.
+    """Build the artifact of `plan`, here or in another process, and return ``use(artifact)``.
 
     Pruning leaves the artifact alone until `use` has returned. It may lie in a staging folder of
-    this process where it could not be published.
+    this process if it could not be published.
 
     Args:
         plan: what to build.
-        use: is given the artifact; returns ``None`` where somebody has removed it all the same.
-        verbose: show the lines about the build on stderr.
+        use: called with the artifact; returns ``None`` if the artifact was removed meanwhile.
+        verbose: print progress on stderr.
 
     Returns:
-        What `use` returned; ``None`` where the artifact is gone or its sources have changed while
-        they were compiled: plan again.
+        The result of `use`; ``None`` if the artifact is gone or its sources changed during the
+        build, so that the caller plans again.
 
     Raises:
         BuildFailed: the compiler failed, here or in the process that was waited for; or there
@@ -85,7 +85,7 @@ def _wait_turn(
     before: failures.Failure,
     use: Callable[[Artifact], Used | None],
 ) -> Used | None:
-    """Use the artifact of whoever builds it now; ``None`` when it is this process's turn."""
+    """Wait for another process's build and use it; ``None`` when it is this process's turn."""
     pause = 0.005
     waiting = Waiting(lock.path, _who(plan), environment.build_timeout() + 60)
     told = False
@@ -150,7 +150,7 @@ def _compile_and_publish(
 ) -> Path | None:
     """Compile in `staging` and return the folder that the artifact is in.
 
-    ``None`` where the sources changed meanwhile: what came out is not what the digest names.
+    ``None`` if the sources changed meanwhile: the result is then not what the digest names.
     """
     name = plan.recipe.name
     began = time.monotonic()
@@ -170,7 +170,7 @@ def _compile_and_publish(
     ready = staging / plan.stem
     make_private(ready)
     manifest = manifest_of(plan, staging, made.library, time.monotonic() - began)
-    # Written anew: a compiler's own file may be a link, or be one file with its cache's.
+    # Copied: a compiler's own file may be a link, or a hard link into the compiler's cache.
     write_private(ready / f"{name}.so", made.library)
     write_private(ready / LOG, made.log)
     write_private(ready / MANIFEST, json.dumps(manifest, indent=1).encode())

@@ -1,4 +1,4 @@
-"""Runs a plan's commands in a staging folder and turns a failure into a readable error."""
+"""Running a plan's commands in a staging folder; a failure becomes a readable error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from accel.jit.tools.messages import first_error
 from accel.jit.tools.ninja import Command, ninja_file, shell_text
 from accel.jit.tools.programs import find_ninja
 
-# What is wrong with sources or flags: a place in a source, a symbol, an option, a target.
+# Faults of sources or flags: a place in a source, a symbol, an option, a target.
 _OF_INPUTS = re.compile(
     r":\d+: (?:fatal )?(?:\S*error|Error|Fehler|erreur)\b|\(\d+\): (?:catastrophic )?error\b"
     r"|undefined (?:reference|symbol)|multiple definition|duplicate symbol|relocation|hidden symbol"
@@ -33,7 +33,7 @@ _OF_INPUTS = re.compile(
 _MISSING = re.compile(
     r"No such file|[Cc]annot find|[Uu]nable to find|not found|[Cc]an(?:no|')t (?:find|open|read)"
 )
-# What a limit of the process makes of a tool that knows nothing of it (setrlimit(2)).
+# Signals by which a limit of the process ends a tool (setrlimit(2)).
 _LIMIT_OF = {
     11: ", perhaps by a low limit on the stack (ulimit -s) or on memory (ulimit -v)",
     24: ", by the limit on processor time (ulimit -t)",
@@ -46,7 +46,7 @@ _MEGABYTES = {"cuda": 1500, "torch": 1500, "c++": 300}
 
 
 class Made(NamedTuple):
-    """The bytes of a library that can be mapped, and the log of its build."""
+    """The bytes of a valid library, and the log of its build."""
 
     library: bytes
     log: bytes
@@ -81,7 +81,7 @@ def compile_plan(plan: Plan, staging: Path, root: Path, progress: Progress) -> M
 
 
 def _left(path: Path) -> tuple[bytes, str]:
-    """Return the library that a compiler left, and what is wrong with it."""
+    """Return the library that a compiler wrote, and its fault or ``""``."""
     try:
         library = read_regular(path)
     except FileNotFoundError:
@@ -93,7 +93,7 @@ def _left(path: Path) -> tuple[bytes, str]:
 
 
 class _Watch:
-    """Looks into the staging folder while ninja works: progress, and output without end."""
+    """Checks of the staging folder while ninja runs: progress, and endless output."""
 
     def __init__(self, plan: Plan, staging: Path, progress: Progress) -> None:
         self.commands = plan.commands
@@ -103,7 +103,7 @@ class _Watch:
 
     def __call__(self) -> bool:
         done = [self._has(command, "code") for command in self.commands]
-        # By name once: a source may be compiled in several parts at a time.
+        # Each name once: a source may be compiled in several parts at a time.
         begun = dict.fromkeys(
             (command.source.name if command.source else "linking")
             for command, over in zip(self.commands, done, strict=True)
@@ -139,7 +139,7 @@ def _text(path: Path) -> str:
 
 
 def _code(command: Command, staging: Path) -> int | None:
-    """Return a step's exit status, or ``None`` where it did not end."""
+    """Return a step's exit status, or ``None`` if it did not end."""
     text = _read(staging / f"{command.output}.code").strip()
     return int(text) if text.isdigit() else None
 
@@ -149,7 +149,7 @@ def _all_done(plan: Plan, staging: Path) -> bool:
 
 
 def _log_of(plan: Plan, staging: Path) -> bytes:
-    """Return every command with its output, then what ninja itself said."""
+    """Return every command with its output, then ninja's own output."""
     parts = [f"{plan.stem}\n{plan.compiler.label}\n".encode()]
     for command in plan.commands:
         text = shell_text(command.argv).encode("utf-8", "surrogateescape")
@@ -164,7 +164,7 @@ def _log_of(plan: Plan, staging: Path) -> bytes:
 
 
 def _own_words(log: str) -> str:
-    """Return what ninja said for itself, without the commands that it shows."""
+    """Return ninja's own messages, without the commands that it shows."""
     return "\n".join(line for line in log.splitlines() if line.startswith("ninja:"))
 
 
@@ -177,7 +177,7 @@ def _why(ended: Ended, seconds: int, endless: bool) -> str:
 
 
 def _of_shell(log: str) -> str:
-    """Return what the shells that run the steps said of the system, ``""`` for nothing."""
+    """Return messages about the system by the shells that run the steps, ``""`` for none."""
     others = ("[", "FAILED", ": >", "ninja:", "accel-build:")
     lines = [line for line in log.splitlines() if line and not line.startswith(others)]
     few = next((line for line in log.splitlines() if "Too many open files" in line), "")
@@ -185,7 +185,7 @@ def _of_shell(log: str) -> str:
 
 
 def _few_files() -> str:
-    """Return that fewer files may be open than tools need: they tell of it in odd words."""
+    """Return a hint if the limit on open files is low, which tools report in odd words."""
     most = os.sysconf("SC_OPEN_MAX")
     return (
         f" (this process may open only {most} files; raise the limit: ulimit -n)"
@@ -195,10 +195,10 @@ def _few_files() -> str:
 
 
 def _cut_off(plan: Plan, failed: Command, staging: Path, log: str) -> str:
-    """Return what became of a step whose shell has left no exit status."""
+    """Return how a step ended whose shell left no exit status."""
     if not (staging / f"{failed.output}.start").exists():
         return f"{plan.compiler.label} was not started"
-    # Newer versions of ninja tell; the number is 128 and the status of wait(2).
+    # Newer versions of ninja report 128 plus the status of wait(2).
     told = re.search(r"^FAILED: \[code=(\d+)\]", log, re.MULTILINE)
     number = int(told[1]) - 128 & 127 if told and int(told[1]) > 128 else 0
     how = _by_signal(number) if number else "ended before it reported the compiler's exit status"
@@ -212,7 +212,7 @@ def _by_signal(number: int) -> str:
 
 
 def _no_space(root: Path) -> str:
-    """Return that the disk is full where it is: compilers do not always live to say so."""
+    """Return a message if the disk is full, which compilers may not survive to report."""
     try:
         facts = os.statvfs(root)
     except OSError:
@@ -254,10 +254,10 @@ def _failure(
 
 
 def _is_certain(plan: Plan, failed: Command, code: int | None, output: str) -> bool:
-    """Whether the same step fails again while the digest and the files that it names stay.
+    """Return whether the step must fail again while the digest and the named files stay the same.
 
-    What is missing may be installed, and a library that is looked up by name replaced, without
-    either of them changing.
+    A missing file may be installed, and a library that is found by name replaced, without a change
+    to either of them.
     """
     if code is None or not 0 < code < 126 or not _OF_INPUTS.search(first_error(output)):
         return False

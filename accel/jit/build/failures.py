@@ -1,4 +1,4 @@
-"""Failed builds: what is left in the cache for those who wait for the same one, or ask later."""
+"""Records of failed builds in the cache, for processes that wait for them or come later."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAMED = re.compile(r"(?<![\w.=/-])/[^\s:'\"`‘’()<>\[\],;]+")
 
 
 class Failure(NamedTuple):
-    """Where the record of a failed build lies and which attempt it tells of."""
+    """The place of a failed build's record, and the attempt that it is about."""
 
     path: Path
     stamp: tuple[int, int] | None
@@ -48,7 +48,7 @@ class Failure(NamedTuple):
 
 
 def certain(roots: tuple[Path, ...], stem: str) -> BuildFailed | None:
-    """Return the error of a build that would only fail again, or ``None`` where it may not.
+    """Return the error of a build that is certain to fail again, else ``None``.
 
     A record counts for a day, and until a file that the tools named, or one of them, changes.
     """
@@ -67,7 +67,7 @@ def certain(roots: tuple[Path, ...], stem: str) -> BuildFailed | None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Return a record of the cache, ``None`` where there is none that can be believed."""
+    """Return a record of the cache, ``None`` if there is no valid one."""
     try:
         if not location.ours(path.stat()):
             return None
@@ -93,7 +93,7 @@ def _error(told: dict[str, Any]) -> BuildFailed:
 
 
 def keep_log(root: Path, stem: str, text: bytes) -> str | None:
-    """Keep the log of a failed build and return its path, or ``None`` where it cannot be kept."""
+    """Keep the log of a failed build and return its path, or ``None`` if it cannot be kept."""
     path = root / FAILED / f"{stem}.log"
     try:
         make_private(path.parent, exist_ok=True)
@@ -104,7 +104,7 @@ def keep_log(root: Path, stem: str, text: bytes) -> str | None:
 
 
 def keep_failure(root: Path, stem: str, error: BuildFailed) -> None:
-    """Leave the error for those who wait for the same build, and for those who ask later."""
+    """Record the error for processes that wait for the same build, and for later ones."""
     told = {
         "message": str(error),
         "command": error.command,
@@ -122,9 +122,9 @@ def keep_failure(root: Path, stem: str, error: BuildFailed) -> None:
 
 
 def _decisive(root: Path, error: BuildFailed) -> Iterator[str]:
-    """Yield the files outside the digest that a failure may be due to: tools, and what they named.
+    """Yield files outside the digest that may cause a failure: tools, and files that they named.
 
-    A static library that was compiled wrongly, for instance, is named by the linker alone.
+    For instance, only the linker names a static library that was compiled wrongly.
     """
     if not error.certain or error.log_path is None:
         return

@@ -23,7 +23,7 @@ _TEXTS = ("name", "backend", "fit", "base", "digest", "engine", "sha256", "glibc
 
 
 class Artifact(Value):
-    """A library whose manifest and checksum were found right.
+    """A library with a valid manifest and checksum.
 
     Attributes:
         folder: holds the library, `MANIFEST` and the build's log.
@@ -105,7 +105,7 @@ def _verified(held: trust.Folder, folder: Path, name: str, private: bool) -> Art
     data = file.read()
     wrong = _wrong_bytes(library, data, manifest) or _wrong_machine(manifest)
     if wrong is None and private:
-        # Elsewhere the headers lie elsewhere; what they belong to is part of the fit.
+        # On another machine the headers lie elsewhere; the fit covers the package they belong to.
         wrong = _changed_header(manifest["headers"])
     if wrong is not None:
         return Rejected(wrong)
@@ -113,7 +113,7 @@ def _verified(held: trust.Folder, folder: Path, name: str, private: bool) -> Art
 
 
 def _right_types(data: Mapping[str, Any]) -> bool:
-    """Whether the parts of a manifest that are not texts are what the engine writes."""
+    """Return whether the parts of a manifest that are not texts are what the engine writes."""
     tables = (data.get("ingredients"), data.get("headers"))
     return (
         isinstance(data.get("size"), int)
@@ -151,16 +151,16 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def header_mark(path: Path) -> list[Any]:
-    """Return what recognises a header: size, times of change, and the hash of its contents.
+    """Return the marks of a header: size, times of change, and the hash of its contents.
 
-    Raises `OSError` where it cannot be read.
+    Raises `OSError` if it cannot be read.
     """
     facts = path.stat()
     return [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, sha256(read_regular(path))]
 
 
 def _changed_header(headers: Mapping[str, list[Any]]) -> str | None:
-    """Return which recorded header is no longer what it was; contents decide, not times."""
+    """Return why a recorded header is no longer the same, ``None`` if all are; contents decide."""
     for path, mark in headers.items():
         try:
             facts = os.stat(path)  # noqa: PTH116 - thousands of them for a torch extension

@@ -1,7 +1,7 @@
-"""Whether a file can be mapped as a shared library, told from its own tables.
+"""Checks of a shared library's own tables before it is mapped.
 
-The system's loader believes them: it maps what a file does not have, and the process dies of
-SIGBUS at the first look into it.
+The system's loader trusts those tables: if a file is shorter than they say, the process dies of
+SIGBUS at the first access.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LOADED, _DYNAMIC, _NO_BYTES, _STRINGS, _SYMBOLS = 1, 2, (0, 8), 5, 6
 
 
 class _Layout(NamedTuple):
-    """How the tables of 32 or 64 bits are packed, and where offset, address and size are."""
+    """Formats of the 32-bit or 64-bit tables, and the places of offset, address and size."""
 
     header: str
     segment: str
@@ -48,9 +48,9 @@ _ORDERS = {1: "<", 2: ">"}
 
 
 def fault_of(data: bytes) -> str:
-    """Return what is wrong with the bytes of a shared library, as ``"is empty"``; ``""``: nothing.
+    """Return the fault of a shared library's bytes, such as ``"is empty"``; ``""`` for none.
 
-    Whether its symbols and the libraries that it needs can be found is for the loader to say.
+    Its symbols and the libraries that it needs are left to the loader.
     """
     if not data:
         return "is empty"
@@ -100,7 +100,7 @@ def _table(data: bytes, entry: str, at: int, count: int) -> tuple[list[tuple[int
 
 
 def _fault_of_dynamic(table: bytes, entry: str, mapped: list[tuple[int, int]]) -> str:
-    """Return what is wrong with what the loader reads first."""
+    """Return the fault of the dynamic table, which the loader reads first."""
     packed = struct.Struct(entry)
     whole = len(table) - len(table) % packed.size
     found: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""What the machine does to a load, in words, and kept for `accel explain` of a later process."""
+"""Failures of the machine during a load, in words, kept for `accel explain` in later processes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WAYS = {
     errno.E2BIG: "Raise the limit on the stack (ulimit -s), or set fewer or shorter variables.",
 }
 LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EFBIG})
-"""Numbers of system errors that tell of a limit of this process, not of a file."""
+"""Numbers of system errors that a limit of this process causes, not a file."""
 _BY_WORDS = (
     ("new thread", f"{_PROCESSES} A thread may also lack memory (ulimit -v)."),
     ("shutdown", "Load ops before the program ends."),
@@ -39,7 +39,7 @@ _MOST_TEXT = 1 << 16
 
 
 def way_out(error: BaseException) -> str:
-    """Return what to do about an error of the system, ``""`` where nothing is known."""
+    """Return a remedy for a system error, ``""`` if none is known."""
     if isinstance(error, MemoryError):
         return _MEMORY
     known = _WAYS.get(error.errno or 0) if isinstance(error, OSError) else None
@@ -48,7 +48,7 @@ def way_out(error: BaseException) -> str:
 
 
 def told(error: BaseException) -> str:
-    """Return an error in words: those of accel as they are, others by name and with a way out."""
+    """Return an error in words: accel's own as they are, others with name and remedy."""
     if isinstance(error, AccelError):
         return str(error)
     text = f": {str(error).rstrip('.')}" if str(error) else ""
@@ -69,7 +69,7 @@ class Note(NamedTuple):
     pid: int
 
     def __str__(self) -> str:
-        """Return all of it in words."""
+        """Return the note as text."""
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.when))
         return f"{when}, process {self.pid}: {self.reason}"
 
@@ -79,7 +79,7 @@ def _place(backend: str, op: str) -> Path:
 
 
 def keep_note(backend: str, op: str, reason: str) -> None:
-    """Keep why a load did without its native library; nothing is lost where it cannot be kept."""
+    """Record why a load has no native library; a record that cannot be written is skipped."""
     note = Note(reason[:_MOST_TEXT], time.time(), os.getpid())
     with contextlib.suppress(Exception):
         path = _place(backend, op)
@@ -88,7 +88,7 @@ def keep_note(backend: str, op: str, reason: str) -> None:
 
 
 def last_note(backend: str, op: str) -> Note | None:
-    """Return what was kept of the last such load of the last day; raises nothing."""
+    """Return the record of the last such load within a day; raises nothing."""
     try:
         facts = json.loads(read_regular(_place(backend, op), limit=1 << 20, follow=False))
         note = Note(str(facts[0]), float(facts[1]), int(facts[2]))

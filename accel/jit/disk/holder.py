@@ -1,4 +1,4 @@
-"""Who holds a build's lock, and whether it is worth waiting for."""
+"""The holder of a build's lock, and whether to wait for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_RECORD = 4096
 
 
 def record() -> bytes:
-    """Return what a holder writes into its lock: who it is and since when it has it."""
+    """Return the record that a holder writes into its lock: process, host and time."""
     own = os.getpid()
     facts = {
         "pid": own,
@@ -33,12 +33,12 @@ def record() -> bytes:
 
 
 class Holder(NamedTuple):
-    """Who holds a lock.
+    """The holder of a lock.
 
     Attributes:
         mark: changes while the holder is at work: the lock file's number and time.
         who: process, host and time, in words.
-        pid: its process id, 0 where it is another machine's or not known.
+        pid: its process id, 0 if it is another machine's or not known.
         stopped: whether it is stopped, as by Ctrl-Z.
     """
 
@@ -49,7 +49,7 @@ class Holder(NamedTuple):
 
 
 def look(path: Path) -> Holder | None:
-    """Return who holds the lock at `path`, ``None`` where there is no such file any more."""
+    """Return the holder of the lock at `path`; ``None`` if the file no longer exists."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -67,7 +67,7 @@ def look(path: Path) -> Holder | None:
 
 
 def _told(text: bytes) -> tuple[int, str] | None:
-    """Return process id and words of a record; ``None`` where nobody it names can hold the lock."""
+    """Return process id and description from a record; ``None`` if its process is gone."""
     try:
         told = json.loads(text)
         pid, began, since = int(told["pid"]), int(told["began"]), float(told["since"])
@@ -83,7 +83,7 @@ def _told(text: bytes) -> tuple[int, str] | None:
 
 
 def _told_by_kernel(inode: int) -> tuple[int, str]:
-    """Return who holds the lock as the kernel tells it (proc(5)), for one that left no record."""
+    """Return the holder of a lock without a record, according to the kernel (proc(5))."""
     try:
         lines = Path("/proc/locks").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
@@ -105,12 +105,12 @@ def _state(pid: int) -> str:
 
 
 class Waiting:
-    """Looks at a lock's holder from time to time while this process waits for it.
+    """Periodic checks of a lock's holder while this process waits for the lock.
 
     Args:
         path: the lock's file.
-        who: what is built, for people.
-        most: the most seconds that anybody may take for it.
+        who: name of the build in messages.
+        most: the longest time that a build may take, in seconds.
     """
 
     def __init__(self, path: Path, who: str, most: float) -> None:
@@ -123,7 +123,7 @@ class Waiting:
         self._mark: tuple[int, int] | None = None
 
     def warning(self) -> tuple[str, Holder | None]:
-        """Return what to warn of now (``""``: nothing) and the holder to wait for no longer."""
+        """Return a warning that is due (``""``: none) and a holder not to wait for any longer."""
         now = time.monotonic()
         if now - self._looked < _LOOK_S:
             return "", None

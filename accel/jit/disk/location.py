@@ -1,4 +1,4 @@
-"""Where compiled ops are kept: a folder that nobody else could have put anything into."""
+"""The folder for compiled ops, which nobody else can write to."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Location(Value):
     Attributes:
         path: where new artifacts go; it may not exist yet.
         readable: folders to search, in order.
-        note: where new artifacts go instead of the usual folder, and why; usually ``""``.
-        avoided: whether that is so because others may change the usual folder.
+        note: why new artifacts do not go to the usual folder, and where they go; usually ``""``.
+        avoided: whether the reason is that others may change the usual folder.
     """
 
     path: Path
@@ -48,7 +48,7 @@ def locate() -> Location:
     Raises:
         CacheUntrusted: others may change the folder and ``ACCEL_OPS=native``, or may change every
             folder for temporary files, too.
-        InvalidSetting: ``ACCEL_CACHE_DIR`` names a home that there is not.
+        InvalidSetting: ``ACCEL_CACHE_DIR`` names a home that does not exist.
         OSError: this process has reached a limit, such as of open files: no folder is to blame.
     """
     usual = environment.cache_dir() or environment.user_cache_dir()
@@ -93,12 +93,12 @@ def prepare() -> Path:
 
 
 def ours(facts: os.stat_result) -> bool:
-    """Return whether a file or folder in the cache can only have been written by this user."""
+    """Return whether only this user or root can have written a file or folder in the cache."""
     return facts.st_uid in {os.geteuid(), 0} and not facts.st_mode & _OTHERS_WRITE
 
 
 def _judged(usual: Path, found: trust.Folder) -> Location:
-    """Return the place of a cache that is trusted, or of one in its stead if it is read-only."""
+    """Return the location of a trusted cache, or a fallback if it is read-only."""
     path = found.path.joinpath(*found.missing)
     if os.statvfs(found.path).f_flag & os.ST_NOEXEC:
         return _fallback(f"{usual} is on a file system that forbids execution (noexec)", ())
@@ -192,5 +192,5 @@ def _fresh(base: Path, name: str, fault: str) -> Path:
 
 @cache
 def say_once(note: str) -> None:
-    """Warn, but of the same thing only once in a process."""
+    """Warn with a text once per process."""
     _log.warning("%s", note)

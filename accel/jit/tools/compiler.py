@@ -39,10 +39,10 @@ class Identified(Value):
     """A compiler that answered, and how far the answer holds.
 
     Attributes:
-        compiler: who answered.
+        compiler: the compiler that answered.
         parts: files and folders whose change may change the answer.
-        plain: whether the very file that was called answered. Otherwise it is a script or a
-            launcher, and who answers the next time depends on what cannot be known from here.
+        plain: whether the called file itself answered. If it is a script or a launcher, the
+            next answer may depend on facts that are not known here.
     """
 
     compiler: Compiler

@@ -260,7 +260,7 @@ class DeclaredOp(Op):
 
 
 class OpSet(Op):
-    """What one builder loads, if that is several functions: each is a `DeclaredOp`.
+    """A group of functions that one builder loads, each a `DeclaredOp`.
 
     Attributes:
         ops: the functions; one library has all of them.

@@ -45,7 +45,7 @@ class Kind(Value):
 
     @property
     def is_tensor(self) -> bool:
-        """Whether tensors are meant, one or a list."""
+        """True for a tensor or a list of tensors."""
         return self.name == "Tensor"
 
 
@@ -97,7 +97,7 @@ class Schema(Value):
 
     @property
     def is_view(self) -> bool:
-        """Whether a result shares the memory of an argument."""
+        """True if a result shares the memory of an argument."""
         return any(kind.alias for kind in self.returns)
 
     def signature(self) -> Signature:

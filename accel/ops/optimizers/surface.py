@@ -1,4 +1,4 @@
-"""What call surfaces of optimizer ops share: the kernel, and checks on arguments they all have."""
+"""The base of optimizer ops' call surfaces: the kernel, and checks on common arguments."""
 
 from __future__ import annotations
 

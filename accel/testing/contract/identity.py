@@ -60,7 +60,7 @@ class IdentityTests(Conformance):
         expect(1 <= version <= newest, f"contract_version {version} is not in 1..{newest}.")
 
     def test_capabilities_are_known(self) -> None:
-        """What it declares to lack has a name that the contract knows."""
+        """The contract knows every name in `lacks`."""
         unknown = sorted(set(self.acc.lacks) - set(CAPABILITIES))
         expect(not unknown, f"lacks names {unknown}; known are {', '.join(CAPABILITIES)}.")
 

@@ -37,7 +37,7 @@ _BAD = (
 
 
 class _LionSpec(OpSpec):
-    """What both surfaces share."""
+    """The common spec of both surfaces."""
 
     written = ("params", "exp_avgs")
 

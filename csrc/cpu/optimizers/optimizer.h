@@ -49,7 +49,7 @@ float grad_factor(const Args &a, bool maximize) {
   return static_cast<float>(maximize ? -scale : scale);
 }
 
-// `eps` times the root of a bias correction, not 0 where float32 has an eps: 0 / 0 then stays 0.
+// `eps` times the root of a bias correction, not 0 if float32 has an eps: 0 / 0 then stays 0.
 inline float scaled_eps(double eps, double root) {
   const float scaled = static_cast<float>(eps * root);
   return scaled == 0.0f && static_cast<float>(eps) != 0.0f ? 0x1p-149f : scaled;

@@ -31,7 +31,7 @@ struct Common {
   uint64_t seed;
   int32_t param_dtype, grad_dtype, state_dtype;
   bool stochastic, maximize;
-  int8_t ahead;     // of the steps done before: 1, or 0 where a step is undone or half done
+  int8_t ahead;     // of the steps done before: 1, or 0 if a step is undone or half done
   int8_t count_by;  // what the kernels of this call add to the steps
 };
 
@@ -61,7 +61,7 @@ ACCEL_DEVICE AtStep at_step(const Common &a, const float *step_tensor) {
           accel_random_seed(a.seed, static_cast<int64_t>(step))};
 }
 
-// `eps` times the root of a bias correction, not 0 where float32 has an eps: 0 / 0 then stays 0.
+// `eps` times the root of a bias correction, not 0 if float32 has an eps: 0 / 0 then stays 0.
 ACCEL_DEVICE float scaled_eps(double eps, double root) {
   const float scaled = static_cast<float>(eps * root);
   return scaled == 0.0f && static_cast<float>(eps) != 0.0f ? 0x1p-149f : scaled;

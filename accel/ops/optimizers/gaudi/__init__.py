@@ -39,7 +39,7 @@ ListStep = Callable[["TensorLists", Any], None]
 
 @dataclass(frozen=True, slots=True)
 class Gaudi:
-    """What stands in for a native library.
+    """A stand-in for a native library.
 
     Attributes:
         optimizer: the vendor's class.
@@ -75,7 +75,7 @@ def probe_gaudi(symbol: str) -> Probe:
 
 
 def _has_optimizers() -> bool:
-    """Whether the module is there, told by its files: importing its parent would start Gaudi."""
+    """Return whether the module's files exist; importing its parent would start Gaudi."""
     try:
         spec = find_spec(PACKAGE)
     except (ImportError, ValueError):

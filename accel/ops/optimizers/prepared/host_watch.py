@@ -44,8 +44,8 @@ def needed_by(built: Iterable[tuple[list[str], jit.Recipe]]) -> list[tuple[list[
 def host_watcher() -> CDLL | None:
     """Return the library, loaded once per process; ``None`` if Python has to do without.
 
-    What hindered it is tried again after a minute. A failure that ought not to be is warned about;
-    `hindrance` and the note that is kept tell of every one.
+    A failed load is tried again after a minute. An unexpected failure gives a warning; `hindrance`
+    and the kept note report every failure.
     """
     from accel.ops.optimizers.prepared.native_watch import python_api
 

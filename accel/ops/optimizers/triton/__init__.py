@@ -21,7 +21,7 @@ BACKENDS = frozenset({"cuda"})
 
 
 class Portable:
-    """What stands in for a native library.
+    """A stand-in for a native library.
 
     Attributes:
         rung: ``"portable"``.

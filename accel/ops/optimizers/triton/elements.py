@@ -31,7 +31,7 @@ def load(
     DTYPE: tl.constexpr,
     ALIGNED: tl.constexpr,
 ) -> Value:
-    """Return elements as float32, 0 where `mask` is not set."""
+    """Return elements as float32, 0 if `mask` is not set."""
     if DTYPE == _FLOAT32:
         return tl.load(at(address, tl.float32, ALIGNED) + offsets, mask, other=0.0)
     elif DTYPE == _BFLOAT16:

@@ -1,4 +1,4 @@
-"""What every element-wise optimizer kernel in Triton shares: where it works, and its launch."""
+"""The base of element-wise optimizer kernels in Triton: their scope, and their launch."""
 
 from __future__ import annotations
 
