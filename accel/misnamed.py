@@ -5,7 +5,7 @@ from __future__ import annotations
 from accel.errors import suggestion
 
 
-def unknown(name: str, asked: str, known: list[str]) -> str:
+def unknown_message(name: str, asked: str, known: list[str]) -> str:
     """Return the message about a name that is not a known backend's.
 
     Args:

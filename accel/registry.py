@@ -13,7 +13,7 @@ from accel.base import Accelerator
 from accel.builders import lookup
 from accel.builders.lookup import register_op as register_op
 from accel.errors import BackendUnavailable, UnknownBackend
-from accel.misnamed import nearest, unknown
+from accel.misnamed import nearest, unknown_message
 from accel.probe import FAILURES, Accepted, Probe, Rejected
 from accel.targets import installed, resolve, split
 
@@ -223,7 +223,7 @@ def require(name: str, asked: str) -> Accelerator:
     """
     entry = {**_BUILT_IN, **_registered}.get(name) or _known()[0].get(name)
     if entry is None:
-        raise UnknownBackend(unknown(name, asked, sorted(_known()[0])))
+        raise UnknownBackend(unknown_message(name, asked, sorted(_known()[0])))
     verdict, error = _probe(entry)
     if isinstance(verdict, Accepted):
         return _load(entry)
@@ -296,5 +296,5 @@ def builders_module(backend: str) -> str:
     """
     entry = _known()[0].get(backend)
     if entry is None:
-        raise UnknownBackend(unknown(backend, f"backend {backend!r}", sorted(_known()[0])))
+        raise UnknownBackend(unknown_message(backend, f"backend {backend!r}", sorted(_known()[0])))
     return _load(entry).op_builder_dir()

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 GROUPS = ("accel.ops", "accel.backends")
 
 
-class Point(NamedTuple):
+class EntryPoint(NamedTuple):
     """One entry point.
 
     Attributes:
@@ -47,10 +47,10 @@ def resolve(target: str) -> Any:
     return found
 
 
-_found: tuple[tuple[str, ...], tuple[Point, ...]] | None = None
+_found: tuple[tuple[str, ...], tuple[EntryPoint, ...]] | None = None
 
 
-def installed() -> tuple[Point, ...]:
+def installed() -> tuple[EntryPoint, ...]:
     """Return the entry points of this project's groups; the same object while `sys.path` is.
 
     Reading takes 0.1 ms for each installed package. A package that is installed later into a folder
@@ -69,12 +69,12 @@ def forget_installed() -> None:
     _found = None
 
 
-def _read() -> list[Point]:
+def _read() -> list[EntryPoint]:
     from importlib.metadata import entry_points
 
     everything = entry_points()
     return [
-        Point(
+        EntryPoint(
             group,
             point.name,
             point.value,

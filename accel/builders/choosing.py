@@ -149,7 +149,7 @@ def _and_then(trouble: AccelError, error: Exception) -> OpUnavailable:
 def told(error: BaseException) -> str:
     """Return an error in words, with what can be done about it."""
     try:
-        from accel.jit.cache.trouble import told as words
+        from accel.jit.cache.trouble import in_words as words
 
         return words(error)
     except Exception:

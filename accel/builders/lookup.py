@@ -9,7 +9,7 @@ from typing import NamedTuple
 from accel.builders.base import OpBuilder, declared
 from accel.builders.convention import DECLARED, conventional
 from accel.errors import UnknownOp, suggestion
-from accel.targets import Point, installed, split
+from accel.targets import EntryPoint, installed, split
 
 ENTRY_POINT_GROUP = "accel.ops"
 BUILT_IN_MODULES = (
@@ -28,7 +28,7 @@ class _Answer(NamedTuple):
     asked: str
     own: object
     registered: dict[str, str]
-    points: tuple[Point, ...]
+    points: tuple[EntryPoint, ...]
 
 
 _registered: dict[str, str] = {}

@@ -76,20 +76,20 @@ def explain(op: str, accelerator: str, as_json: bool) -> None:
     except (AccelError, OSError):
         explanation = None
     note = last_note(builder.backend, builder.name)
-    rungs = [(rung, bool(probe), _said(probe)) for rung, probe in builder.rungs()]
+    rungs = [(rung, bool(probe), _reason(probe)) for rung, probe in builder.rungs()]
     if as_json:
         facts: dict[str, Any] = explanation.as_dict() if explanation is not None else {}
         facts |= {
             "op": builder.NAME,
             "backend": builder.backend,
-            "verdict": _said(verdict),
+            "verdict": _reason(verdict),
             "rungs": [dict(zip(("rung", "accepted", "reason"), row, strict=True)) for row in rungs],
             "last_failure": None if note is None else note._asdict(),
             "notes": builder.notes(),
         }
         click.echo(json.dumps(facts, indent=2))
         return
-    click.echo(f"{builder.NAME} on {builder.backend}: {_said(verdict)}\n")
+    click.echo(f"{builder.NAME} on {builder.backend}: {_reason(verdict)}\n")
     table(
         "Rungs",
         ("rung", "usable", "reason"),
@@ -103,7 +103,7 @@ def explain(op: str, accelerator: str, as_json: bool) -> None:
         _show(explanation)
 
 
-def _said(probe: Accepted | Rejected) -> str:
+def _reason(probe: Accepted | Rejected) -> str:
     return probe.note if isinstance(probe, Accepted) else str(probe)
 
 
@@ -273,7 +273,7 @@ def verify(ctx: click.Context, as_json: bool) -> None:
 
     _place()
     checked = maintenance.verify_all()
-    rows = [(str(entry.folder), bool(probe), _said(probe)) for entry, probe in checked]
+    rows = [(str(entry.folder), bool(probe), _reason(probe)) for entry, probe in checked]
     if as_json:
         names = ("path", "sound", "reason")
         click.echo(json.dumps([dict(zip(names, row, strict=True)) for row in rows], indent=2))

@@ -52,12 +52,12 @@ def ops() -> list[dict[str, Any]]:
 
 def _verdict(name: str, backend: str) -> dict[str, str]:
     try:
-        return _told(name, backend)
+        return _rung_of(name, backend)
     except FAILURES as error:
         return {"rung": "none", "reason": f"its builder failed: {type(error).__name__}: {error}"}
 
 
-def _told(name: str, backend: str) -> dict[str, str]:
+def _rung_of(name: str, backend: str) -> dict[str, str]:
     builder = lookup.find_builder(name, registry.builders_module(backend), backend)()
     verdict = builder.compatibility()
     if isinstance(verdict, Rejected):

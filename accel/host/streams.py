@@ -24,13 +24,13 @@ class HostStream:
 
     def __enter__(self) -> HostStream:
         """Make it this thread's current stream."""
-        _here.before.append(_here.current)
-        _here.current = self
+        _thread.outer.append(_thread.current)
+        _thread.current = self
         return self
 
     def __exit__(self, *exception: object) -> None:
         """Make the stream before current again."""
-        _here.current = _here.before.pop()
+        _thread.current = _thread.outer.pop()
 
     def synchronize(self) -> None:
         """Return at once: there is nothing to wait for."""
@@ -99,20 +99,20 @@ class HostEvent:
 DEFAULT_STREAM = HostStream()
 
 
-class _Here(threading.local):
+class _CurrentStream(threading.local):
     """The thread's current stream, and those to come back to."""
 
     def __init__(self) -> None:
         self.current: HostStream = DEFAULT_STREAM
-        self.before: list[HostStream] = []
+        self.outer: list[HostStream] = []
 
 
-_here = _Here()
+_thread = _CurrentStream()
 
 
 def current_stream() -> HostStream:
     """Return this thread's current stream."""
-    return _here.current
+    return _thread.current
 
 
 def set_stream(stream: HostStream) -> None:
@@ -121,7 +121,7 @@ def set_stream(stream: HostStream) -> None:
     Raises:
         TypeError: it is no `HostStream`.
     """
-    _here.current = checked(stream)
+    _thread.current = checked(stream)
 
 
 def checked(stream: Any) -> HostStream:

@@ -109,9 +109,9 @@ def _probed(probe: Callable[[Recipe, Fit], Probe], recipe: Recipe, fitted: Fit) 
 
 
 def _rejected(error: Exception) -> Rejected:
-    from accel.jit.cache.trouble import told
+    from accel.jit.cache.trouble import in_words
 
-    return Rejected(told(error))
+    return Rejected(in_words(error))
 
 
 def find_prebuilt(recipe: Recipe, fitted: Fit) -> Artifact | Rejected:
@@ -147,9 +147,9 @@ def _fit_of(recipe: Recipe) -> Fit:
     try:
         return take_fit(recipe)
     except OSError as error:
-        from accel.jit.cache.trouble import way_out
+        from accel.jit.cache.trouble import remedy
 
-        way = way_out(error) or "Restore it, or reinstall the package that it belongs to."
+        way = remedy(error) or "Restore it, or reinstall the package that it belongs to."
         raise OpUnavailable(
             f"{recipe.name} ({recipe.backend}): {error.filename} cannot be read: "
             f"{error.strerror}. {way}"
@@ -190,8 +190,8 @@ def _for_targets(plan: Plan) -> str:
     from accel.jit.tools.cuda_targets import release_of, torch_note
 
     notes = (*plan.archs.dropped, torch_note(release_of(plan.compiler.version)))
-    told = "".join(f"; {note.rstrip('.')}" for note in notes if note)
-    return f" for {plan.archs} ({plan.archs.origin}){told}"
+    notes_text = "".join(f"; {note.rstrip('.')}" for note in notes if note)
+    return f" for {plan.archs} ({plan.archs.origin}){notes_text}"
 
 
 def _from_prebuilt(recipe: Recipe, fitted: Fit) -> Library | Rejected:

@@ -23,14 +23,14 @@ from accel.jit.tools.flags import (
     without_c,
 )
 from accel.probe import Rejected
-from accel.value import Value
+from accel.record import Record
 
 if TYPE_CHECKING:
     from accel.jit.tools.ninja import Command
     from accel.nvidia.archs import ArchPlan
 
 
-class Plan(Value):
+class Plan(Record):
     """All facts that determine the bytes of a library.
 
     Attributes:

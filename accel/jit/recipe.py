@@ -12,12 +12,12 @@ from accel.jit.disk.safe_io import sha256
 from accel.jit.disk.source_dirs import csrc_dir
 from accel.jit.headers import scan
 from accel.probe import Rejected
-from accel.value import Value
+from accel.record import Record
 
 ENGINE = "1"
 
 
-class Recipe(Value):
+class Recipe(Record):
     """A library to build, without facts about tools or machine; making one has no effects.
 
     Attributes:
@@ -86,7 +86,7 @@ class Recipe(Value):
         return take_fit(self).digest
 
 
-class Fit(Value):
+class Fit(Record):
     """A recipe's fingerprint at one moment.
 
     Attributes:

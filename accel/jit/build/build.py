@@ -87,8 +87,8 @@ def _wait_turn(
 ) -> Used | None:
     """Wait for another process's build and use it; ``None`` when it is this process's turn."""
     pause = 0.005
-    waiting = Waiting(lock.path, _who(plan), environment.build_timeout() + 60)
-    told = False
+    waiting = Waiting(lock.path, _label(plan), environment.build_timeout() + 60)
+    announced = False
     while True:
         try:
             if lock.acquire():
@@ -96,8 +96,8 @@ def _wait_turn(
         except OSError as error:
             _log.info("%s: building without a lock: %s", plan.recipe.name, error)
             return None
-        if not told:
-            told = True
+        if not announced:
+            announced = True
             _log.info("%s: another process is building it; waiting.", plan.recipe.name)
         time.sleep(pause)
         pause = min(pause * 1.5, 0.1)
@@ -122,7 +122,7 @@ def _build_here(plan: Plan, root: Path, verbose: bool, beat: Callable[[], None])
     try:
         place = _compile_and_publish(plan, root, staging, verbose, beat)
     except StartFailed as error:
-        raise BuildFailed(f"{_who(plan)}: {error}", first_error=str(error)) from error
+        raise BuildFailed(f"{_label(plan)}: {error}", first_error=str(error)) from error
     except OSError as error:
         if not staging.exists():
             _log.info("%s: the cache was emptied during the build; building again.", plan.stem)
@@ -142,7 +142,7 @@ def _build_here(plan: Plan, root: Path, verbose: bool, beat: Callable[[], None])
         return found
     if not place.exists():
         return None
-    raise BuildFailed(f"{_who(plan)}: built, but then {found.reason} Check the disk of {root}.")
+    raise BuildFailed(f"{_label(plan)}: built, but then {found.reason} Check the disk of {root}.")
 
 
 def _compile_and_publish(
@@ -158,11 +158,11 @@ def _compile_and_publish(
         _log.warning(
             "%s: %s finds no omp.h, so the library runs in one thread. Install libomp-dev, or "
             "set CXX to g++.",
-            _who(plan),
+            _label(plan),
             plan.compiler.label,
         )
     steps, label = len(plan.commands), plan.compiler.label
-    with Progress(_who(plan), steps, label, verbose, beat) as progress:
+    with Progress(_label(plan), steps, label, verbose, beat) as progress:
         made = compile_plan(plan, staging, root, progress)
     if not _still_fits(plan):
         _log.info("%s: its sources changed during the build; building again.", name)
@@ -184,7 +184,7 @@ def _still_fits(plan: Plan) -> bool:
         return False
 
 
-def _who(plan: Plan) -> str:
+def _label(plan: Plan) -> str:
     return f"{plan.recipe.name} ({plan.recipe.backend})"
 
 
@@ -192,8 +192,8 @@ def _no_room(plan: Plan, error: OSError) -> BuildFailed:
     where = f"{error.filename}: " if error.filename else ""
     limited = error.errno in trouble.LIMITS
     what = "the build cannot continue" if limited else "the cache cannot be written"
-    way = trouble.way_out(error) or "Set ACCEL_CACHE_DIR to a writable folder."
+    way = trouble.remedy(error) or "Set ACCEL_CACHE_DIR to a writable folder."
     return BuildFailed(
-        f"{_who(plan)}: {what}: {where}{error.strerror or error}. {way}",
+        f"{_label(plan)}: {what}: {where}{error.strerror or error}. {way}",
         first_error=str(error),
     )

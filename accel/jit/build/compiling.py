@@ -199,8 +199,8 @@ def _cut_off(plan: Plan, failed: Command, staging: Path, log: str) -> str:
     if not (staging / f"{failed.output}.start").exists():
         return f"{plan.compiler.label} was not started"
     # Newer versions of ninja report 128 plus the status of wait(2).
-    told = re.search(r"^FAILED: \[code=(\d+)\]", log, re.MULTILINE)
-    number = int(told[1]) - 128 & 127 if told and int(told[1]) > 128 else 0
+    code = re.search(r"^FAILED: \[code=(\d+)\]", log, re.MULTILINE)
+    number = int(code[1]) - 128 & 127 if code and int(code[1]) > 128 else 0
     how = _by_signal(number) if number else "ended before it reported the compiler's exit status"
     return f"the shell that runs {plan.compiler.label} {how}"
 

@@ -42,9 +42,9 @@ class Failure(NamedTuple):
         now = Failure.look(root, stem)
         if now.stamp is None or now.stamp == self.stamp:
             return
-        told = _read(self.path)
-        if told is not None:
-            raise _error(told)
+        record = _read(self.path)
+        if record is not None:
+            raise _error(record)
 
 
 def certain(roots: tuple[Path, ...], stem: str) -> BuildFailed | None:
@@ -54,13 +54,17 @@ def certain(roots: tuple[Path, ...], stem: str) -> BuildFailed | None:
     """
     for root in roots:
         path = root / FAILED / f"{stem}.json"
-        told = _read(path)
-        if told is None or not told["certain"] or not -60 < time.time() - told["time"] < _KEPT_S:
+        record = _read(path)
+        if (
+            record is None
+            or not record["certain"]
+            or not -60 < time.time() - record["time"] < _KEPT_S
+        ):
             continue
-        if any(stamp(file) != mark for file, mark in told["files"].items()):
+        if any(stamp(file) != mark for file, mark in record["files"].items()):
             continue
-        error = _error(told)
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(told["time"]))
+        error = _error(record)
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record["time"]))
         again = f"Not tried again: nothing has changed since {when}. Remove {path} to try anyway."
         return BuildFailed(f"{error}\n  {again}", **(vars(error)))
     return None
@@ -71,7 +75,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     try:
         if not location.ours(path.stat()):
             return None
-        told = json.loads(read_regular(path, limit=1 << 20, follow=False))
+        record = json.loads(read_regular(path, limit=1 << 20, follow=False))
         kinds: dict[str, type | tuple[type, ...]] = {
             "message": str,
             "command": str,
@@ -80,16 +84,16 @@ def _read(path: Path) -> dict[str, Any] | None:
             "time": (int, float),
             "files": dict,
         }
-        sound = all(isinstance(told[name], kind) for name, kind in kinds.items())
-        sound = sound and isinstance(told["log_path"], str | None)
+        sound = all(isinstance(record[name], kind) for name, kind in kinds.items())
+        sound = sound and isinstance(record["log_path"], str | None)
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
-    return told if sound else None
+    return record if sound else None
 
 
-def _error(told: dict[str, Any]) -> BuildFailed:
+def _error(record: dict[str, Any]) -> BuildFailed:
     names = ("log_path", "command", "first_error", "certain")
-    return BuildFailed(told["message"], **{name: told[name] for name in names})
+    return BuildFailed(record["message"], **{name: record[name] for name in names})
 
 
 def keep_log(root: Path, stem: str, text: bytes) -> str | None:
@@ -105,7 +109,7 @@ def keep_log(root: Path, stem: str, text: bytes) -> str | None:
 
 def keep_failure(root: Path, stem: str, error: BuildFailed) -> None:
     """Record the error for processes that wait for the same build, and for later ones."""
-    told = {
+    record = {
         "message": str(error),
         "command": error.command,
         "first_error": error.first_error,
@@ -116,7 +120,7 @@ def keep_failure(root: Path, stem: str, error: BuildFailed) -> None:
     }
     try:
         make_private(root / FAILED, exist_ok=True)
-        write_atomic(root / FAILED / f"{stem}.json", json.dumps(told).encode())
+        write_atomic(root / FAILED / f"{stem}.json", json.dumps(record).encode())
     except OSError:
         return  # The waiters find out by building themselves.
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from accel import environment
 from accel.host.process import start_time
 from accel.jit.build import supervisor
-from accel.jit.cache.trouble import way_out
+from accel.jit.cache.trouble import remedy
 from accel.jit.disk.safe_io import write_private
 from accel.jit.tools.programs import which
 
@@ -116,7 +116,7 @@ def _spawn(argv: list[str], env: dict[str, str], log: int) -> int:
                 setsigdef=_SIGNALS,
             )
     except OSError as error:
-        way = way_out(error) or f"Builds start with {supervisor.SHELL}; check that it runs here."
+        way = remedy(error) or f"Builds start with {supervisor.SHELL}; check that it runs here."
         raise StartFailed(
             f"no process can be started for the build ({error.strerror}). {way}"
         ) from error

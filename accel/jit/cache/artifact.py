@@ -14,7 +14,7 @@ from accel.jit.disk import trust
 from accel.jit.disk.safe_io import Reader, read_regular, sha256
 from accel.jit.recipe import ENGINE, libc
 from accel.probe import Rejected
-from accel.value import Value
+from accel.record import Record
 
 MANIFEST = "manifest.json"
 LOG = "build.log"
@@ -22,7 +22,7 @@ _MOST_MANIFEST = 32 << 20
 _TEXTS = ("name", "backend", "fit", "base", "digest", "engine", "sha256", "glibc")
 
 
-class Artifact(Value):
+class Artifact(Record):
     """A library with a valid manifest and checksum.
 
     Attributes:

@@ -75,7 +75,7 @@ def _fault_of_tables(data: bytes) -> str:
         return "has the header of no known kind of ELF file"
     facts = struct.unpack_from(order + layout.header, data, 16)
     kind, machine, segments_at, sections_at = facts[0], facts[1], facts[4], facts[5]
-    here = _here()
+    here = _this_process()
     if here and (data[4], data[5], machine) != here:
         return f"is for {_machine(data[4], machine)}, but this process for {_machine(*here[::2])}"
     if kind != _SHARED:
@@ -120,7 +120,7 @@ def _machine(width: int, number: int) -> str:
 
 
 @cache
-def _here() -> tuple[int, int, int] | None:
+def _this_process() -> tuple[int, int, int] | None:
     """Return class, byte order and machine of this process; ``None`` if they cannot be read."""
     try:
         with open("/proc/self/exe", "rb") as file:  # noqa: PTH123 - when warm

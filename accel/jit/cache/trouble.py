@@ -38,7 +38,7 @@ _A_DAY_S = 24 * 3600.0
 _MOST_TEXT = 1 << 16
 
 
-def way_out(error: BaseException) -> str:
+def remedy(error: BaseException) -> str:
     """Return a remedy for a system error, ``""`` if none is known."""
     if isinstance(error, MemoryError):
         return _MEMORY
@@ -47,12 +47,12 @@ def way_out(error: BaseException) -> str:
     return known or next((way for words, way in _BY_WORDS if words in text), "")
 
 
-def told(error: BaseException) -> str:
+def in_words(error: BaseException) -> str:
     """Return an error in words: accel's own as they are, others with name and remedy."""
     if isinstance(error, AccelError):
         return str(error)
     text = f": {str(error).rstrip('.')}" if str(error) else ""
-    return f"{type(error).__name__}{text}. {way_out(error)}".rstrip()
+    return f"{type(error).__name__}{text}. {remedy(error)}".rstrip()
 
 
 class Note(NamedTuple):

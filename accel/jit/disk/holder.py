@@ -62,16 +62,16 @@ def look(path: Path) -> Holder | None:
     finally:
         os.close(fd)
     mark = (facts.st_ino, facts.st_mtime_ns)
-    pid, who = _told(text) or _told_by_kernel(facts.st_ino)
+    pid, who = _parse_record(text) or _holder_by_kernel(facts.st_ino)
     return Holder(mark, who, pid, _state(pid) == "T")
 
 
-def _told(text: bytes) -> tuple[int, str] | None:
+def _parse_record(text: bytes) -> tuple[int, str] | None:
     """Return process id and description from a record; ``None`` if its process is gone."""
     try:
-        told = json.loads(text)
-        pid, began, since = int(told["pid"]), int(told["began"]), float(told["since"])
-        host, node = str(told["host"]), str(told["node"])
+        fields = json.loads(text)
+        pid, began, since = int(fields["pid"]), int(fields["began"]), float(fields["since"])
+        host, node = str(fields["host"]), str(fields["node"])
         when = time.strftime("%H:%M:%S", time.localtime(since))
     except (ValueError, TypeError, KeyError, OverflowError, OSError, RecursionError):
         return None
@@ -82,7 +82,7 @@ def _told(text: bytes) -> tuple[int, str] | None:
     return (pid, who) if process.start_time(pid) == began else None
 
 
-def _told_by_kernel(inode: int) -> tuple[int, str]:
+def _holder_by_kernel(inode: int) -> tuple[int, str]:
     """Return the holder of a lock without a record, according to the kernel (proc(5))."""
     try:
         lines = Path("/proc/locks").read_text(encoding="ascii", errors="replace").splitlines()

@@ -13,7 +13,7 @@ from pathlib import Path
 from accel import environment
 from accel.errors import CacheUntrusted
 from accel.jit.disk import trust
-from accel.value import Value
+from accel.record import Record
 
 _log = logging.getLogger(__name__)
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -21,7 +21,7 @@ _LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _OWN_FOLDERS = (".staging", ".locks", ".failed", ".toolchains")
 
 
-class Location(Value):
+class Location(Record):
     """The folders in use now.
 
     Attributes:
@@ -61,10 +61,10 @@ def locate() -> Location:
                 found.check()
             return _judged(usual, found)
     except CacheUntrusted as error:
-        told = f"{error} So the cache {usual} is not used; set ACCEL_CACHE_DIR to choose another"
+        reason = f"{error} So the cache {usual} is not used; set ACCEL_CACHE_DIR to choose another"
         if environment.ops_policy() == "native":
-            raise CacheUntrusted(f"{told}.") from error
-        return _fallback(told, (), avoided=True)
+            raise CacheUntrusted(f"{reason}.") from error
+        return _fallback(reason, (), avoided=True)
     except OSError as error:
         if error.errno in _LIMITS:
             raise
@@ -107,10 +107,10 @@ def _judged(usual: Path, found: trust.Folder) -> Location:
         return Location(path, (path,))
     readable = not found.missing and _may(path, os.R_OK | os.X_OK)
     if found.missing or readable:
-        told = f"{usual} cannot be written ({refusal})"
+        reason = f"{usual} cannot be written ({refusal})"
     else:
-        told = f"{usual} cannot be read ({os.strerror(errno.EACCES)}) or written ({refusal})"
-    return _fallback(told, (path,) if readable else ())
+        reason = f"{usual} cannot be read ({os.strerror(errno.EACCES)}) or written ({refusal})"
+    return _fallback(reason, (path,) if readable else ())
 
 
 def _why_not_writable(found: trust.Folder) -> str | None:

@@ -281,11 +281,11 @@ def _fault(fd: int, path: object, trusted: tuple[int, ...], *, passing: bool = F
     by_group = facts.st_mode & stat.S_IWGRP and not _alone(facts.st_uid, facts.st_gid, fd)
     if not by_group and not facts.st_mode & stat.S_IWOTH:
         return ""
-    told = f"mode {stat.S_IMODE(facts.st_mode):04o}, group id {facts.st_gid}"
+    mode = f"mode {stat.S_IMODE(facts.st_mode):04o}, group id {facts.st_gid}"
     # A sticky folder, such as /tmp, is meant for everybody.
     own = facts.st_uid == os.geteuid() and not facts.st_mode & stat.S_ISVTX
     end = f"; to forbid it: chmod go-w '{path}'" if own else ""
-    return f"Others may write {path} ({told}{end})."
+    return f"Others may write {path} ({mode}{end})."
 
 
 def _belongs(path: object, user: int) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from accel.probe import Rejected
-from accel.value import Value
+from accel.record import Record
 
 _PROGRAMS = {"gcc": "g++", "clang": "clang++", "nvcc": "nvcc"}
 
 
-class Compiler(Value):
+class Compiler(Record):
     """A compiler that answered.
 
     Attributes:
@@ -35,7 +35,7 @@ class Compiler(Value):
         return f"{_PROGRAMS.get(self.kind, self.kind)} {self.version}"
 
 
-class Identified(Value):
+class Identified(Record):
     """A compiler that answered, and how far the answer holds.
 
     Attributes:

@@ -16,7 +16,7 @@ from accel.jit.tools.programs import which
 from accel.probe import Rejected
 
 _log = logging.getLogger(__name__)
-_told: set[str] = set()
+_warned: set[str] = set()
 
 
 def find_cxx() -> Compiler | Rejected:
@@ -41,7 +41,7 @@ def find_cxx() -> Compiler | Rejected:
         found = _cxx((program,))
         if isinstance(found, Compiler):
             if silent:
-                _tell_once(f"{silent[0]}. Using {found.command[0]} in this process instead.")
+                _warn_once(f"{silent[0]}. Using {found.command[0]} in this process instead.")
             return found
         refusals.append(f"{program} {found.reason}")
         if isinstance(found, Unanswered):
@@ -74,9 +74,9 @@ def _identify_cxx(command: tuple[str, ...]) -> Identified | Rejected:
     return identify(command)
 
 
-def _tell_once(text: str) -> None:
-    if text not in _told:
-        _told.add(text)
+def _warn_once(text: str) -> None:
+    if text not in _warned:
+        _warned.add(text)
         _log.warning("%s", text)
 
 

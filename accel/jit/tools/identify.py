@@ -60,10 +60,10 @@ def _read(command: tuple[str, ...], text: str) -> Identified | Rejected:
     kind = "clang" if "__clang__" in macros else "gcc"
     line, driver, proper = _who_answers(kind, text)
     plain = _is_plain(kind, command, driver)
-    told = f"{sha256(repr(sorted(macros.items())).encode())} {list(_contents(command))}"
+    facts = f"{sha256(repr(sorted(macros.items())).encode())} {list(_contents(command))}"
     if not plain:
-        told += f" {list(_contents([driver]))} {_build(text)} {_WHERE.sub('', line)}"
-    identity = sha256(told.encode())[:32]
+        facts += f" {list(_contents([driver]))} {_build(text)} {_WHERE.sub('', line)}"
+    identity = sha256(facts.encode())[:32]
     version, machine = _version(kind, macros), _machine(macros)
     compiler = Compiler(kind, command, version, machine, identity, openmp == "1")
     named = re.findall(r"^(?:Configuration file:|Reading specs from) (/.*)$", text, re.MULTILINE)

@@ -35,7 +35,7 @@ def facts_of(
     if found is not None:
         return found
     wide = sha256(
-        f"{key} {_here()} {environment.for_compiler()}".encode("utf-8", "surrogateescape")
+        f"{key} {_current_folder()} {environment.for_compiler()}".encode("utf-8", "surrogateescape")
     )
     with gate(f"tool {wide}"):
         found = _known.get(wide, _known.get(key))
@@ -51,7 +51,7 @@ def facts_of(
         return answer.compiler
 
 
-def _here() -> str:
+def _current_folder() -> str:
     try:
         return str(Path.cwd())
     except OSError:

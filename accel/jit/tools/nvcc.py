@@ -11,7 +11,7 @@ from pathlib import Path
 
 from accel import environment
 from accel.jit.disk.safe_io import read_regular, sha256
-from accel.jit.tools.asking import Failed, Refused, Said, ask
+from accel.jit.tools.asking import Answered, Failed, Refused, ask
 from accel.jit.tools.compiler import Compiler, Identified, Unanswered
 from accel.nvidia.archs import supported_by
 from accel.nvidia.driver import Driver
@@ -214,15 +214,15 @@ def _in_packages() -> Location | Rejected | None:
 
 def _ask(location: Location) -> Nvcc | Rejected:
     path = str(location.path)
-    said = ask((path, "--version"))
-    if not isinstance(said, Said):
-        return _no_answer(f"{path} --version", said)
-    release = re.search(r"\bV(\d+\.\d+\.\d+)", said.text) or re.search(
-        r"release (\d+\.\d+)", said.text
+    answer = ask((path, "--version"))
+    if not isinstance(answer, Answered):
+        return _no_answer(f"{path} --version", answer)
+    release = re.search(r"\bV(\d+\.\d+\.\d+)", answer.text) or re.search(
+        r"release (\d+\.\d+)", answer.text
     )
     if release is None:
         return Rejected(
-            f"{path} --version says {said.text[:80]!r}: not an nvcc.",
+            f"{path} --version says {answer.text[:80]!r}: not an nvcc.",
             "Point NVCC or CUDA_HOME at NVIDIA's compiler.",
         )
     version = _pair(release[1])
@@ -230,7 +230,7 @@ def _ask(location: Location) -> Nvcc | Rejected:
     if isinstance(listed, Failed):
         return _no_answer(f"{path} --list-gpu-arch", listed)
     # An nvcc that refuses is older than the option.
-    archs = _plain_archs(listed.text) if isinstance(listed, Said) else ()
+    archs = _plain_archs(listed.text) if isinstance(listed, Answered) else ()
     if location.launcher:
         where = ask((path, *_WHERE))
         if isinstance(where, Failed):

@@ -6,8 +6,8 @@
  * short.
  *
  * A block's scale is the smallest power of two that no magnitude in it exceeds, at least 2^-95; 0
- * where all are 0, and NaN where one is above 2^127 or NaN. Below a scale that is 0 or NaN codes are
- * 0, and all values are the scale. Else, of y = x / scale:
+ * if all are 0, and NaN if one is above 2^127 or NaN. With a scale of 0 or NaN all codes are 0, and
+ * all values are the scale. Else, with y = x / scale:
  *   exp_avg: sign, then 7 bits k; |y| + 2^-15 has the float32 bits (k << 20) + (112 << 23): 0 is 0,
  *     and neighbours are 1/8 of a power of two apart, from 2^-18 on
  *   exp_avg_sq: 8 bits k; y has the bits (k << 20) + (96 << 23): from 2^-31, which smaller numbers
@@ -40,7 +40,7 @@ enum accel_adam8bit_flag {
   ACCEL_ADAM8BIT_MAXIMIZE = 4
 };
 
-/* Fields mean what they mean in accel_adam_args; state_dtype is not read. */
+/* Fields have the same meaning as in accel_adam_args; state_dtype is not read. */
 typedef struct accel_adam8bit_args {
   uint64_t struct_size;
   int64_t count;

@@ -73,7 +73,7 @@ def _load() -> CDLL:
 def _tell(error: Exception) -> None:
     from accel.jit.cache import trouble
 
-    said = trouble.told(error)
+    said = trouble.in_words(error)
     trouble.keep_note(BACKEND, NAME, said)
     # Without a compiler nothing is wrong: steps are slower and right.
     if not isinstance(error, OpUnavailable) or error.__cause__ is not None:

@@ -1,4 +1,4 @@
-"""`Value`: a frozen record whose definition costs next to nothing."""
+"""`Record`: a frozen record whose definition costs next to nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ else:
 
 
 @dataclass_transform(frozen_default=True)
-class Value:
+class Record:
     """Base of records: a subclass's annotations are the fields, its attributes their defaults.
 
     Equal and hashed by type and fields. It replaces ``dataclass`` and ``NamedTuple`` in modules
@@ -62,8 +62,8 @@ class Value:
         return hash(tuple(self.as_dict().values()))
 
     def __repr__(self) -> str:
-        told = ", ".join(f"{field}={value!r}" for field, value in self.as_dict().items())
-        return f"{type(self).__name__}({told})"
+        shown = ", ".join(f"{field}={value!r}" for field, value in self.as_dict().items())
+        return f"{type(self).__name__}({shown})"
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"cannot assign to {name!r}: a {type(self).__name__} is frozen")
