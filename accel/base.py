@@ -43,7 +43,7 @@ class Accelerator(
     device_type: ClassVar[str] = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Let torch's device type be the backend's name, unless it or a parent says otherwise."""
+        """Set `device_type` to the backend's name, unless the class or a parent defines it."""
         super().__init_subclass__(**kwargs)
         if not cls.device_type:
             cls.device_type = cls.name

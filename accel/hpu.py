@@ -127,7 +127,7 @@ class HPUAccelerator(Accelerator):
         return self._is_usable()
 
     def is_fp16_supported(self) -> bool:
-        """Return whether the vendor's package says so."""
+        """Return whether float16 is supported, according to the vendor's package."""
         if not self._is_usable():
             return False
         experimental = import_module(f"{_PACKAGE}.utils.experimental")

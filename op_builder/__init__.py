@@ -59,7 +59,7 @@ def _has_torch() -> bool:
     try:
         return find_spec("torch") is not None
     except ValueError:
-        return True  # It is imported, by somebody who made it without a spec.
+        return True  # It is imported, although it was made without a spec.
 
 
 def _current_class(name: str) -> Any:

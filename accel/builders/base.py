@@ -186,7 +186,7 @@ class OpBuilder(Packaged):
         return (("portable", self.portable()),)
 
     def stand_in(self) -> Implementation | None:
-        """Return what takes the place of the native library where there is none, if anything."""
+        """Return what takes the place of the native library if there is none, if anything."""
         return Portable() if self.portable() else None
 
     def _ref(self) -> Probe:

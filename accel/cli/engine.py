@@ -169,7 +169,7 @@ def _recipes(ops: tuple[str, ...], backend: str, arch: str) -> list[tuple[list[s
         if everything and not builder.has_sources():
             continue
         recipe = builder.recipe()
-        # An architecture says nothing to a library of the host.
+        # A library of the host has no GPU architectures.
         if arch and recipe.language == "cuda":
             targets = tuple(word for word in arch.replace(";", ",").split(",") if word.strip())
             recipe = recipe.replace(targets=targets)

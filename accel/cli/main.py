@@ -30,7 +30,7 @@ class _Group(click.Group):
 def main(ctx: click.Context, as_json: bool) -> None:
     """Hardware abstraction for PyTorch. Without a command: the report."""
     for stream in (sys.stdout, sys.stderr):
-        # Names of files, and what stands in a manifest, need not be text that can be encoded.
+        # File names and manifests may hold text that cannot be encoded.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     if ctx.invoked_subcommand is None:

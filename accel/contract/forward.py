@@ -120,7 +120,7 @@ class Forwarding:
         """Return the error for a member that asks torch about a type of device that it lacks."""
         usable = False
         if not self._explaining:
-            # The backend may itself have come here to find out whether it can be used.
+            # The backend's own probe may call this to find out whether it can be used.
             self._explaining = True
             try:
                 usable = self._is_usable()

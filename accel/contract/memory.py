@@ -119,7 +119,7 @@ class MemoryMembers(Forwarding):
         try:
             return tensor.pin_memory()
         except RuntimeError:
-            # Tells if the reason is that torch does not know the device.
+            # Raises the better error if torch does not know the device.
             self._torch_module("pin_memory")
             raise
 

@@ -52,7 +52,7 @@ class HostGraph:
 
     Everything that goes through PyTorch's dispatcher in the capturing thread is recorded and also
     run. A replay reads its inputs where they were at capture, and writes its results there. Random
-    operations draw anew. Python code is not recorded.
+    operations draw new numbers. Python code is not recorded.
     """
 
     def __init__(self) -> None:

@@ -53,7 +53,7 @@ class Owners:
         return getattr(op, name)(number)
 
     def move(self) -> None:
-        """Create every living optimizer anew in DeepSpeed's library; none is left in ours.
+        """Create every living optimizer again in DeepSpeed's library; none is left in ours.
 
         Moments are the caller's tensors, so that nothing is lost in mid-run.
         """
@@ -74,7 +74,7 @@ class ForwardingOp:
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
-            # Asked by copy, pickle and the like, for which nothing is to be compiled.
+            # copy, pickle and the like ask for these names, which must not start a build.
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         owners = self._owners
         if name in _FACTS:

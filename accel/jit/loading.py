@@ -216,7 +216,7 @@ def _from_cache(plan: Plan, digest: str) -> Library | None:
     except OSError as error:
         if _lacks_memory(error):
             raise
-        _log.warning("%s cannot be loaded (%s); building it anew.", found.library, error)
+        _log.warning("%s cannot be loaded (%s); building it again.", found.library, error)
         _set_aside(found.folder)
         return None
 

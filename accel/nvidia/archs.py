@@ -27,7 +27,7 @@ NAMED: dict[str, str] = {
     "Blackwell": "10.0;10.3;12.0;12.1+PTX",
 }
 
-# What nvcc of each release added to or dropped from its predecessor (CUDA release notes);
+# Architectures that each release of nvcc added or dropped (CUDA release notes);
 # used if nvcc itself cannot be asked.
 _RELEASES: tuple[tuple[tuple[int, int], str, str], ...] = (
     ((11, 0), "3.5 3.7 5.0 5.2 5.3 6.0 6.1 6.2 7.0 7.2 7.5 8.0", ""),

@@ -122,7 +122,7 @@ class PreparedGroup:
         return alike
 
     def _watch_natively(self, optimizer: KernelOptimizer, params: Sequence[Tensor]) -> None:
-        """Let the next step's tensors be looked at natively, where that serves for all of them."""
+        """Check the next step's tensors natively, if that works for all of them."""
         if self.sharded or not self._patience:
             return
         self._patience -= self._served < _WORTH_IT

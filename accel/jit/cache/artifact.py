@@ -93,7 +93,7 @@ def verify(folder: Path, name: str, *, private: bool = True) -> Artifact | Rejec
 
 
 def _verified(held: trust.Folder, folder: Path, name: str, private: bool) -> Artifact | Rejected:
-    """Look at manifest and library through the folder's descriptor; raises what `verify` tells."""
+    """Check manifest and library through the folder's descriptor; raises what `verify` returns."""
     with Reader(held.open_file(MANIFEST), folder / MANIFEST) as file:
         manifest = _manifest_in(file.read(_MOST_MANIFEST), folder)
     if isinstance(manifest, Rejected):

@@ -177,7 +177,7 @@ def _move_away(target: Path, aside: Path) -> None:
     try:
         move(target, aside)
     except OSError:
-        return  # Somebody else did, or the next rename tells.
+        return  # Another process did it, or the next rename fails.
 
 
 def move(folder: Path, to: Path) -> None:

@@ -158,7 +158,7 @@ class Waiting:
 
 
 def take_away(path: Path, holder: Holder) -> bool:
-    """Remove the lock that `holder` has, so that whoever is first has a new one.
+    """Remove the lock that `holder` has, so that the first process to come gets a new one.
 
     Returns whether there is none of the holder's any more. What it builds all the same is
     published by a rename, as everybody's is.

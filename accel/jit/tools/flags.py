@@ -34,7 +34,7 @@ _NVCC = (
 # A user's extension keeps the meaning that torch.utils.cpp_extension gives it.
 _EXTENSION = ("-O3", "-fPIC")
 _NVCC_EXTENSION = ("-O3", "--expt-relaxed-constexpr", "-Xcompiler=-fPIC")
-# GCC knows -nostdlib++ from release 13 on only.
+# GCC has -nostdlib++ from release 13 on.
 _NO_RUNTIME = {
     "gcc": ("-nodefaultlibs", "-lm", "-lgcc", "-lc"),
     "clang": ("-nostdlib++", "-static-libgcc", "-lm"),

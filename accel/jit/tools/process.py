@@ -15,7 +15,7 @@ from accel.jit.tools.messages import first_error
 
 _MOST_OUTPUT = 1 << 20
 # The shell's input is a pipe that only the asker holds: when it closes, a watcher ends the whole
-# group, whatever became of the asker. The status is printed, for who ignores SIGCHLD learns none.
+# group, however the asker ended. The status is printed: a process that ignores SIGCHLD gets none.
 _SHELL = """umask u=rwx; mark=$1 text=$2; shift 2; exec 3<&0
 { read -r _ <&3; kill -9 0; } >/dev/null 2>&1 &
 printf '%s' "$text" | "$@" 3<&-

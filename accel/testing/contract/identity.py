@@ -65,7 +65,7 @@ class IdentityTests(Conformance):
         expect(not unknown, f"lacks names {unknown}; known are {', '.join(CAPABILITIES)}.")
 
     def test_probe_answers(self) -> None:
-        """The probe agrees with `is_available`, and says why and what to do where it is no."""
+        """The probe agrees with `is_available`, and gives reason and fix if it is no."""
         verdict = self.acc.probe()
         expect_type(verdict, (Accepted, Rejected), "probe()")
         expect_equal(bool(verdict), self.acc.is_available(), "bool(probe())")

@@ -1,4 +1,4 @@
-"""Gaudi's own fused optimizers, where its software has them and they can do what an op promises.
+"""Gaudi's own fused optimizers, if its software has them and they can do what an op promises.
 
 Importing this package imports neither torch nor Gaudi's software.
 """
