@@ -284,10 +284,10 @@ def verify(ctx: click.Context, as_json: bool) -> None:
 
 
 @cache.command()
-@click.option("--older-than", type=float, metavar="DAYS", help="Remove those not used for DAYS.")
+@click.option("--older-than", type=float, metavar="DAYS", help="Remove what is unused for DAYS.")
 @click.option("--max-size", type=float, metavar="MIB", help="Keep the last used, up to MIB.")
-@click.option("--orphans", is_flag=True, help="Remove those that no known op uses now.")
-@click.option("--dry-run", is_flag=True, help="Remove nothing, only show what would be.")
+@click.option("--orphans", is_flag=True, help="Remove artifacts that no known op uses now.")
+@click.option("--dry-run", is_flag=True, help="Show what would be removed; remove nothing.")
 @JSON
 def prune(
     older_than: float | None,

@@ -78,7 +78,7 @@ def _tell(error: Exception) -> None:
     # Without a compiler nothing is wrong: steps are slower and right.
     if not isinstance(error, OpUnavailable) or error.__cause__ is not None:
         warnings.warn(
-            f"Python looks at the tensors of each optimizer step, which takes longer than a "
+            f"Python checks the tensors of each optimizer step, which takes longer than a "
             f"library of the host: {said}",
             RuntimeWarning,
             stacklevel=2,
@@ -105,8 +105,8 @@ def notes() -> tuple[str, ...]:
 
     why, failed = hindrance(), last_note(BACKEND, NAME)
     if why:
-        who = f"Python looks at every tensor: {why.rstrip('.')}."
+        who = f"Python checks every tensor: {why.rstrip('.')}."
     else:
-        who = "a library of the host looks at every tensor that has a kernel."
+        who = "a library of the host checks every tensor that has a kernel."
     told = () if failed is None else (f"Last failed load of that library: {failed}",)
-    return (f"Before each step of an optimizer, {who}", *told)
+    return (f"Before each optimizer step, {who}", *told)
