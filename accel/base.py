@@ -43,7 +43,7 @@ class Accelerator(
     device_type: ClassVar[str] = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Let torch's device type be the backend's name, unless it or a parent says otherwise."""
+        """Set `device_type` to the backend's name, unless the class or a parent defines it."""
         super().__init_subclass__(**kwargs)
         if not cls.device_type:
             cls.device_type = cls.name
@@ -61,7 +61,7 @@ class Accelerator(
             missing.append("is_available() -> bool")
         if missing:
             raise TypeError(
-                f"{cls.__module__}.{cls.__qualname__} is no accelerator yet: it lacks "
+                f"{cls.__module__}.{cls.__qualname__} is not an accelerator yet: define "
                 f"{' and '.join(missing)}. Everything else has a default."
             )
         return super().__new__(cls)

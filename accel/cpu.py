@@ -1,4 +1,4 @@
-"""The host's processors as an accelerator: a full citizen, with every member meaning something."""
+"""The host's processors as an accelerator, on which every member has a meaning."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class CPUAccelerator(Accelerator):
         return 1
 
     def synchronize(self, device_index: int | None = None) -> None:
-        """Check the index; nothing is outstanding."""
+        """Check the index; there is nothing to wait for."""
         self._index(device_index, "synchronize")
 
     def device_properties(self, device_index: int | None = None) -> DeviceProperties:
@@ -95,7 +95,7 @@ class CPUAccelerator(Accelerator):
         self.default_generator().manual_seed(int(seed))
 
     def manual_seed_all(self, seed: int) -> None:
-        """Do `manual_seed`: there is one device."""
+        """Call `manual_seed`: there is one device."""
         self.manual_seed(seed)
 
     def initial_seed(self) -> int:
@@ -191,21 +191,21 @@ class CPUAccelerator(Accelerator):
         _resident.reset_peak()
 
     def total_memory(self, device_index: int | None = None) -> int:
-        """Return the bytes of the host, or of the control group where that has fewer."""
+        """Return the bytes of the host, or of the control group if that has fewer."""
         self._index(device_index, "total_memory")
         return memory.total()
 
     def available_memory(self, device_index: int | None = None) -> int:
-        """Return the bytes that can be had without swapping."""
+        """Return the bytes that are available without swapping."""
         self._index(device_index, "available_memory")
         return memory.available()
 
     def is_bf16_supported(self) -> bool:
-        """Whether torch has its fast bfloat16 kernels on this processor."""
+        """Return whether torch has its fast bfloat16 kernels on this processor."""
         return _has_fast_kernels("_is_mkldnn_bf16_supported", "bf16")
 
     def is_fp16_supported(self) -> bool:
-        """Whether torch has its fast float16 kernels on this processor."""
+        """Return whether torch has its fast float16 kernels on this processor."""
         return _has_fast_kernels("_is_mkldnn_fp16_supported", "fp16_arith")
 
     def lazy_call(self, callback: Callable[[], None]) -> None:
@@ -214,7 +214,7 @@ class CPUAccelerator(Accelerator):
 
 
 def _has_fast_kernels(mkldnn_question: str, arm_feature: str) -> bool:
-    """Ask oneDNN, through which torch computes; without it, what the processor has."""
+    """Ask oneDNN, through which torch computes, or the processor without it."""
     import torch
 
     mkldnn: Any = torch.backends.mkldnn

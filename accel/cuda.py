@@ -49,13 +49,13 @@ class CUDAAccelerator(Accelerator):
     exported_env = ("NCCL", "CUDA_", "LD_LIBRARY_PATH", "PATH")
 
     def is_available(self) -> bool:
-        """Whether torch was built for the GPUs here and a driver shows one. No context."""
+        """Return whether torch was built for these GPUs and a driver shows one. No context."""
         return bool(self.probe())
 
     def probe(self) -> Probe:
         """Return whether CUDA can be used, from torch's build and the driver. No context.
 
-        On ROCm, and where a driver has no NVML (Jetson), torch itself is asked, which counts as a
+        On ROCm, and if a driver has no NVML (Jetson), torch itself answers, which counts as a
         use of the device: a process that is to fork should ask there in the child only.
         """
         build = torch_build()
@@ -75,12 +75,12 @@ class CUDAAccelerator(Accelerator):
     def _probe_nvidia(self, build: TorchBuild) -> Probe:
         driver = nvidia.read_driver()
         if isinstance(driver, Rejected):
-            return self._probe_torch(build, "asked of torch") if nvidia.has_cuda() else driver
+            return self._probe_torch(build, "by torch's account") if nvidia.has_cuda() else driver
         need = tuple(int(part) for part in build.cuda.split(".")[:2])
         if need[0] > driver.cuda[0]:
             return Rejected(
-                f"torch {build.version} needs CUDA {build.cuda}, and driver {driver.version} runs "
-                f"CUDA {driver.cuda[0]}.{driver.cuda[1]} at most.",
+                f"torch {build.version} needs CUDA {build.cuda}, but driver {driver.version} runs "
+                f"at most CUDA {driver.cuda[0]}.{driver.cuda[1]}.",
                 "Install a newer driver, or a build of torch for an older CUDA.",
             )
         seen = nvidia.visible_gpus(driver)
@@ -110,7 +110,7 @@ class CUDAAccelerator(Accelerator):
         return bool(build and build.hip)
 
     def _gpu(self, device_index: int | None) -> nvidia.GPU | None:
-        """Return the driver's facts about a device, ``None`` where only torch can tell.
+        """Return the driver's facts about a device, ``None`` if only torch can tell.
 
         Before CUDA is initialised the current device is 0. Among unlike GPUs the driver's order
         may not be CUDA's, so that nothing is claimed there.
@@ -131,7 +131,7 @@ class CUDAAccelerator(Accelerator):
         return bool(torch is not None and torch.cuda.is_initialized())
 
     def device_properties(self, device_index: int | None = None) -> DeviceProperties:
-        """Return what a device is, its driver's version included. May create a context."""
+        """Return a device's properties, with its driver's version. May create a context."""
         found = super().device_properties(device_index)
         driver = nvidia.read_driver()
         version = None if isinstance(driver, Rejected) else driver.version
@@ -155,15 +155,15 @@ class CUDAAccelerator(Accelerator):
         return super().available_memory(index)
 
     def is_bf16_supported(self) -> bool:
-        """Whether the device computes in bfloat16 itself (8.0 and newer; ROCm). May init CUDA."""
+        """Return whether the device has bfloat16 arithmetic (8.0 on; ROCm). May init CUDA."""
         return self._at_least(_FIRST_BF16)
 
     def is_fp16_supported(self) -> bool:
-        """Whether the device computes in float16 itself (5.3 and newer; ROCm). May init CUDA."""
+        """Return whether the device has float16 arithmetic (5.3 on; ROCm). May init CUDA."""
         return self._at_least(_FIRST_FP16)
 
     def is_fp8_supported(self) -> bool:
-        """Whether it multiplies float8 matrices (8.9 and newer; CDNA 3, RDNA 4). May init CUDA."""
+        """Return whether it multiplies float8 matrices (8.9 on; CDNA 3, RDNA 4). May init CUDA."""
         if not self._rocm:
             return self._at_least(_FIRST_FP8)
         if not self._is_usable():
@@ -172,7 +172,7 @@ class CUDAAccelerator(Accelerator):
         return str(found.gcnArchName).startswith(_AMD_FP8)
 
     def is_triton_supported(self) -> bool:
-        """Whether Triton is installed and every visible device is new enough. No context."""
+        """Return whether Triton is installed and every visible device is new enough. No context."""
         if find_spec("triton") is None or not self._is_usable():
             return False
         driver = Rejected("ROCm") if self._rocm else nvidia.read_driver()
@@ -191,7 +191,7 @@ class CUDAAccelerator(Accelerator):
 
     @property
     def supports_nvtx_domain(self) -> bool:  # type: ignore[override]
-        """Whether the ``nvtx`` package is there, which keeps the domains of ranges apart."""
+        """True if the ``nvtx`` package is installed, which keeps domains of ranges apart."""
         return find_spec("nvtx") is not None
 
     def range_push(self, msg: str, domain: str | None = None, category: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Which accelerator is in use: selected once per process, overridden per context."""
+"""The accelerator in use: selected once per process, overridden per context."""
 
 from __future__ import annotations
 
@@ -131,9 +131,9 @@ def accelerator_for(device_or_tensor: Any) -> Accelerator:
 
 
 def _look_for_another_op_builder() -> None:
-    """Warn once if DeepSpeed mode is asked for and DeepSpeed will meet another ``op_builder``.
+    """Warn once if DeepSpeed mode is on and DeepSpeed will import another ``op_builder``.
 
-    DeepSpeed's source folder has one; from there, ours is never asked.
+    DeepSpeed's source folder has one, which hides ours.
     """
     global _looked
     if _looked or not environment.deepspeed_mode():

@@ -29,7 +29,7 @@ _READ_BY_COMPILERS = (
     "NVCC_CCBIN",
 )
 _READ_BY_LOADER = ("LD_LIBRARY_PATH", "LD_PRELOAD")
-# These make compilers write files of their own choosing or change flags behind the plan's back.
+# These make compilers write other files or change the plan's flags.
 _KEPT_FROM_COMPILERS = frozenset(
     {
         "DEPENDENCIES_OUTPUT",
@@ -70,22 +70,22 @@ def _folder(name: str, text: str) -> Path:
     home = _home() if user == "~" else _home_of(user[1:])
     if not home:
         why = "this user id has no home" if user == "~" else f"there is no user {user[1:]!r} here"
-        raise InvalidSetting(f"{name}={text!r}: {why}, so {user} is nothing. Write the whole path.")
+        raise InvalidSetting(f"{name}={text!r}: {why}, so {user} has no meaning. Use a full path.")
     return Path(home, rest.lstrip("/"))
 
 
 def snapshot() -> Mapping[Any, Any]:
-    """Return all variables as they are now, for `unchanged`."""
+    """Return the variables as they are now, for `unchanged`."""
     return dict(_table())
 
 
 def unchanged(since: Mapping[Any, Any]) -> bool:
-    """Return whether every variable is what it was at a `snapshot`, in about a microsecond."""
+    """Return whether no variable has changed since a `snapshot`; takes about a microsecond."""
     return bool(_table() == since)
 
 
 def _table() -> Mapping[Any, Any]:
-    """Return what `os.environ` keeps, as it keeps it: to decode it takes 20 times as long."""
+    """Return the undecoded table inside `os.environ`: to decode it takes 20 times as long."""
     table: Mapping[Any, Any] = getattr(os.environ, "_data", os.environ)
     return table
 
@@ -112,7 +112,7 @@ def cache_dir() -> Path | None:
 def user_cache_dir() -> Path | None:
     """Folder for this user's compiled ops: ``accel`` in ``XDG_CACHE_HOME``, else ``~/.cache``.
 
-    ``None`` where neither variable is set and this user id has no passwd entry.
+    ``None`` if neither variable is set and this user id has no passwd entry.
     """
     text = os.environ.get("XDG_CACHE_HOME", "")
     if Path(text).is_absolute():
@@ -159,7 +159,7 @@ def num_threads() -> int | None:
 
 
 def local_world_size() -> int:
-    """``LOCAL_WORLD_SIZE``: processes of this job on this machine; 1 where unset or unreadable."""
+    """``LOCAL_WORLD_SIZE``: processes of this job on this machine; 1 if unset or unreadable."""
     text = _text("LOCAL_WORLD_SIZE")
     return max(1, int(text)) if text.isascii() and text.isdigit() else 1
 
@@ -185,7 +185,7 @@ def compiler_variables() -> dict[str, str]:
 
 
 def for_compiler(scratch: Path | None = None) -> dict[str, str]:
-    """Environment for a compiler: English messages, temporary files in `scratch`, no surprises."""
+    """Environment for a compiler: English messages, temporary files in `scratch`."""
     inherited = {
         name: text for name, text in os.environ.items() if name not in _KEPT_FROM_COMPILERS
     }
@@ -194,17 +194,17 @@ def for_compiler(scratch: Path | None = None) -> dict[str, str]:
 
 
 def loader_variables() -> dict[str, str]:
-    """Variables by which the system's loader may give a program other libraries."""
+    """Variables by which the system's loader may load other libraries into a program."""
     return {name: os.environ[name] for name in _READ_BY_LOADER if os.environ.get(name)}
 
 
 def cxx() -> tuple[str, ...]:
-    """``CXX``: the C++ compiler's command, split as a shell splits words; empty where unset."""
+    """``CXX``: the C++ compiler's command, split into words like a shell does; empty if unset."""
     return tuple(shlex.split(os.environ.get("CXX", "")))
 
 
 def nvcc() -> str:
-    """``NVCC``: the path of the CUDA compiler; ``""`` where unset."""
+    """``NVCC``: the path of the CUDA compiler; ``""`` if unset."""
     return _text("NVCC")
 
 
@@ -237,10 +237,10 @@ def search_path() -> str:
 
 
 def hpu_lazy_mode() -> bool:
-    """``PT_HPU_LAZY_MODE``: whether Gaudi collects graphs lazily; eager, its default, else."""
+    """``PT_HPU_LAZY_MODE``: whether Gaudi collects graphs lazily; its default is eager."""
     return _text("PT_HPU_LAZY_MODE") == "1"
 
 
 def visible_devices(name: str) -> str | None:
-    """Return the variable `name`, which limits the visible devices; ``None`` where unset."""
+    """Return the variable `name`, which limits the visible devices; ``None`` if unset."""
     return os.environ.get(name)

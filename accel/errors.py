@@ -1,4 +1,4 @@
-"""What can go wrong, as one tree.
+"""The tree of errors that accel raises.
 
 AccelError
 ├── BackendUnavailable    a known backend cannot be used here
@@ -45,7 +45,7 @@ class InvalidSetting(AccelError, ValueError):
 
 
 class CacheUntrusted(AccelError):
-    """A folder of compiled code has an owner or a mode that lets others change it."""
+    """The owner or mode of a folder of compiled code lets others change it."""
 
 
 class Unsupported(AccelError, NotImplementedError):
@@ -56,10 +56,10 @@ class BuildFailed(AccelError):
     """A build ended without a library.
 
     Attributes:
-        log_path: file with the whole output of the build, or ``None`` where none could be kept.
+        log_path: file with the whole output of the build, or ``None`` if none could be kept.
         command: the command that failed, as a shell would be given it, or ``""``.
         first_error: the compiler's first error line with file and line number, or ``""``.
-        certain: whether the same build fails again for as long as its inputs stay the same.
+        certain: whether the same build fails again as long as its inputs stay the same.
     """
 
     def __init__(
@@ -88,22 +88,22 @@ class BuildFailed(AccelError):
         return (type(self), (str(self),), state)
 
 
-def cannot_import(who: str, error: Exception) -> OpUnavailable | None:
-    """Return the error of an op whose Python files the system does not open: it has no rung.
+def cannot_import(op: str, error: Exception) -> OpUnavailable | None:
+    """Return the error of an op whose Python files cannot be opened, so that it has no rung.
 
-    ``None`` if `error` does not tell of open files or memory.
+    ``None`` if `error` is not about open files or memory.
     """
     number = errno.ENOMEM if isinstance(error, MemoryError) else getattr(error, "errno", None)
     ways = {
-        errno.EMFILE: "Raise the limit of open files (ulimit -n), or close some.",
+        errno.EMFILE: "Raise the limit on open files (ulimit -n), or close some.",
         errno.ENFILE: "Too many files are open on this machine; close some.",
-        errno.ENOMEM: "Raise the limit of memory (ulimit -v, or the container's).",
+        errno.ENOMEM: "Raise the limit on memory (ulimit -v, or the container's).",
     }
     if number not in ways:
         return None
-    told = f"{type(error).__name__}: {error}".rstrip(": ")
+    text = f"{type(error).__name__}: {error}".rstrip(": ")
     return OpUnavailable(
-        f"{who}: not even its PyTorch reference can be imported: {told}. {ways[number]}"
+        f"{op}: not even its PyTorch reference can be imported: {text}. {ways[number]}"
     )
 
 

@@ -14,7 +14,7 @@ from accel.probe import FAILURES, Accepted, Probe, Rejected
 
 _PACKAGE = "habana_frameworks.torch"
 _INSTALL = "Install Gaudi's software and its build of torch (https://docs.habana.ai)."
-_GRAPHS = "Set PT_HPU_LAZY_MODE=1 before the start, or use torch.compile, which eager mode has."
+_GRAPHS = "Start the process with PT_HPU_LAZY_MODE=1, or use torch.compile in eager mode."
 
 
 class HPUAccelerator(Accelerator):
@@ -32,11 +32,11 @@ class HPUAccelerator(Accelerator):
     exported_env = ("HCCL", "HABANA", "PT_HPU", "LD_LIBRARY_PATH", "PATH")
 
     def is_available(self) -> bool:
-        """Whether the software is installed, imports, and finds a device. No context."""
+        """Return whether the software is installed, imports, and finds a device. No context."""
         return bool(self.probe())
 
     def probe(self) -> Probe:
-        """Return whether Gaudi can be used; its package is imported only where it is installed."""
+        """Return whether Gaudi can be used; its package is imported only if it is installed."""
         if not _is_installed():
             return Rejected(f"{_PACKAGE} is not installed.", _INSTALL)
         try:
@@ -47,10 +47,10 @@ class HPUAccelerator(Accelerator):
             return Accepted(f"{int(hpu.device_count())} device(s), {mode} mode")
         except FAILURES as error:
             reason = f"{_PACKAGE} failed: {type(error).__name__}: {error}."
-            return Rejected(reason, "Install the release of it that fits this torch.")
+            return Rejected(reason, f"Install the release of {_PACKAGE} for this torch.")
 
     def has(self, capability: str) -> bool:
-        """Whether it has a capability; graphs exist in lazy mode only."""
+        """Return whether the device has a capability; graphs exist in lazy mode only."""
         return super().has(capability) and (capability != "graphs" or environment.hpu_lazy_mode())
 
     def resolves_data_dependency(self) -> bool:
@@ -88,7 +88,7 @@ class HPUAccelerator(Accelerator):
         return scope
 
     def empty_cache(self) -> None:
-        """Do nothing: the runtime's pool is not given back."""
+        """Do nothing: the runtime does not give its pool back."""
 
     def memory_stats(self, device_index: int | None = None) -> dict[str, int]:
         """Return the runtime's counters (``Limit``, ``InUse``, ...), under torch's names too."""
@@ -100,7 +100,7 @@ class HPUAccelerator(Accelerator):
         return found | {name: int(count) for name, count in named.items() if count is not None}
 
     def memory_reserved(self, device_index: int | None = None) -> int:
-        """Return `memory_allocated`: the runtime does not tell what its pool holds beyond that."""
+        """Return `memory_allocated`: the runtime does not report what its pool holds beyond."""
         return self.memory_allocated(device_index)
 
     def max_memory_reserved(self, device_index: int | None = None) -> int:
@@ -116,25 +116,25 @@ class HPUAccelerator(Accelerator):
         return self.total_memory(device_index) - self.memory_allocated(device_index)
 
     def device_properties(self, device_index: int | None = None) -> DeviceProperties:
-        """Return what the device is; Gaudi tells neither a UUID nor a driver version."""
+        """Return the device's properties; Gaudi reports neither a UUID nor a driver version."""
         index = self._index(device_index, "device_properties")
         with self._on(index):
             model = str(self._forward("get_device_name", member="device_properties"))
         return DeviceProperties(model, None, self.total_memory(index), model.lower(), None)
 
     def is_bf16_supported(self) -> bool:
-        """Whether there is a device: every generation computes in bfloat16."""
+        """Return whether there is a device: every generation has bfloat16 arithmetic."""
         return self._is_usable()
 
     def is_fp16_supported(self) -> bool:
-        """Whether the vendor's package says so."""
+        """Return whether float16 is supported, according to the vendor's package."""
         if not self._is_usable():
             return False
         experimental = import_module(f"{_PACKAGE}.utils.experimental")
         return bool(experimental._is_fp16_supported())
 
     def is_fp8_supported(self) -> bool:
-        """Whether the device is a Gaudi 2 or 3, which have float8 matrix products."""
+        """Return whether the device is a Gaudi 2 or 3, which have float8 matrix products."""
         if not self._is_usable():
             return False
         return self.device_properties().name.upper().startswith(("GAUDI2", "GAUDI3"))
@@ -144,7 +144,7 @@ class HPUAccelerator(Accelerator):
         callback()
 
     def communication_backend_name(self) -> str:
-        """Return ``"hccl"``, and let its package register it with torch where that is installed.
+        """Return ``"hccl"``, and let its package register it with torch if that is installed.
 
         Raises:
             BackendUnavailable: the package is installed and cannot be imported.
@@ -184,7 +184,7 @@ class HPUAccelerator(Accelerator):
 
 
 def _is_installed() -> bool:
-    """Whether the package for torch is there; another of Gaudi's can bring the parent alone."""
+    """Return whether the package for torch is installed; others of Gaudi's have its parent only."""
     with suppress(ImportError, ValueError):
         return find_spec(_PACKAGE) is not None
     return False

@@ -1,12 +1,12 @@
-"""What was meant by a name that no backend has."""
+"""Suggestions for a name that no backend has."""
 
 from __future__ import annotations
 
 from accel.errors import suggestion
 
 
-def unknown(name: str, asked: str, known: list[str]) -> str:
-    """Return what to say of a name that is no known backend's.
+def unknown_message(name: str, asked: str, known: list[str]) -> str:
+    """Return the message about a name that is not a known backend's.
 
     Args:
         name: the name.
@@ -15,7 +15,7 @@ def unknown(name: str, asked: str, known: list[str]) -> str:
     """
     base = name.strip().partition(":")[0].lower()
     if name.strip() != name or not base:
-        found = "which has blanks around a name or no name in it."
+        found = "which has spaces around the name, or no name."
     elif ":" in name and base in known:
         found = (
             f"which names one device. {asked.partition('=')[0].partition('(')[0]} takes the kind "
@@ -23,12 +23,12 @@ def unknown(name: str, asked: str, known: list[str]) -> str:
             f"set_device()."
         )
     else:
-        found = f"which is no known backend.{nearest(base, known)}"
-    return f"{asked}, {found} Accepted: {', '.join(known)}, or 'auto' or nothing to detect."
+        found = f"which is not a known backend.{nearest(base, known)}"
+    return f"{asked}, {found} Accepted: {', '.join(known)}; 'auto' or nothing detects one."
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """Return which backend is meant by a name in use elsewhere, or the one spelt most alike."""
+    """Return the backend that a name means elsewhere, or the one with the closest spelling."""
     from accel.vendors import ELSEWHERE
 
     if name in ELSEWHERE:

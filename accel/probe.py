@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """Yes. `note` says what was found, for people (``""`` where there is nothing to add)."""
+    """Yes. `note` tells people what was found; ``""`` if there is nothing to add."""
 
     note: str = ""
 
@@ -19,7 +19,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """No. `reason` says what was found; `fix` says what to do (``""`` where nothing helps)."""
+    """No. `reason` says what was found, `fix` what to do about it; ``""`` if nothing helps."""
 
     reason: str
     fix: str = ""
@@ -36,4 +36,4 @@ class Rejected:
 Probe = Accepted | Rejected
 
 FAILURES = (Exception, SystemExit)
-"""What another's code may raise when it is asked; some vendors' packages end the process."""
+"""Exceptions that a plugin may raise; some vendors' packages even exit the process."""

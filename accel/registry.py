@@ -1,4 +1,4 @@
-"""Which backends exist, in what order, and which of them can be used here."""
+"""The known backends: their order of detection, and which of them can be used here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from accel.base import Accelerator
 from accel.builders import lookup
 from accel.builders.lookup import register_op as register_op
 from accel.errors import BackendUnavailable, UnknownBackend
-from accel.misnamed import nearest, unknown
+from accel.misnamed import nearest, unknown_message
 from accel.probe import FAILURES, Accepted, Probe, Rejected
 from accel.targets import installed, resolve, split
 
@@ -24,7 +24,7 @@ _log = logging.getLogger("accel")
 
 @dataclass(frozen=True)
 class Entry:
-    """One known backend: where its class is, and its place in the order of detection."""
+    """One known backend: the place of its class, and its priority in detection."""
 
     name: str
     target: str
@@ -44,7 +44,7 @@ class Candidate:
         fix: what to do about a rejection, or ``""``.
         error: the traceback of a backend that could not be imported or probed, or ``None``.
         priority: its place in detection; the highest accepted one is taken.
-        origin: ``built in``, ``registered``, or the package that brings it.
+        origin: ``built in``, ``registered``, or the package that registers it.
     """
 
     name: str
@@ -67,7 +67,7 @@ _BUILT_IN = MappingProxyType(
         )
     }
 )
-# Strategies for devices of makers who may bring a better one: any other claim to the name wins.
+# Strategies for devices whose vendors may provide a better one: any other claim to the name wins.
 _GENERIC = MappingProxyType(
     {
         name: Entry(name, f"accel.vendors:{name.upper()}Accelerator", 50)
@@ -87,13 +87,13 @@ def register_accelerator(
     hint: str = "",
     replace: bool = False,
 ) -> None:
-    """Make a backend known under `name`; its class is imported when it is first asked for.
+    """Register a backend under `name`; its class is imported on first use.
 
     Args:
         name: what ``ACCELERATOR`` will take: lower-case letters, digits and ``_``.
         target: where the class is, as ``"module:Class"``.
         priority: place in detection. Built in are cuda 400, xpu 300, hpu 200 and cpu 0; the
-            default, 100, is asked after every built-in device and before the CPU; 50 are the
+            default, 100, comes after every built-in device and before the CPU; 50 are the
             strategies of `accel.vendors`, which give way to any other of their name.
         hint: the sentence to print when the class cannot be imported, such as what to install.
         replace: whether another registration of that name may be replaced.
@@ -111,16 +111,16 @@ def register_accelerator(
     taken = _registered.get(name) or _BUILT_IN.get(name)
     if taken is not None and taken.target != target and not replace:
         raise ValueError(
-            f"register_accelerator: {name!r} is {taken.target} ({taken.origin}); "
-            f"pass replace=True to put {target} in its place."
+            f"register_accelerator: {name!r} is already {taken.target} ({taken.origin}); "
+            f"pass replace=True to use {target} instead."
         )
     _registered[name] = entry
 
 
 def _plugins() -> Iterator[Entry]:
-    """Yield what packages bring, by the packages' names: of two claims to one name the first holds.
+    """Yield the backends of packages in the order of the packages' names; the first claim wins.
 
-    The order in which entry points are found is a folder's, and another one on every machine.
+    Entry points are found in the order of a folder, which differs between machines.
     """
     found = [
         Entry(point.name, point.target, PLUGIN_PRIORITY, "", f"package {point.package}")
@@ -131,7 +131,7 @@ def _plugins() -> Iterator[Entry]:
 
 
 def _known() -> tuple[dict[str, Entry], list[Candidate]]:
-    """Every backend by name, and the plugins that claim a name that is taken."""
+    """Return every backend by name, and the plugins that claim a name that is taken."""
     entries = {**_BUILT_IN, **_registered}
     shadowed: list[Candidate] = []
     for plugin in _plugins():
@@ -139,7 +139,7 @@ def _known() -> tuple[dict[str, Entry], list[Candidate]]:
         if taken is None:
             entries[plugin.name] = plugin
         elif taken.target != plugin.target:
-            reason = f"{plugin.target} claims a name that is {taken.target} ({taken.origin})."
+            reason = f"{plugin.target} claims a name of {taken.target} ({taken.origin})."
             fix = f"Rename the entry point in {plugin.origin}, or uninstall it."
             shadowed.append(
                 Candidate(plugin.name, False, reason, fix, None, plugin.priority, plugin.origin)
@@ -168,11 +168,11 @@ def _probe(entry: Entry) -> tuple[Probe, str | None]:
         verdict = _load(entry).probe()
     except FAILURES as error:
         reason = f"{entry.target} failed: {type(error).__name__}: {str(error).rstrip('.')}."
-        fix = entry.hint or f"Fix or uninstall what brings it ({entry.origin})."
+        fix = entry.hint or f"Fix it or uninstall it ({entry.origin})."
         return Rejected(reason, fix), traceback.format_exc()
     if not isinstance(verdict, Accepted | Rejected):
         reason = f"{entry.target}.probe() returned {verdict!r}, not Accepted or Rejected."
-        return Rejected(reason, f"Fix what brings it ({entry.origin})."), None
+        return Rejected(reason, f"Fix it ({entry.origin})."), None
     return verdict, None
 
 
@@ -189,7 +189,7 @@ def _in_order(entries: dict[str, Entry]) -> list[Entry]:
 
 
 def candidates() -> list[Candidate]:
-    """Return the verdict on every known backend, in the order in which detection asks them.
+    """Return the verdict on every known backend, in the order of detection.
 
     Creates no device context, compiles nothing, prints nothing and raises nothing: a backend that
     fails is a rejected candidate whose `error` holds the traceback.
@@ -211,7 +211,7 @@ def detect() -> Accelerator:
 
 
 def require(name: str, asked: str) -> Accelerator:
-    """Return the backend `name`, or say why it cannot be had.
+    """Return the backend `name`, or raise an error that says why it cannot be used.
 
     Args:
         name: the backend's name.
@@ -223,7 +223,7 @@ def require(name: str, asked: str) -> Accelerator:
     """
     entry = {**_BUILT_IN, **_registered}.get(name) or _known()[0].get(name)
     if entry is None:
-        raise UnknownBackend(unknown(name, asked, sorted(_known()[0])))
+        raise UnknownBackend(unknown_message(name, asked, sorted(_known()[0])))
     verdict, error = _probe(entry)
     if isinstance(verdict, Accepted):
         return _load(entry)
@@ -270,7 +270,7 @@ def _find_by_kind(kind: str) -> Accelerator:
 
 
 def builder_names() -> tuple[str, ...]:
-    """Return the names of all op builders, sorted, those of other people's backends included.
+    """Return the sorted names of all op builders, those of third parties' backends included.
 
     Imports no torch of its own; a backend that cannot be imported here adds no names.
     """
@@ -289,12 +289,12 @@ def builder_names() -> tuple[str, ...]:
 
 
 def builders_module(backend: str) -> str:
-    """Return the module of a known backend's builders, ``""`` where it has none.
+    """Return the module of a known backend's builders, ``""`` if it has none.
 
     Raises:
         UnknownBackend: nothing of that name is known.
     """
     entry = _known()[0].get(backend)
     if entry is None:
-        raise UnknownBackend(unknown(backend, f"backend {backend!r}", sorted(_known()[0])))
+        raise UnknownBackend(unknown_message(backend, f"backend {backend!r}", sorted(_known()[0])))
     return _load(entry).op_builder_dir()

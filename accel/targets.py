@@ -1,4 +1,4 @@
-"""Names of objects, ``"module:Class"``, and the entry points by which packages give them."""
+"""Names of objects, ``"module:Class"``, and the entry points of packages that register them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 GROUPS = ("accel.ops", "accel.backends")
 
 
-class Point(NamedTuple):
+class EntryPoint(NamedTuple):
     """One entry point.
 
     Attributes:
         group: one of `GROUPS`.
-        name: the name that is claimed.
-        target: what it names, as ``"module:Class"``.
-        package: who brings it.
+        name: the registered name.
+        target: the object, as ``"module:Class"``.
+        package: name of the package.
     """
 
     group: str
@@ -47,14 +47,14 @@ def resolve(target: str) -> Any:
     return found
 
 
-_found: tuple[tuple[str, ...], tuple[Point, ...]] | None = None
+_found: tuple[tuple[str, ...], tuple[EntryPoint, ...]] | None = None
 
 
-def installed() -> tuple[Point, ...]:
-    """Return the entry points of this project's groups; the same object while nothing changes.
+def installed() -> tuple[EntryPoint, ...]:
+    """Return the entry points of this project's groups; the same object while `sys.path` is.
 
-    Reading takes 0.1 ms for each installed package. What is installed into a folder that is on
-    `sys.path` already is seen by processes that start later, or after `forget_installed`.
+    Reading takes 0.1 ms for each installed package. A package that is installed later into a folder
+    on `sys.path` is seen by new processes, or after `forget_installed`.
     """
     global _found
     path = tuple(sys.path)
@@ -64,17 +64,17 @@ def installed() -> tuple[Point, ...]:
 
 
 def forget_installed() -> None:
-    """Read the entry points anew when they are next asked for."""
+    """Make the next call of `installed` read the entry points again."""
     global _found
     _found = None
 
 
-def _read() -> list[Point]:
+def _read() -> list[EntryPoint]:
     from importlib.metadata import entry_points
 
     everything = entry_points()
     return [
-        Point(
+        EntryPoint(
             group,
             point.name,
             point.value,

@@ -1,4 +1,4 @@
-"""What the installed torch was built for, read without importing it."""
+"""The build of the installed torch, read without importing it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class TorchBuild:
 
     Attributes:
         version: such as ``"2.13.0+cpu"``.
-        cuda: the CUDA release that it was built for, ``""`` for none.
-        hip: the HIP (ROCm) release that it was built for, ``""`` for none.
-        xpu: the oneAPI release that it was built for, ``""`` for none.
+        cuda: its CUDA release, ``""`` for none.
+        hip: its HIP (ROCm) release, ``""`` for none.
+        xpu: its oneAPI release, ``""`` for none.
     """
 
     version: str
@@ -27,7 +27,7 @@ class TorchBuild:
 
 
 def torch_build() -> TorchBuild | None:
-    """Return the build of the installed torch, ``None`` where there is none. Imports nothing."""
+    """Return the build of the installed torch, ``None`` if there is none. Imports nothing."""
     found = getattr(sys.modules.get("torch"), "version", None)
     if found is not None:
         kinds = (str(getattr(found, kind, None) or "") for kind in ("cuda", "hip", "xpu"))
@@ -41,7 +41,7 @@ def torch_build() -> TorchBuild | None:
 
 
 def parse_version(text: str) -> TorchBuild:
-    """Read the text of ``torch/version.py``; what it does not assign is ``""``."""
+    """Read the text of ``torch/version.py``; a missing field is ``""``."""
     return TorchBuild(*(_assigned(text, name) for name in ("__version__", "cuda", "hip", "xpu")))
 
 

@@ -1,4 +1,4 @@
-"""Other makers' devices: Apple's, and those that a vendor's package adds to torch (PrivateUse1).
+"""Other vendors' devices: Apple's, and those that a package adds to torch (PrivateUse1).
 
 None of them was run on hardware. Each is the contract's defaults over torch's module for the
 device, and what is said here; its ops come from the portable or the reference rung.
@@ -16,9 +16,9 @@ from accel.base import Accelerator, DeviceProperties
 from accel.probe import FAILURES, Accepted, Probe, Rejected
 from accel.torch_build import torch_build
 
-_GPU = "torch calls GPUs of NVIDIA and AMD 'cuda'; 'xpu' are Intel's and 'mps' Apple's."
-_ROCM = "torch calls AMD's GPUs 'cuda', too."
-# What people call devices elsewhere, the backend that is meant, and why.
+_GPU = "torch calls NVIDIA and AMD GPUs 'cuda', Intel's 'xpu' and Apple's 'mps'."
+_ROCM = "torch calls AMD GPUs 'cuda', too."
+# Names of devices in use elsewhere, the backend that is meant, and why.
 ELSEWHERE = MappingProxyType(
     {
         **dict.fromkeys(("gpu", "nvidia"), ("cuda", _GPU)),
@@ -27,24 +27,24 @@ ELSEWHERE = MappingProxyType(
         **dict.fromkeys(("tpu", "xla"), ("", "No backend for TPUs is installed.")),
     }
 )
-_ONE_DEVICE = "mps has one device, of index 0."
+_ONE_DEVICE = "mps has one device, with index 0."
 
 
 class VendorAccelerator(Accelerator):
-    """A device that a package adds to torch under its own name. A subclass names the package.
+    """A device that a package adds to torch under its own name; a subclass names the package.
 
-    A package that is merely installed is not enough: it must import and find a device.
+    The package must import and find a device; to be installed is not enough.
 
     Attributes:
-        packages: names of the package, of which one is enough.
-        maker: who makes the device, for messages.
+        packages: names of the package; one of them must be installed.
+        maker: the device's vendor, for messages.
     """
 
     packages: ClassVar[tuple[str, ...]] = ()
     maker: ClassVar[str] = ""
 
     def is_available(self) -> bool:
-        """Whether the vendor's package is installed, imports, and finds a device."""
+        """Return whether the vendor's package is installed, imports, and finds a device."""
         return bool(self.probe())
 
     def probe(self) -> Probe:
@@ -59,7 +59,7 @@ class VendorAccelerator(Accelerator):
             count = int(module.device_count()) if module and module.is_available() else 0
         except FAILURES as error:
             reason = f"{package} failed: {type(error).__name__}: {error}."
-            return Rejected(reason, f"Install the release of {package} that fits this torch.")
+            return Rejected(reason, f"Install the release of {package} for this torch.")
         if count == 0:
             return Rejected(f"{package} finds no device.", f"Check {self.maker}'s driver.")
         return Accepted(f"{count} device(s), {package}")
@@ -132,7 +132,7 @@ class MPSAccelerator(Accelerator):
     lacks = ("streams", "graphs", "peaks", "pinning")
 
     def is_available(self) -> bool:
-        """Whether this is macOS on a machine whose GPU torch can use."""
+        """Return whether this is macOS on a machine whose GPU torch can use."""
         return bool(self.probe())
 
     def probe(self) -> Probe:

@@ -28,9 +28,9 @@ class XPUAccelerator(Accelerator):
     exported_env = ("CCL_", "FI_", "ZE_", "SYCL_", "LD_LIBRARY_PATH", "PATH")
 
     def is_available(self) -> bool:
-        """Whether torch has XPU support and finds a device.
+        """Return whether torch has XPU support and finds a device.
 
-        No context. Where Level Zero's Sysman cannot count the devices, SYCL does, after which a
+        No context. If Level Zero's Sysman cannot count the devices, SYCL does, after which a
         forked child cannot use them.
         """
         return bool(self.probe())
@@ -60,7 +60,7 @@ class XPUAccelerator(Accelerator):
         )
 
     def has(self, capability: str) -> bool:
-        """Whether it has a capability; graphs came with a later torch than the oldest here."""
+        """Return whether the device has a capability; older torch has no graphs."""
         if capability == "graphs":
             import torch
 
@@ -68,27 +68,27 @@ class XPUAccelerator(Accelerator):
         return super().has(capability)
 
     def is_bf16_supported(self) -> bool:
-        """Whether the device computes in bfloat16 itself, not by torch's emulation."""
+        """Return whether the device has bfloat16 arithmetic, without torch's emulation."""
         return self._is_usable() and bool(self._forward("is_bf16_supported", False))
 
     def is_fp16_supported(self) -> bool:
-        """Whether the device computes in float16: SYCL's aspect ``fp16``."""
+        """Return whether the device computes in float16: SYCL's aspect ``fp16``."""
         if not self._is_usable():
             return False
         found = self._forward("get_device_capability", member="is_fp16_supported")
         return bool(found.get("has_fp16", False))
 
     def is_triton_supported(self) -> bool:
-        """Whether Triton is installed and a device is there. No context."""
+        """Return whether Triton is installed and a device is there. No context."""
         return find_spec("triton") is not None and self._is_usable()
 
     def _capability(self, properties: Any) -> str | None:
-        """Return the GPU architecture's number where torch tells it."""
+        """Return the GPU architecture's number if torch reports it."""
         architecture = getattr(properties, "architecture", None)
         return None if architecture is None else str(architecture)
 
     def _open_range(self, msg: str) -> Callable[[], object]:
-        """Open a range for Intel's tools (ITT) where torch has them, and one of torch's own."""
+        """Open a range for Intel's tools (ITT) if torch has them, and one of torch's own."""
         itt: Any = import_module("torch.profiler.itt")
         close = super()._open_range(msg)
         if not itt.is_available():

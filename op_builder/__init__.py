@@ -59,7 +59,7 @@ def _has_torch() -> bool:
     try:
         return find_spec("torch") is not None
     except ValueError:
-        return True  # It is imported, by somebody who made it without a spec.
+        return True  # It is imported, although it was made without a spec.
 
 
 def _current_class(name: str) -> Any:
@@ -75,7 +75,7 @@ def _names() -> tuple[str, ...]:
 
 
 def _meet_deepspeed() -> None:
-    """DeepSpeed asks whether this package is its own: it is not, and the bridge may be wanted."""
+    """Answer DeepSpeed's question whether this package is its own: no, but bridge it if wanted."""
     from accel import environment
 
     if environment.deepspeed_mode():

@@ -1,4 +1,4 @@
-"""What builders and installers are written with, under the names of DeepSpeed's module."""
+"""Classes and functions for builders and installers, under the names of DeepSpeed's module."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How each op is had on each backend: torch-free declarations, one small class per op."""
+"""Torch-free declarations of each op on each backend, one small class per op."""

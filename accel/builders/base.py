@@ -1,4 +1,4 @@
-"""`OpBuilder` and its kinds: how one op is had on one backend, from declaration to loaded op."""
+"""`OpBuilder`: one op on one backend, from its declaration to the loaded op."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _warned: set[tuple[str, str]] = set()
 
 
 class OpBuilder(Packaged):
-    """Says how one op is had on one backend. Constructing one has no effects.
+    """The declaration of one op on one backend; constructing one has no effects.
 
     A subclass is a declaration: class attributes, or the methods `sources`, `include_paths`,
     `parts`, `cxx_args`, `gcc_args`, `nvcc_args` and `extra_ldflags` where data cannot say it.
@@ -116,7 +116,7 @@ class OpBuilder(Packaged):
         if not sources:
             raise OpUnavailable(
                 f"{type(self).__name__} has no native implementation for {self.backend!r}. "
-                f"load() gives its reference; ACCEL_OPS=native forbids that."
+                f"load() returns its reference unless ACCEL_OPS=native."
             )
         flags = self.nvcc_args() if self.language == "cuda" else self.cxx_args()
         return jit.Recipe(
@@ -186,7 +186,7 @@ class OpBuilder(Packaged):
         return (("portable", self.portable()),)
 
     def stand_in(self) -> Implementation | None:
-        """Return what takes the place of the native library where there is none, if anything."""
+        """Return what takes the place of the native library if there is none, if anything."""
         return Portable() if self.portable() else None
 
     def _ref(self) -> Probe:
@@ -214,9 +214,9 @@ class OpBuilder(Packaged):
         """Return the op: from the best rung that the policy (``ACCEL_OPS``) allows.
 
         The object has the op's call surface and `implementation`, `digest` and `path`. The same
-        digest gives the same object. Under ``auto`` the next rung is taken where a native library
-        cannot be had, whatever the machine did to it; one that failed, or that only the reference
-        can replace, is warned about once. `accel explain` tells the reason.
+        digest gives the same object. Under ``auto`` the next rung is taken if a native library
+        cannot be loaded for any reason of the machine, with one warning if it failed or if only
+        the reference can replace it. `accel explain` gives the reason.
 
         Raises:
             BuildFailed: ``ACCEL_OPS=native`` and the compiler failed.
@@ -232,7 +232,7 @@ class OpBuilder(Packaged):
         return choosing.native(self, verbose)
 
     def _warn(self, text: str) -> bool:
-        # The lines after the first tell of folders, which change with every try.
+        # The lines after the first name folders, which change with every try.
         news = (self.name, text.partition("\n")[0])
         if news in _warned:
             return False
@@ -254,7 +254,7 @@ class OpBuilder(Packaged):
         return kept
 
     def notes(self) -> tuple[str, ...]:
-        """Return what else `accel explain` tells of the op, a sentence each; imports torch."""
+        """Return further sentences for `accel explain` about the op; imports torch."""
         if not self.op:
             return ()
         try:
@@ -292,7 +292,7 @@ class SYCLOpBuilder(OpBuilder):
     backend = "xpu"
 
     def recipe(self) -> Recipe:
-        """Return what is to be built; raises `OpUnavailable` where there is no SYCL runtime."""
+        """Return what is to be built; raises `OpUnavailable` if there is no SYCL runtime."""
         from accel.jit.tools.sycl import with_sycl
 
         return with_sycl(super().recipe())

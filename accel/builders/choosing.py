@@ -89,7 +89,7 @@ def native(builder: OpBuilder, verbose: bool) -> Any:
                 raise
             except Exception as error:
                 jit.refuse_prebuilt(library, told(error))
-                if builder._warn(f"{library.path} is passed over: {told(error)}"):
+                if builder._warn(f"{library.path} is skipped: {told(error)}"):
                     keep_note(builder, error)
             library = jit.acquire(recipe, verbose=verbose)
         return builder._keep(library)
@@ -149,7 +149,7 @@ def _and_then(trouble: AccelError, error: Exception) -> OpUnavailable:
 def told(error: BaseException) -> str:
     """Return an error in words, with what can be done about it."""
     try:
-        from accel.jit.cache.trouble import told as words
+        from accel.jit.cache.trouble import in_words as words
 
         return words(error)
     except Exception:

@@ -60,12 +60,12 @@ class ConventionalBuilder(OpBuilder):
         return probe_triton(self.backend)
 
     def stand_in(self) -> Any:
-        """Return the op's Triton kernels where they can be used."""
+        """Return the op's Triton kernels if they can be used."""
         return TritonKernel(self.triton) if self.portable() else None
 
 
 def conventional(name: str, op: str, target: str, backend: str) -> type[OpBuilder]:
-    """Return the builder class of an op on a backend; a reference's where nothing is found.
+    """Return the builder class of an op on a backend; a reference's if nothing is found.
 
     Args:
         name: the class's name, such as ``"UtilsBuilder"``.

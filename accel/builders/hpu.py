@@ -14,7 +14,7 @@ from accel.probe import Probe
 
 
 class GaudiOpBuilder(ReferenceOpBuilder):
-    """A kind: the vendor's fused optimizer where its software has one that fits."""
+    """A kind: the vendor's fused optimizer if its software has one that fits."""
 
     backend = "hpu"
 

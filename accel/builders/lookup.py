@@ -9,7 +9,7 @@ from typing import NamedTuple
 from accel.builders.base import OpBuilder, declared
 from accel.builders.convention import DECLARED, conventional
 from accel.errors import UnknownOp, suggestion
-from accel.targets import Point, installed, split
+from accel.targets import EntryPoint, installed, split
 
 ENTRY_POINT_GROUP = "accel.ops"
 BUILT_IN_MODULES = (
@@ -28,7 +28,7 @@ class _Answer(NamedTuple):
     asked: str
     own: object
     registered: dict[str, str]
-    points: tuple[Point, ...]
+    points: tuple[EntryPoint, ...]
 
 
 _registered: dict[str, str] = {}
@@ -66,7 +66,7 @@ def register_op(name: str, target: str, *, replace: bool = False) -> None:
     taken = _ops().get(name)
     if taken is not None and taken != target and not replace:
         raise ValueError(
-            f"register_op: {name!r} is {taken}; pass replace=True to put {target} in its place."
+            f"register_op: {name!r} is already {taken}; pass replace=True to use {target} instead."
         )
     _registered[name] = target
 
@@ -80,7 +80,7 @@ def _ops() -> dict[str, str]:
             continue
         if point.name in ops and ops[point.name] != point.target:
             _log.warning(
-                "entry point %s = %s is ignored: that op is %s",
+                "entry point %s = %s is ignored: that op is already %s",
                 point.name,
                 point.target,
                 ops[point.name],
@@ -119,7 +119,7 @@ def find_builder(name: str, module: str, backend: str) -> type[OpBuilder]:
 
     Args:
         name: ``"FusedAdamBuilder"``, or the op's own name ``"fused_adam"``.
-        module: the backend's builders module, ``""`` where it has none.
+        module: the backend's builders module, ``""`` if it has none.
         backend: the backend's name, for the reference rung of an op without a builder in `module`.
 
     Raises:
@@ -158,7 +158,7 @@ def _find(name: str, asked: str, module: str, backend: str) -> type[OpBuilder]:
             return _reference(asked, op, target, backend)
     known = sorted({*own, *builder_names()})
     raise UnknownOp(
-        f"{name!r} is no known op.{suggestion(asked, known)} Known: {', '.join(known)}."
+        f"{name!r} is not a known op.{suggestion(asked, known)} Known: {', '.join(known)}."
     )
 
 

@@ -35,7 +35,7 @@ _libraries: dict[tuple[Path, str], Library] = {}
 
 
 class Packaged:
-    """What `OpBuilder` inherits: its form for ``setup.py``, and the way back to what that made."""
+    """The part of `OpBuilder` for packages: its form for ``setup.py``, and loading the result."""
 
     def builder(self) -> Any:
         """Return a ``setuptools.Extension`` of the native sources, for one's own ``setup.py``.

@@ -76,20 +76,20 @@ def explain(op: str, accelerator: str, as_json: bool) -> None:
     except (AccelError, OSError):
         explanation = None
     note = last_note(builder.backend, builder.name)
-    rungs = [(rung, bool(probe), _said(probe)) for rung, probe in builder.rungs()]
+    rungs = [(rung, bool(probe), _reason(probe)) for rung, probe in builder.rungs()]
     if as_json:
         facts: dict[str, Any] = explanation.as_dict() if explanation is not None else {}
         facts |= {
             "op": builder.NAME,
             "backend": builder.backend,
-            "verdict": _said(verdict),
+            "verdict": _reason(verdict),
             "rungs": [dict(zip(("rung", "accepted", "reason"), row, strict=True)) for row in rungs],
             "last_failure": None if note is None else note._asdict(),
             "notes": builder.notes(),
         }
         click.echo(json.dumps(facts, indent=2))
         return
-    click.echo(f"{builder.NAME} on {builder.backend}: {_said(verdict)}\n")
+    click.echo(f"{builder.NAME} on {builder.backend}: {_reason(verdict)}\n")
     table(
         "Rungs",
         ("rung", "usable", "reason"),
@@ -98,12 +98,12 @@ def explain(op: str, accelerator: str, as_json: bool) -> None:
     for line in builder.notes():
         click.echo(f"{line}\n")
     if note is not None:
-        click.echo(f"The last load that did not get the library it was to have: {note}\n")
+        click.echo(f"Last failed load of the native library: {note}\n")
     if explanation is not None:
         _show(explanation)
 
 
-def _said(probe: Accepted | Rejected) -> str:
+def _reason(probe: Accepted | Rejected) -> str:
     return probe.note if isinstance(probe, Accepted) else str(probe)
 
 
@@ -123,7 +123,7 @@ def _show(explanation: Explanation) -> None:
 
 
 def _show_artifact(artifact: Comparison) -> None:
-    click.echo(f"  {artifact.folder}\n    {artifact.verdict or 'would be used as it is.'}")
+    click.echo(f"  {artifact.folder}\n    {artifact.verdict or 'would be used as is.'}")
     for change in artifact.changes:
         click.echo(f"    {change.name}: {change.before} -> {change.after}")
 
@@ -136,14 +136,14 @@ def _show_artifact(artifact: Comparison) -> None:
     "--out",
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="The folder to fill; ACCEL_PREBUILT_DIR takes it.",
+    help="The output folder, which ACCEL_PREBUILT_DIR can name.",
 )
 @JSON
 @click.pass_context
 def build(
     ctx: click.Context, ops: tuple[str, ...], accelerator: str, arch: str, out: Path, as_json: bool
 ) -> None:
-    """Build OPS (default: all) ahead of time into a folder that can be moved; needs no device."""
+    """Build OPS (default: all) ahead of time into a portable folder; needs no device."""
     backend = _backend(accelerator)
     rows = [_build_one(recipe, names, out) for names, recipe in _recipes(ops, backend, arch)]
     failed = [row for row in rows if not row["built"]]
@@ -169,7 +169,7 @@ def _recipes(ops: tuple[str, ...], backend: str, arch: str) -> list[tuple[list[s
         if everything and not builder.has_sources():
             continue
         recipe = builder.recipe()
-        # An architecture says nothing to a library of the host.
+        # A library of the host has no GPU architectures.
         if arch and recipe.language == "cuda":
             targets = tuple(word for word in arch.replace(";", ",").split(",") if word.strip())
             recipe = recipe.replace(targets=targets)
@@ -193,7 +193,7 @@ def _build_one(recipe: Recipe, names: list[str], out: Path) -> dict[str, Any]:
 
 @click.group()
 def cache() -> None:
-    """Look after the folder of compiled ops."""
+    """Inspect and clean the folder of compiled ops."""
 
 
 @cache.command()
@@ -206,7 +206,7 @@ def path(as_json: bool) -> None:
 
 
 def _place() -> Location:
-    """Return where the cache is, and tell on stderr if that is not the usual place."""
+    """Return where the cache is, with a note on stderr if it is not the usual place."""
     from accel.jit.disk import location
 
     place = location.locate()
@@ -218,14 +218,14 @@ def _place() -> Location:
 @cache.command()
 @JSON
 def ls(as_json: bool) -> None:
-    """List what is cached: size, age, and what would be rebuilt and why."""
+    """List the cached artifacts: size, age, and why an op would not use one."""
     from accel.jit.cache import maintenance
 
     _place()
     wanted = dict(_current_digests())
     rows = []
     for entry in maintenance.entries():
-        reason = entry.trouble or ("" if entry.digest in wanted else "no op asks for this digest.")
+        reason = entry.trouble or ("" if entry.digest in wanted else "no known op uses it now.")
         rows.append({**dataclasses.asdict(entry), "folder": str(entry.folder), "trouble": reason})
     if as_json:
         click.echo(json.dumps(rows, indent=2))
@@ -268,12 +268,12 @@ def _current_digests() -> Iterator[tuple[str, str]]:
 @JSON
 @click.pass_context
 def verify(ctx: click.Context, as_json: bool) -> None:
-    """Check every artifact, checksums included; exit 1 where one is not sound."""
+    """Check every artifact and its checksum; exit 1 if one is broken."""
     from accel.jit.cache import maintenance
 
     _place()
     checked = maintenance.verify_all()
-    rows = [(str(entry.folder), bool(probe), _said(probe)) for entry, probe in checked]
+    rows = [(str(entry.folder), bool(probe), _reason(probe)) for entry, probe in checked]
     if as_json:
         names = ("path", "sound", "reason")
         click.echo(json.dumps([dict(zip(names, row, strict=True)) for row in rows], indent=2))
@@ -284,10 +284,10 @@ def verify(ctx: click.Context, as_json: bool) -> None:
 
 
 @cache.command()
-@click.option("--older-than", type=float, metavar="DAYS", help="Remove what was not used so long.")
-@click.option("--max-size", type=float, metavar="MIB", help="Remove the least used above this.")
-@click.option("--orphans", is_flag=True, help="Remove what no known op asks for now.")
-@click.option("--dry-run", is_flag=True, help="Remove nothing, only tell.")
+@click.option("--older-than", type=float, metavar="DAYS", help="Remove what is unused for DAYS.")
+@click.option("--max-size", type=float, metavar="MIB", help="Keep the last used, up to MIB.")
+@click.option("--orphans", is_flag=True, help="Remove artifacts that no known op uses now.")
+@click.option("--dry-run", is_flag=True, help="Show what would be removed; remove nothing.")
 @JSON
 def prune(
     older_than: float | None,
@@ -296,7 +296,7 @@ def prune(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Remove broken artifacts, leftovers of killed builds, and what the options say."""
+    """Remove broken artifacts, leftovers of killed builds, and what the options select."""
     from accel.jit.cache import maintenance
 
     _place()

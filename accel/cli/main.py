@@ -30,7 +30,7 @@ class _Group(click.Group):
 def main(ctx: click.Context, as_json: bool) -> None:
     """Hardware abstraction for PyTorch. Without a command: the report."""
     for stream in (sys.stdout, sys.stderr):
-        # Names of files, and what stands in a manifest, need not be text that can be encoded.
+        # File names and manifests may hold text that cannot be encoded.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     if ctx.invoked_subcommand is None:
@@ -85,14 +85,14 @@ def _op_rows(ops: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 @JSON
 @click.pass_context
 def conformance(ctx: click.Context, target: str, as_json: bool) -> None:
-    """Prove an accelerator class against the contract; exit 1 where it breaks it."""
+    """Test an accelerator class against the contract; exit 1 if it fails."""
     from accel.testing.kit import strategy_class
     from accel.testing.runner import run
 
     try:
         accelerator = strategy_class(target)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
-        # What was named is not there: that is the caller's to mend, not a failure of the kit.
+        # A class that cannot be found is the caller's mistake, not a failure of the kit.
         raise click.BadParameter(str(error), param_hint="MODULE:CLASS") from error
     result = run(accelerator)
     click.echo(json.dumps(result.as_dict(), indent=2) if as_json else result.text())

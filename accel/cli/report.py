@@ -1,4 +1,4 @@
-"""What can be used here, as data: backends with reasons, and ops by backend with their rungs."""
+"""The report as data: backends with reasons, and ops by backend with their rungs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from accel.probe import FAILURES, Accepted, Rejected
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that matter for a report, ``"not installed"`` where absent."""
+    """Return the versions that matter for a report; ``"not installed"`` for what is absent."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for package in ("accel-torch", "torch", "ninja"):
         try:
@@ -52,12 +52,12 @@ def ops() -> list[dict[str, Any]]:
 
 def _verdict(name: str, backend: str) -> dict[str, str]:
     try:
-        return _told(name, backend)
+        return _rung_of(name, backend)
     except FAILURES as error:
         return {"rung": "none", "reason": f"its builder failed: {type(error).__name__}: {error}"}
 
 
-def _told(name: str, backend: str) -> dict[str, str]:
+def _rung_of(name: str, backend: str) -> dict[str, str]:
     builder = lookup.find_builder(name, registry.builders_module(backend), backend)()
     verdict = builder.compatibility()
     if isinstance(verdict, Rejected):

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DeviceProperties:
-    """What one device is.
+    """Properties of one device.
 
     Attributes:
         name: the maker's name of the device.
-        uuid: its identity across processes, or ``None`` where it has none.
+        uuid: its identity across processes, or ``None`` if it has none.
         total_memory: bytes of memory that it has.
         capability: generation or instruction set, such as ``"9.0"`` or ``"AVX512"``, or ``None``.
         driver: version of its driver, or ``None``.
@@ -35,22 +35,22 @@ class DeviceMembers(Forwarding):
     """Semantics and device members of the contract."""
 
     def is_synchronized_device(self) -> bool:
-        """Whether every operation is complete when its call returns. Default ``False``."""
+        """Return whether every operation is complete when its call returns. Default ``False``."""
         return False
 
     def use_host_timers(self) -> bool:
-        """Whether the host's clock times work rightly. Default: as `is_synchronized_device`."""
+        """Return whether the host's clock can time work. Default: as `is_synchronized_device`."""
         return self.is_synchronized_device()
 
     def resolves_data_dependency(self) -> bool:
-        """Whether work on two streams is ordered by the data it shares, without events.
+        """Return whether work on two streams is ordered by the data it shares, without events.
 
         Default: as `is_synchronized_device`.
         """
         return self.is_synchronized_device()
 
     def handles_memory_backpressure(self) -> bool:
-        """Whether the device itself delays work until memory is free.
+        """Return whether the device itself delays work until memory is free.
 
         Default: as `is_synchronized_device`.
         """
@@ -106,7 +106,7 @@ class DeviceMembers(Forwarding):
         return self.device_name(self.current_device())
 
     def device_count(self) -> int:
-        """Return how many devices this process sees; 0 where none. No device context."""
+        """Return the number of devices that this process sees. No device context."""
         try:
             return int(self._forward("device_count"))
         except BackendUnavailable:
@@ -117,13 +117,13 @@ class DeviceMembers(Forwarding):
         self._forward_at("synchronize", device_index)
 
     def on_accelerator(self, tensor: torch.Tensor) -> bool:
-        """Whether a tensor is on a device of this kind. No device context."""
+        """Return whether a tensor is on a device of this kind. No device context."""
         return tensor.device.type == self.device_type
 
     def device_properties(self, device_index: int | None = None) -> DeviceProperties:
-        """Return what a device is; default the current one. May create a context.
+        """Return the properties of a device; default the current one. May create a context.
 
-        Where torch has no properties of it, the name is `device_name` and the memory 0.
+        If torch has no properties of it, the name is `device_name` and the memory 0.
         """
         index = self._index(device_index, "device_properties")
         if index is None:

@@ -1,4 +1,4 @@
-"""Which numbers the device computes with, and factories of its tensors."""
+"""Supported dtypes, and factories of the device's tensors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class TensorFactory:
-    """Makes tensors of one dtype on one device; one meaning on every backend.
+    """A factory of tensors of one dtype on one device, with one meaning on every backend.
 
     ``factory()`` is empty, ``factory(2, 3)`` and ``factory(torch.Size([2, 3]))`` are uninitialised
     tensors of that shape, ``factory([1, 2])`` (a sequence, an array or a tensor) holds values.
@@ -42,20 +42,20 @@ class TensorFactory:
 class DtypeMembers(DeviceMembers):
     """Dtype members of the contract.
 
-    A dtype is *supported* where the device computes in it by its own instructions, or by torch's
+    A dtype is *supported* if the device computes in it by its own instructions, or by torch's
     kernels made for it, rather than by emulation in a wider one.
     """
 
     def is_bf16_supported(self) -> bool:
-        """Whether bfloat16 is. Default: torch's answer, else by trying. May create a context."""
+        """Return whether bfloat16 is. Default: torch's answer or a trial. May create a context."""
         return self._supports("bfloat16", "is_bf16_supported")
 
     def is_fp16_supported(self) -> bool:
-        """Whether float16 is. Default: torch's answer, else by trying. May create a context."""
+        """Return whether float16 is. Default: torch's answer or a trial. May create a context."""
         return self._supports("float16", "is_fp16_supported")
 
     def is_fp8_supported(self) -> bool:
-        """Whether matrix products of float8_e4m3fn are. Default ``False``. May create a context."""
+        """Return whether float8_e4m3fn products are. Default ``False``. May create a context."""
         return False
 
     def supported_dtypes(self) -> list[torch.dtype]:
@@ -70,15 +70,15 @@ class DtypeMembers(DeviceMembers):
         return dtypes
 
     def is_triton_supported(self) -> bool:
-        """Whether Triton kernels run here. Default ``False``. No device context."""
+        """Return whether Triton kernels run here. Default ``False``. No device context."""
         return False
 
     def prefer_triton_grouped_mm(self) -> bool:
-        """Whether Triton's grouped product beats ``torch._grouped_mm``. Default ``False``."""
+        """Return whether Triton's grouped product beats torch's. Default ``False``."""
         return False
 
     def _supports(self, dtype: str, question: str) -> bool:
-        """Ask torch's module, or where it cannot tell compute a small product on the device."""
+        """Ask torch's module, or compute a small product on the device if it has no answer."""
         import torch
 
         if not self._is_usable():

@@ -1,4 +1,4 @@
-"""What the members of the contract rest on: identity, index checks, the way to torch's module."""
+"""The basis of the contract's members: identity, index checks, the way to torch's module."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class Forwarding:
     lacks: ClassVar[tuple[str, ...]] = ()
     supports_nvtx_domain: ClassVar[bool] = False
 
-    # True once the device was seen to be there, so that checks on hot paths cost nothing.
+    # True once the device was found, so that checks on hot paths cost nothing.
     _seen: bool = False
     _explaining: bool = False
 
     def is_available(self) -> bool:
-        """Whether this process can use a device of this kind. Required of every subclass.
+        """Return whether this process can use a device of this kind. Required of every subclass.
 
         Creates no device context, compiles nothing, prints nothing and changes nothing.
         """
@@ -71,7 +71,7 @@ class Forwarding:
         )
 
     def has(self, capability: str) -> bool:
-        """Whether the device has a capability, so that programs ask what it can, not who it is.
+        """Return whether the device has a capability; ask this rather than for its name.
 
         Args:
             capability: one of `CAPABILITIES`. Default answer: ``True``, unless in `lacks`.
@@ -120,7 +120,7 @@ class Forwarding:
         """Return the error for a member that asks torch about a type of device that it lacks."""
         usable = False
         if not self._explaining:
-            # The backend may itself have come here to find out whether it can be used.
+            # The backend's own probe may call this to find out whether it can be used.
             self._explaining = True
             try:
                 usable = self._is_usable()
@@ -175,13 +175,13 @@ class Forwarding:
     def _forward_at(
         self, attribute: str, device_index: int | None, *args: Any, member: str = ""
     ) -> Any:
-        """`_forward` with a device index last; none where it is ``None``: the current device."""
+        """Call `_forward` with the device index last, or without one if it is ``None``."""
         index = self._index(device_index, member or attribute)
         where = () if index is None else (index,)
         return self._forward(attribute, *args, *where, member=member)
 
     def _is_usable(self) -> bool:
-        """`is_available`, asked until it was true once."""
+        """Return `is_available`, which is not asked again once it was true."""
         if not self._seen:
             self._seen = bool(self.is_available())
         return self._seen
@@ -195,10 +195,10 @@ class Forwarding:
             raise self._unavailable(member, "the device is not available")
 
     def _unavailable(self, member: str, found: str) -> BackendUnavailable:
-        """Return the error for a device that cannot be asked here, with the probe's reason."""
+        """Return the error for a device that cannot be used here, with the probe's reason."""
         why: object = found.strip().partition("\n")[0]
         if not self._explaining:
-            # A probe may itself come here; then it must not be asked again.
+            # A probe may itself fail here; it must not be asked again then.
             self._explaining = True
             try:
                 verdict = self.probe()

@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 
 class MemoryMembers(Forwarding):
-    """Memory members of the contract. Every figure is an int in bytes.
+    """Memory members of the contract; every figure is an int in bytes.
 
     *Allocated* is what tensors of this process occupy, *reserved* (the older word is *cached*) what
     its allocator holds for them; a peak is the most since the last reset. The device is the current
-    one where no index is given. Each may create a context.
+    one if no index is given. Each may create a context.
     """
 
     def empty_cache(self) -> None:
-        """Give memory that the allocator holds and no tensor uses back. May create a context.
+        """Give back memory that the allocator holds and no tensor uses. May create a context.
 
-        Nothing where torch has no such function for the device.
+        Does nothing if torch has no such function for the device.
         """
         if hasattr(self._torch_module("empty_cache"), "empty_cache"):
             self._forward("empty_cache")
@@ -78,7 +78,7 @@ class MemoryMembers(Forwarding):
     def available_memory(self, device_index: int | None = None) -> int:
         """Return the bytes free on a device, as its driver counts: a cache counts as used.
 
-        Where the driver cannot be asked: `total_memory` less `memory_reserved`.
+        If the driver cannot be asked: `total_memory` less `memory_reserved`.
         """
         self._index(device_index, "available_memory")
         if hasattr(self._torch_module("available_memory"), "mem_get_info"):
@@ -105,11 +105,11 @@ class MemoryMembers(Forwarding):
         return pinned if match_shape else pinned.reshape(-1)
 
     def is_pinned(self, tensor: torch.Tensor) -> bool:
-        """Whether a tensor's memory is page-locked."""
+        """Return whether a tensor's memory is page-locked."""
         return bool(self._torch_is_pinned(tensor))
 
     def unpin_memory(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return `tensor` in pageable memory: itself where it is not pinned, else a copy."""
+        """Return `tensor` in pageable memory: itself if it is not pinned, else a copy."""
         return tensor.clone() if self.is_pinned(tensor) else tensor
 
     def _pin_memory(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -119,7 +119,7 @@ class MemoryMembers(Forwarding):
         try:
             return tensor.pin_memory()
         except RuntimeError:
-            # Tells if the reason is that torch does not know the device.
+            # Raises the better error if torch does not know the device.
             self._torch_module("pin_memory")
             raise
 

@@ -1,4 +1,4 @@
-"""How ops are had on this backend."""
+"""Look-up of op builders on this backend."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class OpMembers(Forwarding):
-    """Op members of the contract. None of them creates a device context or compiles.
+    """Op members of the contract; none of them creates a device context or compiles.
 
     Attributes:
         op_builders: the module that holds this backend's builders, such as ``"my_npu.builders"``;
@@ -30,7 +30,7 @@ class OpMembers(Forwarding):
 
         Raises:
             UnknownOp: no op of that name exists; the message suggests one.
-            OpUnavailable: the system opens not even the files of its reference.
+            OpUnavailable: the system cannot even open the files of its reference.
         """
         try:
             from accel.builders.lookup import find_builder

@@ -16,7 +16,7 @@ class RandomMembers(DeviceMembers):
     def random(self) -> Any:
         """Return the module with torch's random-number functions for this device. No context.
 
-        Default: ``torch.<device_type>.random``, the device's module itself where it has the
+        Default: ``torch.<device_type>.random``, the device's module itself if it has the
         functions, else ``torch.random``.
         """
         import torch

@@ -1,4 +1,4 @@
-"""Ranges for profilers, deferred calls, and what launchers and compilers ask."""
+"""Ranges for profilers, deferred calls, and answers for launchers and compilers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from accel.errors import suggestion
 
 
 class _OpenRanges(threading.local):
-    """What closes the ranges that this thread has pushed and not popped, innermost last."""
+    """Functions that close this thread's open ranges, innermost last."""
 
     def __init__(self) -> None:
         self.closers: list[Callable[[], object]] = []
@@ -43,7 +43,7 @@ class ToolMembers(Forwarding):
 
         Args:
             msg: the range's name.
-            domain: group of ranges, where `supports_nvtx_domain`; else ignored.
+            domain: group of ranges; ignored unless `supports_nvtx_domain`.
             category: sub-group of ranges, likewise.
         """
         _open.closers.append(self._open_range(msg))
@@ -80,7 +80,7 @@ class ToolMembers(Forwarding):
     def lazy_call(self, callback: Callable[[], None]) -> None:
         """Call `callback` once the device is initialised: now, if it is. No device context.
 
-        Default: torch's own queue for the device; called at once where torch has none.
+        Default: torch's own queue for the device; called at once if torch has none.
         """
         if hasattr(self._torch_module("lazy_call"), "_lazy_call"):
             self._forward("_lazy_call", callback, member="lazy_call")

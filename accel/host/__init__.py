@@ -1,1 +1,1 @@
-"""What the host has: streams, events, graphs and memory."""
+"""Streams, events, graphs and memory of the host."""

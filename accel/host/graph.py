@@ -1,4 +1,4 @@
-"""Graphs on the host: PyTorch operations of a block are recorded, and called again on replay."""
+"""Graphs on the host: a block's PyTorch operations are recorded and called again on replay."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _UNINITIALISED = frozenset(
 )
 
 
-_PAST = "What native code does to memory is seen only where it is called through torch.ops."
+_PAST = "Writes by native code are captured only if it is called through torch.ops."
 
 
 class _Capturing(threading.local):
@@ -40,7 +40,7 @@ class _Call:
     made: tuple[tuple[int, Any], ...]
 
     def run(self) -> None:
-        """Call it again and put what it makes where the first call's results are."""
+        """Call it again and copy its results over those of the first call."""
         result = self.function(*self.args, **self.kwargs)
         results = result if isinstance(result, tuple | list) else (result,)
         for place, tensor in self.made:
@@ -52,7 +52,7 @@ class HostGraph:
 
     Everything that goes through PyTorch's dispatcher in the capturing thread is recorded and also
     run. A replay reads its inputs where they were at capture, and writes its results there. Random
-    operations draw anew. Python code is not recorded.
+    operations draw new numbers. Python code is not recorded.
     """
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class HostGraph:
 
 
 def capturing() -> bool:
-    """Whether this thread is recording a graph, so that work must go through the dispatcher."""
+    """Return whether this thread records a graph, so that work must go through the dispatcher."""
     return _capturing.graph is not None
 
 
@@ -97,7 +97,7 @@ def capture(graph: HostGraph, stream: HostStream) -> Iterator[HostGraph]:
     Raises:
         RuntimeError: this thread records a graph already, or `graph` holds one.
         Unsupported: inside the block, for an operation whose result Python reads or whose shapes
-            depend on values, since a replay would repeat a stale decision; at its end, where
+            depend on values, since a replay would repeat a stale decision; at its end, if
             nothing was recorded, or a tensor was written past the dispatcher.
     """
     if _capturing.graph is not None:
@@ -121,14 +121,14 @@ def capture(graph: HostGraph, stream: HostStream) -> Iterator[HostGraph]:
 
 
 class _Writes:
-    """Holds each tensor's version against the writes that were recorded."""
+    """A comparison of each tensor's version with the writes that were recorded."""
 
     def __init__(self) -> None:
         self._first: dict[int, tuple[Any, int, int]] = {}
         self._recorded: Counter[int] = Counter()
 
     def note(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Take notice of the arguments of one call, before it is run."""
+        """Record the arguments of one call before it runs."""
         import torch
         from torch.utils import _pytree
 
@@ -146,18 +146,18 @@ class _Writes:
                     self._recorded[memory] += 1
 
     def check(self) -> None:
-        """Raise `Unsupported` where a tensor was written more often than was recorded."""
+        """Raise `Unsupported` if a tensor was written more often than was recorded."""
         for tensor, version, recorded in self._first.values():
             memory = tensor.untyped_storage()._cdata
             if tensor._version - version > self._recorded[memory] - recorded:
                 raise Unsupported(
-                    f"cpu: a tensor of shape {tuple(tensor.shape)} was written past PyTorch's "
-                    f"dispatcher while it was captured, which a replay would leave out. {_PAST}"
+                    f"cpu: a tensor of shape {tuple(tensor.shape)} was written without PyTorch's "
+                    f"dispatcher during the capture, so a replay would skip the write. {_PAST}"
                 )
 
 
 def _results_made(function: Any, result: Any) -> tuple[tuple[int, Any], ...]:
-    """Return the tensors that `function` made, as against those that alias its arguments."""
+    """Return the tensors that `function` made, without those that alias its arguments."""
     import torch
 
     results = result if isinstance(result, tuple | list) else (result,)
@@ -182,8 +182,8 @@ def _check_repeatable(function: Any) -> None:
     tags = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
     if tags.intersection(function.tags):
         raise Unsupported(
-            f"cpu: {function} cannot be captured in a graph: what follows depends on values, which "
-            f"a replay would not read again. Move it out of the captured block."
+            f"cpu: {function} cannot be captured in a graph: later operations depend on values "
+            f"that a replay would not read again. Move it out of the captured block."
         )
 
 

@@ -15,7 +15,7 @@ _RESET_PEAK = "5"
 class ResidentSet:
     """Physical memory that this process occupies (its resident set), now and at its peak.
 
-    The kernel keeps the peak (``VmHWM``) and restarts it on request. Where it cannot (no ``/proc``,
+    The kernel keeps the peak (``VmHWM``) and restarts it on request. If it cannot (no ``/proc``,
     or a read-only one) the peak is the most that was seen by calls of `usage` since the reset, or
     the first call.
     """
@@ -55,14 +55,14 @@ class ResidentSet:
 
 
 def total() -> int:
-    """Return the bytes that this process may use at most: of the host, or of its control group."""
+    """Return the most bytes that this process may use, of the host or of its control group."""
     import psutil
 
     return min([int(psutil.virtual_memory().total), *(limit for limit, _ in control_groups())])
 
 
 def available() -> int:
-    """Return the bytes that can be had without swapping, in the host and in the control group."""
+    """Return the bytes available without swapping, in the host and in the control group."""
     import psutil
 
     room = [max(0, limit - used) for limit, used in control_groups()]
@@ -119,7 +119,7 @@ def _read(path: Path) -> str:
 
 
 def trim() -> None:
-    """Ask the C library to give free memory back to the system; nothing where it cannot."""
+    """Ask the C library to give free memory back to the system, if it can."""
     release = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if release is not None:
         release(ctypes.c_size_t(0))

@@ -1,4 +1,4 @@
-"""Names of the machine and its processes, by which others can tell whether those still run."""
+"""Names of the machine and its processes, to tell whether a process still runs."""
 
 from __future__ import annotations
 

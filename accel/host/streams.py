@@ -14,7 +14,7 @@ class HostStream:
     the one before is current again afterwards. It nests, and threads do not see one another's.
 
     Args:
-        device: taken for the sake of other backends' programs; there is one host device.
+        device: accepted for programs written for other backends; there is one host device.
         priority: kept, without effect.
     """
 
@@ -24,19 +24,19 @@ class HostStream:
 
     def __enter__(self) -> HostStream:
         """Make it this thread's current stream."""
-        _here.before.append(_here.current)
-        _here.current = self
+        _thread.outer.append(_thread.current)
+        _thread.current = self
         return self
 
     def __exit__(self, *exception: object) -> None:
         """Make the stream before current again."""
-        _here.current = _here.before.pop()
+        _thread.current = _thread.outer.pop()
 
     def synchronize(self) -> None:
-        """Return at once: nothing is outstanding."""
+        """Return at once: there is nothing to wait for."""
 
     def query(self) -> bool:
-        """Whether all its work is done: ``True``."""
+        """Return ``True``: all its work is done."""
         return True
 
     def record_event(self, event: HostEvent | None = None) -> HostEvent:
@@ -46,11 +46,11 @@ class HostStream:
         return recorded
 
     def wait_event(self, event: HostEvent) -> None:
-        """Order later work after `event`, as it is anyway."""
+        """Order later work after `event`, which it is in any case."""
         event.wait(self)
 
     def wait_stream(self, stream: HostStream) -> None:
-        """Order later work after that of `stream`, as it is anyway."""
+        """Order later work after that of `stream`, which it is in any case."""
         stream.synchronize()
 
 
@@ -58,7 +58,7 @@ class HostEvent:
     """A point in time on the host's monotonic clock.
 
     Args:
-        enable_timing: whether `elapsed_time` may be asked.
+        enable_timing: whether `elapsed_time` may be called.
         blocking: without effect, as is `interprocess`.
     """
 
@@ -73,13 +73,13 @@ class HostEvent:
         self._recorded_ns = time.perf_counter_ns()
 
     def wait(self, stream: HostStream | None = None) -> None:
-        """Order later work of `stream` after this event, as it is anyway."""
+        """Order later work of `stream` after this event, which it is in any case."""
 
     def synchronize(self) -> None:
         """Return at once: a recorded event has happened."""
 
     def query(self) -> bool:
-        """Whether the work before it is done: ``True``."""
+        """Return ``True``: the work before it is done."""
         return True
 
     def elapsed_time(self, end_event: HostEvent) -> float:
@@ -99,20 +99,20 @@ class HostEvent:
 DEFAULT_STREAM = HostStream()
 
 
-class _Here(threading.local):
+class _CurrentStream(threading.local):
     """The thread's current stream, and those to come back to."""
 
     def __init__(self) -> None:
         self.current: HostStream = DEFAULT_STREAM
-        self.before: list[HostStream] = []
+        self.outer: list[HostStream] = []
 
 
-_here = _Here()
+_thread = _CurrentStream()
 
 
 def current_stream() -> HostStream:
     """Return this thread's current stream."""
-    return _here.current
+    return _thread.current
 
 
 def set_stream(stream: HostStream) -> None:
@@ -121,11 +121,11 @@ def set_stream(stream: HostStream) -> None:
     Raises:
         TypeError: it is no `HostStream`.
     """
-    _here.current = checked(stream)
+    _thread.current = checked(stream)
 
 
 def checked(stream: Any) -> HostStream:
-    """Return `stream`; raises `TypeError` where it is no `HostStream`."""
+    """Return `stream`; raises `TypeError` if it is not a `HostStream`."""
     if not isinstance(stream, HostStream):
-        raise TypeError(f"cpu: expected a stream of the CPU, not {type(stream).__name__}.")
+        raise TypeError(f"cpu: expected a CPU stream, not {type(stream).__name__}.")
     return stream

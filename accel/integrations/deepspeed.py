@@ -1,7 +1,7 @@
-"""DeepSpeed mode: an unmodified DeepSpeed takes the ops that exist here from here.
+"""DeepSpeed mode: an unmodified DeepSpeed takes the ops that accel has from accel.
 
-`install` runs at the moment when DeepSpeed asks whether ``op_builder`` is its own. It puts a lookup
-in front of the one of DeepSpeed's accelerator and leaves everything else as it is.
+`install` runs when DeepSpeed asks whether ``op_builder`` is its own. It puts a look-up in front of
+that of DeepSpeed's accelerator and changes nothing else.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _warned: set[str] = set()
 
 
 class Owners:
-    """Which side has the optimizers of one op: ours, until a function is used that ours lacks.
+    """The owner of one op's optimizers: ours, until a function is used that ours lacks.
 
-    Such a function (ZenFlow's) looks up the optimizer in DeepSpeed's own library, where it would
-    find none: so all of them move there, and stay.
+    Such a function (ZenFlow's) looks up the optimizer in DeepSpeed's own library, so all of them
+    move there, and stay.
     """
 
     def __init__(self, load_theirs: Callable[[], Any]) -> None:
@@ -53,7 +53,7 @@ class Owners:
         return getattr(op, name)(number)
 
     def move(self) -> None:
-        """Create every living optimizer anew in DeepSpeed's library; none is left in ours.
+        """Create every living optimizer again in DeepSpeed's library; none is left in ours.
 
         Moments are the caller's tensors, so that nothing is lost in mid-run.
         """
@@ -66,7 +66,7 @@ class Owners:
 
 
 class ForwardingOp:
-    """Our op; what it does not have, and from then on everything, is DeepSpeed's own."""
+    """Our op, until it lacks a function; from then on DeepSpeed's own op does everything."""
 
     def __init__(self, op: Any, owners: Owners) -> None:
         self._op = op
@@ -74,7 +74,7 @@ class ForwardingOp:
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
-            # Asked by copy, pickle and the like, for which nothing is to be compiled.
+            # copy, pickle and the like ask for these names, which must not start a build.
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         owners = self._owners
         if name in _FACTS:
@@ -91,7 +91,7 @@ class ForwardingOp:
         return getattr(self._op, name)
 
     def _fact(self, name: str) -> Any:
-        """Return where the op in use comes from, as our ops say it."""
+        """Return where the op in use comes from, in the words of our ops."""
         if not self._owners.moved:
             return getattr(self._op, name)
         return {"implementation": "deepspeed", "path": self._owners.theirs().__file__}.get(name)
@@ -100,7 +100,7 @@ class ForwardingOp:
 def install() -> None:
     """Put our builders before DeepSpeed's in the accelerator that DeepSpeed uses; idempotent.
 
-    Does nothing until DeepSpeed has an accelerator, and warns once where that is neither its cpu
+    Does nothing until DeepSpeed has an accelerator, and warns once if that is neither its cpu
     nor its cuda accelerator: DeepSpeed then keeps its own ops.
     """
     module = sys.modules.get("deepspeed.accelerator.real_accelerator")
@@ -148,7 +148,7 @@ def _ours() -> frozenset[str]:
 
 @functools.cache
 def _bridged(class_name: str, backend: str, theirs: type | None) -> type[OpBuilder]:
-    """Return our builder class, whose op takes from DeepSpeed's what ours does not have."""
+    """Return our builder class, whose op takes functions that ours lacks from DeepSpeed's."""
     ours = registry.for_device_type(backend).get_op_builder(class_name)
     owners = None if theirs is None else Owners(lambda: theirs().load())
 

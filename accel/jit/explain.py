@@ -1,4 +1,4 @@
-"""Why an op gets the library that it gets: every rung, the plan, the digest, what changed."""
+"""The reasons for the library that an op gets: every rung, the plan, the digest, the changes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from accel.errors import CacheUntrusted, OpUnavailable
 from accel.jit.cache import store
 from accel.jit.cache.artifact import Artifact, read_manifest, verify
-from accel.jit.cache.trouble import told
+from accel.jit.cache.trouble import in_words
 from accel.jit.disk import location, source_dirs
 from accel.jit.loading import availability
 from accel.jit.plan import Plan, make_plan
@@ -23,7 +23,7 @@ _ABSENT = "absent"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One ingredient that an older artifact had otherwise; ``"absent"`` where one side lacks it."""
+    """One ingredient that differs from an older artifact's; ``"absent"`` if one side lacks it."""
 
     name: str
     before: str
@@ -32,11 +32,11 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """An artifact of the same name, and what it is for this recipe.
+    """An artifact of the same name, compared with this recipe.
 
     Attributes:
-        folder: where it is.
-        verdict: ``""`` where it would be used as it is, else why it would not.
+        folder: its path.
+        verdict: ``""`` if it would be used as is, else why not.
         changes: the ingredients in which its fit or digest differs from the plan's.
     """
 
@@ -47,18 +47,18 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Everything that decides about one recipe here and now.
+    """All facts that decide which library one recipe gets here and now.
 
     Attributes:
         name: stem of the artifact.
         backend: the backend that it is for.
         rungs: ``"prebuilt"`` and ``"jit"`` with their verdicts.
         plan: how it would be built, or why it cannot be.
-        fit: hex digest of sources and declarations, ``""`` where a source is missing.
+        fit: hex digest of sources and declarations, ``""`` if a source is missing.
         digest: hex digest that names the artifact, ``""`` without a plan.
         ingredients: what `digest` covers, by name.
         commands: the commands of a build, as a shell would be given them.
-        cache: the folder for new artifacts; ``None`` where it is not trusted.
+        cache: the folder for new artifacts; ``None`` if it is not trusted.
         note: what is unusual about the cache, ``""`` for nothing.
         artifacts: those that exist, the newest first, prebuilt folders before the cache.
     """
@@ -114,7 +114,7 @@ def explain(recipe: Recipe) -> Explanation:
         fitted = take_fit(recipe)
     except Exception as error:
         if isinstance(plan, Plan):
-            plan = Rejected(told(error))
+            plan = Rejected(in_words(error))
         return Explanation(
             recipe.name, recipe.backend, rungs, plan, "", "", {}, (), cache, note, ()
         )
@@ -147,14 +147,14 @@ def _planned(recipe: Recipe) -> Plan | Rejected:
     try:
         return make_plan(recipe)
     except Exception as error:
-        return Rejected(told(error))
+        return Rejected(in_words(error))
 
 
 def _cache() -> tuple[Path | None, str, tuple[Path, ...]]:
     try:
         place = location.locate()
     except (CacheUntrusted, OpUnavailable, OSError) as error:
-        return None, told(error), ()
+        return None, in_words(error), ()
     return place.path, place.note, place.readable
 
 
@@ -167,7 +167,7 @@ def _compare(
     prebuilt: bool,
     exact: bool,
 ) -> Comparison | None:
-    """Compare an artifact with what is wanted now; ``None`` where it is another backend's."""
+    """Compare an artifact with what is wanted now; ``None`` if it is another backend's."""
     manifest = read_manifest(folder)
     if isinstance(manifest, Rejected):
         return Comparison(folder, manifest.reason, ())

@@ -1,4 +1,4 @@
-"""Which local files a set of sources consists of: contents and who includes whom, without paths."""
+"""The local files of a set of sources: contents and includes, without paths."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _HAS_INCLUDE = rb"""__has_include(?:_next)?[ \t]*\([ \t]*([<"])([^<>"\r\n]+)[>"]
 
 
 class Scan:
-    """What a set of sources consists of.
+    """The local files of a set of sources.
 
     Attributes:
-        contents: SHA-256 by label; a label names a file without saying where it is installed.
-        edges: sorted lines ``"label > spelling > label"``: what each include resolved to.
+        contents: SHA-256 by label; a label names a file independently of its installation.
+        edges: sorted lines ``"label > spelling > label"``, one for each include.
         paths: where each label was read.
     """
 
@@ -132,7 +132,7 @@ class _Walker:
 def _named_in(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yield quote and spelling of each file that a source may name; too many do no harm.
 
-    Macros count that spell a file name. Splitting is done before a pattern would be compiled.
+    Macros that spell a file name count. Splitting takes less time than compiling a pattern.
     """
     at = data.find(b"#") + 1
     while at:

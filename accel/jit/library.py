@@ -1,4 +1,4 @@
-"""A loaded library: mapped once per digest, its symbols seen by nobody else."""
+"""A loaded library, mapped once per digest, with symbols that no other library sees."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ class Library:
         return self.handle[symbol]
 
     def load_module(self) -> ModuleType:
-        """Return the library as a Python extension module; the same one at every call.
+        """Return the library as a Python extension module, the same one at every call.
 
-        Raises `ImportError` where it is none.
+        Raises `ImportError` if it is not one.
         """
         known = _modules.get(self.digest)
         if known is not None:
@@ -66,8 +66,8 @@ class Library:
         loader = ExtensionFileLoader(name, str(self.path))
         spec = spec_from_file_location(name, self.path, loader=loader)
         if spec is None:
-            raise ImportError(f"{self.path} is no Python extension module.", name=name)
-        # The name that it was mapped by, so that the system's loader gives back that very library.
+            raise ImportError(f"{self.path} is not a Python extension module.", name=name)
+        # The name that it was mapped by, so that the system's loader returns that very library.
         spec.origin = self.handle._name
         module = module_from_spec(spec)
         loader.exec_module(module)
@@ -81,7 +81,7 @@ def loaded(digest: str) -> Library | None:
 
 
 def forget(digest: str) -> None:
-    """Let the next load of that digest map a library anew; this one stays mapped."""
+    """Make the next load of that digest map a library again; this one stays mapped."""
     _loaded.pop(digest, None)
 
 
@@ -95,7 +95,7 @@ def load(artifact: Artifact, rung: Rung) -> Library:
     if known is not None:
         return known
     if artifact.manifest["extension"]:
-        # Its symbols are found in torch's libraries, which only torch itself can load.
+        # Its symbols are in torch's libraries, which only torch itself can load.
         import_module("torch")
     _share_openmp()
     library = Library(_map(artifact), artifact.library, artifact.digest, rung, artifact.manifest)
@@ -104,12 +104,12 @@ def load(artifact: Artifact, rung: Rung) -> Library:
 
 
 def _map(artifact: Artifact) -> ctypes.CDLL:
-    """Map the very file that was verified, whatever its path may lead to by now."""
+    """Map the very file that was verified, even if its path leads elsewhere by now."""
     path = str(artifact.library)
     if not os.path.lexists(path):
         raise FileNotFoundError(errno.ENOENT, "it was removed after it was verified", path)
     name = _descriptor_path(artifact.file.fd)
-    # A library that finds others beside itself has to be called by its place.
+    # A library that looks for others beside itself must be loaded by its path.
     if artifact.file.fd < 0 or artifact.by_place or not os.path.exists(name):  # noqa: PTH110
         _log.debug("%s is loaded by its path.", path)
         name = path
@@ -120,19 +120,19 @@ def _map(artifact: Artifact) -> ctypes.CDLL:
 
 
 def _descriptor_path(fd: int) -> str:
-    """Return a path that leads to what a descriptor is open on, spelt as never before.
+    """Return a path to a descriptor's file, in a spelling that was never used before.
 
-    The system's loader, and Python's for extensions, take a name that they know for the library
-    that once bore it, though the descriptor's number may since have been given to another file.
+    The system's loader, and Python's for extensions, take a known name for the library that once
+    had it, although the descriptor's number may belong to another file since.
     """
     spelling = f"{next(_serial):b}".replace("0", "/").replace("1", "./")
     return f"/proc/self/fd/{spelling}{fd}"
 
 
 def _share_openmp() -> None:
-    """Let calls to OpenMP find the runtime of torch's wheels where they renamed it, on aarch64.
+    """Bind calls to OpenMP to the runtime of torch's wheels if they renamed it, on aarch64.
 
-    Else ``libgomp.so.1`` would come beside it, and two pools of threads get in each other's way.
+    Else ``libgomp.so.1`` would be loaded too, and two thread pools would compete.
     """
     package = getattr(sys.modules.get("torch"), "__file__", None)
     if not package:

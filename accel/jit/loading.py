@@ -26,14 +26,13 @@ _refused: dict[tuple[Path, str], str] = {}
 
 
 def acquire(recipe: Recipe, *, verbose: bool = False) -> Library:
-    """Return the library of `recipe`, loaded; the same one again while nothing has changed.
+    """Return the library of `recipe`, loaded; the same one as long as nothing changes.
 
-    Sources, headers and compiler are looked at in every call, so that an edit counts in the same
-    process too.
+    Every call checks sources, headers and compiler, so an edit counts in the same process too.
 
     Args:
-        recipe: what is wanted.
-        verbose: show the lines about a build on stderr.
+        recipe: the declaration of the library.
+        verbose: print progress of a build on stderr.
 
     Raises:
         BuildFailed: a compiler ran and made no library that can be loaded.
@@ -59,20 +58,20 @@ def acquire(recipe: Recipe, *, verbose: bool = False) -> Library:
         if found is not None:
             return found
     raise BuildFailed(
-        f"{recipe.name} ({recipe.backend}): its sources change, or its cache is emptied, while it "
-        f"is built. Load it again when that is over."
+        f"{recipe.name} ({recipe.backend}): its sources changed, or the cache was emptied, during "
+        f"each build. Load it again once that has stopped."
     )
 
 
 def forget_inputs() -> None:
-    """Let `inputs` tell of no load before the next one of this thread."""
+    """Clear the `inputs` of this thread's last load."""
     _looked.at = ()
 
 
 def inputs() -> tuple[list[str], list[str]] | None:
     """Return the files and folders that this thread's last `acquire` looked at, for `Watch`.
 
-    None at all where it was not called; ``None`` where it could not read its sources.
+    Empty if it was not called; ``None`` if it could not read its sources.
     """
     from accel.jit.source_changes import inputs_of
 
@@ -81,13 +80,13 @@ def inputs() -> tuple[list[str], list[str]] | None:
 
 
 def refuse_prebuilt(found: Library, reason: str) -> None:
-    """Pass over a prebuilt library from now on in this process: it was loaded and is of no use."""
+    """Skip a prebuilt library from now on in this process: it was loaded and does not work."""
     _refused[found.path.parent, found.manifest["sha256"]] = reason
     library.forget(found.digest)
 
 
 def availability(recipe: Recipe) -> tuple[tuple[str, Probe], ...]:
-    """Return whether `recipe` can be had ``"prebuilt"`` and by ``"jit"``, with the reasons.
+    """Return whether the rungs ``"prebuilt"`` and ``"jit"`` work for `recipe`, with the reasons.
 
     Compiles nothing, loads nothing, raises nothing.
     """
@@ -110,9 +109,9 @@ def _probed(probe: Callable[[Recipe, Fit], Probe], recipe: Recipe, fitted: Fit) 
 
 
 def _rejected(error: Exception) -> Rejected:
-    from accel.jit.cache.trouble import told
+    from accel.jit.cache.trouble import in_words
 
-    return Rejected(told(error))
+    return Rejected(in_words(error))
 
 
 def find_prebuilt(recipe: Recipe, fitted: Fit) -> Artifact | Rejected:
@@ -148,9 +147,9 @@ def _fit_of(recipe: Recipe) -> Fit:
     try:
         return take_fit(recipe)
     except OSError as error:
-        from accel.jit.cache.trouble import way_out
+        from accel.jit.cache.trouble import remedy
 
-        way = way_out(error) or "Restore it, or reinstall the package that it belongs to."
+        way = remedy(error) or "Restore it, or reinstall the package that it belongs to."
         raise OpUnavailable(
             f"{recipe.name} ({recipe.backend}): {error.filename} cannot be read: "
             f"{error.strerror}. {way}"
@@ -173,7 +172,7 @@ def _probe_jit(recipe: Recipe, fitted: Fit) -> Probe:
     failed = _known_to_fail(plan)
     if failed is not None:
         return failed
-    alone = ", which has no OpenMP: one thread" if plan.lacks_openmp else ""
+    alone = " without OpenMP, so in one thread" if plan.lacks_openmp else ""
     return Accepted(f"compiles with {plan.compiler.label}{alone}{_for_targets(plan)}")
 
 
@@ -185,14 +184,14 @@ def _known_to_fail(plan: Plan) -> Rejected | None:
 
 
 def _for_targets(plan: Plan) -> str:
-    """Return what to say of a CUDA build: targets, who chose them, a toolkit not torch's."""
+    """Return a note on a CUDA build: targets, their origin, a toolkit that is not torch's."""
     if plan.archs is None:
         return ""
     from accel.jit.tools.cuda_targets import release_of, torch_note
 
     notes = (*plan.archs.dropped, torch_note(release_of(plan.compiler.version)))
-    told = "".join(f"; {note.rstrip('.')}" for note in notes if note)
-    return f" for {plan.archs} ({plan.archs.origin}){told}"
+    notes_text = "".join(f"; {note.rstrip('.')}" for note in notes if note)
+    return f" for {plan.archs} ({plan.archs.origin}){notes_text}"
 
 
 def _from_prebuilt(recipe: Recipe, fitted: Fit) -> Library | Rejected:
@@ -217,13 +216,13 @@ def _from_cache(plan: Plan, digest: str) -> Library | None:
     except OSError as error:
         if _lacks_memory(error):
             raise
-        _log.warning("%s cannot be loaded (%s); building it anew.", found.library, error)
+        _log.warning("%s cannot be loaded (%s); building it again.", found.library, error)
         _set_aside(found.folder)
         return None
 
 
 def _lacks_memory(error: OSError) -> bool:
-    """Whether the loader had no room for a library that has nothing wrong with it."""
+    """Return whether the loader lacked memory, rather than the library being at fault."""
     return "allocate memory" in str(error)
 
 
@@ -260,8 +259,8 @@ def _without_compiler(recipe: Recipe, fitted: Fit, prebuilt: Rejected, plan: Rej
     if isinstance(cached, Artifact):
         if environment.chooses_compiler():
             location.say_once(
-                f"{recipe.name} ({recipe.backend}): what CXX, CFLAGS, CXXFLAGS or NVCC ask for is "
-                f"not used: {plan} The library that was built before is: {cached.folder}"
+                f"{recipe.name} ({recipe.backend}): CXX, CFLAGS, CXXFLAGS or NVCC cannot be "
+                f"followed: {plan} Using the library built before: {cached.folder}"
             )
         try:
             return library.loaded(cached.digest) or library.load(cached, "jit")

@@ -23,19 +23,19 @@ from accel.jit.tools.flags import (
     without_c,
 )
 from accel.probe import Rejected
-from accel.value import Value
+from accel.record import Record
 
 if TYPE_CHECKING:
     from accel.jit.tools.ninja import Command
     from accel.nvidia.archs import ArchPlan
 
 
-class Plan(Value):
-    """Everything that decides what a library's bytes will be.
+class Plan(Record):
+    """All facts that determine the bytes of a library.
 
     Attributes:
-        recipe: what the builder declared.
-        compiler: what compiles and links.
+        recipe: the builder's declaration.
+        compiler: the compiler and linker.
         host: for CUDA, the host compiler that nvcc calls.
         flags: every flag for compiling, without folders.
         host_flags: for CUDA, every flag for the C++ sources.
@@ -69,7 +69,7 @@ class Plan(Value):
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """What the library is for: SIMD levels, or GPU architectures as they were resolved."""
+        """The library's targets: SIMD levels, or GPU architectures as they were resolved."""
         return self.recipe.targets if self.archs is None else tuple(map(str, self.archs.targets))
 
     @property
@@ -79,7 +79,7 @@ class Plan(Value):
 
     @property
     def lacks_openmp(self) -> bool:
-        """Whether the sources use OpenMP and the compiler has none: they run in one thread."""
+        """True if the sources use OpenMP and the compiler has none, so they run in one thread."""
         return self.recipe.openmp and not self.compiler.openmp
 
     def ingredients(self) -> dict[str, str]:
@@ -135,8 +135,8 @@ class Plan(Value):
 def make_plan(recipe: Recipe) -> Plan | Rejected:
     """Return the plan for this machine as it is now, or why there is none.
 
-    Reads the sources and asks the compiler who it is, unless that is remembered; compiles nothing
-    and raises nothing.
+    Reads the sources and identifies the compiler, unless that is remembered; compiles nothing and
+    raises nothing.
     """
     refusal = platform_refusal()
     if refusal is not None:

@@ -1,4 +1,4 @@
-"""`Recipe`: what a builder declares about a library, before any tool is known."""
+"""`Recipe`: a builder's declaration of a library, before any tool is known."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from accel.jit.disk.safe_io import sha256
 from accel.jit.disk.source_dirs import csrc_dir
 from accel.jit.headers import scan
 from accel.probe import Rejected
-from accel.value import Value
+from accel.record import Record
 
 ENGINE = "1"
 
 
-class Recipe(Value):
-    """What is to be built. Holds no fact about tools or machine; making one has no effects.
+class Recipe(Record):
+    """A library to build, without facts about tools or machine; making one has no effects.
 
     Attributes:
         name: stem of the artifact: letters, digits and underscores, at most 64.
-        backend: name of the backend that it is for, spelt alike.
+        backend: name of the backend that it is for, of the same characters.
         sources: the files to compile.
-        include_dirs: folders of local headers; what the sources include from them is fingerprinted.
+        include_dirs: folders of local headers; those that the sources include are fingerprinted.
         compile_flags: flags for the compiler beyond the engine's own.
         gcc_flags: the same for GCC alone; other compilers are not given them.
         link_flags: flags for the linker beyond the engine's own.
@@ -81,19 +81,19 @@ class Recipe(Value):
     def fit(self) -> str:
         """Hex digest of everything but the tools; reads the sources as they are now.
 
-        Raises `OSError` where a source cannot be read.
+        Raises `OSError` if a source cannot be read.
         """
         return take_fit(self).digest
 
 
-class Fit(Value):
+class Fit(Record):
     """A recipe's fingerprint at one moment.
 
     Attributes:
         digest: hex digest over `ingredients`.
         base: the same without the targets, to find a library that covers more targets.
         ingredients: every fact that counts, by name.
-        files: where each local file was read, by label.
+        files: the path of each local file, by label.
     """
 
     digest: str
@@ -103,7 +103,7 @@ class Fit(Value):
 
 
 def digest_of(ingredients: dict[str, str]) -> str:
-    """Return the hex digest (32 digits) of named facts, whatever their order."""
+    """Return the hex digest (32 digits) of named facts, independent of their order."""
     return sha256(json.dumps(ingredients, sort_keys=True).encode())[:32]
 
 

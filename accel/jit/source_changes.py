@@ -1,7 +1,7 @@
-"""Whether the files and folders that a load has looked at are still the same, in a microsecond.
+"""A check, in a microsecond, that the files and folders behind a load are still the same.
 
-The kernel tells of changes made on this machine at once (inotify(7)). Those made elsewhere, on a
-file system of the network, are looked for ten times a second: no client hears of them sooner.
+The kernel reports changes on this machine at once (inotify(7)). Changes by other machines, on a
+network file system, are looked for ten times a second, as no client learns of them sooner.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _Mark = tuple[int, int, int] | None
 
 
 class _Notifier:
-    """One inotify descriptor, which is never read: once it is readable, it has done its work.
+    """One inotify descriptor, which is never read: its first event is all that counts.
 
     So a forked child that shares it misses nothing.
     """
@@ -47,11 +47,11 @@ class _Notifier:
             self._poll.register(self._fd, select.POLLIN)
 
     def works(self) -> bool:
-        """Return whether there was a descriptor to be had."""
+        """Return whether the system gave a descriptor."""
         return self._fd >= 0
 
     def add(self, path: str, mask: int) -> bool:
-        """Watch `path`; false where that cannot be done."""
+        """Watch `path`; return false if that is not possible."""
         name = os.fsencode(path)
         return self._fd >= 0 and bool(self._libc.inotify_add_watch(self._fd, name, mask) >= 0)
 
@@ -60,7 +60,7 @@ class _Notifier:
         return self._fd >= 0 and not self._poll.poll(0)
 
     def close(self) -> None:
-        """Close it, unless somebody else has and its number is another file's by now."""
+        """Close it, unless its number belongs to another file by now."""
         fd, self._fd = self._fd, -1
         with contextlib.suppress(OSError):
             if fd >= 0 and os.readlink(f"/proc/self/fd/{fd}") == _NAME:  # noqa: PTH115
@@ -81,19 +81,19 @@ def _current() -> _Notifier:
 
 
 class Watch:
-    """Files and folders as they have been for a while.
+    """Files and folders, and whether they have changed.
 
     Args:
         files: their contents count.
-        folders: what is in them by name counts; of one that is missing, the nearest that is not.
-        since: when they were first looked at, in nanoseconds since 1970; where one has changed
-            since then, or just before, nothing is known.
+        folders: their names of entries count; for a missing one, the nearest existing parent's.
+        since: when they were first looked at, in nanoseconds since 1970; if one has changed
+            since then, or just before, it counts as changed.
     """
 
     def __init__(self, files: Iterable[str], folders: Iterable[str], since: int) -> None:
         self._paths = list(dict.fromkeys([*files, *map(_existing, folders)]))
         notifier = _current()
-        # All of them: the queue would tell of the first and not of the others.
+        # Check all of them: the queue has only the first event.
         added = [notifier.add(path, _mask(path)) for path in self._paths]
         self._notifier = notifier if notifier.works() and all(added) else None
         self._marks = [_mark(path) for path in self._paths]
@@ -121,7 +121,7 @@ class Watch:
 def inputs_of(
     recipe: Recipe, fitted: Fit, plan: Plan | Rejected | None
 ) -> tuple[list[str], list[str]]:
-    """Return the files whose contents decide about a load, and the folders whose entries do.
+    """Return the files whose contents, and the folders whose entries, determine a load.
 
     Files: sources, local headers, compilers. Folders: those that hold or might hold one of them,
     and those of prebuilt libraries.
@@ -147,7 +147,7 @@ def _mask(path: str) -> int:
 
 
 def _mark(path: str) -> _Mark:
-    """Return what changes with a file's contents, or with the names in a folder."""
+    """Return a mark that changes with a file's contents, or with the names in a folder."""
     try:
         facts = os.stat(path)  # noqa: PTH116
     except OSError:

@@ -1,4 +1,4 @@
-"""Which GPU architectures to compile for: a pure planner over data, without device or process."""
+"""A planner of GPU architectures to compile for, over plain data, without device or process."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ NAMED: dict[str, str] = {
     "Blackwell": "10.0;10.3;12.0;12.1+PTX",
 }
 
-# What nvcc of each release added to or dropped from its predecessor (CUDA release notes);
-# used where nvcc itself cannot be asked.
+# Architectures that each release of nvcc added or dropped (CUDA release notes);
+# used if nvcc itself cannot be asked.
 _RELEASES: tuple[tuple[tuple[int, int], str, str], ...] = (
     ((11, 0), "3.5 3.7 5.0 5.2 5.3 6.0 6.1 6.2 7.0 7.2 7.5 8.0", ""),
     ((11, 1), "8.6", ""),
@@ -82,7 +82,7 @@ class Arch:
         return (self.major, self.minor)
 
     def runs_on(self, capability: tuple[int, int]) -> bool:
-        """Whether a device of that compute capability runs this target's code or PTX.
+        """Return whether a device of that compute capability runs this target's code or PTX.
 
         Code runs within its major family from its minor on, PTX on everything newer; code with
         suffix ``a`` on that very device only, with ``f`` within its family.
@@ -105,8 +105,8 @@ class ArchPlan:
 
     Attributes:
         targets: architectures, oldest first; the newest plain one keeps its PTX.
-        origin: where the wish came from, for people.
-        dropped: one sentence for each wish that this nvcc cannot meet, or meets by another name.
+        origin: where the request came from, for people.
+        dropped: one sentence for each request that this nvcc cannot meet, or renames.
     """
 
     targets: tuple[Arch, ...]
@@ -231,7 +231,7 @@ def _parse_word(word: str, every: Mapping[str, list[Arch]]) -> list[Arch]:
         foreign = _FOREIGN.fullmatch(word)
         meant = f" Did you mean '{foreign[1]}.{foreign[2]}{foreign[3].lower()}'?" if foreign else ""
         raise ValueError(
-            f"{word!r} is no architecture: expected a number as 9.0, 9.0a or 9.0+PTX, 'native', "
+            f"{word!r} is not an architecture: expected 9.0, 9.0a, 9.0+PTX and the like, 'native', "
             f"'all', 'all-major' or one of {', '.join(NAMED)}.{meant or suggestion(word, NAMED)}"
         )
     capability = int(match["major"]), int(match["minor"])

@@ -1,4 +1,4 @@
-"""The NVIDIA driver's answers, asked through NVML: no CUDA context, nothing that a fork breaks."""
+"""Facts from the NVIDIA driver by NVML, without a CUDA context and safe to fork."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class GPU:
         uuid: ``"GPU-..."`` or ``"MIG-..."``.
         capability: major and minor compute capability.
         memory: total memory in bytes.
-        mig: the GPU's MIG instances; ``None`` where MIG mode is off.
+        mig: the GPU's MIG instances; ``None`` if MIG mode is off.
     """
 
     name: str
@@ -57,7 +57,7 @@ class NvmlError(RuntimeError):
 def read_driver(library: str = NVML) -> Driver | Rejected:
     """Return the installed driver, or why there is none. `library` is NVML's file name.
 
-    It is asked once a process, whatever it answers: a driver in trouble may take seconds to say so.
+    It is asked once per process, since a failing driver may take seconds to answer.
     """
     try:
         return _read_driver(library)
@@ -69,7 +69,7 @@ def read_driver(library: str = NVML) -> Driver | Rejected:
 
 
 def has_cuda() -> bool:
-    """Whether the driver's CUDA library can be loaded; true without NVML on a Jetson."""
+    """Return whether the driver's CUDA library can be loaded; true without NVML on a Jetson."""
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -91,12 +91,12 @@ def free_memory(uuid: str, library: str = NVML) -> int:
 
 
 def visible(gpus: Sequence[GPU], selected: str | None) -> tuple[GPU, ...]:
-    """Return the GPUs that CUDA would enumerate, as the CUDA programming guide tells it.
+    """Return the GPUs that CUDA would enumerate, by the rules of its programming guide.
 
     Args:
         gpus: the driver's GPUs.
         selected: what ``CUDA_VISIBLE_DEVICES`` holds: indices, ``GPU-`` or ``MIG-`` ids (or the
-            beginning of one); ``None`` where it is unset. The list ends at the first entry that
+            beginning of one); ``None`` if it is unset. The list ends at the first entry that
             names no device; a device named twice empties it.
 
     As soon as one MIG instance is visible, CUDA enumerates the first instance and nothing else.
@@ -152,7 +152,7 @@ def _selected(gpus: Sequence[GPU], text: str) -> tuple[GPU, ...]:
 
 
 def _leading_number(text: str) -> int | None:
-    """Read as C's strtoul does, so that ``"1gpu"`` is 1; ``None`` where no digit leads."""
+    """Read as C's strtoul does, so that ``"1gpu"`` is 1; ``None`` if no digit leads."""
     digits = len(text) - len(text.lstrip("0123456789"))
     return int(text[:digits]) if digits and text.isascii() else None
 

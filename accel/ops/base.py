@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Protocol
 
 
 class Implementation(Protocol):
-    """What does an op's work: a loaded native library, or what stands in for one.
+    """The code behind an op: a loaded native library, or a stand-in for one.
 
     Attributes:
         rung: ``"prebuilt"``, ``"jit"``, ``"portable"`` or ``"vendor"``.
@@ -60,7 +60,7 @@ class Op:
 
     @classmethod
     def notes(cls, backend: str) -> tuple[str, ...]:
-        """Return what else `accel explain` tells of the op on a backend, a sentence each."""
+        """Return further sentences for `accel explain` about the op on a backend."""
         return ()
 
     def __repr__(self) -> str:

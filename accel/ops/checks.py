@@ -253,7 +253,7 @@ def _folds(tensor: Tensor) -> bool:
 
 
 def shown(value: Any) -> str:
-    """Return how an error shows a value: its `repr`, cut where it is long."""
+    """Return how an error shows a value: its `repr`, cut if it is long."""
     try:
         text = repr(value)
     except ValueError:  # an int of more digits than Python prints

@@ -31,7 +31,7 @@ def check_interface(library: Library, *functions: str) -> None:
     for needed in ("accel_abi_version", *functions):
         if not hasattr(library.handle, needed):
             raise OpUnavailable(
-                f"{library.path} has no function {needed!r}: it is no library of this op. "
+                f"{library.path} has no function {needed!r}: it is not a library of this op. "
                 f"Rebuild it: `accel build`."
             )
     version = library.handle.accel_abi_version()
@@ -113,7 +113,7 @@ class NativeLibrary:
         return abi.SIMD_LEVELS[code]
 
     def force_simd(self, level: str) -> None:
-        """Use this SIMD level from now on; raises `InvalidSetting` where it is not to be had."""
+        """Use this SIMD level from now on; raises `InvalidSetting` if the library lacks it."""
         levels = self.simd_levels()
         if level not in levels:
             raise InvalidSetting(

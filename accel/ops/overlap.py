@@ -1,4 +1,4 @@
-"""Which of several tensors share memory, to the element."""
+"""Detection of tensors that share memory, to the element."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def find_conflict(spans: Sequence[Span]) -> tuple[Span, Span] | None:
 
 
 def _clusters(spans: Sequence[Span]) -> Iterator[list[Span]]:
-    """Yield tensors that begin before all earlier ones have ended, where there are several."""
+    """Yield tensors that begin before all earlier ones have ended, if there are several."""
     cluster: list[Span] = []
     end = LOWEST
     for span in spans:

@@ -71,7 +71,7 @@ def random_bits(key: int | Tensor, elements: Tensor) -> Tensor:
 
 
 def element_numbers(tensor: Tensor) -> Tensor:
-    """Return each element's number as int64: its place in memory where the tensor is dense."""
+    """Return each element's number as int64: its place in memory if the tensor is dense."""
     numbers = torch.arange(tensor.numel(), dtype=torch.int64, device=tensor.device)
     if is_dense(tensor):
         return numbers.as_strided(tensor.shape, tensor.stride())

@@ -1,4 +1,4 @@
-"""How many threads a CPU kernel may use."""
+"""The number of threads for a CPU kernel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def cpu_threads() -> int:
 
     The share is the number of CPUs that the calling thread may run on, divided by
     ``LOCAL_WORLD_SIZE``. ``OMP_NUM_THREADS`` has no say: launchers set it to 1.
-    Raises `ValueError` where ``ACCEL_NUM_THREADS`` is not a positive whole number.
+    Raises `ValueError` if ``ACCEL_NUM_THREADS`` is not a positive whole number.
     """
     asked = environment.num_threads()
     if asked is not None:

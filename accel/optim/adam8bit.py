@@ -155,7 +155,7 @@ class Adam8bit(FusedAdam):
 
 
 def _blank(param: Tensor) -> Tensor:
-    """Return a dense uint8 tensor of the parameter's shape, and strides where it is dense."""
+    """Return a dense uint8 tensor of the parameter's shape, and strides if it is dense."""
     if is_dense(param):
         return torch.empty_strided(
             param.shape, param.stride(), dtype=torch.uint8, device=param.device

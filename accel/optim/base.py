@@ -86,7 +86,7 @@ class KernelOptimizer(torch.optim.Optimizer):
         """Change a step's numbers by what the group's gradients are."""
 
     def prepare(self, group: Group, grads: Sequence[Tensor | None]) -> PreparedGroup:
-        """Return what the group's next steps work on; raises where a tensor cannot be stepped."""
+        """Return what the group's next steps work on; raises if a tensor cannot be stepped."""
         return PreparedGroup(self, group, grads)
 
     def run(self, prepared: PreparedGroup, hyper: Hyper) -> None:
@@ -141,7 +141,7 @@ class KernelOptimizer(torch.optim.Optimizer):
         return marked_where_watched(func)
 
     def zero_grad(self, set_to_none: bool | None = None) -> None:
-        """Clear the gradients: to ``None``, or to zeros where told so here or at construction."""
+        """Clear the gradients: to ``None``, or to zeros if asked here or at construction."""
         super().zero_grad(self.set_grad_none if set_to_none is None else set_to_none)
 
     def _take_all(self, taken: list[PreparedGroup]) -> list[Hyper]:
@@ -242,7 +242,7 @@ class KernelOptimizer(torch.optim.Optimizer):
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
-        """Whether a `GradScaler` leaves unscaling and skipping to `step`: where `fused` is true.
+        """True if a `GradScaler` leaves unscaling and skipping to `step`, as with `fused`.
 
         As in torch, nothing else says so: frameworks that clip gradients refuse such an optimizer.
         """
@@ -253,7 +253,7 @@ class KernelOptimizer(torch.optim.Optimizer):
         return {**super().__getstate__(), "set_grad_none": self.set_grad_none}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state, its groups of plain values even where a user has put in a dtype."""
+        """Return the state, with groups of plain values even if a user has put in a dtype."""
         for group in self.param_groups:
             group.update(check_policy(group, seeded=self.always_seeded))
         return super().state_dict()
@@ -313,7 +313,7 @@ class KernelOptimizer(torch.optim.Optimizer):
 
     def local(self, tensor: Tensor) -> Tensor:
         """Return the part of a tensor that this process steps: a DTensor's shard, or all."""
-        # Ordinary tensors are told by their type: asking for a missing attribute costs more.
+        # The type identifies ordinary tensors: asking for a missing attribute costs more.
         if type(tensor) is Tensor or type(tensor) is Parameter:
             return tensor
         to_local: Callable[[], Tensor] | None = getattr(tensor, "to_local", None)

@@ -1,4 +1,4 @@
-"""What a parameter's state may hold: each entry is checked before anything is made of it."""
+"""Checks of the entries of a parameter's state, before anything uses them."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ _TELLING = {"exp_avg", "exp_avg_sq", _OPTIONAL, "sum", *_SCALES} | {
 
 
 def fitted(optimizer: KernelOptimizer, state_dict: Group) -> Group:
-    """Return a state as the optimizer keeps it: codes decoded where it keeps floats.
+    """Return a state as the optimizer keeps it: codes decoded if it keeps floats.
 
     Raises `ValueError` naming the entry that lacks a part, or has another meaning there: Lion's
     moment is no half of Adam's, though it has the same key.
@@ -95,8 +95,8 @@ def _refusal(optimizer: KernelOptimizer, number: Any, found: str) -> ValueError:
     keys = ", ".join((*optimizer.states, *optimizer.extra_keys, "step", MASTER))
     return ValueError(
         f"{name} cannot take over this state, which another optimizer made: the entry of parameter "
-        f"{number} {found}, and {name} keeps {keys}. Load it into the class that saved it, or go "
-        f"on without it: it would be misread."
+        f"{number} {found}, and {name} keeps {keys}. Load it into the class that saved it, or "
+        f"start without it: it would be misread."
     )
 
 
@@ -185,7 +185,7 @@ class Loading:
         self._state_dict = state_dict
 
     def states(self, groups: Sequence[Group]) -> Iterator[tuple[Any, Any]]:
-        """Yield every entry of the state, under its parameter where it has one."""
+        """Yield every entry of the state, under its parameter if it has one."""
         entries = dict(self._state_dict["state"])
         for saved, group in zip(self._state_dict["param_groups"], groups, strict=True):
             for number, param in zip(saved["params"], group["params"], strict=True):

@@ -39,7 +39,7 @@ def torch_options(
 
 
 def rate(lr: Any) -> tuple[Any, Tensor | None]:
-    """Return a learning rate as a checked number, and as a tensor where only its device knows it.
+    """Return a learning rate as a checked number, and as a tensor if only its device knows it.
 
     A recorded step keeps the number of a tensor on the host as that tensor, to be read and checked
     at every run. Raises `TypeError` or `ValueError` for what is no learning rate.

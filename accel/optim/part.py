@@ -41,7 +41,7 @@ class Members(NamedTuple):
         params: as the optimizer has them, which may be distributed.
         own: what this process steps of them.
         grads: likewise of their gradients.
-        states: their entries of the optimizer's state, ``None`` where there is none.
+        states: their entries of the optimizer's state, ``None`` if there is none.
         places: their places in the group.
     """
 
@@ -89,7 +89,7 @@ class Part:
         self.tensors = self._collect(optimizer, group)
         self.params: Sequence[Tensor] = [group.params[index] for index in at]
         if self.tensors is None:
-            raise TypeError(f"A state of {type(optimizer).__name__} is no tensor.")
+            raise TypeError(f"A state of {type(optimizer).__name__} is not a tensor.")
         kernel.check(self.tensors)
         self._plan = None if is_recorded() else Plan(kernel, self.tensors)
         self._watch = None if self._plan is None else Watch(self._plan, self.tensors)

@@ -61,7 +61,7 @@ def complete_states(
 
 
 def add_place(error: Exception, place: str) -> None:
-    """Let an error say where it was found, unless it is of a variable of the environment."""
+    """Add the place to an error, unless it is about an environment variable."""
     if isinstance(error, InvalidSetting):
         return
     error.args = (f"{place}: {error}",)
@@ -92,7 +92,7 @@ def complete_state(optimizer: KernelOptimizer, group: Group, param: Tensor) -> G
 
 
 def complete_frame(optimizer: KernelOptimizer, group: Group, param: Tensor) -> Group:
-    """Return the parameter's state with a step counter and, where it is wanted, a master copy."""
+    """Return the parameter's state with a step counter and, if it is wanted, a master copy."""
     state, home = entries_of(optimizer.state, param), optimizer.home(param)
     settle_step(state, group, param, home)
     if not wants_master(param, group, home):

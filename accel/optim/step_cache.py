@@ -34,7 +34,7 @@ _WORTH_IT = 4
 
 
 class PreparedGroup:
-    """What one group's steps have in common; between steps it holds no tensor of the user's.
+    """The common part of one group's steps; between steps it holds no tensor of the user's.
 
     Attributes:
         parts: what each kernel steps.
@@ -43,7 +43,7 @@ class PreparedGroup:
     Args:
         optimizer: whose group it is; the group's states are made complete.
         group: the parameter group.
-        grads: its gradients, ``None`` where there is none or this process leaves it out.
+        grads: its gradients, ``None`` if there is none or this process leaves it out.
 
     Raises:
         TypeError, ValueError: a tensor cannot be stepped, named; states may be completed by then.
@@ -122,7 +122,7 @@ class PreparedGroup:
         return alike
 
     def _watch_natively(self, optimizer: KernelOptimizer, params: Sequence[Tensor]) -> None:
-        """Let the next step's tensors be looked at natively, where that serves for all of them."""
+        """Check the next step's tensors natively, if that works for all of them."""
         if self.sharded or not self._patience:
             return
         self._patience -= self._served < _WORTH_IT

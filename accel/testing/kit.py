@@ -1,4 +1,4 @@
-"""What the conformance tests share: the accelerator under test, expectations, capabilities."""
+"""The base of the conformance tests: the accelerator under test, expectations, capabilities."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Conformance:
         self._in_use.__exit__(None, None, None)
 
     def need_device(self) -> None:
-        """Skip the test, with the reason of the probe, where the device cannot be used."""
+        """Skip the test, with the reason of the probe, if the device cannot be used."""
         verdict = self.acc.probe()
         if isinstance(verdict, Rejected):
             raise SkipTest(f"{self.acc.name}: {verdict}")

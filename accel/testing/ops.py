@@ -58,7 +58,7 @@ class OpConformance(Conformance):
 
     @on_device
     def test_every_op_has_a_spec(self) -> None:
-        """The specs that ops name are there; ops that have none are told and not tested."""
+        """The specs that ops name exist; ops without one are reported and not tested."""
         bare = [builder.NAME for builder in self._builders() if spec_of(builder) is None]
         if bare:
             raise SkipTest(f"not tested, since they have no spec: {', '.join(sorted(bare))}.")
@@ -302,7 +302,7 @@ def _copies(tensors: Lists) -> Lists:
 
 
 def _same(left: Lists, right: Lists, names: Any) -> bool:
-    """Whether lists hold the same bits; a NaN equals itself."""
+    """Return whether lists hold the same bits; a NaN equals itself."""
     return all(
         torch.equal(one.nan_to_num(), two.nan_to_num()) and torch.equal(one.isnan(), two.isnan())
         for name in names

@@ -38,6 +38,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 def _is_suite(suite: type) -> bool:
-    """Whether a class is one of accel's suites, without importing them."""
+    """Return whether a class is one of accel's suites, without importing them."""
     home = ("accel.testing.kit", "Conformance")
     return any((parent.__module__, parent.__qualname__) == home for parent in suite.__mro__)

@@ -22,12 +22,12 @@ Verdict = Literal["passed", "failed", "skipped", "undeclared"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one test ended.
+    """The outcome of one test.
 
     Attributes:
         test: its name.
         verdict: ``"undeclared"`` is a skip that would have passed.
-        reason: why it failed or was skipped, ``""`` where it passed.
+        reason: why it failed or was skipped, ``""`` if it passed.
         detail: the traceback of a failure that has a cause beside an expectation, else ``""``.
         seconds: how long it took.
     """
@@ -41,7 +41,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Report:
-    """What the suites found about one accelerator.
+    """The suites' results for one accelerator.
 
     Attributes:
         target: the class, as ``"module:Class"``.
@@ -53,13 +53,13 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing failed and something passed."""
+        """True if nothing failed and something passed."""
         counts = self.counts
         return counts["failed"] == 0 and counts["passed"] > 0
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many tests ended in each way."""
+        """The number of tests for each outcome."""
         found = Counter(outcome.verdict for outcome in self.outcomes)
         return {verdict: found[verdict] for verdict in Verdict.__args__}  # type: ignore[attr-defined]
 

@@ -1,4 +1,4 @@
-"""What an op's author tells the op suite: cases, exact results, and calls that must be refused."""
+"""The spec of an op for the op suite: cases, exact results, and calls that must be refused."""
 
 from __future__ import annotations
 

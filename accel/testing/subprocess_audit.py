@@ -1,4 +1,4 @@
-"""What a fresh process sees while a backend is imported, made and probed; run by the suite.
+"""An audit of a fresh process while a backend is imported, made and probed; run by the suite.
 
 Reads ``{"target": "module:Class", "path": [...]}`` from standard input, writes the findings to
 standard output, as JSON both.

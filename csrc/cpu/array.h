@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Room for plain values: <vector> takes longer to read than an op takes to compile, and an exception
-// would tie the library to a C++ runtime.
+// An array of plain values: <vector> takes longer to read than an op takes to compile, and an
+// exception would tie the library to a C++ runtime.
 #pragma once
 
 #include <cstdint>
@@ -18,12 +18,12 @@ class Array {
   Array &operator=(const Array &) = delete;
   ~Array() { std::free(values_); }
 
-  // Makes room for `wanted` values, once; false where there is no memory for them.
+  // Allocates `wanted` values, once; false if there is no memory for them.
   [[nodiscard]] bool reserve(int64_t wanted) {
     values_ = static_cast<T *>(std::malloc(static_cast<size_t>(wanted) * sizeof(T)));
     return values_ != nullptr;
   }
-  // Within what was reserved.
+  // The caller stays within the reserved size.
   void add(const T &value) { values_[size_++] = value; }
 
   int64_t size() const { return size_; }

@@ -16,8 +16,8 @@ static inline float float_of(uint32_t u) {
   return x;
 }
 
-// The first value where `mask` is all ones, the second where it is 0: what is the same for all elements
-// needs no loop of its own.
+// The first value if `mask` is all ones, the second if it is 0: a choice that is the same for all
+// elements needs no loop of its own.
 static inline float choose(uint32_t mask, float first, float second) {
   return float_of((bits_of(first) & mask) | (bits_of(second) & ~mask));
 }
@@ -84,8 +84,7 @@ static inline uint16_t narrow_float16(float x) {
 }
 
 #if defined(ACCEL_HAS_F16C)
-// One instruction each, by the compilers' own names: <immintrin.h> would double the time that this
-// file takes to compile.
+// One instruction each, by the compilers' own names: <immintrin.h> would double the compile time.
 typedef float Floats __attribute__((vector_size(32)));
 #ifdef __clang__
 typedef __fp16 Halves __attribute__((vector_size(16)));

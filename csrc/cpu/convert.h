@@ -19,7 +19,7 @@ struct Convert {
   Store store[2][3];
 };
 
-// Elements that are widened to float32, worked on and narrowed again while they lie in the L1 cache.
+// Elements that are widened to float32, updated and narrowed again while they lie in the L1 cache.
 constexpr int64_t kBlock = 1024;
 
 inline int64_t element_size(int32_t dtype) { return dtype == ACCEL_FLOAT32 ? 4 : 2; }
@@ -40,8 +40,8 @@ inline void narrow_to(const Convert &convert, int32_t rounding, int32_t dtype, c
   if (head < n) store(to + head * element_size(dtype), from + head, n - head, noise.key, at + head);
 }
 
-// One block of a tensor as float32: in place where it is float32 already, else in `buffer`; null
-// where there is no tensor.
+// One block of a tensor as float32: in place if it is float32 already, else in `buffer`; null if
+// there is no tensor.
 class Block {
  public:
   Block(const Convert &convert, int32_t dtype, void *tensor, int64_t first, int64_t n, float *buffer)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Includes ACCEL_SOURCE once per SIMD level, with ACCEL_TARGET naming the level's namespace and
-// ACCEL_LOWEST defined for the level that few processors are left with, which needs no loops of its own
-// for what is usual. Each level defines ACCEL_TABLE, which is declared here for all of them.
+// ACCEL_LOWEST defined for the level that few processors still use, which needs no special loops for
+// the usual cases. Each level defines ACCEL_TABLE, which is declared here for all of them.
 //
 // A translation unit holds every part of a library, or the one whose ACCEL_PART_* the build defines:
 // parts are compiled side by side.

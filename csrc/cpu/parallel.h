@@ -16,7 +16,7 @@
 
 namespace accel {
 
-// In place of <algorithm> and <atomic>, which take longer to read than this file to compile.
+// Instead of <algorithm> and <atomic>, which take longer to read than this file to compile.
 inline int64_t lesser(int64_t a, int64_t b) { return a < b ? a : b; }
 template <class T>
 T load(const T &shared) {
@@ -27,12 +27,12 @@ void store(T &shared, T value) {
   __atomic_store_n(&shared, value, __ATOMIC_RELAXED);
 }
 
-// A forked child has its parent's OpenMP pool on paper and none of its threads, and would wait for
-// them for ever; it stays with one thread.
+// A forked child inherits its parent's OpenMP pool without the threads and would wait for them for
+// ever, so it uses one thread.
 inline bool in_forked_child = false;
 
-// Whether the process was forked and has not called exec since: flag 0x40, PF_FORKNOEXEC, of the
-// ninth field of /proc/self/stat. Tells a library that is loaded in a child what happened before.
+// True if the process was forked and has not called exec since: flag 0x40, PF_FORKNOEXEC, of the
+// ninth field of /proc/self/stat. A library that is loaded in a child learns of the fork by it.
 inline bool forked_without_exec() {
   const int file = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
   if (file < 0) return false;

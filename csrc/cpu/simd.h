@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which SIMD level runs: the processor's best, or the one forced. Included once per library; it
+// The SIMD level that runs: the processor's best, or the forced one. Included once per library; it
 // defines the library's exports beside the op.
 #pragma once
 
@@ -18,7 +18,7 @@ inline uint32_t simd_available() {
 #if defined(__x86_64__)
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   const bool f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
-  // __builtin_cpu_supports also asks whether the operating system saves the wide registers.
+  // __builtin_cpu_supports also checks that the operating system saves the wide registers.
   if (f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
     levels |= 1u << ACCEL_SIMD_AVX2;
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -32,7 +32,7 @@ inline uint32_t simd_available() {
 }
 
 inline int32_t forced_level = -1;
-inline int32_t best_level = -1;  // until it is asked for
+inline int32_t best_level = -1;  // until the first use
 
 inline int32_t simd_level() {
   const int32_t forced = load(forced_level);

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Elements in registers as float32, and their way from and to memory: 16 bytes at a time or one
-// element, in every element type, rounded as accel/random.h says.
+// Elements in registers as float32, loaded and stored 16 bytes or one element at a time, in every
+// element type, rounded as accel/random.h defines.
 #pragma once
 
 #include <cstring>
 
-// The device runtime first: accel/random.h uses its words.
+// The device runtime first: accel/random.h uses its keywords.
 #include "runtime.h"
 
 #include "accel/random.h"
 
 namespace accel {
 
-// An element type that is known when compiling, or Any: told by its code at run time.
+// An element type that is known when compiling, or Any: given by its code at run time.
 struct Float32 { static constexpr int kBytes = 4; };
 struct BFloat16 { static constexpr int kBytes = 2; };
 struct Float16 { static constexpr int kBytes = 2; };
@@ -51,7 +51,7 @@ ACCEL_DEVICE void move(void *to, const void *from) {
     *static_cast<uint16_t *>(to) = *static_cast<const uint16_t *>(from);
   }
 #else
-  // A processor allows what a GPU does not.
+  // The host allows unaligned accesses, a GPU does not.
   constexpr uintptr_t kAlignment = BYTES % 16 == 0 ? 16 : BYTES;
   const uintptr_t both = reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from);
   if (both % kAlignment) __builtin_trap();
@@ -170,7 +170,7 @@ ACCEL_DEVICE void store(Any, int32_t dtype, void *base, int64_t i, const float (
 }
 
 // Calls body.at<width>(i) for the share of one thread in [begin, end): whole vectors of N adjacent
-// elements where `aligned`, and single elements for the rest.
+// elements if `aligned`, and single elements for the rest.
 template <int N, class Body>
 ACCEL_DEVICE void for_share(int64_t begin, int64_t end, bool aligned, Body &body) {
   const int64_t thread = thread_index();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The device runtime under one set of names: CUDA, HIP, or plain host C++ with ACCEL_HOST_BUILD,
-// where a launch is a loop over blocks and threads, so that index and element code run in tests.
+// in which a launch is a loop over blocks and threads, so that index and element code run in tests.
 #pragma once
 
 #include <cstdint>
@@ -41,7 +41,7 @@ inline uint32_t thread_index() { return host_thread; }
 #define ACCEL_DEVICE __device__ __forceinline__
 #define ACCEL_BOTH __host__ __device__ __forceinline__
 #define ACCEL_KERNEL static __global__ void __launch_bounds__(accel::kThreads)
-// Keeps parameters in constant memory where an index into them is known at run time only. The word is
+// Keeps parameters in constant memory if an index into them is known only at run time. The keyword is
 // an error for targets before Volta, and all targets of a build have one signature.
 #if defined(__CUDACC__) && !defined(__HIPCC__) && !defined(ACCEL_SMALL_PARAMETERS)
 #define ACCEL_KERNEL_CONSTANT __grid_constant__
@@ -63,7 +63,7 @@ namespace accel {
 
 constexpr int32_t kThreads = 256;
 
-// What a kernel may be handed: 32764 bytes from CUDA 12.1 and Volta on, 4 KiB before.
+// The limit on a kernel's parameters: 32764 bytes from CUDA 12.1 and Volta on, 4 KiB before.
 #if !defined(ACCEL_SMALL_PARAMETERS) && \
     (defined(ACCEL_HOST_BUILD) || (defined(CUDART_VERSION) && CUDART_VERSION >= 12010))
 constexpr int64_t kParameterBytes = 32764;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every CUDA library exports beside its op. Included once per library.
+// The exports of every CUDA library beside its op. Included once per library.
 #pragma once
 
 #include "accel/status.h"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Kernels kept as text: libsycl compiles them for a queue's device on first use, so that nobody
-// needs a SYCL compiler. Included once per library; also defines what every library exports.
+// Kernels as text, which libsycl compiles for a queue's device on first use, so that no SYCL compiler
+// is needed. Included once per library; also defines the exports of every library.
 #pragma once
 
 #include <sycl/kernel_bundle.hpp>
@@ -17,8 +17,8 @@
 
 #include "accel/status.h"
 
-// Defines types on the host, and `name`, the same definitions as text for the kernels: what a launch
-// hands over has one layout on both sides. A kernel's parameters are 64-bit addresses and numbers.
+// Defines types on the host, and `name`, the same definitions as text for the kernels, so that a
+// launch's data has one layout on both sides. A kernel's parameters are 64-bit addresses and numbers.
 #define ACCEL_ON_BOTH(name, ...) \
   __VA_ARGS__;                   \
   static constexpr char name[] = #__VA_ARGS__ ";\n"
@@ -31,12 +31,12 @@ static constexpr char kElements[] =
 
 ACCEL_ON_BOTH(kGroupText, enum Group : int32_t { kGroup = 256 });  // work-items of a group
 
-// What Intel's GPUs take as the parameters of a kernel.
+// The limit on a kernel's parameters on Intel's GPUs.
 constexpr size_t kParameterBytes = 2048;
 
 inline uint64_t address(const void *pointer) { return reinterpret_cast<uintptr_t>(pointer); }
 
-// Why the last call of this thread ended in ACCEL_DEVICE_ERROR.
+// The reason for the last ACCEL_DEVICE_ERROR of this thread.
 inline std::string &last_error() {
   thread_local std::string text;
   return text;
@@ -102,7 +102,7 @@ int32_t guarded(void *stream, const Body &body) {
   if (!stream) return ACCEL_BAD_ARGUMENT;
   sycl::queue &queue = *static_cast<sycl::queue *>(stream);
   try {
-    // Launches and what torch does before and after them are ordered by the queue alone.
+    // The queue alone orders launches and torch's work before and after them.
     if (!queue.is_in_order()) return ACCEL_UNSUPPORTED;
     body(queue);
     return ACCEL_OK;

@@ -49,7 +49,7 @@ def test_a_prebuilt_of_a_newer_nvcc_than_the_driver_is_not_loaded(cache_dir, tmp
     monkeypatch.setattr(driver, "read_driver", lambda: Rejected("none"))
     build_prebuilt(recipe.replace(targets=("9.0",)), tmp_path / "out")
     known = driver.GPU("NVIDIA H100", "GPU-1", (9, 0), 80 << 30)
-    for release, words in (((12, 0), "runs CUDA 12.0 at most"), ((13, 3), "")):
+    for release, words in (((12, 0), "runs at most CUDA 12.0"), ((13, 3), "")):
         old = driver.Driver("525.60", release, (known,))
         monkeypatch.setattr(driver, "read_driver", lambda old=old: old)
         found = store.find_fitting(recipe, take_fit(recipe), tmp_path / "out", private=False)

@@ -21,11 +21,11 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("gpu", "torch calls GPUs of NVIDIA and AMD 'cuda'.* Use 'cuda'"),
+        ("gpu", "torch calls NVIDIA and AMD GPUs 'cuda'.* Use 'cuda'"),
         ("GPU", "Use 'cuda'"),
         ("gpu:0", "Use 'cuda'"),
-        ("hip", "torch calls AMD's GPUs 'cuda', too. Use 'cuda'"),
-        ("rocm", "torch calls AMD's GPUs 'cuda', too. Use 'cuda'"),
+        ("hip", "torch calls AMD GPUs 'cuda', too. Use 'cuda'"),
+        ("rocm", "torch calls AMD GPUs 'cuda', too. Use 'cuda'"),
         ("gaudi", "Use 'hpu'"),
         ("tpu", "No backend for TPUs is installed"),
         ("CUDA", "Did you mean 'cuda'"),

@@ -157,7 +157,7 @@ def test_without_a_compiler_the_cached_library_is_used(workshop: Workshop, compi
     first = workshop.load()
     told = workshop.load(env={"CXX": compiler})
     assert told["path"] == first["path"]
-    assert workshop.said("what CXX, CFLAGS, CXXFLAGS or NVCC ask for is not used") == 1
+    assert workshop.said("CXX, CFLAGS, CXXFLAGS or NVCC cannot be followed") == 1
     workshop.set_value(8)
     told = workshop.load(env={"CXX": compiler})
     assert told["error"] == "OpUnavailable"

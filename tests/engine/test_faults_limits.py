@@ -61,11 +61,11 @@ limit("RLIMIT_NOFILE", 128)
 
 
 LIMITS = {
-    "stack": ('limit("RLIMIT_STACK", 100_000)', "signal 11, as by a small limit of the stack"),
+    "stack": ('limit("RLIMIT_STACK", 100_000)', "signal 11, perhaps by a low limit on the stack"),
     "no open files": ("open_files_left(0)", "Too many open files"),
     "few open files": ("open_files_left(4)", "may open only .* files|Too many open files"),
     "more open files": ("open_files_left(7)", "may open only .* files|Too many open files|^7$"),
-    "file size 0": ('limit("RLIMIT_FSIZE", 0)', "File too large. .*limit of file sizes"),
+    "file size 0": ('limit("RLIMIT_FSIZE", 0)', "File too large. .*limit on file sizes"),
     "file size": ('limit("RLIMIT_FSIZE", 4096)', "File too large"),
     "processor time": ('limit("RLIMIT_CPU", 10**6)', "^7$"),
 }
@@ -118,7 +118,7 @@ def test_without_any_descriptor_the_limit_is_told_not_an_error_of_python(
     (first, second), _ = auto(session_cache, "")
     assert first.startswith("OpUnavailable fused_adam (cpu): not even its PyTorch reference can be")
     assert "Too many open files" in first
-    assert "Raise the limit of open files (ulimit -n)" in first
+    assert "Raise the limit on open files (ulimit -n)" in first
     assert second == "jit"
 
 
@@ -150,7 +150,7 @@ def test_a_cache_that_is_removed_during_a_build_is_made_again(workshop: Workshop
     pause.unlink()
     told = finish(loader)
     assert told.get("value") == 7, told
-    assert "its cache was emptied while it was built" in workshop.logs[-1].read_text()
+    assert "the cache was emptied during the build" in workshop.logs[-1].read_text()
     assert Path(told["path"]).exists()
 
 
@@ -158,7 +158,7 @@ def test_a_cache_that_is_removed_again_and_again_is_told(workshop: Workshop) -> 
     workshop.use_compiler(f"case $step in compile) rm -rf '{workshop.cache}' ;; esac")
     told = workshop.load()
     assert told["error"] == "BuildFailed"
-    assert "its cache is emptied" in told["message"]
+    assert "the cache was emptied" in told["message"]
 
 
 KILLED = {

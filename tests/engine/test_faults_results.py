@@ -31,10 +31,10 @@ DAMAGE = {
     "an object": ("cp 0.o op.so", "is an object file"),
     "another machine": ("printf '\\267' | dd of=op.so bs=1 seek=18 conv=notrunc", "is for aarch64"),
     "another width": ("printf '\\1' | dd of=op.so bs=1 seek=4 conv=notrunc", "with 32 bits"),
-    "nothing": ("rm op.so", "left no op.so"),
+    "nothing": ("rm op.so", "wrote no op.so"),
     "a folder": ("rm op.so; mkdir op.so", "cannot be read"),
     "a pipe": ("rm op.so; mkfifo op.so", "not a regular file"),
-    "a link to nothing": ("rm op.so; ln -s nothing op.so", "left no op.so"),
+    "a link to nothing": ("rm op.so; ln -s nothing op.so", "wrote no op.so"),
 }
 WRAPPER = """case $step in link)
   '{real}' "$@" || exit
@@ -77,7 +77,7 @@ def test_a_compiler_that_names_no_headers_is_told(workshop: Workshop) -> None:
     workshop.use_compiler(f"""case $step in compile) '{real}' "$@" && rm 0.d; exit ;; esac""")
     told = workshop.load()
     assert told["error"] == "BuildFailed"
-    assert "did not tell which headers it read" in told["message"]
+    assert "did not list the headers it read" in told["message"]
     assert "cannot be written" not in told["message"]
 
 

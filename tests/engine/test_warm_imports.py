@@ -31,7 +31,7 @@ OPTIMIZERS = {
     *(".reference", ".reference.adam", ".reference.common"),
 }
 OPS = {"abi", "base", "checks", "native", "overlap", "threads"}
-NEEDED = {"accel.value", "accel.host", "accel.host.process"}
+NEEDED = {"accel.record", "accel.host", "accel.host.process"}
 NEEDED |= {f"accel.jit.{name}" for name in JIT} | {f"accel.ops.{name}" for name in OPS}
 NEEDED |= {f"accel.ops.optimizers{name}" for name in OPTIMIZERS}
 

@@ -108,7 +108,7 @@ def explained() -> list[str]:
 
 @asked_natively
 def test_the_watch_is_explained(cache_dir: Path) -> None:
-    assert any("a library of the host looks at every tensor" in note for note in explained())
+    assert any("a library of the host checks every tensor" in note for note in explained())
 
 
 @asked_natively
@@ -126,7 +126,7 @@ def test_without_a_compiler_python_watches(
         patch.delenv("CXX")
         train(optim.FusedAdam(others, lr=0.01), range(5))
     torch.testing.assert_close(params, others, rtol=0, atol=0)
-    [note] = [note for note in explained() if "Python looks at every tensor" in note]
+    [note] = [note for note in explained() if "Python checks every tensor" in note]
     assert "/bin/false" in note
 
 
@@ -143,8 +143,8 @@ def test_a_build_that_fails_is_told_once(
         assert not any(train(OfCuda(parameters(), lr=0.01), range(4)))
     assert len(told) == 1
     notes = explained()
-    assert "Python looks at every tensor" in notes[0]
-    assert "The last load that did not get that library" in notes[1]
+    assert "Python checks every tensor" in notes[0]
+    assert "Last failed load of that library" in notes[1]
     assert all("out of luck" in note for note in notes)
     # Later, when the compiler does it.
     monkeypatch.setenv("CXX", compiler(tmp_path, ""))

@@ -148,7 +148,7 @@ def test_a_subclass_that_forgets_is_told_what():
         Nothing()
     with pytest.raises(TypeError, match=r"NoName.*name"):
         NoName()
-    with pytest.raises(TypeError, match=r"NoAnswer.*lacks is_available"):
+    with pytest.raises(TypeError, match=r"NoAnswer.*define is_available"):
         NoAnswer()
 
 

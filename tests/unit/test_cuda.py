@@ -56,7 +56,7 @@ def test_torchs_build_is_read_from_its_version_file(text, expected):
         (None, V13, "torch is not installed"),
         (CPU_BUILD, V13, "2.13.0+cpu was built without CUDA"),
         (CU130, NO_DRIVER, "libnvidia-ml.so.1"),
-        (CU130, Driver("570.1", (12, 8), (H100,)), "driver 570.1 runs CUDA 12.8 at most"),
+        (CU130, Driver("570.1", (12, 8), (H100,)), "driver 570.1 runs at most CUDA 12.8"),
         (CU130, Driver("580.65", (13, 0)), "0 GPU(s)"),
         (ROCM, NO_DRIVER, "ROCm 7.0.1 (untested)"),
     ],

@@ -49,7 +49,7 @@ def test_the_origin_of_a_bad_list_is_named(driver, monkeypatch):
 @pytest.mark.parametrize(
     ("toolkit", "runs", "words"),
     [
-        ((13, 0), (12, 8), "driver 1.2 runs CUDA 12.8 at most"),
+        ((13, 0), (12, 8), "driver 1.2 runs at most CUDA 12.8"),
         ((12, 4), (12, 0), "more parameters"),
         ((12, 4), (12, 1), ""),
         ((12, 0), (12, 0), ""),

@@ -84,11 +84,11 @@ def test_a_plugin_never_outranks_the_cpu_silently(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (" ", "blanks around a name or no name in it"),
-        ("cpu ", "blanks around"),
+        (" ", "spaces around the name, or no name"),
+        ("cpu ", "spaces around"),
         ("CPU", "Did you mean 'cpu'"),
         ("cuda:1", r"takes the kind \('cuda'\)"),
-        ("quantum", "no known backend"),
+        ("quantum", "not a known backend"),
     ],
 )
 def test_a_name_that_is_none_says_what_is_accepted(

@@ -34,9 +34,9 @@ def driver(monkeypatch):
 @pytest.mark.parametrize(
     ("runs", "library", "words"),
     [
-        ((12, 0), facts("nvcc 12.4.131"), "kernels of nvcc 12.4 take more parameters"),
-        ((12, 0), facts("nvcc 13.0.88"), "driver 525.60 runs CUDA 12.0 at most"),
-        ((12, 0), facts("nvcc 13.0.88", extension=True), "runs CUDA 12.0 at most"),
+        ((12, 0), facts("nvcc 12.4.131"), "kernels compiled by nvcc 12.4 take more parameters"),
+        ((12, 0), facts("nvcc 13.0.88"), "driver 525.60 runs at most CUDA 12.0"),
+        ((12, 0), facts("nvcc 13.0.88", extension=True), "runs at most CUDA 12.0"),
         ((12, 0), facts("nvcc 12.0.140"), ""),
         ((12, 1), facts("nvcc 12.4.131"), ""),
         # Parameters of 4 KiB, and those of a user's kernels, suit every driver of the release.

@@ -59,12 +59,12 @@ def candidates(name: str) -> list[Candidate]:
 BAD = {
     "forgets": (
         "from accel import Accelerator\nclass Backend(Accelerator): name = 'bad'\n",
-        "bad.Backend is no accelerator yet: it lacks is_available()",
+        "bad.Backend is not an accelerator yet: define is_available()",
     ),
     "nameless": (
         "from accel import Accelerator\nclass Backend(Accelerator):\n"
         "    def is_available(self): return True\n",
-        "it lacks name",
+        "define name",
     ),
     "raises at import": ("import absent_driver\n", "No module named 'absent_driver'"),
     "ends the process": ("raise SystemExit('no licence')\n", "SystemExit: no licence"),
@@ -113,7 +113,7 @@ def test_a_built_in_name_cannot_be_taken(install: Install) -> None:
     first, second = candidates("cpu")
     assert (first.origin, first.accepted) == ("built in", True)
     assert (second.origin, second.accepted) == ("package thief", False)
-    assert "thief:Backend claims a name that is accel.cpu:CPUAccelerator" in second.reason
+    assert "thief:Backend claims a name of accel.cpu:CPUAccelerator" in second.reason
     assert "package thief" in second.fix
     accel.set_accelerator("cpu")
     assert type(accel.get_accelerator()).__module__ == "accel.cpu"
@@ -128,7 +128,7 @@ def test_of_two_packages_that_claim_a_name_the_first_by_name_has_it(
     first, second = candidates("good")
     assert (first.origin, first.accepted) == ("package one", True)
     assert (second.origin, second.accepted) == ("package two", False)
-    assert "two:Backend claims a name that is one:Backend (package one)" in second.reason
+    assert "two:Backend claims a name of one:Backend (package one)" in second.reason
     assert "Rename the entry point in package two" in second.fix
     assert report()["backends"]
 

@@ -48,7 +48,7 @@ def test_a_package_that_fails_is_a_rejection(package):
     package("torch_npu", "raise OSError('libascendcl.so: cannot open shared object file')")
     verdict = NPUAccelerator().probe()
     assert "libascendcl" in verdict.reason
-    assert "fits this torch" in verdict.fix
+    assert "for this torch" in verdict.fix
 
 
 def test_a_package_that_adds_no_device_is_a_rejection(package):

@@ -1,4 +1,4 @@
-"""From a plan to a published artifact: one builder at a time, the others take what it made."""
+"""From a plan to a published artifact: one process builds, the others use its result."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ Used = TypeVar("Used")
 def build(
     plan: Plan, use: Callable[[Artifact], Used | None], *, verbose: bool = False
 ) -> Used | None:
-    """Return what `use` makes of the artifact of `plan`, compiled here or meanwhile by another.
+    """Build the artifact of `plan`, here or in another process, and return ``use(artifact)``.
 
     Pruning leaves the artifact alone until `use` has returned. It may lie in a staging folder of
-    this process where it could not be published.
+    this process if it could not be published.
 
     Args:
         plan: what to build.
-        use: is given the artifact; returns ``None`` where somebody has removed it all the same.
-        verbose: show the lines about the build on stderr.
+        use: called with the artifact; returns ``None`` if the artifact was removed meanwhile.
+        verbose: print progress on stderr.
 
     Returns:
-        What `use` returned; ``None`` where the artifact is gone or its sources have changed while
-        they were compiled: plan again.
+        The result of `use`; ``None`` if the artifact is gone or its sources changed during the
+        build, so that the caller plans again.
 
     Raises:
         BuildFailed: the compiler failed, here or in the process that was waited for; or there
@@ -85,10 +85,10 @@ def _wait_turn(
     before: failures.Failure,
     use: Callable[[Artifact], Used | None],
 ) -> Used | None:
-    """Use the artifact of whoever builds it now; ``None`` when it is this process's turn."""
+    """Wait for another process's build and use it; ``None`` when it is this process's turn."""
     pause = 0.005
-    waiting = Waiting(lock.path, _who(plan), environment.build_timeout() + 60)
-    told = False
+    waiting = Waiting(lock.path, _label(plan), environment.build_timeout() + 60)
+    announced = False
     while True:
         try:
             if lock.acquire():
@@ -96,8 +96,8 @@ def _wait_turn(
         except OSError as error:
             _log.info("%s: building without a lock: %s", plan.recipe.name, error)
             return None
-        if not told:
-            told = True
+        if not announced:
+            announced = True
             _log.info("%s: another process is building it; waiting.", plan.recipe.name)
         time.sleep(pause)
         pause = min(pause * 1.5, 0.1)
@@ -122,10 +122,10 @@ def _build_here(plan: Plan, root: Path, verbose: bool, beat: Callable[[], None])
     try:
         place = _compile_and_publish(plan, root, staging, verbose, beat)
     except StartFailed as error:
-        raise BuildFailed(f"{_who(plan)}: {error}", first_error=str(error)) from error
+        raise BuildFailed(f"{_label(plan)}: {error}", first_error=str(error)) from error
     except OSError as error:
         if not staging.exists():
-            _log.info("%s: its cache was emptied while it was built; building it again.", plan.stem)
+            _log.info("%s: the cache was emptied during the build; building again.", plan.stem)
             return None
         raise _no_room(plan, error) from error
     except BuildFailed as error:
@@ -142,7 +142,7 @@ def _build_here(plan: Plan, root: Path, verbose: bool, beat: Callable[[], None])
         return found
     if not place.exists():
         return None
-    raise BuildFailed(f"{_who(plan)}: built, and then {found.reason} Check the disk of {root}.")
+    raise BuildFailed(f"{_label(plan)}: built, but then {found.reason} Check the disk of {root}.")
 
 
 def _compile_and_publish(
@@ -150,27 +150,27 @@ def _compile_and_publish(
 ) -> Path | None:
     """Compile in `staging` and return the folder that the artifact is in.
 
-    ``None`` where the sources changed meanwhile: what came out is not what the digest names.
+    ``None`` if the sources changed meanwhile: the result is then not what the digest names.
     """
     name = plan.recipe.name
     began = time.monotonic()
     if plan.lacks_openmp:
         _log.warning(
-            "%s: %s finds no omp.h, so that the library runs in one thread. Install libomp-dev, or "
+            "%s: %s finds no omp.h, so the library runs in one thread. Install libomp-dev, or "
             "set CXX to g++.",
-            _who(plan),
+            _label(plan),
             plan.compiler.label,
         )
     steps, label = len(plan.commands), plan.compiler.label
-    with Progress(_who(plan), steps, label, verbose, beat) as progress:
+    with Progress(_label(plan), steps, label, verbose, beat) as progress:
         made = compile_plan(plan, staging, root, progress)
     if not _still_fits(plan):
-        _log.info("%s: its sources changed while it was built; building it again.", name)
+        _log.info("%s: its sources changed during the build; building again.", name)
         return None
     ready = staging / plan.stem
     make_private(ready)
     manifest = manifest_of(plan, staging, made.library, time.monotonic() - began)
-    # Written anew: a compiler's own file may be a link, or be one file with its cache's.
+    # Copied: a compiler's own file may be a link, or a hard link into the compiler's cache.
     write_private(ready / f"{name}.so", made.library)
     write_private(ready / LOG, made.log)
     write_private(ready / MANIFEST, json.dumps(manifest, indent=1).encode())
@@ -184,16 +184,16 @@ def _still_fits(plan: Plan) -> bool:
         return False
 
 
-def _who(plan: Plan) -> str:
+def _label(plan: Plan) -> str:
     return f"{plan.recipe.name} ({plan.recipe.backend})"
 
 
 def _no_room(plan: Plan, error: OSError) -> BuildFailed:
     where = f"{error.filename}: " if error.filename else ""
     limited = error.errno in trouble.LIMITS
-    what = "the build cannot go on" if limited else "the cache cannot be written"
-    way = trouble.way_out(error) or "Set ACCEL_CACHE_DIR to a folder that can be written."
+    what = "the build cannot continue" if limited else "the cache cannot be written"
+    way = trouble.remedy(error) or "Set ACCEL_CACHE_DIR to a writable folder."
     return BuildFailed(
-        f"{_who(plan)}: {what}: {where}{error.strerror or error}. {way}",
+        f"{_label(plan)}: {what}: {where}{error.strerror or error}. {way}",
         first_error=str(error),
     )

@@ -1,4 +1,4 @@
-"""Runs a plan's commands in a staging folder and turns a failure into a readable error."""
+"""Running a plan's commands in a staging folder; a failure becomes a readable error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from accel.jit.tools.messages import first_error
 from accel.jit.tools.ninja import Command, ninja_file, shell_text
 from accel.jit.tools.programs import find_ninja
 
-# What is wrong with sources or flags: a place in a source, a symbol, an option, a target.
+# Faults of sources or flags: a place in a source, a symbol, an option, a target.
 _OF_INPUTS = re.compile(
     r":\d+: (?:fatal )?(?:\S*error|Error|Fehler|erreur)\b|\(\d+\): (?:catastrophic )?error\b"
     r"|undefined (?:reference|symbol)|multiple definition|duplicate symbol|relocation|hidden symbol"
@@ -33,11 +33,11 @@ _OF_INPUTS = re.compile(
 _MISSING = re.compile(
     r"No such file|[Cc]annot find|[Uu]nable to find|not found|[Cc]an(?:no|')t (?:find|open|read)"
 )
-# What a limit of the process makes of a tool that knows nothing of it (setrlimit(2)).
+# Signals by which a limit of the process ends a tool (setrlimit(2)).
 _LIMIT_OF = {
-    11: ", as by a small limit of the stack (ulimit -s) or of memory (ulimit -v)",
-    24: ", by the limit of processor time (ulimit -t)",
-    25: ", by the limit of file sizes (ulimit -f)",
+    11: ", perhaps by a low limit on the stack (ulimit -s) or on memory (ulimit -v)",
+    24: ", by the limit on processor time (ulimit -t)",
+    25: ", by the limit on file sizes (ulimit -f)",
 }
 _MOST_LOG = 64 << 20
 _LITTLE_SPACE = 64 << 10
@@ -46,7 +46,7 @@ _MEGABYTES = {"cuda": 1500, "torch": 1500, "c++": 300}
 
 
 class Made(NamedTuple):
-    """The bytes of a library that can be mapped, and the log of its build."""
+    """The bytes of a valid library, and the log of its build."""
 
     library: bytes
     log: bytes
@@ -81,19 +81,19 @@ def compile_plan(plan: Plan, staging: Path, root: Path, progress: Progress) -> M
 
 
 def _left(path: Path) -> tuple[bytes, str]:
-    """Return the library that a compiler left, and what is wrong with it."""
+    """Return the library that a compiler wrote, and its fault or ``""``."""
     try:
         library = read_regular(path)
     except FileNotFoundError:
-        return b"", f"left no {path.name}"
+        return b"", f"wrote no {path.name}"
     except OSError as error:
-        return b"", f"the {path.name} that it left cannot be read: {error.strerror}"
+        return b"", f"the {path.name} that it wrote cannot be read: {error.strerror}"
     fault = fault_of(library)
-    return library, f"the {path.name} that it left {fault}" if fault else ""
+    return library, f"the {path.name} that it wrote {fault}" if fault else ""
 
 
 class _Watch:
-    """Looks into the staging folder while ninja works: progress, and output without end."""
+    """Checks of the staging folder while ninja runs: progress, and endless output."""
 
     def __init__(self, plan: Plan, staging: Path, progress: Progress) -> None:
         self.commands = plan.commands
@@ -103,7 +103,7 @@ class _Watch:
 
     def __call__(self) -> bool:
         done = [self._has(command, "code") for command in self.commands]
-        # By name once: a source may be compiled in several parts at a time.
+        # Each name once: a source may be compiled in several parts at a time.
         begun = dict.fromkeys(
             (command.source.name if command.source else "linking")
             for command, over in zip(self.commands, done, strict=True)
@@ -139,7 +139,7 @@ def _text(path: Path) -> str:
 
 
 def _code(command: Command, staging: Path) -> int | None:
-    """Return a step's exit status, or ``None`` where it did not end."""
+    """Return a step's exit status, or ``None`` if it did not end."""
     text = _read(staging / f"{command.output}.code").strip()
     return int(text) if text.isdigit() else None
 
@@ -149,7 +149,7 @@ def _all_done(plan: Plan, staging: Path) -> bool:
 
 
 def _log_of(plan: Plan, staging: Path) -> bytes:
-    """Return every command with its output, then what ninja itself said."""
+    """Return every command with its output, then ninja's own output."""
     parts = [f"{plan.stem}\n{plan.compiler.label}\n".encode()]
     for command in plan.commands:
         text = shell_text(command.argv).encode("utf-8", "surrogateescape")
@@ -164,7 +164,7 @@ def _log_of(plan: Plan, staging: Path) -> bytes:
 
 
 def _own_words(log: str) -> str:
-    """Return what ninja said for itself, without the commands that it shows."""
+    """Return ninja's own messages, without the commands that it shows."""
     return "\n".join(line for line in log.splitlines() if line.startswith("ninja:"))
 
 
@@ -177,7 +177,7 @@ def _why(ended: Ended, seconds: int, endless: bool) -> str:
 
 
 def _of_shell(log: str) -> str:
-    """Return what the shells that run the steps said of the system, ``""`` for nothing."""
+    """Return messages about the system by the shells that run the steps, ``""`` for none."""
     others = ("[", "FAILED", ": >", "ninja:", "accel-build:")
     lines = [line for line in log.splitlines() if line and not line.startswith(others)]
     few = next((line for line in log.splitlines() if "Too many open files" in line), "")
@@ -185,23 +185,23 @@ def _of_shell(log: str) -> str:
 
 
 def _few_files() -> str:
-    """Return that fewer files may be open than tools need: they tell of it in odd words."""
+    """Return a hint if the limit on open files is low, which tools report in odd words."""
     most = os.sysconf("SC_OPEN_MAX")
     return (
-        f" (this process may open only {most} files; raise that limit: ulimit -n)"
+        f" (this process may open only {most} files; raise the limit: ulimit -n)"
         if 0 < most < _FEW_FILES
         else ""
     )
 
 
 def _cut_off(plan: Plan, failed: Command, staging: Path, log: str) -> str:
-    """Return what became of a step whose shell has left no exit status."""
+    """Return how a step ended whose shell left no exit status."""
     if not (staging / f"{failed.output}.start").exists():
         return f"{plan.compiler.label} was not started"
-    # Newer versions of ninja tell; the number is 128 and the status of wait(2).
-    told = re.search(r"^FAILED: \[code=(\d+)\]", log, re.MULTILINE)
-    number = int(told[1]) - 128 & 127 if told and int(told[1]) > 128 else 0
-    how = _by_signal(number) if number else "ended before it could tell how the compiler did"
+    # Newer versions of ninja report 128 plus the status of wait(2).
+    code = re.search(r"^FAILED: \[code=(\d+)\]", log, re.MULTILINE)
+    number = int(code[1]) - 128 & 127 if code and int(code[1]) > 128 else 0
+    how = _by_signal(number) if number else "ended before it reported the compiler's exit status"
     return f"the shell that runs {plan.compiler.label} {how}"
 
 
@@ -212,7 +212,7 @@ def _by_signal(number: int) -> str:
 
 
 def _no_space(root: Path) -> str:
-    """Return that the disk is full where it is: compilers do not always live to say so."""
+    """Return a message if the disk is full, which compilers may not survive to report."""
     try:
         facts = os.statvfs(root)
     except OSError:
@@ -238,7 +238,7 @@ def _failure(
         command = plan.compiler.command[0]
         ended = f"{plan.compiler.label} ({command}) exited with 0, but {fault}"
     elif aside:
-        ended = f"{plan.compiler.label} could not be run to its end{_few_files()}"
+        ended = f"{plan.compiler.label} could not finish{_few_files()}"
     elif code is None:
         ended = _cut_off(plan, failed, staging, ninja) + _few_files()
     what = why or _no_space(root) or ended
@@ -254,10 +254,10 @@ def _failure(
 
 
 def _is_certain(plan: Plan, failed: Command, code: int | None, output: str) -> bool:
-    """Whether the same step fails again while the digest and the files that it names stay.
+    """Return whether the step must fail again while the digest and the named files stay the same.
 
-    What is missing may be installed, and a library that is looked up by name replaced, without
-    either of them changing.
+    A missing file may be installed, and a library that is found by name replaced, without a change
+    to either of them.
     """
     if code is None or not 0 < code < 126 or not _OF_INPUTS.search(first_error(output)):
         return False

@@ -1,4 +1,4 @@
-"""Failed builds: what is left in the cache for those who wait for the same one, or ask later."""
+"""Records of failed builds in the cache, for processes that wait for them or come later."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAMED = re.compile(r"(?<![\w.=/-])/[^\s:'\"`‘’()<>\[\],;]+")
 
 
 class Failure(NamedTuple):
-    """Where the record of a failed build lies and which attempt it tells of."""
+    """The place of a failed build's record, and the attempt that it is about."""
 
     path: Path
     stamp: tuple[int, int] | None
@@ -42,38 +42,40 @@ class Failure(NamedTuple):
         now = Failure.look(root, stem)
         if now.stamp is None or now.stamp == self.stamp:
             return
-        told = _read(self.path)
-        if told is not None:
-            raise _error(told)
+        record = _read(self.path)
+        if record is not None:
+            raise _error(record)
 
 
 def certain(roots: tuple[Path, ...], stem: str) -> BuildFailed | None:
-    """Return the error of a build that would only fail again, or ``None`` where it may not.
+    """Return the error of a build that is certain to fail again, else ``None``.
 
     A record counts for a day, and until a file that the tools named, or one of them, changes.
     """
     for root in roots:
         path = root / FAILED / f"{stem}.json"
-        told = _read(path)
-        if told is None or not told["certain"] or not -60 < time.time() - told["time"] < _KEPT_S:
+        record = _read(path)
+        if (
+            record is None
+            or not record["certain"]
+            or not -60 < time.time() - record["time"] < _KEPT_S
+        ):
             continue
-        if any(stamp(file) != mark for file, mark in told["files"].items()):
+        if any(stamp(file) != mark for file, mark in record["files"].items()):
             continue
-        error = _error(told)
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(told["time"]))
-        again = (
-            f"Not tried again: nothing has changed since {when}. Remove {path} to try all the same."
-        )
+        error = _error(record)
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record["time"]))
+        again = f"Not tried again: nothing has changed since {when}. Remove {path} to try anyway."
         return BuildFailed(f"{error}\n  {again}", **(vars(error)))
     return None
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Return a record of the cache, ``None`` where there is none that can be believed."""
+    """Return a record of the cache, ``None`` if there is no valid one."""
     try:
         if not location.ours(path.stat()):
             return None
-        told = json.loads(read_regular(path, limit=1 << 20, follow=False))
+        record = json.loads(read_regular(path, limit=1 << 20, follow=False))
         kinds: dict[str, type | tuple[type, ...]] = {
             "message": str,
             "command": str,
@@ -82,20 +84,20 @@ def _read(path: Path) -> dict[str, Any] | None:
             "time": (int, float),
             "files": dict,
         }
-        sound = all(isinstance(told[name], kind) for name, kind in kinds.items())
-        sound = sound and isinstance(told["log_path"], str | None)
+        sound = all(isinstance(record[name], kind) for name, kind in kinds.items())
+        sound = sound and isinstance(record["log_path"], str | None)
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
-    return told if sound else None
+    return record if sound else None
 
 
-def _error(told: dict[str, Any]) -> BuildFailed:
+def _error(record: dict[str, Any]) -> BuildFailed:
     names = ("log_path", "command", "first_error", "certain")
-    return BuildFailed(told["message"], **{name: told[name] for name in names})
+    return BuildFailed(record["message"], **{name: record[name] for name in names})
 
 
 def keep_log(root: Path, stem: str, text: bytes) -> str | None:
-    """Keep the log of a failed build and return its path, or ``None`` where it cannot be kept."""
+    """Keep the log of a failed build and return its path, or ``None`` if it cannot be kept."""
     path = root / FAILED / f"{stem}.log"
     try:
         make_private(path.parent, exist_ok=True)
@@ -106,8 +108,8 @@ def keep_log(root: Path, stem: str, text: bytes) -> str | None:
 
 
 def keep_failure(root: Path, stem: str, error: BuildFailed) -> None:
-    """Leave the error for those who wait for the same build, and for those who ask later."""
-    told = {
+    """Record the error for processes that wait for the same build, and for later ones."""
+    record = {
         "message": str(error),
         "command": error.command,
         "first_error": error.first_error,
@@ -118,15 +120,15 @@ def keep_failure(root: Path, stem: str, error: BuildFailed) -> None:
     }
     try:
         make_private(root / FAILED, exist_ok=True)
-        write_atomic(root / FAILED / f"{stem}.json", json.dumps(told).encode())
+        write_atomic(root / FAILED / f"{stem}.json", json.dumps(record).encode())
     except OSError:
         return  # The waiters find out by building themselves.
 
 
 def _decisive(root: Path, error: BuildFailed) -> Iterator[str]:
-    """Yield the files outside the digest that a failure may be due to: tools, and what they named.
+    """Yield files outside the digest that may cause a failure: tools, and files that they named.
 
-    A static library that was compiled wrongly, for instance, is named by the linker alone.
+    For instance, only the linker names a static library that was compiled wrongly.
     """
     if not error.certain or error.log_path is None:
         return

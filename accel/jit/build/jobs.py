@@ -1,4 +1,4 @@
-"""How many compilers may run at a time: MAX_JOBS, affinity, and the cgroup's cpu, memory, pids."""
+"""The number of compilers to run at a time, by MAX_JOBS, affinity and control groups."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def job_count(steps: int, bytes_per_job: int, *, proc: Path = Path("/proc")) -> 
     """Return the number of compilers to run at a time, at least 1.
 
     Args:
-        steps: how many could run at a time.
+        steps: the number of steps that could run at a time.
         bytes_per_job: memory that one compiler may need.
-        proc: where the kernel's process files are.
+        proc: the folder of the kernel's process files.
 
     Raises:
         ValueError: ``MAX_JOBS`` is no positive number.
@@ -82,7 +82,7 @@ def _mounts(proc: Path) -> Iterator[tuple[str, set[str], str, Path]]:
 
 
 def _cpu_limit(cgroup: Path) -> list[int]:
-    """Return the whole processors that the group's time slices amount to."""
+    """Return the whole processors that the group's CPU quota amounts to."""
     words = _text(cgroup / "cpu.max").split() or [
         _text(cgroup / "cpu.cfs_quota_us").strip(),
         _text(cgroup / "cpu.cfs_period_us").strip(),
@@ -98,7 +98,7 @@ def _left(cgroup: Path, limit: str, used: str) -> list[int]:
 
 
 def _reclaimable(cgroup: Path) -> int:
-    """Return the bytes of cached files that the kernel gives back when asked for memory."""
+    """Return the bytes of cached files that the kernel can reclaim."""
     facts = dict(line.split(" ", 1) for line in _text(cgroup / "memory.stat").splitlines() if line)
     text = facts.get("inactive_file", facts.get("total_inactive_file", "0"))
     return int(text) if text.isdigit() else 0

@@ -1,4 +1,4 @@
-"""Building ahead of time: the same artifact, in a folder that can be carried elsewhere."""
+"""Builds ahead of time: the same artifact, in a folder that can be moved."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from accel.probe import Rejected
 def build_prebuilt(recipe: Recipe, out_dir: Path, *, verbose: bool = False) -> Path:
     """Build `recipe` for other machines and return the artifact's folder in `out_dir`.
 
-    No device is needed and nothing is loaded. `out_dir` is what ``ACCEL_PREBUILT_DIR`` takes; it
-    may lie anywhere and be moved. What is there already and right is kept.
+    Needs no device and loads nothing. ``ACCEL_PREBUILT_DIR`` can name `out_dir`, which may be
+    moved. A valid artifact that is already there is kept.
 
     Args:
         recipe: what to build; its targets say for which SIMD levels or GPUs.
-        out_dir: created where it is missing.
-        verbose: show the lines about the build on stderr.
+        out_dir: created if it is missing.
+        verbose: print progress on stderr.
 
     Raises:
         OpUnavailable: nothing can be compiled here; the message says why.
@@ -43,7 +43,7 @@ def build_prebuilt(recipe: Recipe, out_dir: Path, *, verbose: bool = False) -> P
     made = _build_into(target, plan, verbose)
     usable = verify(made, recipe.name, private=False)
     if isinstance(usable, Rejected):
-        location.say_once(f"{made} was built, but would not be loaded from there: {usable}")
+        location.say_once(f"{made} was built, but could not be loaded from there: {usable}")
     return made
 
 
@@ -57,7 +57,7 @@ def _build_into(target: Path, plan: Plan, verbose: bool) -> Path:
         if made is None:
             raise BuildFailed(
                 f"{recipe.name} ({recipe.backend}): its sources changed, or the cache was "
-                f"emptied, while it was built. Build it again when that is over."
+                f"emptied, during the build. Build it again once that has stopped."
             )
         return made
     except OSError as error:
@@ -68,7 +68,7 @@ def _build_into(target: Path, plan: Plan, verbose: bool) -> Path:
 
 
 def _copy(made: Artifact, target: Path) -> Path:
-    """Copy library and manifest, which name no folder of this machine; the log does."""
+    """Copy library and manifest, but not the log, which names folders of this machine."""
     _make_readable(target.parent)
     staging = target.with_name(f".{target.name}-{os.getpid()}-{os.urandom(4).hex()}")
     make_private(staging)
@@ -88,7 +88,7 @@ def _copy(made: Artifact, target: Path) -> Path:
 
 
 def _make_readable(folder: Path) -> None:
-    """Make what is missing of a folder for all to read and, whatever the umask, nobody to write."""
+    """Create missing folders that all can read and no others can write, whatever the umask."""
     if not folder.is_dir():
         _make_readable(folder.parent)
         with contextlib.suppress(FileExistsError):

@@ -1,4 +1,4 @@
-"""What is seen of a build: one changing line on a terminal, two plain lines elsewhere."""
+"""Progress of a build: one changing line on a terminal, two plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _log = logging.getLogger("accel.jit")
 
 
 class Progress:
-    """Shows that a build is going on. Use as a context manager around the build.
+    """Progress display, a context manager around a build.
 
     Args:
-        who: what is built, for people.
-        steps: how many steps there are.
+        who: name of the build in messages.
+        steps: the number of steps.
         compiler: name and version of the compiler.
-        verbose: show the plain lines on stderr too, where it is no terminal.
+        verbose: print the plain lines on stderr too, if it is not a terminal.
         beat: called at every update, about ten times a second.
     """
 
@@ -43,14 +43,14 @@ class Progress:
         self._began = 0.0
 
     def __enter__(self) -> Progress:
-        """Say that the build begins."""
+        """Show that the build begins."""
         self._began = time.monotonic()
         if not self._columns:
             self._say(f"building {self._who} with {self._compiler}: {self._steps} steps")
         return self
 
     def update(self, done: int, current: str) -> None:
-        """Show how many steps are done and the file that is being compiled."""
+        """Show the number of finished steps and the file that is being compiled."""
         self._beat()
         if self._columns:
             elapsed = time.monotonic() - self._began
@@ -62,7 +62,7 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Say that the build has ended, and how."""
+        """Show that the build has ended, and how."""
         elapsed = time.monotonic() - self._began
         text = f"{'built' if kind is None else 'failed to build'} {self._who} in {elapsed:.1f} s"
         if self._columns:
@@ -84,7 +84,7 @@ class Progress:
 
 
 def _terminal_columns() -> int:
-    """Return how wide the terminal behind stderr is, 0 where there is none."""
+    """Return the width of the terminal behind stderr, 0 if there is none."""
     try:
         return os.get_terminal_size(sys.stderr.fileno()).columns or 80
     except (OSError, ValueError, AttributeError):
@@ -94,7 +94,7 @@ def _terminal_columns() -> int:
 def _write(text: str) -> None:
     # A closed or hung-up stderr is no reason to fail a build.
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        # What is buffered for a closed descriptor would fail again when the process ends.
+        # Text buffered for a closed descriptor would fail again when the process ends.
         with contextlib.suppress(io.UnsupportedOperation):
             os.fstat(sys.stderr.fileno())
         sys.stderr.write(text)

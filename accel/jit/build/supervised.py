@@ -1,4 +1,4 @@
-"""Runs a build's ninja under guard and waits for it, whatever happens to either."""
+"""Running a build's ninja in a guarded session, and waiting for it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from accel import environment
 from accel.host.process import start_time
 from accel.jit.build import supervisor
-from accel.jit.cache.trouble import way_out
+from accel.jit.cache.trouble import remedy
 from accel.jit.disk.safe_io import write_private
 from accel.jit.tools.programs import which
 
@@ -29,17 +29,17 @@ _SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class StartFailed(Exception):
-    """The system starts no process for a build: its limits, or a missing shell."""
+    """No process could be started for a build, by a limit or for want of a shell."""
 
 
 class Ended(NamedTuple):
-    """How a command ended.
+    """The end of a command.
 
-    Its exit status is not told: a process that ignores SIGCHLD could not know it.
+    It has no exit status, which a process that ignores SIGCHLD cannot know.
 
     Attributes:
-        in_time: whether it was by itself.
-        signal: number of the signal that ended it; 0 for none, and where that is not known.
+        in_time: whether the command ended by itself.
+        signal: number of the signal that ended it; 0 if there was none or it is not known.
     """
 
     in_time: bool
@@ -49,15 +49,15 @@ class Ended(NamedTuple):
 def run_supervised(
     command: Sequence[str], folder: Path, seconds: float, tick: Callable[[], bool]
 ) -> Ended:
-    """Run `command` in `folder` and return how it ended, by itself or because time was up.
+    """Run `command` in `folder` and return how it ended, by itself or by the time limit.
 
-    Everything that it started is dead when this returns or raises, and soon after this process
-    ends in any way. What is stopped of it is continued.
+    All processes that it started are dead when this returns or raises, and soon after this process
+    ends in any way. Stopped ones are continued.
 
     Args:
         command: an absolute path and arguments.
         folder: working folder, also for temporary files.
-        seconds: the most that it may take.
+        seconds: the time limit.
         tick: called about ten times a second; returning false ends the build.
 
     Raises:
@@ -84,7 +84,7 @@ def run_supervised(
 
 
 def _spawn(argv: list[str], env: dict[str, str], log: int) -> int:
-    """Start a process that leads a session of its own, whatever this one ignores or blocks."""
+    """Start a process in a session of its own, whatever signals this one ignores or blocks."""
     # No standard stream, should those be closed.
     output = fcntl.fcntl(log, fcntl.F_DUPFD_CLOEXEC, 3)
     actions: list[tuple[object, ...]] = [
@@ -116,7 +116,7 @@ def _spawn(argv: list[str], env: dict[str, str], log: int) -> int:
                 setsigdef=_SIGNALS,
             )
     except OSError as error:
-        way = way_out(error) or f"It begins with {supervisor.SHELL}; can that be run here?"
+        way = remedy(error) or f"Builds start with {supervisor.SHELL}; check that it runs here."
         raise StartFailed(
             f"no process can be started for the build ({error.strerror}). {way}"
         ) from error
@@ -125,10 +125,10 @@ def _spawn(argv: list[str], env: dict[str, str], log: int) -> int:
 
 
 def _inheritable() -> Iterator[int]:
-    """Yield descriptors beyond the standard ones that a new program would be given.
+    """Yield descriptors beyond the standard ones that a new program would inherit.
 
-    One above the limit, which was lowered since it was opened, cannot be closed for a program that
-    is to be started: the build inherits it, and is ended as soon as whoever asked for it.
+    One above a limit that was lowered since cannot be closed for the new program, so the build
+    inherits it; the build ends soon after the process that asked for it anyway.
     """
     limit = os.sysconf("SC_OPEN_MAX")
     with contextlib.suppress(OSError):
@@ -139,7 +139,7 @@ def _inheritable() -> Iterator[int]:
 
 
 def _wait(pid: int, seconds: float, tick: Callable[[], bool]) -> bool:
-    """Return true when the process has ended, false when time is up or `tick` wants no more."""
+    """Return true when the process has ended, false when time is up or `tick` returns false."""
     began = looked = time.monotonic()
     ended = _ending_of(pid)
     poll = select.poll()
@@ -164,7 +164,7 @@ def _wait(pid: int, seconds: float, tick: Callable[[], bool]) -> bool:
 
 
 def _continue_stopped(leader: int) -> None:
-    """Continue what somebody has stopped of the build, for which this process would wait."""
+    """Continue stopped processes of the build, for which this process would wait."""
     for pid, state in supervisor.session(leader):
         if state == "T":
             _log.warning("process %d of the build was stopped; continuing it.", pid)
@@ -173,7 +173,7 @@ def _continue_stopped(leader: int) -> None:
 
 
 def _end(pid: int, *, by_itself: bool) -> None:
-    """End the guards, and whatever else of the build is left."""
+    """End the guards and all other processes of the build."""
     state = _state(pid)
     if not by_itself:
         _signal_group(pid, signal.SIGTERM)
@@ -205,12 +205,12 @@ def _has_ended(pid: int) -> bool:
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:
-        # Whoever ignores SIGCHLD never sees the child again.
+        # A process that ignores SIGCHLD never sees the child again.
         return True
 
 
 def _ending_of(pid: int) -> int | None:
-    """Return a descriptor that becomes readable when the process ends, where the system has it."""
+    """Return a descriptor that becomes readable when the process ends, if the system has it."""
     try:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):

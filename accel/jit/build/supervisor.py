@@ -1,6 +1,6 @@
-"""What sees that nothing of a build outlives the process that asked for it: a few lines of shell.
+"""The shell script that ends a build when the process that asked for it is gone.
 
-Not of Python: `sys.executable` is the program itself where Python is embedded or frozen, and ninja
+It is not Python because `sys.executable` is another program if Python is embedded or frozen; ninja
 needs ``/bin/sh`` anyway.
 """
 
@@ -11,11 +11,11 @@ import signal
 from collections.abc import Iterator
 
 SHELL = "/bin/sh"
-# What the tools make is for this user to read, whatever the umask; for others that one counts.
+# This user can read what the tools make, whatever the umask, which counts for others.
 # Arguments: folder, asker's process id and start time, quarters of a second, command. The shell
-# becomes the command and leads its session; the guards live in it, and end all of it when the
-# asker is gone. The second one acts where the first was killed. Neither trusts a pipe that forked
-# children of the asker hold open, or a process id that somebody else may have by now.
+# becomes the command and leads its session; the guards in it end the whole session when the
+# asker is gone. The second one acts if the first was killed. Neither relies on a pipe that forked
+# children of the asker hold open, or on a process id that another process may have by now.
 SCRIPT = r"""
 umask u=rwx
 cd "$1" || exit 126

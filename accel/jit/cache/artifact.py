@@ -14,7 +14,7 @@ from accel.jit.disk import trust
 from accel.jit.disk.safe_io import Reader, read_regular, sha256
 from accel.jit.recipe import ENGINE, libc
 from accel.probe import Rejected
-from accel.value import Value
+from accel.record import Record
 
 MANIFEST = "manifest.json"
 LOG = "build.log"
@@ -22,8 +22,8 @@ _MOST_MANIFEST = 32 << 20
 _TEXTS = ("name", "backend", "fit", "base", "digest", "engine", "sha256", "glibc")
 
 
-class Artifact(Value):
-    """A library whose manifest and checksum were found right.
+class Artifact(Record):
+    """A library with a valid manifest and checksum.
 
     Attributes:
         folder: holds the library, `MANIFEST` and the build's log.
@@ -93,7 +93,7 @@ def verify(folder: Path, name: str, *, private: bool = True) -> Artifact | Rejec
 
 
 def _verified(held: trust.Folder, folder: Path, name: str, private: bool) -> Artifact | Rejected:
-    """Look at manifest and library through the folder's descriptor; raises what `verify` tells."""
+    """Check manifest and library through the folder's descriptor; raises what `verify` returns."""
     with Reader(held.open_file(MANIFEST), folder / MANIFEST) as file:
         manifest = _manifest_in(file.read(_MOST_MANIFEST), folder)
     if isinstance(manifest, Rejected):
@@ -105,7 +105,7 @@ def _verified(held: trust.Folder, folder: Path, name: str, private: bool) -> Art
     data = file.read()
     wrong = _wrong_bytes(library, data, manifest) or _wrong_machine(manifest)
     if wrong is None and private:
-        # Elsewhere the headers lie elsewhere; what they belong to is part of the fit.
+        # On another machine the headers lie elsewhere; the fit covers the package they belong to.
         wrong = _changed_header(manifest["headers"])
     if wrong is not None:
         return Rejected(wrong)
@@ -113,7 +113,7 @@ def _verified(held: trust.Folder, folder: Path, name: str, private: bool) -> Art
 
 
 def _right_types(data: Mapping[str, Any]) -> bool:
-    """Whether the parts of a manifest that are not texts are what the engine writes."""
+    """Return whether the parts of a manifest that are not texts are what the engine writes."""
     tables = (data.get("ingredients"), data.get("headers"))
     return (
         isinstance(data.get("size"), int)
@@ -129,19 +129,19 @@ def _right_types(data: Mapping[str, Any]) -> bool:
 
 def _wrong_bytes(library: Path, data: bytes, manifest: Mapping[str, Any]) -> str | None:
     if len(data) != manifest["size"]:
-        return f"{library} has {len(data)} bytes, its manifest says {manifest['size']}."
+        return f"{library} has {len(data)} bytes, but its manifest says {manifest['size']}."
     if sha256(data) != manifest["sha256"]:
         return f"{library} does not match the checksum in its manifest."
     fault = fault_of(data)
     by = manifest.get("compiler", "Its compiler")
-    return f"{library} {fault}; {by} left it so." if fault else None
+    return f"{library} {fault}; {by} made it so." if fault else None
 
 
 def _wrong_machine(manifest: Mapping[str, Any]) -> str | None:
     family, version = libc()
     needed = manifest["glibc"]
     if family == "glibc" and _numbers(needed) > _numbers(version):
-        return f"it needs glibc {needed}, here is {version}."
+        return f"it needs glibc {needed}, and this machine has {version}."
     return None
 
 
@@ -151,23 +151,23 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def header_mark(path: Path) -> list[Any]:
-    """Return what recognises a header: size, times of change, and the hash of its contents.
+    """Return the marks of a header: size, times of change, and the hash of its contents.
 
-    Raises `OSError` where it cannot be read.
+    Raises `OSError` if it cannot be read.
     """
     facts = path.stat()
     return [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, sha256(read_regular(path))]
 
 
 def _changed_header(headers: Mapping[str, list[Any]]) -> str | None:
-    """Return which recorded header is no longer what it was; contents decide, not times."""
+    """Return why a recorded header is no longer the same, ``None`` if all are; contents decide."""
     for path, mark in headers.items():
         try:
             facts = os.stat(path)  # noqa: PTH116 - thousands of them for a torch extension
             if [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns] == mark[:3]:
                 continue
             if sha256(read_regular(Path(path))) != mark[3]:
-                return f"the header {path} has changed since."
+                return f"the header {path} has changed since the build."
         except (OSError, ValueError) as error:
-            return f"the header {path} cannot be read any more: {error}."
+            return f"the header {path} can no longer be read: {error}."
     return None

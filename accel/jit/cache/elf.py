@@ -1,7 +1,7 @@
-"""Whether a file can be mapped as a shared library, told from its own tables.
+"""Checks of a shared library's own tables before it is mapped.
 
-The system's loader believes them: it maps what a file does not have, and the process dies of
-SIGBUS at the first look into it.
+The system's loader trusts those tables: if a file is shorter than they say, the process dies of
+SIGBUS at the first access.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LOADED, _DYNAMIC, _NO_BYTES, _STRINGS, _SYMBOLS = 1, 2, (0, 8), 5, 6
 
 
 class _Layout(NamedTuple):
-    """How the tables of 32 or 64 bits are packed, and where offset, address and size are."""
+    """Formats of the 32-bit or 64-bit tables, and the places of offset, address and size."""
 
     header: str
     segment: str
@@ -48,9 +48,9 @@ _ORDERS = {1: "<", 2: ">"}
 
 
 def fault_of(data: bytes) -> str:
-    """Return what is wrong with the bytes of a shared library, as ``"is empty"``; ``""``: nothing.
+    """Return the fault of a shared library's bytes, such as ``"is empty"``; ``""`` for none.
 
-    Whether its symbols and the libraries that it needs can be found is for the loader to say.
+    Its symbols and the libraries that it needs are left to the loader.
     """
     if not data:
         return "is empty"
@@ -60,7 +60,7 @@ def fault_of(data: bytes) -> str:
     try:
         return _fault_of_tables(data)
     except (struct.error, IndexError):
-        return f"is cut short: it has {len(data)} bytes, and the header of an ELF file has more"
+        return f"is cut short: it has {len(data)} bytes, fewer than the header of an ELF file"
 
 
 def check(data: bytes) -> None:
@@ -75,9 +75,9 @@ def _fault_of_tables(data: bytes) -> str:
         return "has the header of no known kind of ELF file"
     facts = struct.unpack_from(order + layout.header, data, 16)
     kind, machine, segments_at, sections_at = facts[0], facts[1], facts[4], facts[5]
-    here = _here()
+    here = _this_process()
     if here and (data[4], data[5], machine) != here:
-        return f"is for {_machine(data[4], machine)}, and this process for {_machine(*here[::2])}"
+        return f"is for {_machine(data[4], machine)}, but this process for {_machine(*here[::2])}"
     if kind != _SHARED:
         return f"{_KINDS.get(kind, f'is an ELF file of type {kind}')}, not a shared library"
     segments, end = _table(data, order + layout.segment, segments_at, facts[9])
@@ -100,7 +100,7 @@ def _table(data: bytes, entry: str, at: int, count: int) -> tuple[list[tuple[int
 
 
 def _fault_of_dynamic(table: bytes, entry: str, mapped: list[tuple[int, int]]) -> str:
-    """Return what is wrong with what the loader reads first."""
+    """Return the fault of the dynamic table, which the loader reads first."""
     packed = struct.Struct(entry)
     whole = len(table) - len(table) % packed.size
     found: dict[int, int] = {}
@@ -120,7 +120,7 @@ def _machine(width: int, number: int) -> str:
 
 
 @cache
-def _here() -> tuple[int, int, int] | None:
+def _this_process() -> tuple[int, int, int] | None:
     """Return class, byte order and machine of this process; ``None`` if they cannot be read."""
     try:
         with open("/proc/self/exe", "rb") as file:  # noqa: PTH123 - when warm

@@ -1,4 +1,4 @@
-"""Looking after the cache: what is in it, whether it is sound, what can go."""
+"""Maintenance of the cache: listing, verifying and pruning it."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Entry:
 
     Attributes:
         name: stem of the artifact.
-        backend: the backend that it is for, ``""`` where the manifest cannot be believed.
+        backend: the backend that it is for, ``""`` if the manifest cannot be believed.
         digest: digest of the plan that it was built from, from the folder's name.
         folder: where it is.
         size: bytes on disk of the folder's files.
         created: when it was built, in seconds since 1970.
         used: when it was last read as far as the file system tells, in seconds since 1970.
-        trouble: why it would be built anew, ``""`` where its manifest is sound.
+        trouble: why it would be built again, ``""`` if its manifest is sound.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """Something that `prune` removed, or would: where, how many bytes, and why."""
+    """Something that `prune` removed or would remove: path, bytes and reason."""
 
     path: Path
     size: int
@@ -55,13 +55,13 @@ class Removal:
 
 
 def entries() -> tuple[Entry, ...]:
-    """Return what is cached, most recently used first; raises `CacheUntrusted`."""
+    """Return the cached artifacts, most recently used first; raises `CacheUntrusted`."""
     found = [entry for root in location.locate().readable for entry in _entries(root)]
     return tuple(sorted(found, key=lambda entry: entry.used, reverse=True))
 
 
 def verify_all() -> tuple[tuple[Entry, Probe], ...]:
-    """Return every entry with the verdict of a whole check, checksums included.
+    """Return every entry with the verdict of a full check, checksums included.
 
     Raises:
         CacheUntrusted: others may write the cache.
@@ -82,18 +82,18 @@ def prune(
     current: Collection[str] | None = None,
     dry_run: bool = False,
 ) -> tuple[Removal, ...]:
-    """Remove what is no longer wanted and return what it was.
+    """Prune the cache and return what was removed.
 
-    Whatever else is asked, this removes broken artifacts, what killed builds left behind, locks
-    that nobody holds, and records of failed builds that are a day old. Others may load and build
-    meanwhile: what somebody builds just now stays, an artifact goes at once by a rename, and who
-    finds it gone builds it anew.
+    Always removes broken artifacts, leftovers of killed builds, locks that nobody holds, and
+    records of failed builds that are a day old. Others may load and build at the same time: a
+    running build stays, an artifact disappears by one rename, and whoever misses it builds it
+    again.
 
     Args:
         older_than: remove artifacts not used for that many seconds.
         max_bytes: remove the least recently used until the rest is not larger.
         current: digests of the plans that are in use; remove all others.
-        dry_run: remove nothing, only tell.
+        dry_run: remove nothing, only return what would be removed.
 
     Raises:
         CacheUntrusted: others may write the cache.
@@ -120,7 +120,7 @@ def _unwanted(
     for entry in found:
         reason = entry.trouble
         if not reason and current is not None and entry.digest not in current:
-            reason = "no builder asks for this digest any more."
+            reason = "no known op uses it now."
         if not reason and older_than is not None and now - entry.used > older_than:
             reason = f"not used for {(now - entry.used) / 86400:.1f} days."
         if reason:
@@ -133,7 +133,7 @@ def _unwanted(
         for entry in kept:
             total += entry.size
             if total > max_bytes:
-                reason = f"the cache is to hold {max_bytes} bytes at most."
+                reason = f"beyond the limit of {max_bytes} bytes."
                 removals.append(Removal(entry.folder, entry.size, reason))
     return removals
 
@@ -159,7 +159,7 @@ def _times(folder: Path, name: str) -> tuple[float, float]:
 
 
 def _dead_staging(root: Path) -> Iterator[Removal]:
-    """Yield staging folders whose process is gone; of other machines, those a day old."""
+    """Yield staging folders of dead processes, and those of other machines that are a day old."""
     for folder in _children(root / store.STAGING):
         if store.is_live(folder.name):
             continue
@@ -195,7 +195,7 @@ def _free_locks(root: Path) -> Iterator[Removal]:
 
 
 def _remove(root: Path, path: Path) -> bool:
-    """Remove `path`, but no lock or artifact that somebody holds; return whether it is gone."""
+    """Remove `path` unless it is a lock or artifact in use; return whether it is gone."""
     is_lock = path.parent == root / store.LOCKS
     if path.parent != root and not is_lock:
         return _take_away(root, path)
@@ -204,7 +204,7 @@ def _remove(root: Path, path: Path) -> bool:
         if not lock.acquire():
             return False
     except OSError:
-        # Where locking does not work, whoever finds an artifact gone builds it anew.
+        # If locking does not work, whoever misses the artifact builds it again.
         return not is_lock and _take_away(root, path)
     try:
         return is_lock or _take_away(root, path)
@@ -213,7 +213,7 @@ def _remove(root: Path, path: Path) -> bool:
 
 
 def _take_away(root: Path, path: Path) -> bool:
-    """Take `path` out of everybody's sight at once, then remove it; return whether it is gone."""
+    """Rename `path` out of sight, then remove it; return whether it is gone."""
     if not path.is_dir() or path.is_symlink():
         try:
             path.unlink()

@@ -1,4 +1,4 @@
-"""What is recorded beside a library when it is built."""
+"""The manifest that is written beside a library when it is built."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def needed_glibc(library: bytes) -> str:
 
 
 def _reported_headers(plan: Plan, staging: Path) -> dict[str, list[Any]]:
-    """Return the headers that the compiler named and the fit does not cover, with their marks."""
+    """Return the headers, with marks, that the compiler named and the fit does not cover."""
     known = {os.path.realpath(path) for path in plan.fitted.files.values()}
     found: dict[str, list[Any]] = {}
     for command in plan.commands[:-1]:
@@ -74,8 +74,8 @@ def _report(path: Path, plan: Plan) -> str:
             raise
         raise BuildFailed(
             f"{plan.recipe.name} ({plan.recipe.backend}): {plan.compiler.label} "
-            f"({plan.compiler.command[0]}) exited with 0, but did not tell which headers it read "
-            f"(-MD): it left no {path.name}. Changed headers would go unnoticed."
+            f"({plan.compiler.command[0]}) exited with 0, but did not list the headers it read "
+            f"(-MD): it wrote no {path.name}. Changed headers would go unnoticed."
         ) from error
 
 

@@ -25,8 +25,8 @@ _COPY = "Copy it to a folder that only you can change."
 def find(name: str, digest: str) -> Artifact | Rejected:
     """Return the cached artifact of a plan, or why there is none; raises `CacheUntrusted`.
 
-    Warns once a process if others may change the user's own cache, so that it is not looked into,
-    and if what is found lies in the stead of a cache that cannot be used.
+    Warns once per process if others may change the user's own cache, which is then not searched,
+    and if the artifact lies in a folder that is used instead of a cache that cannot be used.
     """
     refusal = Rejected("nothing cached for this digest.")
     place = location.locate()
@@ -45,7 +45,7 @@ def find(name: str, digest: str) -> Artifact | Rejected:
 def find_fitting(recipe: Recipe, fit: Fit, folder: Path, *, private: bool) -> Artifact | Rejected:
     """Return an artifact in `folder` that fits the recipe, whatever compiler made it.
 
-    Never raises; a folder that others may change is not looked into.
+    Never raises; a folder that others may change is not searched.
     """
     candidates = _look_into(folder, recipe.name)
     if isinstance(candidates, Rejected):
@@ -132,7 +132,7 @@ def _differing(manifest: Mapping[str, Any], fit: Fit) -> str:
 
 
 def new_staging(root: Path) -> Path:
-    """Create a private folder named by host, process and chance; raises `OSError`."""
+    """Create a private folder named by host, process and a random part; raises `OSError`."""
     name = f"{machine()}-{os.getpid()}-{start_time(os.getpid())}-{os.urandom(4).hex()}"
     with trust.hold(root) as cache:
         cache.keep(STAGING)
@@ -142,12 +142,12 @@ def new_staging(root: Path) -> Path:
 
 
 def lock_of(root: Path, stem: str) -> BuildLock:
-    """Return the lock of who builds the artifact of that name, or removes it."""
+    """Return the lock for building or removing the artifact of that name."""
     return BuildLock(root / LOCKS / f"{stem}.lock")
 
 
 def is_live(name: str) -> bool:
-    """Return whether a staging folder's name tells of a process that runs on this machine."""
+    """Return whether a staging folder's name names a process that runs on this machine."""
     whose, _, _ = name.rpartition("-")
     whose, _, began = whose.rpartition("-")
     whose, _, pid = whose.rpartition("-")
@@ -158,10 +158,10 @@ def is_live(name: str) -> bool:
 
 
 def publish(ready: Path, target: Path, name: str, *, private: bool = True) -> Path:
-    """Move a finished folder to its place at once, and return where the artifact is now.
+    """Publish a finished folder by one rename, and return where the artifact is now.
 
-    Whoever comes second uses the first one's; what is there and broken is moved out of the way.
-    Where neither can be done the artifact stays in `ready`.
+    If another process was first, its artifact is used; a broken one is moved out of the way. If
+    neither works, the artifact stays in `ready`.
     """
     for attempt in range(3):
         try:
@@ -180,11 +180,11 @@ def _move_away(target: Path, aside: Path) -> None:
     try:
         move(target, aside)
     except OSError:
-        return  # Somebody else did, or the next rename tells.
+        return  # Another process did it, or the next rename fails.
 
 
 def move(folder: Path, to: Path) -> None:
-    """Move a folder of the cache to another one, whatever an odd umask has left of its mode.
+    """Move a folder of the cache to another one, also if an odd umask took rights to it.
 
     Raises `OSError`.
     """

@@ -1,4 +1,4 @@
-"""What the machine does to a load, in words, and kept for `accel explain` of a later process."""
+"""Failures of the machine during a load, in words, kept for `accel explain` in later processes."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from accel.jit.cache.store import FAILED
 from accel.jit.disk import location
 from accel.jit.disk.safe_io import read_regular, write_atomic
 
-_PROCESSES = "Raise the limit of processes and threads (ulimit -u, or the container's)."
-_MEMORY = "Raise the limit of memory (ulimit -v, or the container's)."
+_PROCESSES = "Raise the limit on processes and threads (ulimit -u, or the container's)."
+_MEMORY = "Raise the limit on memory (ulimit -v, or the container's)."
 _WAYS = {
     errno.ENOSPC: "Make room, or set ACCEL_CACHE_DIR to another folder.",
     errno.EDQUOT: "Make room within the quota, or set ACCEL_CACHE_DIR to another folder.",
-    errno.EMFILE: "Raise the limit of open files (ulimit -n), or close some.",
+    errno.EMFILE: "Raise the limit on open files (ulimit -n), or close some.",
     errno.ENFILE: "Too many files are open on this machine; close some.",
     errno.ENOMEM: _MEMORY,
     errno.EAGAIN: _PROCESSES,
-    errno.EFBIG: "Raise the limit of file sizes (ulimit -f).",
-    errno.E2BIG: "Raise the limit of the stack (ulimit -s), or set fewer or shorter variables.",
+    errno.EFBIG: "Raise the limit on file sizes (ulimit -f).",
+    errno.E2BIG: "Raise the limit on the stack (ulimit -s), or set fewer or shorter variables.",
 }
 LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EFBIG})
-"""Numbers of system errors that tell of a limit of this process, not of a file."""
+"""Numbers of system errors that a limit of this process causes, not a file."""
 _BY_WORDS = (
-    ("new thread", f"{_PROCESSES} It may be memory that a thread lacks (ulimit -v)."),
+    ("new thread", f"{_PROCESSES} A thread may also lack memory (ulimit -v)."),
     ("shutdown", "Load ops before the program ends."),
     ("memory", _MEMORY),
 )
@@ -38,8 +38,8 @@ _A_DAY_S = 24 * 3600.0
 _MOST_TEXT = 1 << 16
 
 
-def way_out(error: BaseException) -> str:
-    """Return what to do about an error of the system, ``""`` where nothing is known."""
+def remedy(error: BaseException) -> str:
+    """Return a remedy for a system error, ``""`` if none is known."""
     if isinstance(error, MemoryError):
         return _MEMORY
     known = _WAYS.get(error.errno or 0) if isinstance(error, OSError) else None
@@ -47,12 +47,12 @@ def way_out(error: BaseException) -> str:
     return known or next((way for words, way in _BY_WORDS if words in text), "")
 
 
-def told(error: BaseException) -> str:
-    """Return an error in words: those of accel as they are, others by name and with a way out."""
+def in_words(error: BaseException) -> str:
+    """Return an error in words: accel's own as they are, others with name and remedy."""
     if isinstance(error, AccelError):
         return str(error)
     text = f": {str(error).rstrip('.')}" if str(error) else ""
-    return f"{type(error).__name__}{text}. {way_out(error)}".rstrip()
+    return f"{type(error).__name__}{text}. {remedy(error)}".rstrip()
 
 
 class Note(NamedTuple):
@@ -69,7 +69,7 @@ class Note(NamedTuple):
     pid: int
 
     def __str__(self) -> str:
-        """Return all of it in words."""
+        """Return the note as text."""
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.when))
         return f"{when}, process {self.pid}: {self.reason}"
 
@@ -79,7 +79,7 @@ def _place(backend: str, op: str) -> Path:
 
 
 def keep_note(backend: str, op: str, reason: str) -> None:
-    """Keep why a load did without its native library; nothing is lost where it cannot be kept."""
+    """Record why a load has no native library; a record that cannot be written is skipped."""
     note = Note(reason[:_MOST_TEXT], time.time(), os.getpid())
     with contextlib.suppress(Exception):
         path = _place(backend, op)
@@ -88,7 +88,7 @@ def keep_note(backend: str, op: str, reason: str) -> None:
 
 
 def last_note(backend: str, op: str) -> Note | None:
-    """Return what was kept of the last such load of the last day; raises nothing."""
+    """Return the record of the last such load within a day; raises nothing."""
     try:
         facts = json.loads(read_regular(_place(backend, op), limit=1 << 20, follow=False))
         note = Note(str(facts[0]), float(facts[1]), int(facts[2]))

@@ -1,4 +1,4 @@
-"""Who holds a build's lock, and whether it is worth waiting for."""
+"""The holder of a build's lock, and whether to wait for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_RECORD = 4096
 
 
 def record() -> bytes:
-    """Return what a holder writes into its lock: who it is and since when it has it."""
+    """Return the record that a holder writes into its lock: process, host and time."""
     own = os.getpid()
     facts = {
         "pid": own,
@@ -33,12 +33,12 @@ def record() -> bytes:
 
 
 class Holder(NamedTuple):
-    """Who holds a lock.
+    """The holder of a lock.
 
     Attributes:
         mark: changes while the holder is at work: the lock file's number and time.
         who: process, host and time, in words.
-        pid: its process id, 0 where it is another machine's or not known.
+        pid: its process id, 0 if it is another machine's or not known.
         stopped: whether it is stopped, as by Ctrl-Z.
     """
 
@@ -49,7 +49,7 @@ class Holder(NamedTuple):
 
 
 def look(path: Path) -> Holder | None:
-    """Return who holds the lock at `path`, ``None`` where there is no such file any more."""
+    """Return the holder of the lock at `path`; ``None`` if the file no longer exists."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -62,16 +62,16 @@ def look(path: Path) -> Holder | None:
     finally:
         os.close(fd)
     mark = (facts.st_ino, facts.st_mtime_ns)
-    pid, who = _told(text) or _told_by_kernel(facts.st_ino)
+    pid, who = _parse_record(text) or _holder_by_kernel(facts.st_ino)
     return Holder(mark, who, pid, _state(pid) == "T")
 
 
-def _told(text: bytes) -> tuple[int, str] | None:
-    """Return process id and words of a record; ``None`` where nobody it names can hold the lock."""
+def _parse_record(text: bytes) -> tuple[int, str] | None:
+    """Return process id and description from a record; ``None`` if its process is gone."""
     try:
-        told = json.loads(text)
-        pid, began, since = int(told["pid"]), int(told["began"]), float(told["since"])
-        host, node = str(told["host"]), str(told["node"])
+        fields = json.loads(text)
+        pid, began, since = int(fields["pid"]), int(fields["began"]), float(fields["since"])
+        host, node = str(fields["host"]), str(fields["node"])
         when = time.strftime("%H:%M:%S", time.localtime(since))
     except (ValueError, TypeError, KeyError, OverflowError, OSError, RecursionError):
         return None
@@ -82,8 +82,8 @@ def _told(text: bytes) -> tuple[int, str] | None:
     return (pid, who) if process.start_time(pid) == began else None
 
 
-def _told_by_kernel(inode: int) -> tuple[int, str]:
-    """Return who holds the lock as the kernel tells it (proc(5)), for one that left no record."""
+def _holder_by_kernel(inode: int) -> tuple[int, str]:
+    """Return the holder of a lock without a record, according to the kernel (proc(5))."""
     try:
         lines = Path("/proc/locks").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
@@ -94,7 +94,7 @@ def _told_by_kernel(inode: int) -> tuple[int, str]:
             pid = int(words[4]) if words[4].isdigit() else 0
             if pid:
                 return pid, f"process {pid} on this machine, which does not say what it builds"
-    return 0, "a process that does not say who it is"
+    return 0, "an unknown process"
 
 
 def _state(pid: int) -> str:
@@ -105,12 +105,12 @@ def _state(pid: int) -> str:
 
 
 class Waiting:
-    """Looks at a lock's holder from time to time while this process waits for it.
+    """Periodic checks of a lock's holder while this process waits for the lock.
 
     Args:
         path: the lock's file.
-        who: what is built, for people.
-        most: the most seconds that anybody may take for it.
+        who: name of the build in messages.
+        most: the longest time that a build may take, in seconds.
     """
 
     def __init__(self, path: Path, who: str, most: float) -> None:
@@ -123,7 +123,7 @@ class Waiting:
         self._mark: tuple[int, int] | None = None
 
     def warning(self) -> tuple[str, Holder | None]:
-        """Return what to warn of now (``""``: nothing) and the holder to wait for no longer."""
+        """Return a warning that is due (``""``: none) and a holder not to wait for any longer."""
         now = time.monotonic()
         if now - self._looked < _LOOK_S:
             return "", None
@@ -149,7 +149,7 @@ class Waiting:
         here = "building it here instead"
         if now - self._ran > _STOPPED_S:
             way = f"Continue it (kill -CONT {holder.pid}) or end it"
-            return f"which is stopped, as by Ctrl-Z; {here}. {way}"
+            return f"which is stopped, perhaps by Ctrl-Z; {here}. {way}"
         if now - self._alive > _SILENCE_S:
             return f"which has shown no progress for {now - self._alive:.0f} s; {here}"
         if now > self._deadline:
@@ -158,7 +158,7 @@ class Waiting:
 
 
 def take_away(path: Path, holder: Holder) -> bool:
-    """Remove the lock that `holder` has, so that whoever is first has a new one.
+    """Remove the lock that `holder` has, so that the first process to come gets a new one.
 
     Returns whether there is none of the holder's any more. What it builds all the same is
     published by a rename, as everybody's is.

@@ -1,4 +1,4 @@
-"""Where compiled ops are kept: a folder that nobody else could have put anything into."""
+"""The folder for compiled ops, which nobody else can write to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from accel import environment
 from accel.errors import CacheUntrusted
 from accel.jit.disk import trust
-from accel.value import Value
+from accel.record import Record
 
 _log = logging.getLogger(__name__)
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -22,14 +22,14 @@ _ADVICE = " Set ACCEL_CACHE_DIR to a folder that only you can change, and that c
 _OWN_FOLDERS = (".staging", ".locks", ".failed", ".toolchains")
 
 
-class Location(Value):
+class Location(Record):
     """The folders in use now.
 
     Attributes:
         path: where new artifacts go; it may not exist yet.
         readable: folders to search, in order.
-        note: where new artifacts go instead of the usual folder, and why; usually ``""``.
-        avoided: whether that is so because others may change the usual folder.
+        note: why new artifacts do not go to the usual folder, and where they go; usually ``""``.
+        avoided: whether the reason is that others may change the usual folder.
     """
 
     path: Path
@@ -49,7 +49,7 @@ def locate() -> Location:
     Raises:
         CacheUntrusted: others may change the folder and ``ACCEL_OPS=native``, or may change every
             folder for temporary files, too.
-        InvalidSetting: ``ACCEL_CACHE_DIR`` names a home that there is not.
+        InvalidSetting: ``ACCEL_CACHE_DIR`` names a home that does not exist.
         OSError: this process has reached a limit, such as of open files: no folder is to blame.
     """
     asked = environment.cache_dir()
@@ -63,10 +63,10 @@ def locate() -> Location:
                 found.check()
             return _judged(usual, found, _shown(usual, asked))
     except CacheUntrusted as error:
-        told = f"{error} So the cache {usual} is not used; ACCEL_CACHE_DIR chooses another"
+        reason = f"{error} So the cache {usual} is not used; set ACCEL_CACHE_DIR to choose another"
         if environment.ops_policy() == "native":
-            raise CacheUntrusted(f"{told}.") from error
-        return _fallback(told, (), avoided=True)
+            raise CacheUntrusted(f"{reason}.") from error
+        return _fallback(reason, (), avoided=True)
     except OSError as error:
         if error.errno in _LIMITS:
             raise
@@ -100,7 +100,7 @@ def prepare() -> Path:
 
 
 def ours(facts: os.stat_result) -> bool:
-    """Return whether a file or folder in the cache can only have been written by this user."""
+    """Return whether only this user or root can have written a file or folder in the cache."""
     return facts.st_uid in {os.geteuid(), 0} and not facts.st_mode & _OTHERS_WRITE
 
 
@@ -109,20 +109,20 @@ def _shown(usual: Path, asked: Path | None) -> str:
 
 
 def _judged(usual: Path, found: trust.Folder, shown: str) -> Location:
-    """Return the place of a cache that is trusted, or of one in its stead if it is read-only."""
+    """Return the location of a trusted cache, or a fallback if it is read-only."""
     path = found.path.joinpath(*found.missing)
     if os.statvfs(found.path).f_flag & os.ST_NOEXEC:
-        told = f"{shown} is on a file system that forbids execution (noexec)"
-        return _fallback(told, (), advice=_ADVICE)
+        reason = f"{shown} is on a file system that forbids execution (noexec)"
+        return _fallback(reason, (), advice=_ADVICE)
     refusal = _why_not_writable(found)
     if refusal is None:
         return Location(path, (path,))
     readable = not found.missing and _may(path, os.R_OK | os.X_OK)
     if found.missing or readable:
-        told = f"{shown} cannot be written ({refusal})"
+        reason = f"{shown} cannot be written ({refusal})"
     else:
-        told = f"{shown} cannot be read ({os.strerror(errno.EACCES)}) or written ({refusal})"
-    return _fallback(told, (path,) if readable else (), advice=_ADVICE)
+        reason = f"{shown} cannot be read ({os.strerror(errno.EACCES)}) or written ({refusal})"
+    return _fallback(reason, (path,) if readable else (), advice=_ADVICE)
 
 
 def _why_not_writable(found: trust.Folder) -> str | None:
@@ -146,7 +146,7 @@ def _fallback(
     path = _private_place()
     if path is None:
         raise CacheUntrusted(
-            f"{reason}. No folder for temporary files is safe or can be written either. Set "
+            f"{reason}. No folder for temporary files is both safe and writable. Set "
             f"ACCEL_CACHE_DIR to a folder that only you can change."
         )
     note = f"{reason}; compiled ops go to {path} instead.{advice}"
@@ -206,5 +206,5 @@ def _fresh(base: Path, name: str, fault: str) -> Path:
 
 @cache
 def say_once(note: str) -> None:
-    """Warn, but of the same thing only once in a process."""
+    """Warn with a text once per process."""
     _log.warning("%s", note)

@@ -1,4 +1,4 @@
-"""An operating system's lock on a file, which the kernel frees whatever becomes of its holder."""
+"""A file lock of the operating system, which the kernel frees when its holder ends."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ _hooked = False
 
 
 class BuildLock:
-    """Lets one process at a time build an artifact; nothing is wrong, only slow, without it.
+    """A lock that lets one process at a time build an artifact; without it builds are only slower.
 
-    Not the file's existence but the kernel's lock counts, so that a killed holder blocks nobody.
-    The `filelock` package falls back to existence where locking is missing, which is why it is
-    not used here.
+    The kernel's lock counts, not the file's existence, so a killed holder blocks nobody. The
+    `filelock` package is not used because it falls back to existence if locking is missing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,7 +51,7 @@ class BuildLock:
         return True
 
     def _open(self, flags: int) -> int:
-        """Open the file; an odd umask may have made it one that its own user cannot open."""
+        """Open the file, also if an odd umask took its user's rights to it."""
         try:
             fd = os.open(self.path, flags, _PRIVATE)
         except PermissionError:
@@ -64,7 +63,7 @@ class BuildLock:
         return fd
 
     def _sign(self, fd: int) -> None:
-        """Say in the file whose it is: for those who wait, not for the lock to hold."""
+        """Write the holder's record for those who wait; the lock holds without it."""
         from accel.jit.disk.holder import record
 
         with contextlib.suppress(OSError):
@@ -72,13 +71,13 @@ class BuildLock:
             os.write(fd, record())
 
     def beat(self) -> None:
-        """Show those who wait that the holder is at work; harmless where it is not held."""
+        """Show those who wait that the holder is at work; harmless if it is not held."""
         if self._fd is not None:
             with contextlib.suppress(OSError):
                 os.utime(self._fd)
 
     def _names(self, fd: int) -> bool:
-        """Whether the file is still the one at `path`: a removed one locks nobody out."""
+        """Return whether the file is still the one at `path`: a removed one locks nobody out."""
         try:
             return os.path.samestat(os.fstat(fd), os.lstat(self.path))
         except FileNotFoundError:
@@ -92,7 +91,7 @@ class BuildLock:
             self.release()
 
     def release(self) -> None:
-        """Give the lock back; harmless where it is not held."""
+        """Give the lock back; harmless if it is not held."""
         if self._fd is not None:
             _held.discard(self._fd)
             os.close(self._fd)

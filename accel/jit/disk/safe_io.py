@@ -17,7 +17,7 @@ _PRIVATE, _PRIVATE_FOLDER = 0o600, 0o700
 
 
 class Reader:
-    """A file that is open for reading and is closed with the last reference, if not before.
+    """A file open for reading, closed at the latest with its last reference.
 
     Attributes:
         fd: its descriptor; -1 when it is closed.
@@ -103,7 +103,7 @@ def make_private(folder: Path, *, exist_ok: bool = False) -> None:
         if exist_ok and folder.is_dir():
             return
         raise
-    # Not of what exists: who made it may have had other reasons.
+    # An existing file keeps its mode, which its maker may have chosen.
     folder.chmod(_PRIVATE_FOLDER)
 
 

@@ -1,4 +1,4 @@
-"""Where the native sources and the prebuilt folders of this installation lie."""
+"""The folders of native sources and prebuilt libraries of this installation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def in_package(path: Path) -> bool:
 
 
 def refuse_archive(path: Path, who: str) -> None:
-    """Raise `OpUnavailable` if a path leads into a file, such as a zipapp; `who` asks for it."""
+    """Raise `OpUnavailable` if a path leads into an archive, such as a zipapp; `who` needs it."""
     if path.exists():
         return
     found = next((parent for parent in path.parents if parent.exists()), None)

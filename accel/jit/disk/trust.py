@@ -1,4 +1,4 @@
-"""Who else could change a folder: one rule for the cache, its layers and prebuilt folders.
+"""The rule for trusted folders, shared by the cache, its layers and prebuilt folders.
 
 A folder is trusted if it and every folder above it belong to this user or to root, and nobody else
 may write to them. A sticky folder, such as ``/tmp``, may be one of those above: in it nobody can
@@ -37,8 +37,8 @@ class Folder:
     Attributes:
         path: where it is, without symbolic links.
         fd: its descriptor.
-        missing: the rest of the path that was asked for, where that does not exist.
-        exempt: whether it belongs to this package: who could change it can change the code, too.
+        missing: the rest of the path that was asked for, if that does not exist.
+        exempt: whether it belongs to this package: whoever can change it can change the code.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class _Walk:
         self.fd = os.open("/", _FOLDER | _ONE)
         self.names: list[str] = []
         self.links = 0
-        # The owner of the root folder could exchange everything; it is not 0 where a user
+        # The owner of the root folder could exchange everything; it is not 0 if a user
         # namespace does not know root.
         self.trusted = (os.geteuid(), 0, os.fstat(self.fd).st_uid)
 
@@ -281,11 +281,11 @@ def _fault(fd: int, path: object, trusted: tuple[int, ...], *, passing: bool = F
     by_group = facts.st_mode & stat.S_IWGRP and not _alone(facts.st_uid, facts.st_gid, fd)
     if not by_group and not facts.st_mode & stat.S_IWOTH:
         return ""
-    told = f"mode {stat.S_IMODE(facts.st_mode):04o}, group id {facts.st_gid}"
+    mode = f"mode {stat.S_IMODE(facts.st_mode):04o}, group id {facts.st_gid}"
     # A sticky folder, such as /tmp, is meant for everybody.
     own = facts.st_uid == os.geteuid() and not facts.st_mode & stat.S_ISVTX
-    end = f"; to end that: chmod go-w '{path}'" if own else ""
-    return f"Others may write {path} ({told}{end})."
+    end = f"; to forbid it: chmod go-w '{path}'" if own else ""
+    return f"Others may write {path} ({mode}{end})."
 
 
 def _belongs(path: object, user: int) -> str:
@@ -293,7 +293,7 @@ def _belongs(path: object, user: int) -> str:
 
 
 def _alone(user: int, group: int, fd: int) -> bool:
-    """Whether no right of a group lets anybody but `user` write what `fd` is open on."""
+    """Return whether no right of a group lets anybody but `user` write what `fd` is open on."""
     try:
         # With access control lists, the group's right is the most that anybody listed has.
         listed = os.listxattr(f"/proc/self/fd/{fd}")
@@ -304,7 +304,7 @@ def _alone(user: int, group: int, fd: int) -> bool:
 
 @cache
 def _own_group(user: int, group: int) -> bool:
-    """Whether `group` is the user's own group and has no other member."""
+    """Return whether `group` is the user's own group and has no other member."""
     # Containers run users without an account in group 0: nobody can list its members.
     if group == 0:
         return False

@@ -1,1 +1,1 @@
-"""Compilers and other tools: which there are, and which flags they get."""
+"""Compilers and other tools: finding them, and their flags."""

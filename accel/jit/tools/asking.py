@@ -1,4 +1,4 @@
-"""What a tool answered, that it said no, and that it failed to answer: three things."""
+"""Questions to tools with three outcomes: an answer, a refusal, or no answer."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from accel import environment
 from accel.jit.tools.process import run_tool
-from accel.value import Value
+from accel.record import Record
 
 PATIENCE_S = 10.0
-# Words of a tool that was short of something for the moment, or was broken from outside.
+# Words of a tool that lacked a resource for the moment, or was broken from outside.
 _PASSING = re.compile(
     r"Killed|[Kk]ill signal|Terminated|terminated program|due to signal|died due to"
     r"|[Oo]ut of memory|out of space|memory exhausted|bad_alloc"
@@ -24,7 +24,7 @@ _PASSING = re.compile(
 )
 
 
-class Said(Value):
+class Answered(Record):
     """The tool answered.
 
     Attributes:
@@ -34,7 +34,7 @@ class Said(Value):
     text: str
 
 
-class Refused(Value):
+class Refused(Record):
     """The tool ended by itself with an error: its answer is no.
 
     Attributes:
@@ -46,7 +46,7 @@ class Refused(Value):
     text: str
 
 
-class Failed(Value):
+class Failed(Record):
     """The tool gave no answer: nothing is known, and nothing may be remembered.
 
     Attributes:
@@ -56,20 +56,20 @@ class Failed(Value):
     reason: str
 
 
-Answer = Said | Refused | Failed
+Answer = Answered | Refused | Failed
 
 
 def ask(command: Sequence[str], text: str = "") -> Answer:
-    """Put a question to a tool, given `text` as its input, and tell the three outcomes apart."""
+    """Ask a tool, with `text` as its input, and return one of the three outcomes."""
     result = run_tool(command, text=text, env=environment.for_compiler(), seconds=PATIENCE_S)
     if not result.trouble:
-        return Said(result.output)
-    # From 126 on it was the shell, or a signal, and not the tool that ended it.
+        return Answered(result.output)
+    # From 126 on, the shell or a signal ended it, not the tool itself.
     if not 0 < result.code < 126 or is_passing(result.output):
         return Failed(result.trouble)
     return Refused(result.trouble, result.output)
 
 
 def is_passing(output: str) -> bool:
-    """Return whether a failed tool's words tell of what may be otherwise the next time."""
+    """Return whether a failed tool's words name a cause that may pass."""
     return _PASSING.search(output) is not None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from accel.probe import Rejected
-from accel.value import Value
+from accel.record import Record
 
 _PROGRAMS = {"gcc": "g++", "clang": "clang++", "nvcc": "nvcc"}
 
 
-class Compiler(Value):
+class Compiler(Record):
     """A compiler that answered.
 
     Attributes:
@@ -35,14 +35,14 @@ class Compiler(Value):
         return f"{_PROGRAMS.get(self.kind, self.kind)} {self.version}"
 
 
-class Identified(Value):
+class Identified(Record):
     """A compiler that answered, and how far the answer holds.
 
     Attributes:
-        compiler: who answered.
+        compiler: the compiler that answered.
         parts: files and folders whose change may change the answer.
-        plain: whether the very file that was called answered. Otherwise it is a script or a
-            launcher, and who answers the next time depends on what cannot be known from here.
+        plain: whether the called file itself answered. If it is a script or a launcher, the
+            next answer may depend on facts that are not known here.
     """
 
     compiler: Compiler

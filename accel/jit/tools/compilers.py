@@ -1,4 +1,4 @@
-"""The compilers that this machine has for this process: C++'s and CUDA's."""
+"""The C++ and CUDA compilers of this machine, for this process."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from accel.jit.tools.programs import which
 from accel.probe import Rejected
 
 _log = logging.getLogger(__name__)
-_told: set[str] = set()
+_warned: set[str] = set()
 
 
 def find_cxx() -> Compiler | Rejected:
-    """Return the C++ compiler: ``CXX`` where set, else the first of g++, clang++, c++ that works.
+    """Return the C++ compiler: ``CXX`` if set, else the first of g++, clang++, c++ that works.
 
-    Runs a compiler's preprocessor once a process at most, and not at all where the answer of the
-    very same file is remembered.
+    Runs a compiler's preprocessor at most once per process, and not at all if the answer of the
+    same file is remembered.
     """
     try:
         asked = environment.cxx()
@@ -41,7 +41,7 @@ def find_cxx() -> Compiler | Rejected:
         found = _cxx((program,))
         if isinstance(found, Compiler):
             if silent:
-                _tell_once(f"{silent[0]}. Using {found.command[0]} in this process instead.")
+                _warn_once(f"{silent[0]}. Using {found.command[0]} in this process instead.")
             return found
         refusals.append(f"{program} {found.reason}")
         if isinstance(found, Unanswered):
@@ -74,14 +74,14 @@ def _identify_cxx(command: tuple[str, ...]) -> Identified | Rejected:
     return identify(command)
 
 
-def _tell_once(text: str) -> None:
-    if text not in _told:
-        _told.add(text)
+def _warn_once(text: str) -> None:
+    if text not in _warned:
+        _warned.add(text)
         _log.warning("%s", text)
 
 
 def find_nvcc() -> Compiler | Rejected:
-    """Return nvcc; runs it as seldom as `find_cxx` does a compiler."""
+    """Return nvcc; runs it as rarely as `find_cxx` runs a compiler."""
     from accel.jit.tools import nvcc
 
     place = nvcc.locate()
@@ -91,7 +91,7 @@ def find_nvcc() -> Compiler | Rejected:
 
 
 def machine_here() -> str:
-    """Return the kind of processor that this process's code is for, as compilers are told apart."""
+    """Return the kind of processor of this process's code, in the words of `Compiler.machine`."""
     machine = os.uname().machine
     if sys.maxsize < 1 << 32:
         return {"x86_64": "i386", "aarch64": "arm"}.get(machine, machine)
@@ -102,9 +102,9 @@ def machine_here() -> str:
 
 
 def processor() -> str:
-    """Return a digest of what this processor can do, for flags that ask for ``native``.
+    """Return a digest of this processor's features, for flags that name ``native``.
 
-    Raises `OSError` where the system does not tell.
+    Raises `OSError` if the system does not report them.
     """
     text = read_regular(Path("/proc/cpuinfo")).decode("utf-8", "replace")
     wanted = r"^(?:model name|flags|Features|CPU part)\s*: .*$"

@@ -1,4 +1,4 @@
-"""What a CUDA build is for: its targets on this machine, and where its result runs."""
+"""Targets of a CUDA build on this machine, and the devices and drivers that run its result."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def runs_under(
     if driver.cuda < _LARGE_PARAMETERS <= toolkit:
         have, need = "{}.{}".format(*driver.cuda), "{}.{}".format(*toolkit)
         return Rejected(
-            f"kernels of nvcc {need} take more parameters than driver {driver.version} (CUDA "
-            f"{have}) passes.",
+            f"kernels compiled by nvcc {need} take more parameters than driver {driver.version} "
+            f"(CUDA {have}) can pass.",
             "Install a driver of CUDA 12.1 or newer, or use an older toolkit (CUDA_HOME).",
         )
     return verdict
@@ -80,15 +80,15 @@ def toolkit_folders(root: str) -> tuple[str, ...]:
 
 
 def defines(plan: ArchPlan) -> tuple[str, ...]:
-    """Return the macros that the targets ask of the sources."""
+    """Return the macros that the targets need in the sources."""
     old = any(arch.capability < _FIRST_LARGE for arch in plan.targets)
     return ("-DACCEL_SMALL_PARAMETERS",) if old else ()
 
 
 def missing_device(targets: Sequence[str]) -> str | None:
-    """Return why a library of these targets does not run here, ``None`` where it does.
+    """Return why a library of these targets does not run here, ``None`` if it does.
 
-    Without a driver nothing is said: there is no device to miss.
+    Without a driver it is ``None``: there is no device to miss.
     """
     driver = nvidia.read_driver()
     if isinstance(driver, Rejected) or not targets:
@@ -100,7 +100,8 @@ def missing_device(targets: Sequence[str]) -> str | None:
     for capability in nvidia.visible_capabilities(driver):
         if not any(arch.runs_on(capability) for arch in archs):
             return (
-                f"it is for {', '.join(targets)} and a device here is {'{}.{}'.format(*capability)}"
+                f"it is for {', '.join(targets)}, but a device here is "
+                f"{'{}.{}'.format(*capability)}"
             )
     return None
 
@@ -108,8 +109,8 @@ def missing_device(targets: Sequence[str]) -> str | None:
 def cannot_run(facts: Mapping[str, Any]) -> str | None:
     """Return why a library with these facts of its manifest does not run here, or ``None``.
 
-    It is for other devices, or its nvcc is too new for the driver here. What does not tell its
-    compiler is judged by its devices alone.
+    It is for other devices, or its nvcc is too new for the driver here. Without a compiler in
+    the manifest only its devices count.
     """
     targets = facts["targets"]
     built_by = re.search(r"(\d+)\.(\d+)", facts.get("compiler", ""))
@@ -130,14 +131,12 @@ def _read(targets: Sequence[str]) -> tuple[Arch, ...]:
 
 
 def torch_note(toolkit: tuple[int, int]) -> str:
-    """Return what to say of a toolkit that is not torch's, ``""`` where there is nothing.
+    """Return a note on a toolkit that is not torch's, ``""`` for none.
 
-    No reason against a build: the runtime is linked statically and nothing of torch is linked.
+    It does not prevent a build: the runtime is linked statically and nothing of torch is linked.
     """
     build = torch_build()
     need = "{}.{}".format(*toolkit)
     if build is None or not build.cuda or build.cuda == need:
         return ""
-    return (
-        f"torch is of CUDA {build.cuda} and nvcc of {need}: no matter, nothing of torch is linked"
-    )
+    return f"torch has CUDA {build.cuda} and nvcc {need}: harmless, as nothing of torch is linked"

@@ -1,4 +1,4 @@
-"""The flags that every library is built with, and which of the user's are accepted."""
+"""The flags of every library, and the user's flags that are accepted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from accel.probe import Rejected
 if TYPE_CHECKING:
     from accel.nvidia.archs import ArchPlan
 
-# Numbers must not depend on the compiler's mood: no contraction, no reordering of sums.
+# Results must not depend on the compiler: no contraction, no reordering of sums.
 _CXX = (
     "-O3",
     "-fno-math-errno",
@@ -34,7 +34,7 @@ _NVCC = (
 # A user's extension keeps the meaning that torch.utils.cpp_extension gives it.
 _EXTENSION = ("-O3", "-fPIC")
 _NVCC_EXTENSION = ("-O3", "--expt-relaxed-constexpr", "-Xcompiler=-fPIC")
-# GCC knows -nostdlib++ from release 13 on only.
+# GCC has -nostdlib++ from release 13 on.
 _NO_RUNTIME = {
     "gcc": ("-nodefaultlibs", "-lm", "-lgcc", "-lc"),
     "clang": ("-nostdlib++", "-static-libgcc", "-lm"),
@@ -70,7 +70,7 @@ _ACCEPTED = (
 )
 
 
-# Two names do not tell their century; the others were given before a standard was finished.
+# Two names lack the century; the others were used before a standard was finished.
 _YEARS = {"98": 1998, "0x": 2011, "1y": 2014, "1z": 2017, "2a": 2020, "2b": 2023, "2c": 2026}
 _OWN_STANDARD = "-std=c++17"
 _CXX_STANDARD = r"--?std[=\s]+(?:c|gnu)\+\+(\w+)"
@@ -83,14 +83,14 @@ _NVCC_STANDARDS = {
 
 
 def without_c(flags: Sequence[str]) -> tuple[str, ...]:
-    """Return the user's flags without a standard of C, which says nothing of C++ sources."""
+    """Return the user's flags without a C standard, which does not apply to C++ sources."""
     return tuple(flag for flag in flags if not re.fullmatch(_C_STANDARD, flag))
 
 
 def check_standard(
     recipe: Recipe, flags: Sequence[str], variables: Mapping[str, str]
 ) -> Rejected | None:
-    """Return why a user's C++ standard is refused: it is older than what the sources need.
+    """Return why a user's C++ standard is refused, which is older than the sources need.
 
     Args:
         recipe: what is to be built.
@@ -112,14 +112,14 @@ def check_standard(
 
 
 def _standards(text: str, pattern: str = _CXX_STANDARD) -> Iterator[tuple[str, int]]:
-    """Yield every C++ standard that is named, and its year; those that nobody knows are new."""
+    """Yield every C++ standard that is named, and its year; unknown ones count as new."""
     for found in re.finditer(pattern, text):
         name = found[1]
         yield found[0], _YEARS.get(name, 2000 + int(name) if name.isdigit() else 9999)
 
 
 def check_user_flags(flags: Sequence[str]) -> Rejected | None:
-    """Return why one of the user's flags is refused, or ``None`` where all are accepted.
+    """Return why one of the user's flags is refused, or ``None`` if all are accepted.
 
     Accepted are optimisation, warning, debugging, machine and ``-f`` flags, macros and include
     folders; what names outputs, plug-ins, programs or further inputs is not.
@@ -136,7 +136,7 @@ def check_user_flags(flags: Sequence[str]) -> Rejected | None:
             )
         elif flag in _OTHER_MACHINE:
             return Rejected(
-                f"CFLAGS or CXXFLAGS holds {flag}: Python could not load what that makes.",
+                f"CFLAGS or CXXFLAGS holds {flag}: Python could not load the result.",
                 "Remove it.",
             )
         elif flag in _WITH_VALUE:
@@ -144,10 +144,10 @@ def check_user_flags(flags: Sequence[str]) -> Rejected | None:
         elif not re.fullmatch(_ACCEPTED, flag, re.DOTALL):
             return Rejected(
                 f"CFLAGS or CXXFLAGS holds {flag!r}, which is not accepted here.",
-                "Keep to -O, -f, -m, -g, -W, -D, -U, -I and -isystem flags.",
+                "Use only -O, -f, -m, -g, -W, -D, -U, -I and -isystem flags.",
             )
     if waiting:
-        return Rejected(f"CFLAGS or CXXFLAGS ends after {waiting}.", "Give it its value.")
+        return Rejected(f"CFLAGS or CXXFLAGS ends after {waiting}.", "Add its value.")
     return None
 
 
@@ -174,7 +174,7 @@ def compile_flags(
 
 
 def closing_flags(recipe: Recipe, compiler: Compiler, user: Sequence[str]) -> tuple[str, ...]:
-    """Return what holds whatever the user's flags say, since linking and loading rely on it.
+    """Return the flags after the user's, which linking and loading rely on.
 
     Distributions ask for position-independent programs, exceptions in C, and objects that only
     their own linker's plug-in can read.
@@ -187,7 +187,7 @@ def closing_flags(recipe: Recipe, compiler: Compiler, user: Sequence[str]) -> tu
     unique = ("-fno-gnu-unique",) if compiler.kind == "gcc" else ()
     if recipe.cxx_runtime:
         return (*always, *unique)
-    # Without a C++ runtime nobody could unwind, and no type be known at run time.
+    # Without a C++ runtime there is no unwinding and no type information.
     calls = ("-fno-non-call-exceptions",) if compiler.kind == "gcc" else ()
     return (*always, *unique, "-fno-exceptions", "-fno-rtti", *calls)
 
@@ -213,7 +213,7 @@ def link_flags(recipe: Recipe, compiler: Compiler) -> tuple[str, ...]:
     if compiler.kind == "nvcc":
         cudart = "shared" if recipe.extension else "static"
         return ("-shared", f"--cudart={cudart}", *recipe.link_flags)
-    # A missing symbol is better found here than by whoever loads the library.
+    # A missing symbol should fail the link, not a later load.
     whole = () if recipe.extension else ("-Wl,--no-undefined",)
     openmp = ("-fopenmp",) if recipe.openmp and compiler.openmp else ()
     runtime = () if recipe.cxx_runtime else _NO_RUNTIME[compiler.kind]

@@ -1,4 +1,4 @@
-"""Asking a C++ compiler who it is: one question, whose answer holds all that is asked."""
+"""Identification of a C++ compiler by one question, whose answer has all facts."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from accel.jit.tools.compiler import Compiler, Identified, Unanswered
 from accel.jit.tools.programs import program_of
 from accel.probe import Rejected
 
-# The macros tell who it is and what it makes, -v which program answers and where it looks. That
-# omp.h is missing is said, too: a compiler that is killed says neither.
+# The macros identify it and its target, -v names the program that answers and its folders. A
+# missing omp.h has a macro too, since a compiler that is killed prints neither.
 _WORDS = ("-v", "-dM", "-E", "-x", "c++", "-")
 _QUESTION = """#ifdef __has_include
 #if __has_include(<omp.h>)
@@ -38,7 +38,7 @@ _WHERE = re.compile(r" -f(?:debug|coverage)-compilation-dir[= ]\S+")
 
 
 def identify(command: tuple[str, ...]) -> Identified | Rejected:
-    """Run the preprocessor on a question and read the answer; reads the compiler's own bytes."""
+    """Run the preprocessor on the question and parse the answer; hashes the compiler's bytes."""
     answer = ask((*command, *_WORDS), _QUESTION)
     if isinstance(answer, Failed):
         return Unanswered(answer.reason)
@@ -60,10 +60,10 @@ def _read(command: tuple[str, ...], text: str) -> Identified | Rejected:
     kind = "clang" if "__clang__" in macros else "gcc"
     line, driver, proper = _who_answers(kind, text)
     plain = _is_plain(kind, command, driver)
-    told = f"{sha256(repr(sorted(macros.items())).encode())} {list(_contents(command))}"
+    facts = f"{sha256(repr(sorted(macros.items())).encode())} {list(_contents(command))}"
     if not plain:
-        told += f" {list(_contents([driver]))} {_build(text)} {_WHERE.sub('', line)}"
-    identity = sha256(told.encode())[:32]
+        facts += f" {list(_contents([driver]))} {_build(text)} {_WHERE.sub('', line)}"
+    identity = sha256(facts.encode())[:32]
     version, machine = _version(kind, macros), _machine(macros)
     compiler = Compiler(kind, command, version, machine, identity, openmp == "1")
     named = re.findall(r"^(?:Configuration file:|Reading specs from) (/.*)$", text, re.MULTILINE)
@@ -73,7 +73,7 @@ def _read(command: tuple[str, ...], text: str) -> Identified | Rejected:
 
 
 def _who_answers(kind: str, text: str) -> tuple[str, str, str]:
-    """Return the command line of the compiler proper, and the paths of the driver and of it."""
+    """Return the compiler proper's command line, and the paths of the driver and of it."""
     if kind == "clang":
         found = re.search(r'^ "?(/[^"\n]*?)"? -cc1 .*$', text, re.MULTILINE)
         return (found[0], found[1], found[1]) if found else ("", "", "")
@@ -84,7 +84,7 @@ def _who_answers(kind: str, text: str) -> tuple[str, str, str]:
 
 
 def _build(text: str) -> list[str]:
-    """Return what tells builds of the same release apart, and what a launcher asks of one."""
+    """Return the facts that distinguish builds of one release, and a launcher's flags."""
     return re.findall(r"^(?:gcc version|Configured with|.*clang version) .*$", text, re.MULTILINE)
 
 
@@ -93,7 +93,7 @@ def _is_plain(kind: str, command: Sequence[str], driver: str) -> bool:
         return False
     if os.path.realpath(driver) != os.path.realpath(command[0]):
         return False
-    # GCC repeats the name that it was called by, so a launcher could have lent it its own.
+    # GCC repeats the name that it was called by, which may be a launcher's.
     data = read_regular(command[0])
     return data.startswith(b"\x7fELF") and (kind == "clang" or b"COLLECT_GCC" in data)
 
@@ -107,7 +107,7 @@ def _version(kind: str, macros: dict[str, str]) -> str:
 
 
 def _machine(macros: dict[str, str]) -> str:
-    """Return what it compiles for, in the words of uname(2) for the machines that run this."""
+    """Return the machine that it compiles for, in the words of uname(2) where they exist."""
     machine = next((name for macro, name in _MACHINES.items() if macro in macros), "other")
     if machine == "x86_64" and "__ILP32__" in macros:
         machine = "x32"

@@ -1,4 +1,4 @@
-"""What compilers answered, remembered in this process and across processes."""
+"""Answers of compilers, remembered in this process and across processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from accel.jit.tools.compiler import Compiler, Identified
 from accel.jit.tools.programs import program_of, stamp
 from accel.probe import Rejected
 
-# Another number makes every process ask anew.
+# A new number makes every process ask again.
 _QUESTIONS = 2
 _known: dict[str, Compiler | Rejected] = {}
 
@@ -24,18 +24,18 @@ _known: dict[str, Compiler | Rejected] = {}
 def facts_of(
     command: tuple[str, ...], identify: Callable[[tuple[str, ...]], Identified | Rejected]
 ) -> Compiler | Rejected:
-    """Return what is known of a tool, asking it where nothing is.
+    """Return the facts about a tool, asking it if none are known.
 
-    Two keys. Of a plain compiler its own file decides who answers: that is kept for other
-    processes. Of a script or a launcher the whole environment may, and files that nobody knows
-    of: that, and what failed, is kept for this process.
+    A plain compiler's answer depends on its own file and is kept for other processes. A script's
+    or launcher's may depend on the whole environment and on unknown files, so it is kept for
+    this process only, as are failures.
     """
     key = _key(command)
     found: Compiler | Rejected | None = _known.get(key) or _kept(command, key)
     if found is not None:
         return found
     wide = sha256(
-        f"{key} {_here()} {environment.for_compiler()}".encode("utf-8", "surrogateescape")
+        f"{key} {_current_folder()} {environment.for_compiler()}".encode("utf-8", "surrogateescape")
     )
     with gate(f"tool {wide}"):
         found = _known.get(wide, _known.get(key))
@@ -51,7 +51,7 @@ def facts_of(
         return answer.compiler
 
 
-def _here() -> str:
+def _current_folder() -> str:
     try:
         return str(Path.cwd())
     except OSError:

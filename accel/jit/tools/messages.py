@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 # Colours, cursor movements and hyperlinks.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
-# `error` in the words of those whose messages stay in their own language all the same.
+# `error` in the languages of tools that ignore the request for English.
 _WORD = r"(?:error|errors?|Fehler|erreur|errore|erro|错误|錯誤|エラー|ошибка|오류)"
 _SEVERE = r"(?:(?:fatal|catastrophic|internal compiler|internal|schwerwiegender|interner) )?"
 _ERRORS = (
@@ -22,7 +22,7 @@ _ERRORS = (
     r"|: dangerous relocation|: unresolvable |: cannot open |: can't open |: DSO missing"
     r"|: undefinierter Verweis auf|: Mehrfachdefinition von|: référence indéfinie vers"
     r"|: définitions multiples de",
-    # What ends a tool from outside.
+    # Causes from outside that end a tool.
     r"terminated program|virtual memory exhausted|[Oo]ut of memory|cannot allocate memory"
     r"|No space left|error while loading shared libraries|: not found$|Permission denied"
     r"|Segmentation fault|^Killed$|bad_alloc",
@@ -33,7 +33,7 @@ _NO_ERROR = re.compile(
     r"|skipping incompatible|^\s*(?:[|>]|\d+ \|)",
     re.IGNORECASE,
 )
-# They only count or repeat what was said before.
+# Lines that only count or repeat earlier ones.
 _SUMMARY = re.compile(
     r"ld returned \d+ exit status|ld gab \d+ als Ende-Status|linker command failed"
     r"|ninja: build stopped|compilation terminated|final link failed|\b\d+ errors? (?:generated|"
@@ -49,9 +49,9 @@ def plain(output: str) -> str:
 
 
 def first_error(output: str) -> str:
-    """Return the first error line of whichever tool printed, without escapes, or ``""``.
+    """Return the first error line of any tool, without escapes, or ``""``.
 
-    Without an error it is a summary line, and without one the first line.
+    Without an error line it is a summary line, else the first line.
     """
     lines = [line.strip() for line in plain(output).splitlines() if line.strip()]
     for found in (_errors(lines), _summaries(lines), iter(lines)):
@@ -69,7 +69,7 @@ def _errors(lines: list[str]) -> Iterator[str]:
 
 
 def _is_aside(line: str) -> bool:
-    """Whether the line warns or explains; an error's own text may hold such words further on."""
+    """Return whether the line warns or explains; an error may hold such words further on."""
     aside, error = _NO_ERROR.search(line), _ERROR.search(line)
     return aside is not None and (error is None or aside.start() <= error.start())
 

@@ -1,4 +1,4 @@
-"""Where nvcc is, which release it is and what it compiles for."""
+"""Finding nvcc, its release, and its architectures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from accel import environment
 from accel.jit.disk.safe_io import read_regular, sha256
-from accel.jit.tools.asking import Failed, Refused, Said, ask
+from accel.jit.tools.asking import Answered, Failed, Refused, ask
 from accel.jit.tools.compiler import Compiler, Identified, Unanswered
 from accel.nvidia.archs import supported_by
 from accel.nvidia.driver import Driver
@@ -22,14 +22,14 @@ _FIX = (
     "Install a CUDA toolkit, or `pip install nvidia-cuda-nvcc nvidia-cuda-runtime nvidia-cuda-crt "
     "nvidia-nvvm`, or point CUDA_HOME or NVCC at one."
 )
-# What a compile needs from the packages beside nvidia-cuda-nvcc, and the package that has it.
+# Files that a compile needs from packages beside nvidia-cuda-nvcc, and their packages.
 _PACKAGED = (
     ("include/cuda_runtime.h", "nvidia-cuda-runtime"),
     ("include/crt/host_config.h", "nvidia-cuda-crt"),
     ("nvvm/bin/cicc", "nvidia-nvvm"),
 )
 _AGAIN = "Try again in a new process, or point CUDA_HOME or NVCC at another toolkit."
-# What nvcc itself prints of the folder that it runs in, whoever called it.
+# nvcc prints its own folder, whoever called it.
 _WHERE = ("--dryrun", "-E", "-x", "cu", "/dev/null")
 # A script that does nothing but call one nvcc with the same arguments.
 _PLAIN_SCRIPT = re.compile(r"(?:\s*#.*\n|\s*\n)*\s*exec (['\"]?)(/[^\s\"'$`\\;&|]+)\1 \"\$@\"\s*")
@@ -44,8 +44,8 @@ class Location:
         path: the compiler itself, links and plain scripts followed.
         root: the toolkit's folder: ``bin``, ``include`` and ``lib`` lie in it.
         origin: where it was found: ``NVCC``, ``CUDA_HOME``, ``PATH``, ...
-        launcher: whether `path` is a program that chooses an nvcc by itself; `root` is then known
-            only when nvcc was asked.
+        launcher: whether `path` is a program that chooses an nvcc by itself; only that nvcc can
+            tell `root` then.
     """
 
     path: Path
@@ -56,10 +56,10 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class Nvcc:
-    """What is known of an nvcc.
+    """Facts about an nvcc.
 
     Attributes:
-        location: where it is.
+        location: its path, root and origin.
         version: its release, as ``(13, 0)``.
         release: its release with the build, as ``"13.0.88"``.
         archs: plain architectures that it compiles for, as ``"9.0"``, oldest first.
@@ -111,7 +111,7 @@ def toolkit_version(location: Location) -> tuple[int, int] | None:
 
 
 def library_flags(root: Path) -> tuple[str, ...]:
-    """Return flags for the toolkit's library folder where nvcc does not search it by itself.
+    """Return flags for the toolkit's library folder if nvcc does not search it by itself.
 
     nvcc looks in ``lib64``; the folder of the packages has ``lib`` only.
     """
@@ -122,8 +122,8 @@ def library_flags(root: Path) -> tuple[str, ...]:
 def find() -> Nvcc | Rejected:
     """Return nvcc with its release and architectures, or why there is none.
 
-    Asks nvcc itself (a few milliseconds). Architectures come from a table where nvcc cannot list
-    them (before CUDA 11.5).
+    Runs nvcc (a few milliseconds). Architectures come from a table if nvcc cannot list them
+    (before CUDA 11.5).
     """
     location = locate()
     return location if isinstance(location, Rejected) else _ask(location)
@@ -147,10 +147,10 @@ def identify(location: Location) -> Identified | Rejected:
 
 
 def fits_driver(toolkit: tuple[int, int], driver: Driver | Rejected) -> Probe:
-    """Judge whether what `toolkit` builds runs under `driver`.
+    """Return whether libraries built with `toolkit` run under `driver`.
 
     The runtime is linked statically, and a driver runs every runtime of its own major release and
-    of older ones. Without a driver there is nothing to object to: the result runs elsewhere.
+    of older ones. Without a driver the answer is yes: the result runs on another machine.
     """
     if isinstance(driver, Rejected):
         return Accepted("no driver here: built for another machine")
@@ -158,7 +158,7 @@ def fits_driver(toolkit: tuple[int, int], driver: Driver | Rejected) -> Probe:
     if toolkit[0] <= driver.cuda[0]:
         return Accepted(f"driver {driver.version} runs CUDA {have}, the toolkit is {need}")
     return Rejected(
-        f"nvcc is of CUDA {need}, and driver {driver.version} runs CUDA {have} at most.",
+        f"nvcc is of CUDA {need}, but driver {driver.version} runs at most CUDA {have}.",
         f"Use a toolkit of CUDA {driver.cuda[0]} (CUDA_HOME), or a newer driver.",
     )
 
@@ -167,7 +167,7 @@ def _from_command(asked: str) -> Location | Rejected:
     found = shutil.which(asked, path=environment.search_path())
     if found is None:
         return Rejected(
-            f"NVCC={asked!r} is no command that can be run.", "Correct the path, or unset NVCC."
+            f"NVCC={asked!r} is not a command that runs.", "Correct the path, or unset NVCC."
         )
     return _location(Path(found), "NVCC")
 
@@ -177,7 +177,7 @@ def _location(path: Path, origin: str) -> Location:
     if script := _PLAIN_SCRIPT.fullmatch(_script(real)):
         real = Path(script[2]).resolve()
     if real.name != "nvcc" and path.name == "nvcc":
-        # Such a link leads to a program that goes by the name it is called by, as ccache does.
+        # Such a link leads to a program that acts on the name it is called by, as ccache does.
         return Location(path.absolute(), path.parent.parent, origin, launcher=True)
     return Location(real, real.parent.parent, origin, launcher=_script(real) != "")
 
@@ -214,23 +214,23 @@ def _in_packages() -> Location | Rejected | None:
 
 def _ask(location: Location) -> Nvcc | Rejected:
     path = str(location.path)
-    said = ask((path, "--version"))
-    if not isinstance(said, Said):
-        return _no_answer(f"{path} --version", said)
-    release = re.search(r"\bV(\d+\.\d+\.\d+)", said.text) or re.search(
-        r"release (\d+\.\d+)", said.text
+    answer = ask((path, "--version"))
+    if not isinstance(answer, Answered):
+        return _no_answer(f"{path} --version", answer)
+    release = re.search(r"\bV(\d+\.\d+\.\d+)", answer.text) or re.search(
+        r"release (\d+\.\d+)", answer.text
     )
     if release is None:
         return Rejected(
-            f"{path} --version says {said.text[:80]!r}: not an nvcc.",
+            f"{path} --version says {answer.text[:80]!r}: not an nvcc.",
             "Point NVCC or CUDA_HOME at NVIDIA's compiler.",
         )
     version = _pair(release[1])
     listed = ask((path, "--list-gpu-arch"))
     if isinstance(listed, Failed):
         return _no_answer(f"{path} --list-gpu-arch", listed)
-    # One that refuses is older than the option.
-    archs = _plain_archs(listed.text) if isinstance(listed, Said) else ()
+    # An nvcc that refuses is older than the option.
+    archs = _plain_archs(listed.text) if isinstance(listed, Answered) else ()
     if location.launcher:
         where = ask((path, *_WHERE))
         if isinstance(where, Failed):

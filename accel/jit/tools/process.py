@@ -1,4 +1,4 @@
-"""Running one short tool: bounded in time and output, and never outliving who asked."""
+"""Running one short tool, bounded in time and output, which never outlives this process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from accel.jit.tools.messages import first_error
 
 _MOST_OUTPUT = 1 << 20
 # The shell's input is a pipe that only the asker holds: when it closes, a watcher ends the whole
-# group, whatever became of the asker. The status is printed, for who ignores SIGCHLD learns none.
+# group, however the asker ended. The status is printed: a process that ignores SIGCHLD gets none.
 _SHELL = """umask u=rwx; mark=$1 text=$2; shift 2; exec 3<&0
 { read -r _ <&3; kill -9 0; } >/dev/null 2>&1 &
 printf '%s' "$text" | "$@" 3<&-
@@ -24,9 +24,9 @@ printf '\\n%s %s\\n' "$mark" "$?"
 
 
 class ToolResult(NamedTuple):
-    """What a tool did: `code` (negative: the signal that ended it), its output, its failing.
+    """The result of a tool: its `code` (negative: a signal), its output, and its `trouble`.
 
-    `trouble` says in words why there is no usable answer, ``""`` where there is one.
+    `trouble` is the reason why there is no usable answer, ``""`` if there is one.
     """
 
     code: int
@@ -41,11 +41,11 @@ def run_tool(
     env: Mapping[str, str] | None = None,
     seconds: float = 10.0,
 ) -> ToolResult:
-    """Run a tool, with `text` as its input, and return its output; never raises for what it does.
+    """Run a tool, with `text` as its input, and return its result; its failures never raise.
 
-    A tool that takes longer than `seconds` or prints more than 1 MiB is killed with its children;
-    so are both as soon as this process ends in any way. The code is 127 for a tool that could
-    not be run, and -9 for one that was killed here.
+    A tool that takes longer than `seconds` or prints more than 1 MiB is killed with its children,
+    as they are when this process ends in any way. The code is 127 for a tool that could not be
+    run, and -9 for one that was killed here.
     """
     import subprocess
 
@@ -80,7 +80,7 @@ def _result(output: bytes, end: re.Match[bytes] | None, trouble: str) -> ToolRes
     code = int(end[1])
     if code:
         said = first_error(text) or "no output"
-        # So a shell tells of a signal.
+        # A shell reports a signal in this way.
         code = 128 - code if code > 128 else code
         how = f"was ended by signal {-code}" if code < 0 else f"exited with {code}"
         trouble = f"{how} ({said[:200]})"
@@ -94,7 +94,7 @@ def kill_group(group: int) -> None:
 
 
 def _collect(fd: int, seconds: float, end: re.Pattern[bytes]) -> tuple[bytes, str]:
-    """Return what is printed until `end`, and why there was no end; children may print on."""
+    """Return the output up to `end`, and why there was no end; children may print on."""
     deadline = time.monotonic() + seconds
     output = b""
     poll = select.poll()

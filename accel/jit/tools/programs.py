@@ -1,4 +1,4 @@
-"""Programs of this machine: where they lie, and what changes when they do."""
+"""Programs of this machine: their paths, and marks that change with them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def which(program: str) -> str | None:
 
 
 def program_of(word: str) -> str | None:
-    """Return the path of the program that a command's word names, ``None`` where it names none."""
+    """Return the path of the program that a command's word names, ``None`` if it names none."""
     return None if not word or word.startswith("-") else which(word)
 
 
 def stamp(path: str) -> list[Any]:
-    """Return real path, size and time of a file; what a changed compiler changes."""
+    """Return real path, size and time of a file, which change with a compiler."""
     real = os.path.realpath(path)
     try:
         facts = Path(real).stat()

@@ -1,4 +1,4 @@
-"""The SYCL runtime that torch's XPU wheels bring: headers, libsycl, and its run-time compiler."""
+"""The SYCL runtime of torch's XPU wheels: headers, libsycl, and its run-time compiler."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def find_sycl() -> SyclRuntime | Rejected:
         try:
             answer = _search()
         except OSError as error:
-            return Rejected(f"{PACKAGE} cannot be looked for: {error}.", "Try again.")
+            return Rejected(f"{PACKAGE} cannot be looked up: {error}.", "Try again.")
         if isinstance(answer, Rejected):
             return answer
         _found[search] = answer
@@ -52,7 +52,7 @@ def find_sycl() -> SyclRuntime | Rejected:
 
 
 def _search() -> SyclRuntime | Rejected:
-    fix = f"torch's XPU wheels bring it; else: pip install {PACKAGE}"
+    fix = f"torch's XPU wheels include it; otherwise: pip install {PACKAGE}"
     try:
         package = distribution(PACKAGE)
     except PackageNotFoundError:
@@ -76,7 +76,7 @@ def _search() -> SyclRuntime | Rejected:
 
 
 def _place(package: Distribution, recorded: str) -> Path:
-    """Return where a path of the package's RECORD is, under the name that it has there."""
+    """Return the path of an entry in the package's RECORD, under the name that it has there."""
     return Path(os.path.normpath(str(package.locate_file(recorded))))
 
 
@@ -95,8 +95,8 @@ def load_sycl() -> None:
     """Map libsycl into this process, where libraries that need it find it by its name.
 
     Raises:
-        OpUnavailable: it cannot be loaded, or the process (torch) has another one already: a queue
-            of one means nothing to the other.
+        OpUnavailable: it cannot be loaded, or the process (torch) has another one already, which
+            could not use its queues.
     """
     runtime = _required()
     others = sorted(_mapped() - {os.path.realpath(runtime.library)})

@@ -50,9 +50,11 @@ def torch_facts() -> TorchFacts:
     if spec is None or not spec.submodule_search_locations:
         raise OpUnavailable("torch is not installed; a torch extension needs it. Install torch.")
     folder = Path(next(iter(spec.submodule_search_locations)))
-    told = dict(re.findall(r"^(\w+)[^=\n]*= '?([^'\n]*)'?$", _text(folder / "version.py"), re.M))
-    version = told.get("__version__", "")
-    build = f"{version} {told.get('git_version', '')} cuda {told.get('cuda', 'None')}"
+    assigned = dict(
+        re.findall(r"^(\w+)[^=\n]*= '?([^'\n]*)'?$", _text(folder / "version.py"), re.M)
+    )
+    version = assigned.get("__version__", "")
+    build = f"{version} {assigned.get('git_version', '')} cuda {assigned.get('cuda', 'None')}"
     config = _text(folder / "share" / "cmake" / "Torch" / "TorchConfig.cmake")
     abi = re.search(r"_GLIBCXX_USE_CXX11_ABI=(\d)", config)
     return TorchFacts(folder, version, build, abi[1] if abi else "1")

@@ -70,7 +70,7 @@ def integers(values: Sequence[int]) -> Any:
 
 
 class CallText:
-    """What is written out for one op on one backend.
+    """The generated source of one op's usual call on one backend.
 
     The C function is given, in this order: each tensor's address, for a list an array of addresses;
     each result's address; each other argument; each of `sizes`; each code of `dtypes`; the stream.
@@ -130,7 +130,7 @@ class CallText:
 
     @property
     def is_short(self) -> bool:
-        """Whether a usual call needs no loop over lists and no look at what overlaps."""
+        """True if a usual call needs no loop over lists and no check for overlaps."""
         tensors = self._schema.tensors
         return not any(one.kind.listed for one in self._schema.arguments) and (
             not self._schema.written or len(tensors) == 1

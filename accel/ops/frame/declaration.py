@@ -217,7 +217,7 @@ class DeclaredOp(Op):
         return self._dispatched(*by_position, **by_name)
 
     def compute(self, *args: Any) -> Any:
-        """Run a checked call by what is loaded where that can, else by the reference."""
+        """Run a checked call by the loaded implementation if it can, else by the reference."""
         tensors = [tensor for _, tensor in self.checks.tensors(args)]
         if not tensors:
             return None  # Nothing is to be written: a call that returns something has been refused.
@@ -260,7 +260,7 @@ class DeclaredOp(Op):
 
 
 class OpSet(Op):
-    """What one builder loads, if that is several functions: each is a `DeclaredOp`.
+    """A group of functions that one builder loads, each a `DeclaredOp`.
 
     Attributes:
         ops: the functions; one library has all of them.
@@ -282,7 +282,7 @@ class OpSet(Op):
 
 
 def _check_declaration(cls: type[DeclaredOp]) -> None:
-    """Raise `ValueError` where a declaration contradicts itself."""
+    """Raise `ValueError` if a declaration contradicts itself."""
     schema, told = cls.parsed, f"{cls.__qualname__} ({cls.parsed.name})"
     if not schema.tensors:
         raise ValueError(

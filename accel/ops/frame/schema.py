@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from inspect import Parameter, Signature
 from typing import Any
 
-from accel.value import Value
+from accel.record import Record
 
 KINDS = frozenset({"Tensor", "int", "SymInt", "float", "bool", "str", "ScalarType"})
 _HEAD = re.compile(r"\s*(?P<name>[a-z_]\w*)\s*\((?P<arguments>.*)\)\s*->\s*(?P<returns>.+?)\s*")
@@ -26,7 +26,7 @@ _DEFAULTS: Mapping[str, tuple[type, ...]] = {
 _WORDS: Mapping[str, Any] = {"None": None, "True": True, "False": False}
 
 
-class Kind(Value):
+class Kind(Record):
     """The type of an argument or of a result.
 
     Attributes:
@@ -45,11 +45,11 @@ class Kind(Value):
 
     @property
     def is_tensor(self) -> bool:
-        """Whether tensors are meant, one or a list."""
+        """True for a tensor or a list of tensors."""
         return self.name == "Tensor"
 
 
-class Argument(Value):
+class Argument(Record):
     """One argument of a schema.
 
     Attributes:
@@ -65,7 +65,7 @@ class Argument(Value):
     by_name: bool = False
 
 
-class Schema(Value):
+class Schema(Record):
     """A function's name, arguments and results.
 
     Attributes:
@@ -97,7 +97,7 @@ class Schema(Value):
 
     @property
     def is_view(self) -> bool:
-        """Whether a result shares the memory of an argument."""
+        """True if a result shares the memory of an argument."""
         return any(kind.alias for kind in self.returns)
 
     def signature(self) -> Signature:

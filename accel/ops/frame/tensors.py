@@ -1,4 +1,4 @@
-"""Which tensors an address tells all about, and results as every rung gives them."""
+"""Plain tensors, which an address describes fully, and results as every rung gives them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is watching a call: a compiler, a dispatch mode, a transform, a tracer or a profiler.
+"""Observers of a call: a compiler, a dispatch mode, a transform, a tracer or a profiler.
 
 What they are to see goes through the dispatcher. A compiler is asked for first: it takes that
 answer for a constant and never sees the other questions, which it could not trace.
@@ -34,15 +34,15 @@ NAMES: dict[str, Any] = {
 
 
 def is_recorded() -> bool:
-    """Whether what is called now must be seen by the dispatcher."""
+    """Return whether what is called now must be seen by the dispatcher."""
     return is_compiling() or modes() > 0 or tracing() is not None or profiling()
 
 
 def has_tangents() -> bool:
-    """Whether forward-mode differentiation is under way."""
+    """Return whether forward-mode differentiation is under way."""
     return bool(forward_ad._current_level >= 0)
 
 
 def is_transformed() -> bool:
-    """Whether a transform of ``torch.func`` is under way."""
+    """Return whether a transform of ``torch.func`` is under way."""
     return transforms() is not None

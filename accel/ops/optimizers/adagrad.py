@@ -130,7 +130,7 @@ class CPUAdagrad(OptimizerOp):
         return 0
 
     def destroy_adagrad(self, optimizer_id: int) -> int:
-        """Forget `optimizer_id`; returns 0. Raises `ValueError` where it is not known."""
+        """Forget `optimizer_id`; returns 0. Raises `ValueError` if it is not known."""
         _ids.destroy(optimizer_id)
         return 0
 

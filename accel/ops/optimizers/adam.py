@@ -182,7 +182,7 @@ class CPUAdam(OptimizerOp):
         return 0
 
     def destroy_adam(self, optimizer_id: int) -> int:
-        """Forget `optimizer_id`; returns 0. Raises `ValueError` where it is not known."""
+        """Forget `optimizer_id`; returns 0. Raises `ValueError` if it is not known."""
         _ids.destroy(optimizer_id)
         return 0
 

@@ -114,7 +114,7 @@ class Adam8bit(OptimizerOp):
         """
         checks.check_tensors({"values": [values]}, single=True)
         if not signed and bool((values < 0).any()):
-            raise ValueError("values holds numbers below 0; the unsigned code has none.")
+            raise ValueError("values holds negative numbers; the unsigned code has none.")
         dense = values if checks.is_dense(values) else values.contiguous()
         codes, scales = encode(memory_order(dense).float(), signed=bool(signed))
         shaped = torch.empty_like(dense, dtype=torch.uint8)
@@ -143,9 +143,9 @@ def check_codes(roles: checks.Roles, extras: checks.Roles) -> None:
                 if not isinstance(tensor, Tensor):
                     raise TypeError(f"{what} is a {type(tensor).__name__}; expected a tensor.")
             if codes.dtype != torch.uint8 or not checks.is_dense(codes):
-                raise TypeError(f"{checks.label(role, index)} is no dense tensor of uint8.")
+                raise TypeError(f"{checks.label(role, index)} is not a dense tensor of uint8.")
             if scales.dtype != torch.float32 or not scales.is_contiguous():
-                raise TypeError(f"{name} is no contiguous tensor of float32.")
+                raise TypeError(f"{name} is not a contiguous tensor of float32.")
             if scales.numel() != blocks(codes.numel()) or scales.device != codes.device:
                 raise ValueError(
                     f"{name} has {scales.numel()} elements on {scales.device}; expected "

@@ -1,4 +1,4 @@
-"""Who is watching a step: a compiler, a dispatch mode, or a device's graph that will repeat it."""
+"""Observers of a step: a compiler, a dispatch mode, or a device's graph that will repeat it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from accel.errors import Unsupported
 from accel.ops.native import current_device
 from accel.ops.optimizers.lists import Hyper, TensorLists
 
-# Newer than the oldest torch; without it no mode is told of.
+# Newer than the oldest torch; without it no mode is detected.
 _modes: Callable[[], int] = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)
 
 
 def is_recorded() -> bool:
-    """Whether ``torch.compile`` or a dispatch mode, such as a graph's capture, is watching.
+    """Return whether ``torch.compile`` or a dispatch mode, such as a graph's capture, is watching.
 
     What they are to see must go through the dispatcher.
     """
@@ -42,7 +42,7 @@ def check_repeatable(tensors: TensorLists, hyper: Hyper, *, coded: bool) -> None
 
 
 def is_captured(device: torch.device) -> bool:
-    """Whether a graph is being captured on the device's current stream."""
+    """Return whether a graph is being captured on the device's current stream."""
     if torch.compiler.is_compiling():
         return False
     if device.type == "cpu":

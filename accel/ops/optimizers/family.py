@@ -215,7 +215,7 @@ class Family:
 def gather(numbers: Sequence[Any]) -> torch.Tensor | None:
     """Return numbers of which any is known at run time only, as float64s on the host.
 
-    ``None`` where all are constants, which an op takes as they are: a compiler makes a graph for
+    ``None`` if all are constants, which an op takes as they are: a compiler makes a graph for
     each value of a float that an op takes. A tensor's value is read when the graph runs.
     """
     if not any(isinstance(number, torch.Tensor) or _varies(number) for number in numbers):

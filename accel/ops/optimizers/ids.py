@@ -23,7 +23,7 @@ class OptimizerIds(Generic[Config]):
         self._lock = threading.Lock()
 
     def create(self, optimizer_id: Any, config: Config) -> None:
-        """Make an id known, anew if it was; raises `TypeError` where it is no int."""
+        """Make an id known, anew if it was; raises `TypeError` if it is no int."""
         with self._lock:
             self._known[_checked(optimizer_id)] = config
 
@@ -35,7 +35,7 @@ class OptimizerIds(Generic[Config]):
         return found
 
     def destroy(self, optimizer_id: Any) -> None:
-        """Forget an id; raises `ValueError` where it is not known."""
+        """Forget an id; raises `ValueError` if it is not known."""
         with self._lock:
             if self._known.pop(_checked(optimizer_id), None) is None:
                 raise ValueError(self._unknown(optimizer_id))

@@ -1,4 +1,4 @@
-"""Running an optimizer op: the native library where it can step a tensor, else the reference."""
+"""Running an optimizer op: the native library if it can step a tensor, else the reference."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Kernel:
         single: bool = False,
         names: Mapping[str, str] = _NO_NAMES,
     ) -> None:
-        """Check and step: directly, or where it is recorded by the dispatcher.
+        """Check and step: directly, or by the dispatcher if it is recorded.
 
         `names` says what the caller calls a role, for errors. Raises as `check` does, and
         `Unsupported` where a graph would repeat random bits.

@@ -1,4 +1,4 @@
-"""What one call of an optimizer op takes: lists of tensors, and the numbers of the step."""
+"""Arguments of one call of an optimizer op: lists of tensors, and the numbers of the step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class TensorLists:
         roles: full-size tensors by role, named as in the op's C struct: ``params`` first, then
             ``grads``, the states, and ``masters`` (float32 copies that the parameters are rounded
             from) where there are any.
-        steps: float32 scalars, the steps done before, updated; ``None`` where the step's number is
+        steps: float32 scalars, the steps done before, updated; ``None`` if the step's number is
             given with the other numbers.
         extras: further tensors that are written, each of a shape of its own, by role.
         numbers: what random bits know the tensors by: their places in the list of which these may
@@ -85,7 +85,7 @@ class TensorLists:
 
 @dataclass(slots=True, kw_only=True, init=False, eq=False, repr=False)
 class Hyper:
-    """What every op's numbers have in common; the same for all tensors of a call.
+    """The numbers of a step that every op has, the same for all tensors of a call.
 
     Each op has a subclass with the numbers of its own; only those are made.
 

@@ -1,4 +1,4 @@
-"""What call surfaces of optimizer ops share: the kernel, and checks on arguments they all have."""
+"""The base of optimizer ops' call surfaces: the kernel, and checks on common arguments."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class OptimizerOp(Op):
 
         api = python_api()
         if isinstance(api, str):
-            return (f"Before each step of an optimizer, Python looks at every tensor: {api}.",)
-        return ("Before each step of an optimizer, the library looks at every tensor.",)
+            return (f"Before each optimizer step, Python checks every tensor: {api}.",)
+        return ("Before each optimizer step, the library checks every tensor.",)
 
 
 def unpack(tensor_lists: Any, *names: str) -> list[list[Tensor]]:

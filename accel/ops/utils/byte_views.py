@@ -37,7 +37,7 @@ class CastToByteTensor(DeclaredOp):
 
 
 class Utils(OpSet):
-    """What ``UtilsBuilder`` loads; the same on every device."""
+    """The op of ``UtilsBuilder``, the same on every device."""
 
     name: ClassVar[str] = "utils"
     functions: ClassVar[tuple[str, ...]] = ("cast_to_byte_tensor",)

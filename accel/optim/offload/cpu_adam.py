@@ -79,7 +79,7 @@ class CPUAdam(FusedAdam):
         return _HOST
 
     def prepare(self, group: Group, grads: Sequence[Tensor | None]) -> PreparedGroup:
-        """Return what the group's next steps work on; raises where a tensor cannot be stepped."""
+        """Return what the group's next steps work on; raises if a tensor cannot be stepped."""
         if all(param.device.type == "cpu" for param in group["params"]):
             return super().prepare(group, grads)
         return _MixedGroup(self, group, grads)

@@ -108,7 +108,7 @@ class OffloadedGroup:
         self._steps = [_counters(len(pieces)) for pieces in self._buckets]
         found = self._find(optimizer, params)
         if found is None:
-            raise TypeError(f"A state of {type(optimizer).__name__} is no tensor.")
+            raise TypeError(f"A state of {type(optimizer).__name__} is not a tensor.")
         self._plan(found)
 
     def _find(self, optimizer: KernelOptimizer, params: Sequence[Tensor]) -> Found | None:

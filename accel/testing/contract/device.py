@@ -41,7 +41,7 @@ class DeviceTests(Conformance):
     """Names, indices, the current device, properties, and tensors on the device."""
 
     def test_device_names(self) -> None:
-        """The name is torch's device type, with ``:`` and the index where one is given."""
+        """The name is torch's device type, with ``:`` and the index if one is given."""
         kind = self.acc.device_type
         expect_equal(self.acc.device_name(), kind, "device_name()")
         for index in (0, 1):

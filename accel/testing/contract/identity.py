@@ -60,12 +60,12 @@ class IdentityTests(Conformance):
         expect(1 <= version <= newest, f"contract_version {version} is not in 1..{newest}.")
 
     def test_capabilities_are_known(self) -> None:
-        """What it declares to lack has a name that the contract knows."""
+        """The contract knows every name in `lacks`."""
         unknown = sorted(set(self.acc.lacks) - set(CAPABILITIES))
         expect(not unknown, f"lacks names {unknown}; known are {', '.join(CAPABILITIES)}.")
 
     def test_probe_answers(self) -> None:
-        """The probe agrees with `is_available`, and says why and what to do where it is no."""
+        """The probe agrees with `is_available`, and gives reason and fix if it is no."""
         verdict = self.acc.probe()
         expect_type(verdict, (Accepted, Rejected), "probe()")
         expect_equal(bool(verdict), self.acc.is_available(), "bool(probe())")

@@ -72,7 +72,7 @@ class MemoryTests(Conformance):
 
     @covers("memory")
     def test_total_and_available(self) -> None:
-        """What is available is part of the total, for every device."""
+        """Available memory is part of the total, for every device."""
         for index in ((), *((one,) for one in self.each_device())):
             total, free = self.acc.total_memory(*index), self.acc.available_memory(*index)
             expect_type(total, int, f"total_memory{index}")

@@ -82,7 +82,7 @@ class StreamTests(Conformance):
 
     @covers("streams")
     def test_streams_wait_for_one_another(self) -> None:
-        """What one stream makes another may use after waiting for it, by event or by stream."""
+        """A stream may use another's results after waiting for it, by event or by stream."""
         ones = torch.ones(256, 256, dtype=torch.float32, device=self.acc.device())
         self.acc.synchronize()
         maker, user = self.acc.Stream(), self.acc.Stream()

@@ -97,7 +97,7 @@ class ToolTests(Conformance):
         expect(_KNOWN_OP in str(error), f"{error} suggests nothing.")
 
     def test_build_answers(self) -> None:
-        """What builds of extensions ask has an answer of the declared type."""
+        """The members for builds of extensions return the declared types."""
         expect_type(self.acc.default_compute_capabilities(), str, "default_compute_capabilities()")
         expect_type(self.acc.build_extension(), type, "build_extension()")
 

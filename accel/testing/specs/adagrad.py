@@ -36,7 +36,7 @@ _BAD = (
 
 
 class _AdagradSpec(OpSpec):
-    """What both surfaces share."""
+    """The common spec of both surfaces."""
 
     written = ("params", "exp_avg_sqs")
 

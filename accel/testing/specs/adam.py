@@ -103,7 +103,7 @@ _BAD = (
 
 
 class _AdamSpec(OpSpec):
-    """What both surfaces share."""
+    """The common spec of both surfaces."""
 
     written = ("params", "exp_avgs", "exp_avg_sqs")
 

@@ -17,7 +17,7 @@ _SHAPES = [(6, 4), (2, 1), (1032,)]
 
 
 class DeclaredSpec(OpSpec):
-    """What follows from a schema: element types, shapes, and calls by the declaration's examples.
+    """A spec from a schema: element types, shapes, and calls by the declaration's examples.
 
     A function is left out if its tensors need not be alike, since their shapes are not known here.
 

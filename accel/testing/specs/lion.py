@@ -37,7 +37,7 @@ _BAD = (
 
 
 class _LionSpec(OpSpec):
-    """What both surfaces share."""
+    """The common spec of both surfaces."""
 
     written = ("params", "exp_avgs")
 
@@ -57,7 +57,7 @@ class _LionSpec(OpSpec):
         return found
 
     def scale(self, case: Case, given: Lists, expected: Lists, name: str, at: int) -> Tensor:
-        """Let the step go either way where its sign hangs on the last bits."""
+        """Let the step go either way if its sign hangs on the last bits."""
         param, grad, mean = (given[one][at] for one in given)
         if name == "exp_avgs":
             kept: Tensor = case["beta2"] * mean.abs() + (1 - case["beta2"]) * grad.abs()

@@ -1,4 +1,4 @@
-"""What the specs of optimizer steps share: shapes, dtypes, tensors, and calls to be refused."""
+"""Shared parts of optimizers' specs: shapes, dtypes, tensors, and calls to be refused."""
 
 from __future__ import annotations
 

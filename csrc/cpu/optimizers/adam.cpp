@@ -11,7 +11,7 @@
 
 namespace ACCEL_TARGET {
 
-// One element; `MAY_DECAY`, whether there may be an L2 decay, and `AMSGRAD` are constants in every
+// One element; `MAY_DECAY` (there may be an L2 decay) and `AMSGRAD` are constants in every
 // call, so each becomes a loop of its own without branches.
 static inline __attribute__((always_inline)) void adam_element(float *p, float grad, float *m,
                                                                float *v, float *max_v,
@@ -44,7 +44,7 @@ static inline __attribute__((always_inline)) void adam_loop(
 }
 
 #ifndef ACCEL_LOWEST
-// The whole portions of what is neither L2 nor AMSGrad; returns how many elements those were.
+// The whole portions of a step without L2 and AMSGrad; returns the number of their elements.
 static int64_t adam_portions(const accel::AdamArrays &now, const accel::AdamArrays *next, int64_t n,
                              const accel::AdamScalars &given) {
   const accel::AdamScalars s = given;
@@ -64,7 +64,7 @@ static int64_t adam_portions(const accel::AdamArrays &now, const accel::AdamArra
 }
 #endif
 
-// Not inlined: its loops would be made again in every caller.
+// Not inlined, since every caller would get a copy of its loops.
 static __attribute__((noinline)) void adam_block(const accel::AdamArrays &now,
                                                  [[maybe_unused]] const accel::AdamArrays *next,
                                                  int64_t n, const accel::AdamScalars &s) {
@@ -79,7 +79,7 @@ static __attribute__((noinline)) void adam_block(const accel::AdamArrays &now,
 #ifdef ACCEL_LOWEST
 static constexpr accel::AdamMixed adam_mixed = nullptr;
 #else
-// The usual mixed precision in one pass, without a stop in the cache: bfloat16 gradient and
+// The usual mixed precision in one pass, without blocks in the cache: bfloat16 gradient and
 // parameter, float32 master copy and states, no L2 decay.
 static void adam_mixed(const accel::AdamHalves &now, const accel::AdamHalves *next, int64_t n,
                        const accel::AdamScalars &given) {
@@ -118,7 +118,7 @@ const accel::AdamLevel adam_level = {adam_block, adam_mixed, &convert};
 
 namespace accel {
 
-// What a loop needs of the hyper-parameters at one step, prepared in double.
+// A loop's scalars at one step, prepared in double.
 struct AdamScalars {
   float grad_factor;   // 1 / grad_scale, negative to maximize
   float l2;            // weight decay of the L2 mode, else 0
@@ -126,11 +126,11 @@ struct AdamScalars {
   float m_weight, v_weight, beta2;
   float eps;           // eps * sqrt(c2)
   float step_size;     // lr * sqrt(c2) / c1
-  uint32_t has_l2;     // all ones where l2 is not 0, else 0
-  uint32_t from_grad;  // all ones where beta1 <= 0.5, else 0
+  uint32_t has_l2;     // all ones if l2 is not 0, else 0
+  uint32_t from_grad;  // all ones if beta1 <= 0.5, else 0
 };
 
-// What one tensor's step reads and writes.
+// The memory that one tensor's step reads and writes.
 struct AdamArrays {
   float *p;
   const float *g;
@@ -145,7 +145,7 @@ struct AdamHalves {
   float *p, *m, *v;
 };
 
-// `next`, what is stepped after these `n` elements, may be null.
+// `next` is stepped after these `n` elements and may be null.
 using AdamBlock = void (*)(const AdamArrays &now, const AdamArrays *next, int64_t n,
                            const AdamScalars &s);
 using AdamMixed = void (*)(const AdamHalves &now, const AdamHalves *next, int64_t n,
@@ -153,7 +153,7 @@ using AdamMixed = void (*)(const AdamHalves &now, const AdamHalves *next, int64_
 
 struct AdamLevel {
   AdamBlock block;
-  AdamMixed mixed;  // null where blocks serve
+  AdamMixed mixed;  // null if blocks are used
   const Convert *convert;
 };
 
@@ -170,7 +170,7 @@ struct AdamLevel {
 namespace accel {
 namespace {
 
-// Undoes a step in the order in which it was done backwards; slow and plain, it is rarely called.
+// Undoes a step in the reverse order; plain and slow, as it is rarely called.
 __attribute__((cold)) void rollback_block(const AdamArrays &now, const AdamArrays *, int64_t n,
                                           const AdamScalars &s) {
   float *const p = now.p, *const m = now.m, *const v = now.v;
@@ -220,7 +220,7 @@ int32_t check(const accel_adam_args *a) {
   return ACCEL_OK;
 }
 
-// From its element `at` on; in float32.
+// The tensor from its element `at` on, in float32.
 AdamArrays arrays_of(const accel_adam_args &a, int64_t tensor, int64_t at) {
   const auto from = [at](void *array) { return static_cast<float *>(array) + at; };
   return {from(a.params[tensor]), static_cast<const float *>(a.grads[tensor]) + at,
@@ -245,7 +245,7 @@ bool is_mixed(const accel_adam_args &a) {
          !(a.flags & (ACCEL_ADAM_AMSGRAD | ACCEL_ADAM_ROLLBACK));
 }
 
-// Steps tensors where they lie, each with the next one in view.
+// Steps tensors in place, and prefetches the next one during each.
 template <class Update, class Arrays>
 void step_pieces(const accel_adam_args &a, Update update, const Arrays &arrays,
                  const ScalarsByStep<AdamScalars> &scalars) {

@@ -17,7 +17,7 @@ static inline To as(const From &from) {
   return to;
 }
 
-// Bits of what is added to exp_avg's magnitudes, and of exp_avg_sq's smallest value.
+// Bits of the offset of exp_avg's magnitudes, and of exp_avg_sq's smallest value.
 static inline uint32_t unit_signed(float scale) { return bits_of(scale * 0x1p-15f); }
 static inline uint32_t unit_unsigned(float scale) { return bits_of(scale * 0x1p-31f); }
 
@@ -60,8 +60,8 @@ struct Largest {
   uint32_t m = 0, v = 0;
 };
 
-// `RARE`, whether gradients are scaled or there may be an L2 decay or a beta1 up to 0.5, is a constant
-// in every call, so each becomes a loop of its own without branches.
+// `RARE` (gradients are scaled, or there may be an L2 decay or a beta1 up to 0.5) is a constant in
+// every call, so each becomes a loop of its own without branches.
 static inline __attribute__((always_inline)) Largest update(
     Moments &moments, const float *__restrict p, const float *__restrict grad,
     const accel::Adam8bitScalars &given, bool RARE) {
@@ -90,8 +90,8 @@ static inline __attribute__((always_inline)) Largest update(
 #include "adam8bit_eights-inl.h"
 #else
 
-// Moves the parameter by the new moments, too. In one loop with the roots it would wait for them: a
-// processor has registers for a few iterations ahead.
+// Also updates the parameter by the new moments. In one loop with the roots it would wait for them,
+// since a processor has registers for a few iterations only.
 static void encode(Moments &moments, float *__restrict p, uint32_t m_unit, uint32_t v_unit,
                    uint32_t noise, const accel::Adam8bitScalars &given) {
   const accel::Adam8bitScalars s = given;
@@ -218,8 +218,8 @@ struct Adam8bitScalars {
   float grad_factor, l2, keep;
   float m_weight, v_weight, beta2;
   float eps, step_size;  // eps * sqrt(c2), lr * sqrt(c2) / c1
-  uint32_t has_l2;       // all ones where l2 is not 0, else 0
-  uint32_t from_grad;    // all ones where beta1 <= 0.5, else 0
+  uint32_t has_l2;       // all ones if l2 is not 0, else 0
+  uint32_t from_grad;    // all ones if beta1 <= 0.5, else 0
 };
 
 // One block of a moment.
@@ -295,7 +295,7 @@ int32_t adam8bit_step(const accel_adam8bit_args &a) {
 
 int32_t accel_adam8bit_step(const accel_adam8bit_args *args, void *) {
   const int32_t status = accel::check_host_args(args, 2 * ACCEL_ADAM8BIT_MAXIMIZE - 1);
-  // A part's blocks would be others than the whole tensor's.
+  // The blocks of a part would differ from those of the whole tensor.
   if (status == ACCEL_OK && args->first_elements) return ACCEL_UNSUPPORTED;
   if (status != ACCEL_OK || accel::skipped(*args)) return status;
   if (!args->exp_avgs || !args->exp_avg_sqs || !args->exp_avg_scales || !args->exp_avg_sq_scales)

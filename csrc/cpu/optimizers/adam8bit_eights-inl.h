@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The loops of adam8bit.cpp over eight elements at a time, for levels with AVX2: included inside the
-// namespace of each. Same bits, and memory asked for on the way.
+// namespace of each. They give the same bits, and prefetch.
 //
-// Of plain loops between 8 and 32 bits GCC makes detours by way of 16, every half put in order. The
-// names are its own: <immintrin.h> would double the time that this takes to compile.
+// GCC compiles plain loops between 8 and 32 bits by way of 16, and reorders every half. The names are
+// the compiler's own: <immintrin.h> would double the compile time.
 
 typedef uint32_t Words __attribute__((vector_size(32)));
 typedef float Values __attribute__((vector_size(32)));
@@ -43,8 +43,8 @@ static inline Values with_signs(const Words &bits, uint32_t unit) {
   return __builtin_ia32_blendvps256(above, below, as<Values>(bits));
 }
 
-// `decode` and `update` in one, of scales above 0. Meanwhile the parameters and gradients of the block
-// after the next are asked for, a line at a time: all at once they would wait for each other.
+// `decode` and `update` in one, for scales above 0. Meanwhile the parameters and gradients of the
+// block after the next are prefetched, a line at a time: all at once they would wait for each other.
 static inline __attribute__((always_inline)) Largest update_eights(
     Moments &to, const float *__restrict p, const float *__restrict grad, const accel::Codes &m,
     const accel::Codes &v, const accel::Adam8bitScalars &given, bool RARE) {

@@ -126,7 +126,7 @@ class LambStep {
   explicit LambStep(const accel_lamb_args &args)
       : a_(args), level_(ACCEL_FOR_LEVEL(lamb_level)), c_(*level_.convert) {}
 
-  // False, and nothing is written, where there is no memory.
+  // False, and nothing is written, if there is no memory.
   [[nodiscard]] bool prepare() {
     int64_t parts = 0;
     for (int64_t i = 0; i < a_.count; ++i) parts += parts_of(a_.numels[i]);
@@ -205,7 +205,7 @@ class LambStep {
     }
   }
 
-  // In the order of the parts, whoever worked on them.
+  // In the order of the parts, whichever thread did them.
   void finish_norms(int64_t tensor) const {
     double *const norms = a_.norms[tensor];
     norms[0] = norms[1] = 0.0;

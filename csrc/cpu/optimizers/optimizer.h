@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every optimizer op on the CPU shares: checks, scalars by step, blocks of one tensor.
+// Code shared by all optimizer ops on the CPU: checks, scalars by step, blocks of one tensor.
 //
 // The argument structs are different types with the same field names, hence the templates.
 #pragma once
@@ -21,7 +21,7 @@ int32_t check_host_args(const Args *a, uint32_t known_flags) {
   return status == ACCEL_OK && a->num_threads < 1 ? ACCEL_BAD_ARGUMENT : status;
 }
 
-// Whether there is nothing to do: no tensors, or a flag on the device says so.
+// True if there is nothing to do: no tensors, or a flag on the device is set.
 template <class Args>
 bool skipped(const Args &a) {
   return a.count == 0 || (a.noop_flag && *a.noop_flag != 0) || (a.found_inf && *a.found_inf != 0.0f);
@@ -32,30 +32,30 @@ double learning_rate(const Args &a) {
   return a.lr_tensor ? static_cast<double>(*a.lr_tensor) : a.lr;
 }
 
-// What gradients are multiplied by: 1 / grad_scale, negative to maximize.
+// The factor of gradients: 1 / grad_scale, negative to maximize.
 template <class Args>
 float grad_factor(const Args &a, bool maximize) {
   const double scale = a.grad_scale ? 1.0 / static_cast<double>(*a.grad_scale) : 1.0;
   return static_cast<float>(maximize ? -scale : scale);
 }
 
-// `eps` times the root of a bias correction, not 0 where float32 has an eps: 0 / 0 then stays 0.
+// `eps` times the root of a bias correction, not 0 if float32 has an eps: 0 / 0 then stays 0.
 inline float scaled_eps(double eps, double root) {
   const float scaled = static_cast<float>(eps * root);
   return scaled == 0.0f && static_cast<float>(eps) != 0.0f ? 0x1p-149f : scaled;
 }
 
-// How a call counts the steps that a tensor has done.
+// The way a call counts a tensor's steps.
 enum class Count { kForward, kBack, kNot };
 
-// An op's scalars and the seed of its random bits: one set where all tensors are at the same step,
-// else one for each.
+// An op's scalars and the seed of its random bits: one set if all tensors are at the same step, else
+// one for each.
 template <class Scalars>
 class ScalarsByStep {
  public:
   // Calls make(step) with the number of this step (of the last one unless it counts forward), and
-  // counts it in `steps` where they are given. Returns false, and has written nothing, where there is
-  // no memory.
+  // counts it in `steps` if they are given. Returns false, and has written nothing, if there is no
+  // memory.
   template <class Args, class Make>
   [[nodiscard]] bool prepare(const Args &a, const Make &make, Count count = Count::kForward) {
     const int64_t distinct = a.steps && !same_step(a) ? a.count : 1;
@@ -136,14 +136,14 @@ class ParamBlock {
   const Block grad_, main_;
 };
 
-// Whether a tensor can be worked on in place from end to end.
+// True if a tensor can be updated in place from end to end.
 template <class Args>
 bool all_float32(const Args &a) {
   return a.grad_dtype == ACCEL_FLOAT32 && a.state_dtype == ACCEL_FLOAT32 &&
          a.param_dtype == ACCEL_FLOAT32 && !a.masters;
 }
 
-// Calls body(tensor, first, n) for every piece, cut into blocks where a type has to be converted.
+// Calls body(tensor, first, n) for every piece, cut into blocks if a type has to be converted.
 template <class Args, class Body>
 void for_blocks(const Args &a, const Body &body) {
   const bool whole = all_float32(a);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Walking along arrays that come from memory, for one SIMD level: included inside each target region.
+// Loops over arrays in memory with prefetching, for one SIMD level: included inside each target region.
 
 // Of the loop that follows: no iteration touches what another one writes.
 #ifdef __clang__
@@ -10,9 +10,9 @@
 
 namespace ACCEL_TARGET {
 
-// Elements. Loops over whole portions ask for what lies `kAhead` further on: the processor's own
-// prefetching ends at every page and, with sums and roots to do, has fewer lines on the way than
-// memory could deliver. Where an array ends, the next one's beginning is asked for.
+// Elements. Loops over whole portions prefetch `kAhead` further on: the processor's own prefetching
+// ends at every page and, with sums and roots to do, has fewer lines in flight than memory could
+// deliver. At the end of an array, the beginning of the next one is prefetched.
 constexpr int64_t kPortion = 32, kAhead = 256;
 
 template <class T>
@@ -21,14 +21,13 @@ static inline __attribute__((always_inline)) void ask_for_portion(const T *porti
   for (int64_t i = 0; i < kPortion; i += kLine) __builtin_prefetch(portion + i);
 }
 
-// Asks for the portion that begins at `at` in each array.
+// Prefetches the portion that begins at `at` in each array.
 template <class... T>
 static inline __attribute__((always_inline)) void ask_for(int64_t at, const T *...arrays) {
   (ask_for_portion(arrays + at), ...);
 }
 
-// Calls element(i) for every i below n, which touch nothing of each other, and asks for what lies ahead
-// in the arrays that it goes along.
+// Calls element(i) for every i below n, which must be independent, and prefetches the arrays ahead.
 template <class Element, class... T>
 static inline __attribute__((always_inline)) void for_elements(int64_t n, const Element &element,
                                                                [[maybe_unused]] const T *...arrays) {
@@ -45,7 +44,7 @@ static inline __attribute__((always_inline)) void for_elements(int64_t n, const 
   for (; i < n; ++i) element(i);
 }
 
-// Which portion of the next array to ask for at portion `i` of one that has `whole` elements in portions.
+// The portion of the next array to prefetch at portion `i` of one with `whole` elements in portions.
 static inline int64_t beginning(int64_t i, int64_t whole) {
   return whole < kAhead ? i : i + kAhead - whole;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A step's tensors, looked at and found: see accel/tensors.h. Included once per library.
+// The check of a step's tensors: see accel/tensors.h. Included once per library.
 #pragma once
 
 #include <cstdint>
@@ -12,12 +12,12 @@ namespace accel {
 // Below it an address may be that of nothing, plus an offset: no storage of a terabyte is expected.
 constexpr uint64_t kLow = uint64_t{1} << 40;
 
-// A look at one program's tensors.
+// The check of one step's tensors.
 class Look {
  public:
   explicit Look(const accel_watch &watch) : w_(watch), py_(*watch.python), width_(watch.num_keys + 2) {}
 
-  // Whether parameter i is all that was expected; what was found of it is kept either way.
+  // True if parameter i is as expected; its objects are kept alive either way.
   bool take(void *params, void *states, int64_t i) {
     const accel_expected *const expected = w_.expected + i * width_;
     void **const kept = w_.kept + i * width_;
@@ -53,7 +53,7 @@ class Look {
     return found == type;
   }
 
-  // Whether nothing but the tensors' library answers for a tensor, and it holds its own values.
+  // True for a plain tensor, without a subclass, that holds its own values.
   bool is_plain(void *tensor, void *also) {
     if (!is_type(tensor, py_.tensor) && !(also && is_type(tensor, also))) return false;
     void *const argument[] = {tensor};
@@ -78,7 +78,7 @@ class Look {
     if (!py_.next_entry(states, &place, &key, &entry) || key != param) return false;
     if (!is_type(entry, py_.dictionary)) return false;
     void *value = nullptr;
-    int64_t next = 0;  // entries stand in the keys' order as a rule
+    int64_t next = 0;  // entries are usually in the keys' order
     for (intptr_t position = 0; py_.next_entry(entry, &position, &key, &value);) {
       const int64_t k = index_of(key, next);
       if (k < 0) continue;
@@ -121,14 +121,14 @@ class Look {
     if (numel < 0 || (expected.numel >= 0 && numel != expected.numel) || (numel > 0 && !t.data)) return false;
     const int64_t address = reinterpret_cast<int64_t>(t.data) + static_cast<int64_t>(t.byte_offset);
     if (address == *expected.slot) return true;
-    // What is written may share memory with something else now, which takes a look at everything.
+    // A moved tensor that is written may share memory with others, which needs the full check.
     if (expected.written || meets_written(address, numel * (t.dtype_bits / 8))) return false;
     if (numel > 0 && static_cast<uint64_t>(address) < kLow && is_offset(object, address, t.dtype_bits / 8)) return false;
     *expected.slot = address;
     return true;
   }
 
-  // Whether an address is a tensor's place in a storage that begins at 0, since it was freed.
+  // True if an address is an offset into a storage that begins at 0, because it was freed.
   bool is_offset(void *object, int64_t address, int64_t element_bytes) {
     void *const argument[] = {object};
     void *const offset = py_.call(py_.storage_offset, argument, 1, nullptr);
@@ -160,7 +160,7 @@ class Look {
     return dense || numel == 0 ? numel : -1;
   }
 
-  // Whether a block of memory shares a byte with one that is written.
+  // True if a block of memory shares a byte with one that is written.
   bool meets_written(int64_t begin, int64_t size) const {
     // The last written block that starts before this one's end is the one that may reach into it.
     int64_t low = 0, high = w_.num_written;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The look at a step's tensors alone, for ops whose own library is none of the host's: tensors may lie on
-// any device, since nothing but what the interpreter holds of them is read.
+// The check of a step's tensors alone, for ops whose own library is not for the host. Tensors may lie
+// on any device, since only the interpreter's objects are read.
 
 #include "tensors.h"
 

@@ -86,7 +86,7 @@ struct Adam {
     p = p * s.keep - s.step_size * m / (sqrtf(second) + s.eps);
   }
 
-  // Undoes a step in the order in which it was done backwards.
+  // Undoes a step in the reverse order.
   static ACCEL_DEVICE void undo(const Scalars &s, float grad, float &p, float &m, float &v) {
     const float beta1 = s.from_grad ? -s.m_weight : 1.0f - s.m_weight;
     p = (p + s.step_size * m / (sqrtf(v) + s.eps)) / s.keep;

@@ -14,7 +14,7 @@ constexpr int64_t kBlock = ACCEL_ADAM8BIT_BLOCK;
 constexpr int kEach = static_cast<int>(kBlock) / kLanes;
 static_assert(kChunk % kBlock == 0, "a piece begins where a block does");
 
-// Bits of what is added to exp_avg's magnitudes, and of exp_avg_sq's smallest value.
+// Bits of the offset of exp_avg's magnitudes, and of exp_avg_sq's smallest value.
 ACCEL_DEVICE uint32_t unit_signed(float scale) { return bits_of(scale * (1.0f / 32768.0f)); }
 ACCEL_DEVICE uint32_t unit_unsigned(float scale) { return bits_of(scale * (1.0f / 2147483648.0f)); }
 
@@ -161,7 +161,7 @@ struct Adam8bit {
         m[k] = decode_signed(m_codes[k], m_scale);
         v[k] = decode_unsigned(v_codes[k], v_scale);
         update(this->scalars, g[k], p[k], m[k], v[k]);
-        // What lies beyond the tensor's end must not count in the block's scales.
+        // Elements beyond the tensor's end must not count in the block's scales.
         if (k >= valid) m[k] = v[k] = 0.0f;
       }
     }

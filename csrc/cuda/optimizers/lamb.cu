@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// LAMB on CUDA devices: see accel/lamb.h for the arithmetic. The sums of a tensor's blocks meet in
-// `norms` by atomic additions, in no fixed order.
+// LAMB on CUDA devices: see accel/lamb.h for the arithmetic. The sums of a tensor's blocks are added
+// to `norms` atomically, in no fixed order.
 
 #include "accel/lamb.h"
 #include "optimizer.h"
@@ -34,7 +34,7 @@ ACCEL_DEVICE float direction(float p, float m, float v, const LambScalars &s) {
   return m / (sqrtf(v + s.eps_inside) + s.eps_outside) + s.decay * p;
 }
 
-// First phase: moments, and the norms of what they are once stored.
+// First phase: moments, and the norms from their stored values.
 template <class Op, class T, class Here>
 struct MomentsBody : OnTensor<Op, T, Here> {
   float of_p = 0.0f, of_u = 0.0f;

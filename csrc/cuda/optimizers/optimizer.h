@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every element-wise optimizer op on CUDA devices shares: checks, the kernel, its launches.
+// Code shared by all element-wise optimizer ops on CUDA devices: checks, the kernel, its launches.
 // Nothing here waits for the device, so that a step can be captured in a graph.
 //
 // An op is a class with
 //   Args                     its argument struct; the structs have the same field names
-//   Numbers                  what its scalars need beyond `Common`; numbers(args) makes them
-//   Scalars                  what one element's update needs; scalars(numbers, at, extra) makes them
+//   Numbers                  inputs of its scalars beyond `Common`; numbers(args) makes them
+//   Scalars                  inputs of one element's update; scalars(numbers, at, extra) makes them
 //                            on the device, in double
-//   kStates, kUsualStates    how many states there are, and how many where is_rare(args) is false;
-//                            state(args, which) is the pointer array of one, null where it is absent
+//   kStates, kUsualStates    the number of states, and their number if is_rare(args) is false;
+//                            state(args, which) is the pointer array of one, null if it is absent
 //   kExtra, extra(args, which)     further pointer arrays; the first entry's is handed to scalars
-//   maximize(args)           whether these arguments ask for it
-//   Body<T, Table>           the work of one thread on one piece; `Elements` below where
+//   maximize(args)           whether the arguments have that flag
+//   Body<T, Table>           the work of one thread on one piece; `Elements` below if
 //                            update(scalars, grad, p, state) does one element
 #pragma once
 
@@ -24,7 +24,7 @@
 
 namespace accel {
 
-// What all ops' calls have in common for all tensors.
+// The numbers of a call that all ops have, the same for all tensors.
 struct Common {
   double lr, weight_decay, step;
   const float *grad_scale, *found_inf, *lr_tensor;
@@ -32,11 +32,11 @@ struct Common {
   uint64_t seed;
   int32_t param_dtype, grad_dtype, state_dtype;
   bool stochastic, maximize;
-  int8_t ahead;     // of the steps done before: 1, or 0 where a step is undone or half done
-  int8_t count_by;  // what the kernels of this call add to the steps
+  int8_t ahead;     // of the steps done before: 1, or 0 if a step is undone or half done
+  int8_t count_by;  // the amount that the kernels of this call add to the steps
 };
 
-// The numbers of a step as one tensor meets them.
+// The numbers of a step for one tensor.
 struct AtStep {
   double lr, weight_decay, step;
   float grad_factor;  // 1 / grad_scale, negative to maximize
@@ -62,7 +62,7 @@ ACCEL_DEVICE AtStep at_step(const Common &a, const float *step_tensor) {
           accel_random_seed(a.seed, static_cast<int64_t>(step))};
 }
 
-// `eps` times the root of a bias correction, not 0 where float32 has an eps: 0 / 0 then stays 0.
+// `eps` times the root of a bias correction, not 0 if float32 has an eps: 0 / 0 then stays 0.
 ACCEL_DEVICE float scaled_eps(double eps, double root) {
   const float scaled = static_cast<float>(eps * root);
   return scaled == 0.0f && static_cast<float>(eps) != 0.0f ? 0x1p-149f : scaled;
@@ -95,7 +95,7 @@ struct Table {
   Tensors<kRoles, CAPACITY> tensors;
 };
 
-// What every body needs to find its tensors.
+// The base of every body, which finds its tensors.
 template <class Op, class T, class Here>
 struct OnTensor {
   const Here &table;
@@ -217,7 +217,7 @@ int32_t launch_steps(const typename Op::Args &a, const Common &common, Stream st
   return for_launches(table.tensors, a.numels, a.count, place, flush, a.tensor_numbers);
 }
 
-// A launch copies all its parameters, so few tensors travel in a small table.
+// A launch copies all its parameters, so a few tensors use a small table.
 template <class Op, class T>
 int32_t step_as(const typename Op::Args &a, const Common &common, Stream stream) {
   constexpr int64_t kBeside = sizeof(Common) + sizeof(typename Op::Numbers) + 16;
@@ -279,8 +279,8 @@ int32_t count_steps(const Args &a, const Common &common, Stream stream) {
 }
 
 
-// The whole of a one-kernel op's entry point once its own arguments are found right. A step that is
-// undone counts backwards.
+// The entry point of a one-kernel op after the checks of its own arguments. A step that is undone
+// counts backwards.
 template <class Op>
 int32_t step(const typename Op::Args &a, void *stream, bool undone = false) {
   if (a.count == 0) return ACCEL_OK;

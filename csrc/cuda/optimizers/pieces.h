@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Many tensors in few launches: which block works on which elements of which tensor. Sizes are 64
-// bits wide; empty tensors take no place.
+// Many tensors in few launches: the assignment of blocks to elements of tensors. Sizes have 64 bits;
+// empty tensors take no blocks.
 #pragma once
 
 #include "runtime.h"
@@ -12,7 +12,7 @@ constexpr int64_t kMostBlocks = (1ll << 31) - 1;  // of one launch: CUDA's limit
 
 ACCEL_BOTH int64_t blocks_of(int64_t numel) { return numel / kChunk + (numel % kChunk != 0); }
 
-// The tensors of one launch: `at[r][j]` is where role r (parameter, gradient, ...) of tensor j lies.
+// The tensors of one launch: `at[r][j]` is the address of role r (parameter, gradient, ...) of tensor j.
 template <int ROLES, int CAPACITY>
 struct Tensors {
   static constexpr int kRoles = ROLES;
@@ -24,7 +24,7 @@ struct Tensors {
   void *at[ROLES][CAPACITY];
 };
 
-// How many tensors of so many roles fit into a kernel's parameters beside `other` bytes.
+// The number of tensors with so many roles that fit into a kernel's parameters beside `other` bytes.
 constexpr int capacity_for(int roles, int64_t other, int64_t bytes = kParameterBytes) {
   return static_cast<int>((bytes - other - 16) / (16 + 8 * static_cast<int64_t>(roles)));
 }
@@ -48,7 +48,7 @@ ACCEL_DEVICE Piece piece_of(const Tensors<ROLES, CAPACITY> &tensors, uint32_t bl
   return {low, begin, begin + (rest < kChunk ? rest : kChunk)};
 }
 
-// Whether every pointer of a slot that is there allows 16-byte accesses.
+// True if every non-null pointer of a slot allows 16-byte accesses.
 template <int ROLES, int CAPACITY>
 ACCEL_DEVICE bool is_aligned(const Tensors<ROLES, CAPACITY> &tensors, int32_t slot, int roles) {
   uintptr_t bits = 0;
@@ -57,8 +57,8 @@ ACCEL_DEVICE bool is_aligned(const Tensors<ROLES, CAPACITY> &tensors, int32_t sl
 }
 
 // Fills launches with the non-empty tensors among `count` and hands each, with its number of
-// blocks, to `flush`, which returns an accel_status. `place(role, i)` is where role of tensor i
-// lies. `numbers` are the tensors', or null. Stops at the first failure.
+// blocks, to `flush`, which returns an accel_status. `place(role, i)` is the address of that role of
+// tensor i. `numbers` are the tensors', or null. Stops at the first failure.
 template <class Table, class Place, class Flush>
 int32_t for_launches(Table &table, const int64_t *numels, int64_t count, const Place &place,
                      const Flush &flush, const uint32_t *numbers = nullptr) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What every accel library shares: version, status codes, element types, rounding.
+ * The ABI common to all accel libraries: version, status codes, element types, rounding.
  *
- * Plain C, also read by C++, CUDA and SYCL sources. accel/ops/abi.py mirrors it with ctypes, and a
- * test compiles a C program to hold the two sides together.
+ * Plain C, also read by C++, CUDA and SYCL sources. accel/ops/abi.py mirrors it with ctypes; a test
+ * compiles a C program that compares the two sides.
  */
 #ifndef ACCEL_ABI_H
 #define ACCEL_ABI_H
@@ -18,7 +18,7 @@
 #define ACCEL_EXTERN_C
 #endif
 
-/* Libraries are built with hidden visibility; only functions marked so can be called from outside. */
+/* Marks exported functions: libraries are built with hidden visibility. */
 #define ACCEL_EXPORT ACCEL_EXTERN_C __attribute__((visibility("default")))
 
 /* Element types. The numbers are part of the ABI: new ones are appended, none is ever renumbered. */
@@ -45,9 +45,9 @@ enum accel_rounding {
   ACCEL_ROUND_STOCHASTIC = 1 /* up or down with a probability that makes the mean exact: random.h */
 };
 
-/* What a function returns. A negative value is minus an errno of the host. Values from
- * ACCEL_DEVICE_ERROR on are that plus the device runtime's own code (cudaError_t, ...). A function that returns other than ACCEL_OK for a reason below
- * ACCEL_DEVICE_ERROR has written nothing. */
+/* Return values. A negative value is minus an errno of the host. A value from ACCEL_DEVICE_ERROR on
+ * is that constant plus the device runtime's own code (cudaError_t, ...). A function that returns
+ * anything else than ACCEL_OK below ACCEL_DEVICE_ERROR has written nothing. */
 enum accel_status {
   ACCEL_OK = 0,
   ACCEL_BAD_STRUCT = 1,   /* struct_size is not this library's */
@@ -58,7 +58,7 @@ enum accel_status {
   ACCEL_DEVICE_ERROR = 1000
 };
 
-/* Both are exported by every library. The text is static and never null. */
+/* Every library exports both. The text is static and never null. */
 ACCEL_EXPORT int32_t accel_abi_version(void);
 ACCEL_EXPORT const char *accel_status_text(int32_t status);
 

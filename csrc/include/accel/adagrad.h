@@ -5,7 +5,7 @@
  *   g = grad * (1 / *grad_scale), negated with MAXIMIZE; g += weight_decay * p unless that is 0
  *   sum += g * g
  *   p -= lr / (1 + (t - 1) * lr_decay) * g / (sqrt(sum) + eps)
- * p is the master copy where there is one.
+ * p is the master copy if there is one.
  */
 #ifndef ACCEL_ADAGRAD_H
 #define ACCEL_ADAGRAD_H
@@ -16,7 +16,7 @@ enum accel_adagrad_flag {
   ACCEL_ADAGRAD_MAXIMIZE = 1
 };
 
-/* Fields mean what they mean in accel_adam_args. */
+/* Fields have the same meaning as in accel_adam_args. */
 typedef struct accel_adagrad_args {
   uint64_t struct_size;
   int64_t count;

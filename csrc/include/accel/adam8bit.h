@@ -6,11 +6,11 @@
  * short.
  *
  * A block's scale is the smallest power of two that no magnitude in it exceeds, at least 2^-95; 0
- * where all are 0, and NaN where one is NaN. Below a scale that is 0 or NaN codes are 0, and all
- * values are the scale. Where a magnitude is above 2^127, which includes infinity, the scale is the
- * largest that there is: 2^127 for exp_avg, whose magnitudes are bounded by it, and 1.125 * 2^127
- * for exp_avg_sq, of which code 255 is then infinity: as in float32, an element whose square was
- * too large moves no more. Else, of y = x / scale:
+ * if all are 0, and NaN if one is NaN. With a scale of 0 or NaN all codes are 0, and all values are
+ * the scale. If a magnitude is above 2^127, infinity included, the scale is the largest possible:
+ * 2^127 for exp_avg, whose magnitudes are bounded by it, and 1.125 * 2^127 for exp_avg_sq, whose
+ * code 255 is then infinity: as in float32, an element whose square was too large no longer moves.
+ * Else, with y = x / scale:
  *   exp_avg: sign, then 7 bits k; |y| + 2^-15 has the float32 bits (k << 20) + (112 << 23): 0 is 0,
  *     and neighbours are 1/8 of a power of two apart, from 2^-18 on
  *   exp_avg_sq: 8 bits k; y has the bits (k << 20) + (96 << 23): from 2^-31, which smaller numbers
@@ -49,7 +49,7 @@ enum accel_adam8bit_flag {
   ACCEL_ADAM8BIT_MAXIMIZE = 4
 };
 
-/* Fields mean what they mean in accel_adam_args; state_dtype is not read. */
+/* Fields have the same meaning as in accel_adam_args; state_dtype is not read. */
 typedef struct accel_adam8bit_args {
   uint64_t struct_size;
   int64_t count;

@@ -6,13 +6,12 @@
  *   MOMENTS  g = grad * (1 / *grad_scale), negated with MAXIMIZE
  *            m = beta1 * m + (1 - beta1) * g           v = beta2 * v + (1 - beta2) * g * g
  *            norms = { sum of p * p, sum of u * u }
- *   APPLY    coeff = sqrt(norms[0]) / sqrt(norms[1]) within [min_coeff, max_coeff], or 1 where a
+ *   APPLY    coeff = sqrt(norms[0]) / sqrt(norms[1]) within [min_coeff, max_coeff], or 1 if a
  *            norm is 0
  *            p -= lr * sqrt(c2) / c1 * coeff * u
  * with u = m / (sqrt(v) + eps) + weight_decay * p, or m / sqrt(v + eps) + ... with EPS_INSIDE, from
- * the moments as they are stored. One call with both phases is a step; a caller that steps a part
- * of a tensor adds up the norms of all parts between two calls. p is the master copy where there
- * is one.
+ * the moments as they are stored. One call with both phases is a step; a caller that steps parts of
+ * a tensor adds up the norms of all parts between two calls. p is the master copy if there is one.
  */
 #ifndef ACCEL_LAMB_H
 #define ACCEL_LAMB_H
@@ -27,7 +26,7 @@ enum accel_lamb_flag {
   ACCEL_LAMB_APPLY = 16
 };
 
-/* Fields mean what they mean in accel_adam_args. */
+/* Fields have the same meaning as in accel_adam_args. */
 typedef struct accel_lamb_args {
   uint64_t struct_size;
   int64_t count;

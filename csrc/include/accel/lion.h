@@ -5,7 +5,7 @@
  *   g = grad * (1 / *grad_scale), negated with MAXIMIZE
  *   p = p * (1 - lr * weight_decay) - lr * sign(beta1 * m + (1 - beta1) * g)
  *   m = beta2 * m + (1 - beta2) * g
- * sign(0) is 0 and the sign of NaN is NaN. p is the master copy where there is one.
+ * sign(0) is 0 and the sign of NaN is NaN. p is the master copy if there is one.
  */
 #ifndef ACCEL_LION_H
 #define ACCEL_LION_H
@@ -16,7 +16,7 @@ enum accel_lion_flag {
   ACCEL_LION_MAXIMIZE = 1
 };
 
-/* Fields mean what they mean in accel_adam_args; `steps` are counted and otherwise not read. */
+/* Fields have the same meaning as in accel_adam_args; `steps` are only counted. */
 typedef struct accel_lion_args {
   uint64_t struct_size;
   int64_t count;

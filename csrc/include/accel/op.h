@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The exports that every library has, for a library of one source: include this instead of abi.h.
+ * The exports of every library, for a library of one source: include this instead of abi.h.
  *
- * An op's function is `int32_t accel_<name>(...)`, which returns a status. It is given each tensor's
- * address, then each result's, then the numbers, sizes and codes of element types of the op's
- * declaration, then the stream, which is null on the CPU. Tensors are contiguous and not empty, and lie
- * on one device. It refuses what it has no code for by ACCEL_UNSUPPORTED or ACCEL_BAD_DTYPE, having
- * written nothing; the op's reference then runs instead.
+ * An op's function is `int32_t accel_<name>(...)`, which returns a status. Its arguments are each
+ * tensor's address, then each result's, then the numbers, sizes and codes of element types of the
+ * op's declaration, then the stream, which is null on the CPU. Tensors are contiguous and not empty,
+ * and lie on one device. If it has no code for its arguments, it returns ACCEL_UNSUPPORTED or
+ * ACCEL_BAD_DTYPE and has written nothing; the op's reference then runs instead.
  */
 #ifndef ACCEL_OP_H
 #define ACCEL_OP_H

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The random bits of stochastic rounding: a pure function of seed, step, stream and element, so that
- * the result depends on neither SIMD level nor thread count nor device. The step is the tensor's own,
- * where it brings one: a captured graph, which repeats the seed, draws new bits at every replay.
+ * the result depends on neither SIMD level nor thread count nor device. If a tensor has its own step,
+ * that one counts: a captured graph, which repeats the seed, draws new bits at every replay.
  *
- * A tensor's number is what its call says, else its place in the call. Stream s of tensor number i at
- * step t (1 in the first) is
+ * A tensor's number is the one in its call, else its place in the call. Stream s of tensor number i
+ * at step t (1 in the first) is
  * key = accel_random_key(accel_random_seed(seed, t), i, s), with s 0 for the parameter, 1, 2, 3 for
  * exp_avg, exp_avg_sq, max_exp_avg_sq (or an op's states in their order). Element e takes
- * r = accel_random_bits(key, e), where e counts from the tensor's first element, which a call that steps a
- * part of it says (first_elements). A finite x becomes, by its bit pattern u without the sign:
+ * r = accel_random_bits(key, e), with e counted from the first element of the whole tensor, also if
+ * a call steps a part of it (first_elements). A finite x becomes, by its bits u without the sign:
  *   bfloat16: (u + (r & 0xFFFF)) >> 16
  *   float16 from 2^-14 on: (u - (112 << 23) + (r & 0x1FFF)) >> 13, infinity from 2^16 on
  *   float16 below 2^-14: ((int32_t)(|x| * 2^40) + (r & 0xFFFF)) >> 16

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Reading thousands of a program's tensors at the start of a step, which an interpreter is too slow
- * for: what a step was prepared for is looked at again, and addresses go where its calls find them. */
+ * A check of thousands of tensors at the start of a step, for which an interpreter is too slow: their
+ * facts are compared with those of the prepared step, and their addresses go into its calls. */
 #ifndef ACCEL_TENSORS_H
 #define ACCEL_TENSORS_H
 
@@ -20,8 +20,8 @@ typedef struct accel_dl_tensor {
   uint64_t byte_offset;
 } accel_dl_tensor;
 
-/* Functions of the interpreter and of the tensors' library, and the objects they are asked about. All
- * are called with the interpreter's lock held. The names on the right are those of Python's C API. */
+/* Functions of the interpreter and of the tensors' library, and objects that they need. All are
+ * called with the interpreter's lock held. The names on the right are those of Python's C API. */
 typedef struct accel_python {
   uint64_t struct_size;
   int32_t (*read)(void *object, accel_dl_tensor *tensor);      /* of DLPack's exchange table */
@@ -39,25 +39,25 @@ typedef struct accel_python {
   void (*forget_error)(void);                                  /* PyErr_Clear */
   void *none;
   void *no;             /* False */
-  void *tensor;         /* the types of plain tensors: no subclass answers otherwise for itself */
+  void *tensor;         /* the types of plain tensors, which no subclass overrides */
   void *parameter;
   void *dictionary;     /* the type of plain dictionaries */
   void *grad;           /* names of attributes */
   void *requires_grad;
-  void *is_neg;         /* the function that tells whether a tensor stands for its negative */
-  void *storage_offset; /* the function that tells where in its storage a tensor begins */
+  void *is_neg;         /* the function that returns whether a tensor stands for its negative */
+  void *storage_offset; /* the function that returns a tensor's place in its storage */
 } accel_python;
 
-/* What is expected of one tensor. */
+/* The expected facts about one tensor. */
 typedef struct accel_expected {
-  int64_t *slot;   /* where its address is, and goes; null: nothing is expected, and nothing read */
-  int64_t numel;   /* of a tensor that is contiguous; negative: its layout is its parameter's */
+  int64_t *slot;   /* the place of its address; null: nothing is expected, and nothing read */
+  int64_t numel;   /* of a contiguous tensor; negative: its layout is its parameter's */
   uint32_t dtype;  /* DLPack's code, bits and lanes, lowest byte first */
-  int32_t written; /* whether a step writes it: then it stays where it is */
+  int32_t written; /* whether a step writes it: then its address must not change */
 } accel_expected;
 
-/* What a step was prepared for. Arrays of tensors have, for each parameter, its own, its gradient's and
- * one for each key of its state. */
+/* The facts that a step was prepared for. Arrays of tensors have, for each parameter, an entry of its
+ * own, one for its gradient and one for each key of its state. */
 typedef struct accel_watch {
   uint64_t struct_size;
   const accel_python *python;
@@ -66,20 +66,20 @@ typedef struct accel_watch {
   int64_t num_written;
   void *const *keys;              /* of a parameter's state, as the interpreter's strings */
   const accel_expected *expected;
-  const int64_t *layout_at;       /* where in `layouts` a parameter's begins: dimensions, sizes, strides */
+  const int64_t *layout_at;       /* a parameter's place in `layouts`: dimensions, sizes, strides */
   const int64_t *layouts;
   const int64_t *places;          /* a parameter's place among the states, as `next_entry` counts them */
-  const int32_t *devices;         /* of each parameter and all that goes with it: type and number */
+  const int32_t *devices;         /* of each parameter, its gradient and state: type and number */
   const int64_t *written_from;    /* blocks of memory that no gradient may share a byte with, rising */
   const int64_t *written_to;      /* and apart from each other */
   void **kept;                    /* for each tensor the object that is kept alive, or null */
 } accel_watch;
 
-/* Looks at every parameter of a list, its gradient and its entry of a dictionary of states, writes their
- * addresses into their slots and keeps them alive. ACCEL_UNSUPPORTED, with nothing kept, where any of it
- * is not as expected; slots of gradients may have changed then. Call with the interpreter's lock. */
+/* Checks every parameter of a list, its gradient and its entry of a dictionary of states, writes their
+ * addresses into their slots and keeps them alive. Returns ACCEL_UNSUPPORTED, with nothing kept, if a
+ * fact is not as expected; slots of gradients may have changed then. Call with the interpreter's lock. */
 ACCEL_EXPORT int32_t accel_watch_take(const accel_watch *watch, void *params, void *states);
-/* Lets go of what is kept. Call with the interpreter's lock. */
+/* Releases the kept objects. Call with the interpreter's lock. */
 ACCEL_EXPORT void accel_watch_release(const accel_watch *watch);
 
 #endif

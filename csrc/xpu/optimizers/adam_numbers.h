@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What Adam's update needs of a call, for the ops that use it; the kernels' half is adam_update.sycl.
+// Inputs of Adam's update from a call, for the ops that use it; the kernels' half is adam_update.sycl.
 #pragma once
 
 #include <cmath>
@@ -13,7 +13,7 @@ ACCEL_ON_BOTH(kAdamNumbers, struct AdamNumbers {
   float l2;     // weight decay of the L2 mode, else 0
   float decay;  // weight decay of the decoupled mode, else 0
   float m_weight, v_weight;
-  float c1, c2, log_beta1, log_beta2;  // bias corrections, and what they are made of
+  float c1, c2, log_beta1, log_beta2;  // bias corrections, and their inputs
   int32_t correct, from_grad, amsgrad, rollback;
 });
 

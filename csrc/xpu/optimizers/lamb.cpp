@@ -14,7 +14,7 @@ ACCEL_ON_BOTH(
       float beta1, m_weight, beta2, v_weight;
       float eps_inside, eps_outside;  // one of them is 0
       float weight_decay, max_coeff, min_coeff;
-      float correction, log_beta1, log_beta2;  // sqrt(c2) / c1, and what they are made of
+      float correction, log_beta1, log_beta2;  // sqrt(c2) / c1, and its inputs
       int32_t correct;
     };
     enum What : int32_t { kClear, kWiden, kCoefficients };

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every element-wise optimizer op on SYCL devices shares: checks, tables of tensors, launches.
+// Code shared by all element-wise optimizer ops on SYCL devices: checks, tables of tensors, launches.
 // The kernels' half is optimizer.sycl. Nothing here waits for the device.
 //
 // An op is a struct on both sides. Here it has
-//   Args, Numbers              its argument struct; what its kernel needs beyond `Common`
+//   Args, Numbers              its argument struct; inputs of its kernel beyond `Common`
 //   numbers(args)              makes them
-//   state, extra(args, which)  the pointer array of a state or of what else a tensor has, or null
+//   state, extra(args, which)  the pointer array of a state or of an extra array, or null
 #pragma once
 
 #include <algorithm>
@@ -23,22 +23,22 @@ static constexpr char kOptimizerSource[] =
 
 ACCEL_ON_BOTH(
     kTables, enum Limits : int32_t {
-      kVector = 4,    // elements of one access, where every tensor is aligned to 16 bytes
+      kVector = 4,    // elements of one access, if every tensor is aligned to 16 bytes
       kChunk = 4096,  // elements of one group
       kBatch = 8,     // tensors of one launch
       kStates = 3,    // of one tensor, at most
       kExtras = 2     // further arrays of one tensor, at most
     };
-    // What a call has in common for all its tensors; scalars on the device are addresses, or 0.
+    // The numbers of a call for all its tensors; scalars on the device are addresses, or 0.
     struct Common {
       uint64_t grad_scale, found_inf, noop_flag, lr_tensor;
-      uint64_t seed;  // the step is in it, unless tensors bring theirs
+      uint64_t seed;  // includes the step, unless tensors have their own
       float grad_sign, lr, step;
-      float ahead;     // from what a step tensor holds to the number of this step
-      float count_by;  // what is added to step tensors
+      float ahead;     // from a step tensor's value to the number of this step
+      float count_by;  // the amount added to step tensors
       int32_t param_dtype, grad_dtype, state_dtype, stochastic;
     };
-    // Where one tensor lies; 0 stands for what is not there.
+    // The addresses of one tensor; 0 for absent ones.
     struct Slot {
       uint64_t param, grad, master, step, states[kStates], extras[kExtras];
       int64_t numel, chunk;
@@ -135,7 +135,7 @@ inline Program *make_program(const std::string &source, std::vector<std::string>
                      std::move(names));
 }
 
-// The whole of the entry point of an op with one kernel, once its own arguments are found right.
+// The entry point of an op with one kernel, after the checks of its own arguments.
 template <class Op>
 int32_t step(Program &program, const typename Op::Args &a, const Common &common, void *stream) {
   if (a.count == 0) return ACCEL_OK;

@@ -1,4 +1,4 @@
-"""Gaudi's own fused optimizers, where its software has them and they can do what an op promises.
+"""Gaudi's own fused optimizers, if its software has them and they can do what an op promises.
 
 Importing this package imports neither torch nor Gaudi's software.
 """
@@ -39,7 +39,7 @@ ListStep = Callable[["TensorLists", Any], None]
 
 @dataclass(frozen=True, slots=True)
 class Gaudi:
-    """What stands in for a native library.
+    """A stand-in for a native library.
 
     Attributes:
         optimizer: the vendor's class.
@@ -75,7 +75,7 @@ def probe_gaudi(symbol: str) -> Probe:
 
 
 def _has_optimizers() -> bool:
-    """Whether the module is there, told by its files: importing its parent would start Gaudi."""
+    """Return whether the module's files exist; importing its parent would start Gaudi."""
     try:
         spec = find_spec(PACKAGE)
     except (ImportError, ValueError):
@@ -100,7 +100,7 @@ def load_gaudi(symbol: str) -> Gaudi:
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         raise OpUnavailable(
             f"{PACKAGE}.hpex.optimizers.{name}: {type(error).__name__}: {error}. "
-            f"Install the release of Gaudi's software that fits this torch."
+            f"Install the release of Gaudi's software for this torch."
         ) from error
     file = getattr(module, "__file__", None)
     return Gaudi(optimizer, Path(file) if file else None)

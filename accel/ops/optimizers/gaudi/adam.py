@@ -119,7 +119,7 @@ def _numbers(hyper: AdamHyper, time: float) -> dict[str, Any]:
 
 
 class StepCounts:
-    """Step tensors' values on the host: read from a device only where others wrote them."""
+    """Step tensors' values on the host: read from a device only if others wrote them."""
 
     def __init__(self) -> None:
         self._known: Any = WeakTensorKeyDictionary()

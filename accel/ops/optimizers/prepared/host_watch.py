@@ -44,8 +44,8 @@ def needed_by(built: Iterable[tuple[list[str], jit.Recipe]]) -> list[tuple[list[
 def host_watcher() -> CDLL | None:
     """Return the library, loaded once per process; ``None`` if Python has to do without.
 
-    What hindered it is tried again after a minute. A failure that ought not to be is warned about;
-    `hindrance` and the note that is kept tell of every one.
+    A failed load is tried again after a minute. An unexpected failure gives a warning; `hindrance`
+    and the kept note report every failure.
     """
     from accel.ops.optimizers.prepared.native_watch import python_api
 
@@ -73,12 +73,12 @@ def _load() -> CDLL:
 def _tell(error: Exception) -> None:
     from accel.jit.cache import trouble
 
-    said = trouble.told(error)
+    said = trouble.in_words(error)
     trouble.keep_note(BACKEND, NAME, said)
     # Without a compiler nothing is wrong: steps are slower and right.
     if not isinstance(error, OpUnavailable) or error.__cause__ is not None:
         warnings.warn(
-            f"Python looks at the tensors of each optimizer step, which takes longer than a "
+            f"Python checks the tensors of each optimizer step, which takes longer than a "
             f"library of the host: {said}",
             RuntimeWarning,
             stacklevel=2,
@@ -105,8 +105,8 @@ def notes() -> tuple[str, ...]:
 
     why, failed = hindrance(), last_note(BACKEND, NAME)
     if why:
-        who = f"Python looks at every tensor: {why.rstrip('.')}."
+        who = f"Python checks every tensor: {why.rstrip('.')}."
     else:
-        who = "a library of the host looks at every tensor that has a kernel."
-    told = () if failed is None else (f"The last load that did not get that library: {failed}",)
-    return (f"Before each step of an optimizer, {who}", *told)
+        who = "a library of the host checks every tensor that has a kernel."
+    told = () if failed is None else (f"Last failed load of that library: {failed}",)
+    return (f"Before each optimizer step, {who}", *told)

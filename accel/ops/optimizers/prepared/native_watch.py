@@ -124,7 +124,7 @@ def python_api() -> Python | str:
 
 
 class NativeWatch:
-    """What a step was prepared for; the next one may take its tensors if all of it still holds.
+    """The conditions of a prepared step, which the next one may reuse while all of them hold.
 
     Holds no tensor between `release` and the next `take`.
 
@@ -174,8 +174,8 @@ class NativeWatch:
             **{name: listed.buffer_info()[0] for name, listed in arrays.items()},
         )
         self._alive = (library, api, expected, names, arrays)
-        # With the interpreter's lock held. torch gives it up while it tells of a negative bit: by
-        # then whatever is used afterwards is kept alive.
+        # With the interpreter's lock held. torch gives it up while it reads a negative bit: by
+        # then everything that is used afterwards is kept alive.
         locked = ctypes.PyDLL(None, handle=library._handle)
         self._take, self._release = locked.accel_watch_take, locked.accel_watch_release
         self._take.restype, self._take.argtypes = _I, (_P, ctypes.py_object, ctypes.py_object)
@@ -201,7 +201,7 @@ class NativeWatch:
 
 
 class _Devices(dict[torch.device, tuple[int, int]]):
-    """How DLPack numbers the devices of tensors, asked of one tensor each."""
+    """DLPack's numbers of devices, each taken from one tensor."""
 
     def __init__(self, api: Python) -> None:
         read = ctypes.PYFUNCTYPE(_I, ctypes.py_object, ctypes.POINTER(DLTensor))

@@ -67,7 +67,7 @@ class Plan:
     def step(self, tensors: TensorLists | None, hyper: Hyper) -> None:
         """Step every tensor once.
 
-        Autograd is told that the parameters changed; without `tensors`, which a plan with a rest
+        Marks the parameters as changed for autograd; without `tensors`, which a plan with a rest
         needs, its caller does that.
         """
         if self._varies and torch.are_deterministic_algorithms_enabled():

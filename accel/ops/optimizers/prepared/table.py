@@ -1,4 +1,4 @@
-"""Which tensors one native call can take together, and their C pointer arrays."""
+"""Sorting of tensors into native calls, and their C pointer arrays."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Seen(NamedTuple):
 
 
 class Watch:
-    """What was true of a plan's tensors when they were checked.
+    """The facts about a plan's tensors at the time of their check.
 
     Holds addresses and facts, no tensors.
 

@@ -188,7 +188,7 @@ def _are_contiguous(members: Iterable[Tensor]) -> bool:
 
 
 def _host_times(tensors: TensorLists, hyper: Hyper, ahead: float) -> list[float | None]:
-    """Return every tensor's number of the step; ``None`` where a device knows it."""
+    """Return every tensor's number of the step; ``None`` if a device knows it."""
     steps = tensors.steps
     if steps is None:
         return [float(hyper.step)] * len(tensors.params)

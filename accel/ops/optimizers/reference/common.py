@@ -52,7 +52,7 @@ def skip_flag(hyper: Hyper, device: torch.device) -> Tensor | None:
 
 
 def step_number(tensors: TensorLists, index: int, hyper: Hyper, back: bool = False) -> Scalar:
-    """Return the number of this step, or of the one to undo; a tensor where a device knows it."""
+    """Return the number of this step, or of the one to undo; a tensor if a device knows it."""
     if tensors.steps is None:
         return float(hyper.step)
     step = tensors.steps[index]
@@ -102,7 +102,7 @@ def grad_factor(hyper: Hyper, like: Tensor, *, maximize: bool) -> Scalar:
 
 
 def _as_given(scalar: Tensor, like: Tensor) -> Tensor:
-    """Return a scalar as `exactly` has it, rounded first to float32 where kernels take it so."""
+    """Return a scalar as `exactly` has it, rounded first to float32 if kernels take it so."""
     given = scalar if like.dtype == torch.float64 else scalar.float()
     return exactly(given.to(like.device)).reshape(())
 

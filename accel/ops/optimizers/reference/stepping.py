@@ -1,4 +1,4 @@
-"""What the references share around the arithmetic: widening, skipping, counting and storing."""
+"""Code around the references' arithmetic: widening, skipping, counting and storing."""
 
 from __future__ import annotations
 

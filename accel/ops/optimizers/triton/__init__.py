@@ -1,4 +1,4 @@
-"""Portable kernels, written in Triton: where it has the device and nothing native can be built.
+"""Portable kernels in Triton, for its devices if no native library can be built.
 
 They take the argument structs of the native libraries, so that everything around them is the same.
 Importing this package imports neither torch nor Triton.
@@ -21,7 +21,7 @@ BACKENDS = frozenset({"cuda"})
 
 
 class Portable:
-    """What stands in for a native library.
+    """A stand-in for a native library.
 
     Attributes:
         rung: ``"portable"``.
@@ -69,7 +69,7 @@ def probe_triton(backend: str) -> Probe:
 
 
 def _too_old() -> Rejected | None:
-    """Return why a visible NVIDIA GPU is too old; no verdict where no NVIDIA driver answers."""
+    """Return why a visible NVIDIA GPU is too old; no verdict if no NVIDIA driver answers."""
     from accel.nvidia.driver import read_driver, visible_capabilities
 
     driver = read_driver()

@@ -79,7 +79,7 @@ def adam_scalars_kernel(
     if STEPS:
         t = steps_of(rows, slots, mask, WIDTH) + AHEAD
         d1, root_d2 = one - tl.exp(t * log_beta1), tl.sqrt(one - tl.exp(t * log_beta2))
-        # Not 0 where there is an eps: 0 / 0 then stays 0.
+        # Not 0 if there is an eps: 0 / 0 then stays 0.
         scaled = (eps * root_d2).to(tl.float32)
         smallest = tl.full((), 1, tl.int32).to(tl.float32, bitcast=True)
         eps = tl.where((scaled == 0.0) & (eps != 0.0), smallest, scaled)

@@ -31,7 +31,7 @@ def load(
     DTYPE: tl.constexpr,
     ALIGNED: tl.constexpr,
 ) -> Value:
-    """Return elements as float32, 0 where `mask` is not set."""
+    """Return elements as float32, 0 if `mask` is not set."""
     if DTYPE == _FLOAT32:
         return tl.load(at(address, tl.float32, ALIGNED) + offsets, mask, other=0.0)
     elif DTYPE == _BFLOAT16:
@@ -116,5 +116,5 @@ def random_bits(seed: Value, tensor: Value, stream: Value, element: Value) -> Va
 
 @triton.jit
 def scalar_at(address: Value, KIND: tl.constexpr, otherwise: Value) -> Value:
-    """Return the scalar at an address of the device, or `otherwise` where the address is 0."""
+    """Return the scalar at an address of the device, or `otherwise` if the address is 0."""
     return tl.load(address.to(tl.pointer_type(KIND)), mask=address != 0, other=otherwise)

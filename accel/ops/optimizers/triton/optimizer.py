@@ -1,4 +1,4 @@
-"""What every element-wise optimizer kernel in Triton shares: where it works, and its launch."""
+"""The base of element-wise optimizer kernels in Triton: their scope, and their launch."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def own_elements(rows: Value, row: Value, SIZE: tl.constexpr, ALIGNED: tl.conste
 
 @triton.jit
 def rate_at(rows: Value, lr: Value) -> Value:
-    """Return the learning rate in float64: the tensor's where there is one, else `lr`."""
+    """Return the learning rate in float64: the tensor's if there is one, else `lr`."""
     return scalar_at(tl.load(rows + _LR_TENSOR), tl.float32, lr).to(tl.float64)
 
 
@@ -119,7 +119,7 @@ def load_param(
     row: Value, at: Value, mask: Value, PARAM: tl.constexpr, MASTER: tl.constexpr,
     ALIGNED: tl.constexpr,
 ) -> Value:  # fmt: skip
-    """Return the elements of the master copy where there is one, else of the parameter."""
+    """Return the elements of the master copy if there is one, else of the parameter."""
     if MASTER:
         return load(tl.load(row + _MASTER), at, mask, 0, ALIGNED)
     else:
@@ -142,7 +142,7 @@ def store_param(
     row: Value, at: Value, mask: Value, x: Value, seed: Value, PARAM: tl.constexpr,
     MASTER: tl.constexpr, STOCHASTIC: tl.constexpr, ALIGNED: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Write the parameter, and its master copy where there is one."""
+    """Write the parameter, and its master copy if there is one."""
     if MASTER:
         store(tl.load(row + _MASTER), at, mask, x, at, 0, False, ALIGNED)
     address = tl.load(row + _PARAM)
@@ -311,6 +311,6 @@ class Launcher:
         return torch.empty(programs, 2, dtype=torch.float64, device=self._device)
 
     def count(self, by: float = 1.0) -> None:
-        """Add `by` to the steps of every tensor, where they are given."""
+        """Add `by` to the steps of every tensor, if they are given."""
         if self.args.steps:
             self.each(count_kernel, by=by)

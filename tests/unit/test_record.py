@@ -7,10 +7,10 @@ import pickle
 
 import pytest
 
-from accel.value import Value
+from accel.record import Record
 
 
-class Point(Value):
+class Point(Record):
     x: int
     y: int = 2
 
@@ -19,7 +19,7 @@ class Point(Value):
             raise ValueError("y is negative")
 
 
-class Other(Value):
+class Other(Record):
     x: int
     y: int = 2
 
