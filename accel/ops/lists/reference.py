@@ -74,7 +74,8 @@ def write_products(inputs: Sequence[Tensor], outputs: Sequence[Tensor], factor: 
     """Write inputs times a float32 scalar, each product rounded to its output's type."""
     in_place = []
     for one, out in zip(inputs, outputs, strict=True):
-        if one is out and one.dtype == torch.float32:
+        # Of negated views torch writes single ones only.
+        if one is out and one.dtype == torch.float32 and not one.is_neg():
             in_place.append(one)
         else:
             out.copy_(one.float() * factor)
