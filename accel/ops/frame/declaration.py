@@ -93,6 +93,7 @@ class DeclaredOp(Op):
         self._places = [at for at, one in enumerate(self.parsed.arguments) if one.kind.is_tensor]
         self._run: Callable[..., Any] | None = None
         self._library: NativeLibrary | None = None
+        self._native: Any = None
         self._surface = self._bind(library if self.native else None)
         setattr(self, self.parsed.name, self._surface)
         if self._run is not None:
@@ -115,7 +116,7 @@ class DeclaredOp(Op):
         }
         if library is not None and library.rung in NATIVE_RUNGS:
             self._library = bind(library, f"accel_{self.parsed.name}")
-            names["native"] = self._library.function(text.argtypes)
+            self._native = names["native"] = self._library.function(text.argtypes)
         elif library is not None:
             self._run = names["run"] = self._launched(library.bind(self.parsed.name), works)
         checked = type(self).check is not DeclaredOp.check

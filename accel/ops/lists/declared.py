@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from accel.ops.checks import shown
-from accel.ops.frame.declaration import DeclaredOp
 from accel.ops.lists import reference
+from accel.ops.lists.listed import ListOp
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 FLAG = (torch.int32,)
@@ -18,7 +18,7 @@ CHUNK = 8192
 """Elements that are added up in one go: ``ACCEL_LISTS_CHUNK`` of ``accel/multi_tensor.h``."""
 
 
-class Norm(DeclaredOp):
+class Norm(ListOp):
     """The 2-norm of a list, and of each of its tensors if `per_tensor`; both float32.
 
     `inv_scale` is a factor of all tensors. `noop_flag` becomes 1 if a norm is not finite; with
@@ -72,7 +72,7 @@ class Norm(DeclaredOp):
         return reference.norm(noop_flag, tensors, inv_scale, per_tensor, skip)
 
 
-class Scale(DeclaredOp):
+class Scale(ListOp):
     """``outputs = inputs * scale``; `noop_flag` becomes 1 if an input is not finite."""
 
     schema = (
@@ -98,7 +98,7 @@ class Scale(DeclaredOp):
         reference.scale(noop_flag, inputs, outputs, scale)
 
 
-class Axpby(DeclaredOp):
+class Axpby(ListOp):
     """``outputs = a * xs + b * ys``; `noop_flag` becomes 1 if what is checked is not finite.
 
     `arg_to_check` is 0 for xs, 1 for ys and -1 for both.
@@ -135,7 +135,7 @@ class Axpby(DeclaredOp):
         reference.axpby(noop_flag, xs, ys, outputs, (a, b), arg_to_check)
 
 
-class Clip(DeclaredOp):
+class Clip(ListOp):
     """Scale a list in place so that its 2-norm is at most `max_norm`; return the norm before.
 
     The factor is ``min(1, max_norm / (norm + 1e-6))``, from the norm in float32. A norm that is not

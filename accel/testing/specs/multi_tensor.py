@@ -106,7 +106,8 @@ class MultiTensorSpec(OpSpec):
     def bad(self) -> Iterator[BadCall]:
         """Return calls that must be refused."""
         yield BadCall("no chunk", "chunk_size", lambda case, _: case.update(chunk_size=0))
-        yield BadCall("an output too few", "outputs", lambda _, lists: lists["outputs"].pop())
+        yield BadCall("an output too few", "outputs", lambda _, lists: lists.update(
+            outputs=lists["outputs"][:-1]))  # fmt: skip
         yield BadCall("an input of another shape", "outputs", lambda _, lists: lists.update(
             inputs=[lists["inputs"][4], *lists["inputs"][1:]]))  # fmt: skip
         yield BadCall("a flag of floats", "noop_flag", lambda _, lists: lists.update(
@@ -128,4 +129,5 @@ class MultiTensorSpec(OpSpec):
 
 
 def _norm(tensors: list[Tensor]) -> Tensor:
-    return torch.cat([one.flatten() for one in tensors]).norm()
+    norm: Tensor = torch.linalg.vector_norm(torch.cat([one.flatten() for one in tensors]))
+    return norm

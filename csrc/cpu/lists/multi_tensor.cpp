@@ -79,6 +79,7 @@ struct ListsLevel {
 #ifdef ACCEL_PART_COMMON
 #include "array.h"
 #include "parallel.h"
+#include "lists/reader.h"
 #include "simd.h"
 
 namespace accel {
