@@ -51,7 +51,7 @@ class ListOp(DeclaredOp):
 
     def careful(self, *args: Any) -> Any:
         """Run a call: in one go if all about it is usual, else step by step."""
-        if self._reader is not None and not watchers.is_compiling():
+        if not watchers.is_compiling():
             found = self.quickly(*args)
             if found is not UNUSUAL:
                 return found
@@ -60,7 +60,8 @@ class ListOp(DeclaredOp):
     def quickly(self, *args: Any) -> Any:
         """Run a usual call and return its result; `UNUSUAL`, with nothing done, if it is none."""
         if (
-            watchers.is_recorded()
+            self._reader is None
+            or watchers.is_recorded()
             or watchers.is_transformed()
             or watchers.has_tangents()
             or not all(map(self._is_usual, self.parsed.arguments, args))

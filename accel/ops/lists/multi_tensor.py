@@ -13,6 +13,7 @@ from accel.ops.base import Implementation
 from accel.ops.checks import shown
 from accel.ops.frame.declaration import OpSet
 from accel.ops.lists.declared import Axpby, Clip, Norm, Scale
+from accel.ops.lists.listed import UNUSUAL
 
 
 class MultiTensor(OpSet):
@@ -175,6 +176,16 @@ class MultiTensor(OpSet):
                 written.
         """
         return self._clip(tensors, max_norm, keep_nonfinite)  # type: ignore[no-any-return]
+
+    def clip_if_usual(
+        self, tensors: Sequence[Tensor], max_norm: float, keep_nonfinite: bool = False
+    ) -> Tensor | None:
+        """Do `multi_tensor_clip` if nothing about the tensors is unusual, which is soon seen.
+
+        ``None``, with nothing done, if something is: it may be wrong, or right and slower.
+        """
+        found = self._clip.quickly(tensors, max_norm, keep_nonfinite)
+        return None if found is UNUSUAL else found
 
     def _one(self, chunk_size: int, tensor_lists: Any) -> Sequence[Tensor]:
         _check_chunk(chunk_size)

@@ -1,0 +1,116 @@
+"""`clip_grad_norm_`: torch's function of that name, in two passes over memory."""
+
+from __future__ import annotations
+
+import types
+import warnings
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from accel.current import accelerator_for
+from accel.ops.checks import check_no_overlap
+from accel.ops.frame.tensors import PLAIN
+
+_TYPES = frozenset({torch.float32, torch.bfloat16, torch.float16})
+_grad_of = attrgetter("grad")
+
+
+def clip_grad_norm_(
+    parameters: Tensor | Iterable[Tensor],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
+) -> Tensor:
+    """Scale gradients in place so that their norm, as if of one vector, is at most `max_norm`.
+
+    The factor is torch's, ``min(1, max_norm / (norm + 1e-6))``, from a norm that is summed in
+    double; where it is 1, no gradient is written, which torch does with the same bits. Gradients
+    with the norm NaN become NaN, as in torch.
+
+    What no kernel is made for goes to `torch.nn.utils.clip_grad_norm_`: other norms, other element
+    types, sparse and strided gradients, tensor subclasses such as DTensor, gradients that share
+    memory, several devices, devices without a kernel, and calls that are being compiled.
+
+    Args:
+        parameters: those whose gradients are clipped, or one; without a gradient they do not count.
+        max_norm: a number.
+        norm_type: 2 has a kernel.
+        error_if_nonfinite: whether a norm of NaN or infinity is an error, before anything is
+            written.
+        foreach: how torch's own function works, where that runs.
+
+    Returns:
+        The norm before, a scalar of the gradients' device and common type. float16 has no norm
+        beyond 65504 and shows infinity; gradients are scaled rightly.
+
+    Raises:
+        RuntimeError: the norm is not finite and `error_if_nonfinite` is set; and what torch raises.
+    """
+    listed = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    if not listed and isinstance(parameters, types.GeneratorType):
+        warnings.warn(
+            "`parameters` is an empty generator, no gradient clipping will occur.", stacklevel=2
+        )
+    grads = [] if torch.compiler.is_compiling() else [*map(_grad_of, listed)]
+    if grads and float(norm_type) == 2.0:
+        with torch.no_grad():
+            total = _clipped(grads, float(max_norm), bool(error_if_nonfinite))
+        if total is not None:
+            if error_if_nonfinite and not bool(total.isfinite()):
+                raise RuntimeError(
+                    f"The total norm of order {float(norm_type)} for gradients from `parameters` "
+                    f"is non-finite, so it cannot be clipped. To disable this error and scale the "
+                    f"gradients by the non-finite norm anyway, set `error_if_nonfinite=False`"
+                )
+            return total if total.dtype == (common := _common(grads)) else total.to(common)
+    return torch.nn.utils.clip_grad_norm_(listed, max_norm, norm_type, error_if_nonfinite, foreach)
+
+
+def _clipped(grads: Sequence[Any], max_norm: float, keep: bool) -> Tensor | None:
+    """Return the norm of gradients that a kernel has scaled; ``None`` if none was made for them."""
+    first = next((one for one in grads if one is not None), None)
+    if first is None or type(first) not in PLAIN or first.device.type == "meta":
+        return None
+    op: Any = accelerator_for(first).create_op_builder("multi_tensor").load()
+    if op.implementation == "reference":
+        return None
+    total: Tensor | None = op.clip_if_usual(grads, max_norm, keep)
+    if total is None:
+        present = [one for one in grads if one is not None]
+        if _are_ours(present):
+            total = op.multi_tensor_clip(present, max_norm, keep)
+    return total
+
+
+def _are_ours(grads: Sequence[Tensor]) -> bool:
+    """Return whether a kernel may take the gradients."""
+    device = grads[0].device
+    for one in grads:
+        if not (
+            type(one) in PLAIN
+            and one.device == device
+            and one.layout is torch.strided
+            and one.dtype in _TYPES
+            and one.is_contiguous()
+            and not one.is_neg()
+            and (torch.is_inference_mode_enabled() or not one.is_inference())
+        ):
+            return False
+    try:
+        check_no_overlap({"grads": grads}, {})
+    except ValueError:
+        return False
+    return True
+
+
+def _common(grads: Sequence[Any]) -> torch.dtype:
+    """Return the type that torch promotes the gradients' types to."""
+    first = next(one.dtype for one in grads if one is not None)
+    # Of these types any two that differ promote to float32.
+    alike = first != torch.float32 and all(one is None or one.dtype == first for one in grads)
+    return first if alike else torch.float32
