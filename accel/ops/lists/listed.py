@@ -42,6 +42,8 @@ class ListOp(DeclaredOp):
         from accel.ops.lists.reading import ListReader, mask
 
         library: Any = self._library
+        if not hasattr(library.handle, "accel_read_lists"):
+            return None
         written = [one.name for one in self.parsed.written]
         masks = (mask(self._lists, written), mask(self._lists, self.in_place))
         try:
