@@ -45,7 +45,7 @@ class ConventionalBuilder(OpBuilder):
     triton: ClassVar[str] = ""
 
     def include_paths(self) -> list[str]:
-        """Return the folders of local headers: the ABI's, the source's and, of accel's, above it."""
+        """Return the folders of local headers: the ABI's, the source's, and above it in csrc."""
         csrc = jit.csrc_dir()
         folders = [csrc / "include"]
         for source in self.native_sources:
