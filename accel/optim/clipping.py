@@ -5,7 +5,6 @@ from __future__ import annotations
 import types
 import warnings
 from collections.abc import Iterable, Sequence
-from operator import attrgetter
 from typing import Any
 
 import torch
@@ -16,7 +15,6 @@ from accel.ops.checks import check_no_overlap
 from accel.ops.frame.tensors import PLAIN
 
 _TYPES = frozenset({torch.float32, torch.bfloat16, torch.float16})
-_grad_of = attrgetter("grad")
 
 
 def clip_grad_norm_(
@@ -56,11 +54,11 @@ def clip_grad_norm_(
         warnings.warn(
             "`parameters` is an empty generator, no gradient clipping will occur.", stacklevel=2
         )
-    grads = [] if torch.compiler.is_compiling() else [*map(_grad_of, listed)]
-    if grads and float(norm_type) == 2.0:
+    if listed and float(norm_type) == 2.0 and not torch.compiler.is_compiling():
         with torch.no_grad():
-            total = _clipped(grads, float(max_norm), bool(error_if_nonfinite))
-        if total is not None:
+            found = _clipped(listed, float(max_norm), bool(error_if_nonfinite))
+        if found is not None:
+            total, grads = found
             if error_if_nonfinite and not bool(total.isfinite()):
                 raise RuntimeError(
                     f"The total norm of order {float(norm_type)} for gradients from `parameters` "
@@ -71,20 +69,23 @@ def clip_grad_norm_(
     return torch.nn.utils.clip_grad_norm_(listed, max_norm, norm_type, error_if_nonfinite, foreach)
 
 
-def _clipped(grads: Sequence[Any], max_norm: float, keep: bool) -> Tensor | None:
-    """Return the norm of gradients that a kernel has scaled; ``None`` if none was made for them."""
-    first = next((one for one in grads if one is not None), None)
-    if first is None or type(first) not in PLAIN or first.device.type == "meta":
+def _clipped(
+    listed: list[Any], max_norm: float, keep: bool
+) -> tuple[Tensor, Sequence[Tensor]] | None:
+    """Return norm and gradients that a kernel has scaled; ``None`` if none was made for them."""
+    first = listed[0]
+    if type(first) not in PLAIN or first.device.type == "meta":
         return None
     op: Any = accelerator_for(first).create_op_builder("multi_tensor").load()
     if op.implementation == "reference":
         return None
-    total: Tensor | None = op.clip_if_usual(grads, max_norm, keep)
-    if total is None:
-        present = [one for one in grads if one is not None]
-        if _are_ours(present):
-            total = op.multi_tensor_clip(present, max_norm, keep)
-    return total
+    found: tuple[Tensor, Sequence[Tensor]] | None
+    found = op.clip_gradients_if_usual(listed, max_norm, keep)
+    if found is None:
+        grads = [grad for one in listed if (grad := one.grad) is not None]
+        if grads and grads[0].device.type == op.backend and _are_ours(grads):
+            found = op.multi_tensor_clip(grads, max_norm, keep), grads
+    return found
 
 
 def _are_ours(grads: Sequence[Tensor]) -> bool:
@@ -108,9 +109,9 @@ def _are_ours(grads: Sequence[Tensor]) -> bool:
     return True
 
 
-def _common(grads: Sequence[Any]) -> torch.dtype:
+def _common(grads: Sequence[Tensor]) -> torch.dtype:
     """Return the type that torch promotes the gradients' types to."""
-    first = next(one.dtype for one in grads if one is not None)
+    first = grads[0].dtype
     # Of these types any two that differ promote to float32.
-    alike = first != torch.float32 and all(one is None or one.dtype == first for one in grads)
+    alike = first != torch.float32 and all(one.dtype == first for one in grads)
     return first if alike else torch.float32

@@ -59,8 +59,12 @@ class ListOp(DeclaredOp):
                 return found
         return super().careful(*args)
 
-    def quickly(self, *args: Any) -> Any:
-        """Run a usual call and return its result; `UNUSUAL`, with nothing done, if it is none."""
+    def quickly(self, *args: Any, sources: list[Any] | None = None) -> Any:
+        """Run a usual call and return its result; `UNUSUAL`, with nothing done, if it is none.
+
+        With `sources` the first list is filled with the gradients of what is in it, and must be
+        as long and nobody else's.
+        """
         if (
             self._reader is None
             or watchers.is_recorded()
@@ -71,19 +75,22 @@ class ListOp(DeclaredOp):
             return UNUSUAL
         given = dict(zip(self.parsed.names, args, strict=True))
         # Copies that nobody changes while the library runs, and that keep the tensors.
-        lists = [[*given[name]] for name in self._lists]
+        lists = [given[name] if sources is not None else [*given[name]] for name in self._lists]
         if not lists[0] or any(len(one) != len(lists[0]) for one in lists):
             return UNUSUAL
-        self.check(*args)
         written = [given[one.name] for one in self.parsed.written if not one.kind.listed]
+        self.check(*args)
         table = self._reader.read(
             lists,
+            sources=sources,
             grad=torch.is_grad_enabled(),
             inference=torch.is_inference_mode_enabled(),
             apart=written[0] if written else None,
         )
-        if table is None:
-            return UNUSUAL
+        return UNUSUAL if table is None else self._called(table, given)
+
+    def _called(self, table: Any, given: dict[str, Any]) -> Any:
+        args = [*given.values()]
         result = self.outputs(*args) if self.parsed.returns else None
         status = self._native(*self._values(table, given, result))
         if status:

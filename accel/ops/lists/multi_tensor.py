@@ -187,6 +187,15 @@ class MultiTensor(OpSet):
         found = self._clip.quickly(tensors, max_norm, keep_nonfinite)
         return None if found is UNUSUAL else found
 
+    def clip_gradients_if_usual(
+        self, parameters: list[Any], max_norm: float, keep_nonfinite: bool = False
+    ) -> tuple[Tensor, list[Tensor]] | None:
+        """Do `clip_if_usual` of the gradients of parameters, all of which have one; return both."""
+        grads: list[Any] = [None] * len(parameters)
+        call = (grads, max_norm, keep_nonfinite)
+        found = self._clip.quickly(*call, sources=[*parameters])
+        return None if found is UNUSUAL else (found, grads)
+
     def _one(self, chunk_size: int, tensor_lists: Any) -> Sequence[Tensor]:
         _check_chunk(chunk_size)
         return _unpack(tensor_lists, "tensors")[0]  # type: ignore[no-any-return]

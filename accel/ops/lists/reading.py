@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -21,7 +22,7 @@ class ReadArgs(ctypes.Structure):
 
     _fields_ = (
         ("struct_size", _U),
-        *((name, _P) for name in ("python", "version")),
+        *((name, _P) for name in ("python", "put", "version")),
         *((name, _N) for name in ("lists", "count")),
         *((name, _U) for name in ("written", "in_place", "detached", "versioned")),
         *((name, _N) for name in ("apart_from", "apart_to")),
@@ -73,19 +74,28 @@ class ListReader:
         if isinstance(api, str):
             raise OSError(api)
         self._alive = (library, api)
-        self._fixed = (ctypes.sizeof(ReadArgs), ctypes.addressof(api), id(_VERSION), lists)
+        put = ctypes.cast(ctypes.pythonapi.PyList_SetItem, _P).value
+        self._fixed = (ctypes.sizeof(ReadArgs), ctypes.addressof(api), put, id(_VERSION), lists)
         self._written, self._in_place = written, in_place
         # With the interpreter's lock held.
         self._read = ctypes.PyDLL(None, handle=library._handle).accel_read_lists
-        self._read.restype, self._read.argtypes = _I, (_P, ctypes.py_object, _P, _P)
+        objects = (ctypes.py_object, ctypes.py_object)
+        self._read.restype, self._read.argtypes = _I, (_P, *objects, _P, _P)
 
     def read(
-        self, lists: list[list[Tensor]], *, grad: bool, inference: bool, apart: Tensor | None
+        self,
+        lists: list[list[Tensor]],
+        *,
+        sources: list[Any] | None,
+        grad: bool,
+        inference: bool,
+        apart: Tensor | None,
     ) -> Table | None:
         """Return what C is given; ``None`` where something is unusual, or wrong.
 
         Args:
             lists: of one length, and nobody else's.
+            sources: with them, the first list is filled with the gradients of what is in it.
             grad: whether autograd is on: nothing may require grad then.
             inference: whether inference mode is on.
             apart: one more tensor that is written, contiguous.
@@ -100,7 +110,8 @@ class ListReader:
         )
         table = Table(number, count)
         room = (_N * (2 * count + 6 * (number * count + 1)))()
-        status = self._read(ctypes.addressof(args), lists, table.start, ctypes.addressof(room))
+        arrays = (table.start, ctypes.addressof(room))
+        status = self._read(ctypes.addressof(args), sources, lists, *arrays)
         return table if status == abi.OK else None
 
 

@@ -58,12 +58,13 @@ class Reader {
         shapes_(room),
         spans_(reinterpret_cast<Span *>(room + 2 * read.count)) {}
 
-  bool run(void *lists) {
+  bool run(void *sources, void *lists) {
     for (int64_t k = 0; k < r_.lists; ++k) {
       void *const list = py_.item_of_list(lists, k);
       if (!list) return error();
       for (int64_t i = 0; i < r_.count; ++i) {
-        void *const tensor = py_.item_of_list(list, i);
+        const bool fetched = k == 0 && sources != py_.none;
+        void *const tensor = fetched ? gradient(sources, list, i) : py_.item_of_list(list, i);
         if (!tensor) return error();
         if (!is_plain(tensor, k) || !take(tensor, k, i)) return false;
       }
@@ -75,6 +76,14 @@ class Reader {
   bool error() {
     py_.forget_error();
     return false;
+  }
+
+  // The gradient of what is at a place, which the list keeps; null where there is none.
+  void *gradient(void *sources, void *list, int64_t i) {
+    void *const source = py_.item_of_list(sources, i);
+    void *const grad = source ? py_.attribute(source, py_.grad) : nullptr;
+    if (!grad || r_.put(list, i, grad) != 0) return nullptr;
+    return grad;
   }
 
   static bool has(uint64_t mask, int64_t k) { return mask >> k & 1; }
@@ -183,9 +192,10 @@ class Reader {
 
 }  // namespace accel
 
-int32_t accel_read_lists(const accel_read *read, void *lists, int64_t *table, int64_t *room) {
+int32_t accel_read_lists(const accel_read *read, void *sources, void *lists, int64_t *table,
+                         int64_t *room) {
   if (!read || read->struct_size != sizeof *read || !read->python) return ACCEL_BAD_STRUCT;
   if (read->python->struct_size != sizeof *read->python) return ACCEL_BAD_STRUCT;
   if (read->lists < 1 || read->lists > 64 || read->count < 0 || !table || !room) return ACCEL_BAD_ARGUMENT;
-  return accel::Reader(*read, table, room).run(lists) ? ACCEL_OK : ACCEL_UNSUPPORTED;
+  return accel::Reader(*read, table, room).run(sources, lists) ? ACCEL_OK : ACCEL_UNSUPPORTED;
 }
