@@ -45,6 +45,18 @@ class MultiTensor(OpSet):
         self._axpby = Axpby(library, backend=backend)
         self._clip = Clip(library, backend=backend)
 
+    @classmethod
+    def notes(cls, backend: str) -> tuple[str, ...]:
+        """Return who looks at the tensors of a call."""
+        if backend != "cpu":
+            return ("Python looks at every tensor of a call.",)
+        from accel.ops.optimizers.prepared.native_watch import python_api
+
+        api = python_api()
+        if isinstance(api, str):
+            return (f"Python looks at every tensor of a call: {api}.",)
+        return ("The library looks at every tensor of a usual call.",)
+
     def multi_tensor_l2norm(
         self,
         chunk_size: int,

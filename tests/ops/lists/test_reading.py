@@ -13,9 +13,14 @@ from hypothesis import strategies as st
 from list_cases import flag, mixed, rungs, same_bits
 from torch import Tensor
 
+from accel.builders.cpu import MultiTensorBuilder
+from accel.jit import acquire
 from accel.ops.frame.checks import CallChecks
+from accel.ops.lists import reading
 from accel.ops.lists.declared import Axpby
 from accel.ops.lists.listed import UNUSUAL
+from accel.ops.lists.multi_tensor import MultiTensor
+from accel.ops.optimizers.prepared import native_watch
 
 
 @pytest.fixture(scope="module")
@@ -143,3 +148,17 @@ def test_many_tensors_in_any_order(op: Any) -> None:
     tensors[7] = room[5:9]
     assert op._scale.quickly(flag(), tensors, tensors, 2.0) is UNUSUAL
     assert not clipped(op, tensors)
+
+
+def test_without_the_interpreters_help_python_looks(
+    op: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A torch without DLPack's exchange table: slower, and the same."""
+    assert MultiTensor.notes("cpu") == ("The library looks at every tensor of a usual call.",)
+    monkeypatch.setattr(native_watch, "python_api", lambda: "no table")
+    monkeypatch.setattr(reading, "python_api", lambda: "no table")
+    bare = MultiTensor(acquire(MultiTensorBuilder().recipe()))
+    assert bare._clip._reader is None and MultiTensor.notes("cpu")[0].endswith("no table.")
+    ours, theirs = mixed(), mixed()
+    assert torch.equal(bare.multi_tensor_clip(ours, 0.5), op.multi_tensor_clip(theirs, 0.5))
+    assert same_bits(ours, theirs)
