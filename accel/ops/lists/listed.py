@@ -59,6 +59,13 @@ class ListOp(DeclaredOp):
                 return found
         return super().careful(*args)
 
+    def trusting(self, *args: Any) -> Any:
+        """Run a call about whose tensors the caller has found all that `careful` asks."""
+        watched = watchers.is_recorded() or watchers.is_transformed() or watchers.has_tangents()
+        if self._run is None or watched:
+            return self.careful(*args)
+        return self._run(*args)
+
     def quickly(self, *args: Any, sources: list[Any] | None = None) -> Any:
         """Run a usual call and return its result; `UNUSUAL`, with nothing done, if it is none.
 

@@ -208,6 +208,16 @@ class MultiTensor(OpSet):
         found = self._clip.quickly(*call, sources=[*parameters])
         return None if found is UNUSUAL else (found, grads)
 
+    def clip_checked(
+        self, tensors: Sequence[Tensor], max_norm: float, keep_nonfinite: bool = False
+    ) -> Tensor:
+        """Do `multi_tensor_clip` of tensors that were found right; memory is at stake.
+
+        They are dense and contiguous, not subclassed, negated or of inference mode outside of it,
+        have their memory, share none, and lie on one device of the op's backend.
+        """
+        return self._clip.trusting(tensors, max_norm, keep_nonfinite)  # type: ignore[no-any-return]
+
     def _one(self, chunk_size: int, tensor_lists: Any) -> Sequence[Tensor]:
         _check_chunk(chunk_size)
         return _unpack(tensor_lists, "tensors")[0]  # type: ignore[no-any-return]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from list_cases import exact_norm, rungs, same_bits
+from list_cases import exact_norm, rungs, same_bits, within_a_step
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_ as torchs
 
@@ -149,6 +149,13 @@ def shared() -> list[Tensor]:
     return [one, two]
 
 
+def overlapping() -> list[Tensor]:
+    room = torch.arange(12.0)
+    params = [torch.zeros(6, requires_grad=True) for _ in range(2)]
+    params[0].grad, params[1].grad = room[5:11], room[:6]
+    return params
+
+
 def strided() -> list[Tensor]:
     one = torch.zeros(4, 6, requires_grad=True)
     one.grad = torch.arange(24.0).view(6, 4).T
@@ -181,6 +188,13 @@ def of_inference() -> list[Tensor]:
     return [one]
 
 
+def freed() -> list[Tensor]:
+    one = torch.zeros(4, requires_grad=True)
+    one.grad = torch.zeros(8)[4:]
+    one.grad.untyped_storage().resize_(20)
+    return [one]
+
+
 def meta() -> list[Tensor]:
     one = torch.zeros(4, requires_grad=True, device="meta")
     one.grad = torch.zeros(4, device="meta")
@@ -202,7 +216,7 @@ def subclass() -> list[Tensor]:
 
 @pytest.mark.parametrize(
     "make",
-    [shared, strided, expanded, sparse, negated, of_inference, wide, subclass],
+    [shared, overlapping, strided, expanded, sparse, negated, of_inference, wide, subclass],
     ids=lambda one: one.__name__,
 )
 def test_what_no_kernel_is_made_for_is_torchs(make: Any) -> None:
@@ -248,11 +262,34 @@ def test_gradients_that_autograd_follows() -> None:
     weight.grad = None
 
 
-def test_the_slow_look_agrees_with_the_quick_one(
+def test_pythons_look_is_no_less_careful(native_op: Any) -> None:
+    """What devices other than the CPU are asked, of whose tensors no library reads."""
+    made = (shared, overlapping, strided, expanded, sparse, negated, of_inference, wide, subclass)
+    for make in (*made, freed):
+        ones = [torch.ones(3), *grads(make())]
+        assert not clipping.are_ours(ones) and not clipping.are_ours(ones[::-1])
+    ours, theirs = params(torch.float32), params(torch.float32)
+    assert clipping.are_ours(grads(ours))
+    assert not clipping.are_ours([*grads(ours), torch.ones(3, device="meta")])
+    with torch.no_grad():
+        found = native_op.clip_checked(grads(ours), 0.5)
+    assert same_bits([found, *grads(ours)], [clip_grad_norm_(theirs, 0.5), *grads(theirs)])
+
+
+def test_without_the_librarys_look_it_is_torchs(
     native_op: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours, slow = params(torch.float32), params(torch.float32)
-    found = clip_grad_norm_(ours, 0.5)
-    monkeypatch.setattr(type(native_op), "clip_gradients_if_usual", lambda *_: None)
-    wanted = clipping.clip_grad_norm_(slow, 0.5)
-    assert same_bits([found, *grads(ours)], [wanted, *grads(slow)])
+    monkeypatch.setattr(native_op._clip, "_reader", None)
+    same_as_torchs(lambda: params(torch.float32), 1.0)
+
+
+@pytest.mark.usefixtures("without_torchs")
+def test_parameters_without_gradients_do_not_count() -> None:
+    ours, theirs = params(torch.float32), params(torch.float32)
+    for listed in (ours, theirs):
+        listed[2].grad = None
+    exact = exact_norm(grads(ours))
+    assert within_a_step(clip_grad_norm_(ours, 0.5), exact)
+    torchs(theirs, 0.5)
+    for one, other in zip(grads(ours), grads(theirs), strict=True):
+        torch.testing.assert_close(one, other, rtol=3e-6, atol=0)
