@@ -45,9 +45,13 @@ class ConventionalBuilder(OpBuilder):
     triton: ClassVar[str] = ""
 
     def include_paths(self) -> list[str]:
-        """Return the folders of local headers: the ABI's, and the backend's own."""
-        beside = sorted({str(Path(source).parent) for source in self.native_sources})
-        return [str(jit.csrc_dir() / "include"), *beside]
+        """Return the folders of local headers: the ABI's, the source's, and above it in csrc."""
+        csrc = jit.csrc_dir()
+        folders = [csrc / "include"]
+        for source in self.native_sources:
+            beside = Path(source).parent
+            folders += [beside, *(one for one in beside.parents if csrc in one.parents)]
+        return [*dict.fromkeys(map(str, folders))]
 
     def cxx_args(self) -> list[str]:
         """Return what lets plain loops become vector code."""

@@ -104,6 +104,15 @@ class FusedLambBuilder(_KernelBuilder):
     native_sources = ("cpu/optimizers/lamb.cpp",)
 
 
+class MultiTensorBuilder(_KernelBuilder):
+    """Norms, scaling and sums over lists of tensors, in one call."""
+
+    NAME = "multi_tensor"
+    BUILD_VAR = "ACCEL_BUILD_MULTI_TENSOR"
+    op = "accel.ops.lists.multi_tensor:MultiTensor"
+    native_sources = ("cpu/lists/multi_tensor.cpp",)
+
+
 class Adam8bitBuilder(_KernelBuilder):
     """Adam and AdamW with moments of 8 bits."""
 

@@ -73,6 +73,11 @@ class NativeLibrary:
             self.force_simd(wanted)
 
     @property
+    def handle(self) -> ctypes.CDLL:
+        """The library."""
+        return self._handle
+
+    @property
     def watcher(self) -> ctypes.CDLL | None:
         """The library, if it can look at a step's tensors itself."""
         return self._handle if hasattr(self._handle, "accel_watch_take") else None

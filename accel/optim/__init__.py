@@ -5,6 +5,7 @@ from __future__ import annotations
 from accel.optim.adagrad import CPUAdagrad, FusedAdagrad
 from accel.optim.adam import FusedAdam
 from accel.optim.adam8bit import Adam8bit
+from accel.optim.clipping import clip_grad_norm_
 from accel.optim.lamb import FusedLamb
 from accel.optim.lion import CPULion, FusedLion
 from accel.optim.offload.cpu_adam import CPUAdam
@@ -18,4 +19,5 @@ __all__ = [
     "FusedAdam",
     "FusedLamb",
     "FusedLion",
+    "clip_grad_norm_",
 ]

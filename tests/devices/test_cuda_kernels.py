@@ -27,7 +27,7 @@ RECIPES = {
         include_dirs=(csrc_dir() / "include", csrc_dir() / "cuda"),
         language="cuda",
     )
-    for source in sorted((csrc_dir() / "cuda/optimizers").glob("*.cu"))
+    for source in sorted((csrc_dir() / "cuda").glob("*/*.cu"))
 }
 
 pytestmark = [

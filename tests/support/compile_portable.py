@@ -10,6 +10,12 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from accel.ops.lists.triton.multi_tensor import (
+    chunks_kernel,
+    tensors_kernel,
+    total_kernel,
+    work_kernel,
+)
 from accel.ops.optimizers.triton.adagrad import adagrad_kernel, adagrad_scalars_kernel
 from accel.ops.optimizers.triton.adam import adam_kernel, adam_scalars_kernel
 from accel.ops.optimizers.triton.adam8bit import adam8bit_kernel
@@ -45,9 +51,37 @@ KERNELS: dict[str, tuple[Any, dict[str, object]]] = {
     "lamb_rates": (rates_kernel, {**SCALARS, "AHEAD": 1, "CORRECT": True, "COEFFS": True}),
     "count": (count_kernel, SLOTS),
 }  # fmt: skip
+ALL_LISTS = {"WIDTH": 5, "LENGTH": 8192, "SIZE": 1024}
+LISTS: dict[str, tuple[Any, dict[str, object]]] = {
+    "lists_chunks": (chunks_kernel, {"DTYPE": 1, "SKIP": True, "ALIGNED": True}),
+    "lists_tensors": (tensors_kernel, {"SCALED": True, "EACH": True}),
+    "lists_total": (total_kernel, {"SCALED": True, "FLAG": True}),
+    "lists_axpby": (
+        work_kernel,
+        {"X": 0, "Y": 1, "OUT": 2, "CHECK": 3, "CLIP": False, "KEEP": False, "ALIGNED": True},
+    ),
+    "lists_clip": (
+        work_kernel,
+        {"X": 0, "Y": -1, "OUT": 0, "CHECK": 0, "CLIP": True, "KEEP": True, "ALIGNED": True},
+    ),
+}
+KERNELS |= LISTS
 ALL_OPS = {"PARAM": 1, "GRAD": 2, "STATE": 0, "MASTER": True, "STOCHASTIC": True, "ALIGNED": True,
            "WIDTH": 14, "SIZE": 1024}  # fmt: skip
-TYPES = {"rows": "*i64", "owners": "*i32", "partials": "*fp64", "seed": "i64", "count": "i32"}
+TYPES = {
+    "rows": "*i64",
+    "owners": "*i32",
+    "noop_flag": "*i32",
+    "sums": "*fp64",
+    "results": "*fp64",
+    "inv_scale": "*fp32",
+    "norms": "*fp32",
+    "norm": "*fp32",
+    "max_norm": "fp64",
+    "partials": "*fp64",
+    "seed": "i64",
+    "count": "i32",
+}
 
 
 def compiled(name: str, text: str) -> tuple[Any, bool]:
@@ -56,9 +90,13 @@ def compiled(name: str, text: str) -> tuple[Any, bool]:
     target = GPUTarget(backend, int(arch) if arch.isdigit() else arch, int(warp))
     kernel, own = KERNELS[name]
     over_elements = "owners" in kernel.arg_names
-    constants = {**ALL_OPS, **own} if over_elements else own
+    if name in LISTS:
+        constants = {name: it for name, it in ALL_LISTS.items() if name in kernel.arg_names} | own
+    else:
+        constants = {**ALL_OPS, **own} if over_elements else own
+    types = TYPES | ({"owners": "*i64"} if name in LISTS else {})
     signature = {
-        argument: "constexpr" if argument in constants else TYPES.get(argument, "fp32")
+        argument: "constexpr" if argument in constants else types.get(argument, "fp32")
         for argument in kernel.arg_names
     }
     source = ASTSource(kernel, signature=signature, constexprs=constants)

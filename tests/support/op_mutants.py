@@ -4,6 +4,7 @@ import torch
 
 from accel.builders.base import ReferenceOpBuilder
 from accel.cpu import CPUAccelerator
+from accel.ops.lists.multi_tensor import MultiTensor
 from accel.ops.optimizers.adagrad import FusedAdagrad
 from accel.ops.optimizers.adam import FusedAdam
 from accel.ops.optimizers.adam8bit import Adam8bit
@@ -197,3 +198,68 @@ class KeepsTheOldScales(Adam8bit):
         for place, scales in zip((3, 5), old, strict=True):
             for one, before in zip(tensor_lists[place], scales, strict=True):
                 one.copy_(before)
+
+
+@caught_by(*_RESULTS)
+class ForgetsTheLastNorm(MultiTensor):
+    """A reduction whose last chunk is lost."""
+
+    def multi_tensor_l2norm(self, chunk_size, noop_flag, tensor_lists, per_tensor=False):
+        fewer = [tensor_lists[0][:-1]]
+        _, norms = super().multi_tensor_l2norm(chunk_size, noop_flag, tensor_lists, per_tensor)
+        return super().multi_tensor_l2norm(chunk_size, noop_flag, fewer)[0], norms
+
+
+@caught_by(*_RESULTS)
+class NeverFlags(MultiTensor):
+    """The flag of an overflow is written to a copy."""
+
+    def multi_tensor_scale(self, chunk_size, noop_flag, tensor_lists, scale):
+        super().multi_tensor_scale(chunk_size, noop_flag.clone(), tensor_lists, scale)
+
+
+@caught_by(*_RESULTS)
+class ChecksTheOtherArgument(MultiTensor):
+    def multi_tensor_axpby(self, chunk_size, noop_flag, tensor_lists, a, b, arg_to_check=-1):
+        other = 1 - arg_to_check if arg_to_check >= 0 else -1
+        super().multi_tensor_axpby(chunk_size, noop_flag, tensor_lists, a, b, other)
+
+
+@caught_by(*_RESULTS)
+class RunsWhereTheFlagIsSet(MultiTensor):
+    def multi_tensor_l2norm_mp(self, *arguments):
+        return self.multi_tensor_l2norm(*arguments)
+
+
+@caught_by(*_RESULTS)
+class ScalesUpToTheNorm(MultiTensor):
+    """A coefficient of clipping that is not bounded by 1."""
+
+    def multi_tensor_clip(self, tensors, max_norm, keep_nonfinite=False):
+        total = super().multi_tensor_clip(tensors, float("inf"))
+        for one in tensors:
+            one.mul_(max_norm / (total + 1e-6))
+        return total
+
+
+@caught_by(*_RESULTS)
+class SquaresInTheDtypeOfTensors(MultiTensor):
+    def multi_tensor_unscale_l2norm(self, chunk_size, noop_flag, tensor_lists, inv_scale, each):
+        rounded = [[(one * inv_scale).to(one.dtype) for one in tensor_lists[0]]]
+        super().multi_tensor_l2norm(chunk_size, noop_flag, rounded, each)
+        norms = torch.stack([one.norm() for one in rounded[0]])
+        return norms.norm().float().reshape(1), norms.float()[: len(norms) if each else 0]
+
+
+@caught_by("test_bad_calls_are_refused")
+class TakesAnyChunk(MultiTensor):
+    def multi_tensor_scale(self, chunk_size, noop_flag, tensor_lists, scale):
+        super().multi_tensor_scale(max(1, chunk_size), noop_flag, tensor_lists, scale)
+
+
+@caught_by("test_inputs_are_left_alone")
+class UnscalesInPlace(MultiTensor):
+    def multi_tensor_unscale_l2norm(self, chunk_size, noop_flag, tensor_lists, inv_scale, each):
+        for one in tensor_lists[0]:
+            one.mul_(inv_scale)
+        return self.multi_tensor_l2norm(chunk_size, noop_flag, tensor_lists, each)

@@ -24,6 +24,7 @@ from accel.ops.frame.checks import Types
 from accel.ops.frame.schema import Argument, Schema
 from accel.ops.frame.tensors import PLAIN
 from accel.ops.native import current_device, stream_of
+from accel.ops.threads import cpu_threads
 
 _C_TYPES: dict[str, Any] = {
     "int": ctypes.c_int64,
@@ -69,19 +70,30 @@ def integers(values: Sequence[int]) -> Any:
     return (ctypes.c_int64 * len(values))(*values)
 
 
+def element_types(tensors: Sequence[Tensor]) -> Any:
+    """Return the codes of tensors' element types as C has them: ``const int32_t *``."""
+    return (ctypes.c_int32 * len(tensors))(*[abi.ELEMENTS[tensor.dtype] for tensor in tensors])
+
+
+_ARRAYS = (addresses, numels, element_types, doubles, integers)
+
+
 class CallText:
     """The generated source of one op's usual call on one backend.
 
     The C function is given, in this order: each tensor's address, for a list an array of addresses;
-    each result's address; each other argument; each of `sizes`; each code of `dtypes`; the stream.
+    each result's address; the workspace's, if the op has one; each other argument; each of `sizes`;
+    each code of `dtypes`; the stream.
 
     Args:
         schema: the op's schema.
         same: as `CallChecks` has it.
         types: the element types that arguments take, by name.
-        sizes: expressions in the arguments: each an ``int64_t``, or an array by ``numels(x)``.
+        sizes: expressions in the arguments: each an ``int64_t``, or an array by ``numels(x)`` or
+            ``element_types(x)``; ``threads()`` is how many threads a CPU kernel may use.
         dtypes: names of the tensors whose element types C is given.
         backend: type of the devices that the C function runs on.
+        workspace: whether C is given memory to work in.
     """
 
     def __init__(
@@ -92,8 +104,11 @@ class CallText:
         sizes: Sequence[str],
         dtypes: Sequence[str],
         backend: str,
+        *,
+        workspace: bool = False,
     ) -> None:
         self._schema = schema
+        self._workspace = workspace
         self._same = [entry.partition(".") for entry in same]
         self._types = types
         self._backend = backend
@@ -118,12 +133,14 @@ class CallText:
             *((_address(argument), pointer) for argument in schema.tensors),
             *((f"{result}.data_ptr()", pointer) for result in results),
         ]
+        if self._workspace:
+            pairs += [("None if work is None else work.data_ptr()", pointer)]
         for argument in schema.arguments:
             if not argument.kind.is_tensor:
                 pairs += _number(argument)
+        arrays = tuple(f"{one.__name__}(" for one in _ARRAYS)
         pairs += [
-            (size, pointer if size.startswith("numels(") else ctypes.c_int64)
-            for size in self._sizes
+            (size, pointer if size.startswith(arrays) else ctypes.c_int64) for size in self._sizes
         ]
         ones = [f"{name}[0]" if name in lists else name for name in self._dtypes]
         return [*pairs, *((f"codes[{one}.dtype]", ctypes.c_int32) for one in ones)]
@@ -212,6 +229,8 @@ class CallText:
         values = ", ".join([*(text for text, _ in self._pairs()), stream])
         call = f"status = native({values})"
         lines = [f"result = outputs({self._given})" if self._schema.returns else "result = None"]
+        if self._workspace:
+            lines += [f"work = workspace({self._given})"]
         if self._backend == "cpu":
             lines += [call]
         else:
@@ -235,7 +254,8 @@ class CallText:
             "stream_of": stream_of,
             "has_memory": has_memory,
             "types": self._types,
-            **{one.__name__: one for one in (addresses, numels, doubles, integers)},
+            "threads": cpu_threads,
+            **{one.__name__: one for one in _ARRAYS},
             **names,
         }
         linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)

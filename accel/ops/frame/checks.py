@@ -42,20 +42,35 @@ class CallChecks:
         same: names of tensors that have shape and dtype of the first tensor; ``"weight.dtype"`` or
             ``"weight.shape"`` is the one without the other. The device is common to all.
         types: the element types that arguments take.
+        paired: names of lists that are as long as the first list, with its tensors' shapes.
+        in_place: names of lists of which a tensor may be the one that is written in its place.
 
     Attributes:
         has_lists: whether an argument is a list of tensors.
 
     Raises:
-        ValueError: `same` or `types` names what is no tensor of the schema.
+        ValueError: `same`, `types`, `paired` or `in_place` names what is no such tensor of the
+            schema.
     """
 
-    def __init__(self, schema: Schema, same: Sequence[str], types: Types) -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        same: Sequence[str],
+        types: Types,
+        paired: Sequence[str] = (),
+        in_place: Sequence[str] = (),
+    ) -> None:
         self._schema = schema
         self._types = types
         self._first = schema.tensors[0].name if schema.tensors else ""
         self.has_lists = any(argument.kind.listed for argument in schema.tensors)
         self._same = tuple(_facts_of(entry, schema) for entry in same)
+        self._lists = [argument.name for argument in schema.tensors if argument.kind.listed]
+        self._paired, self._in_place = paired, in_place
+        for name in (*paired, *in_place):
+            if name not in self._lists:
+                raise ValueError(f"{schema.name}: {name!r} is no list of tensors of the schema.")
         for name in types:
             if name not in [argument.name for argument in schema.tensors]:
                 raise ValueError(f"{schema.name}: types names {name!r}, no tensor of the schema.")
@@ -73,7 +88,10 @@ class CallChecks:
         self._check_devices(args)
         for name, facts in self._same:
             if given[name] is not None and given[self._first] is not None:
-                self._check_same(name, given[name], given[self._first], facts)
+                self._check_same(name, given[name], (self._first, given[self._first]), facts)
+        for name in self._paired:
+            leader = self._lists[0]
+            self._check_same(name, given[name], (leader, given[leader]), ("shape",))
         if self._schema.returns and not any(True for _ in self.tensors(args)):
             raise ValueError(f"{self._first} is empty; expected at least one tensor.")
         return tuple(map(_as_own, self._schema.arguments, args))
@@ -131,28 +149,31 @@ class CallChecks:
             else:
                 yield argument.name, value
 
-    def _check_same(self, name: str, value: Any, first: Any, facts: tuple[str, ...]) -> None:
+    def _check_same(
+        self, name: str, value: Any, leading: tuple[str, Any], facts: tuple[str, ...]
+    ) -> None:
+        leader, first = leading
         if isinstance(value, Tensor) and isinstance(first, Tensor):
-            pairs = [(name, value, self._first, first)]
+            pairs = [(name, value, leader, first)]
         else:
             values, firsts = ([x] if isinstance(x, Tensor) else x for x in (value, first))
             if len(values) != len(firsts):
                 raise ValueError(
-                    f"{name} has {len(values)} tensors, but {self._first} has {len(firsts)}; "
+                    f"{name} has {len(values)} tensors, but {leader} has {len(firsts)}; "
                     f"give one for each."
                 )
             pairs = [
-                (label(name, at), one, label(self._first, at), other)
+                (label(name, at), one, label(leader, at), other)
                 for at, (one, other) in enumerate(zip(values, firsts, strict=True))
             ]
-        for told, one, leader, other in pairs:
+        for told, one, told_first, other in pairs:
             for fact in facts:
                 found, wanted = getattr(one, fact), getattr(other, fact)
                 if found != wanted:
                     kind = TypeError if fact == "dtype" else ValueError
                     raise kind(
-                        f"{told} has {fact} {_plain(found)}, but {leader} has {_plain(wanted)}; "
-                        f"they must be equal."
+                        f"{told} has {fact} {_plain(found)}, but {told_first} has "
+                        f"{_plain(wanted)}; they must be equal."
                     )
 
     def check_memory(self, args: Sequence[Any]) -> None:
@@ -167,7 +188,18 @@ class CallChecks:
         check_writable(written, single=True)
         self.refuse_gradients(args)
         read = {told: [one] for told, one in tensors.items() if told not in written}
+        for told in self._written_in_place(args):
+            del read[told]
         check_no_overlap(written, read, single=True)
+
+    def _written_in_place(self, args: Sequence[Any]) -> Iterator[str]:
+        """Yield the names of tensors that may be, and are, the written one in their place."""
+        given = dict(zip(self._schema.names, args, strict=True))
+        lists = [one.name for one in self._schema.written if one.kind.listed]
+        for name in self._in_place:
+            for at, (one, other) in enumerate(zip(given[name], given[lists[0]], strict=True)):
+                if is_same_memory(one, other):
+                    yield label(name, at)
 
     def refuse_gradients(self, args: Sequence[Any]) -> None:
         """Refuse to write what autograd follows: raises `ValueError` naming the tensor."""
@@ -204,6 +236,17 @@ def _facts_of(entry: str, schema: Schema) -> tuple[str, tuple[str, ...]]:
             f"alone or with '.shape' or '.dtype'."
         )
     return name, (fact,) if fact else ("shape", "dtype")
+
+
+def is_same_memory(one: Tensor, other: Tensor) -> bool:
+    """Return whether two tensors are the same elements at the same places."""
+    return one is other or (
+        one.data_ptr() == other.data_ptr()
+        and one.dtype == other.dtype
+        and one.shape == other.shape
+        and one.stride() == other.stride()
+        and one.is_neg() == other.is_neg()
+    )
 
 
 def _plain(fact: Any) -> Any:

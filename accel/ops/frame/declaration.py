@@ -48,6 +48,8 @@ class DeclaredOp(Op):
         types: element types that arguments take, by name; any if it is not named.
         sizes: what C is given after addresses and numbers; see `CallText`.
         dtypes: names of the tensors whose element types C is given. Default: the first tensor.
+        paired: names of lists that are as long as the first list, with its tensors' shapes.
+        in_place: names of lists of which a tensor may be the one that is written in its place.
         examples: the arguments, by name, of calls that the conformance suite makes, one mapping a
             call; tensors are its own, and what has a default may be left out.
         native: whether a library has a C function for it, ``accel_<name>``.
@@ -60,6 +62,8 @@ class DeclaredOp(Op):
     types: ClassVar[Types] = {}
     sizes: ClassVar[tuple[str, ...]] = ()
     dtypes: ClassVar[tuple[str, ...]] = ()
+    paired: ClassVar[tuple[str, ...]] = ()
+    in_place: ClassVar[tuple[str, ...]] = ()
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
     native: ClassVar[bool] = True
     backward: ClassVar[type[DeclaredOp] | None] = None
@@ -79,7 +83,7 @@ class DeclaredOp(Op):
         cls.parsed = parse(cls.schema)
         cls.name = cls.__dict__.get("name") or cls.parsed.name
         cls.functions = (cls.parsed.name,)
-        cls.checks = CallChecks(cls.parsed, cls.same, cls.types)
+        cls.checks = CallChecks(cls.parsed, cls.same, cls.types, cls.paired, cls.in_place)
         _check_declaration(cls)
 
     def __init__(self, library: Implementation | None = None, *, backend: str = "cpu") -> None:
@@ -89,6 +93,7 @@ class DeclaredOp(Op):
         self._places = [at for at, one in enumerate(self.parsed.arguments) if one.kind.is_tensor]
         self._run: Callable[..., Any] | None = None
         self._library: NativeLibrary | None = None
+        self._native: Any = None
         self._surface = self._bind(library if self.native else None)
         setattr(self, self.parsed.name, self._surface)
         if self._run is not None:
@@ -97,8 +102,11 @@ class DeclaredOp(Op):
     def _bind(self, library: Implementation | None) -> Callable[..., Any]:
         """Return the surface, with what `library` has behind it."""
         codes = self.dtypes or (self.parsed.tensors[0].name,)
-        text = CallText(self.parsed, self.same, self.types, self.sizes, codes, self.backend)
+        works = type(self).workspace is not DeclaredOp.workspace
+        text = CallText(self.parsed, self.same, self.types, self.sizes, codes, self.backend,
+                        workspace=works)  # fmt: skip
         names: dict[str, Any] = {
+            "workspace": self.workspace,
             "careful": self.careful,
             "followed": self._followed,
             "check": self.check,
@@ -108,9 +116,9 @@ class DeclaredOp(Op):
         }
         if library is not None and library.rung in NATIVE_RUNGS:
             self._library = bind(library, f"accel_{self.parsed.name}")
-            names["native"] = self._library.function(text.argtypes)
+            self._native = names["native"] = self._library.function(text.argtypes)
         elif library is not None:
-            self._run = names["run"] = self._launched(library.bind(self.parsed.name))
+            self._run = names["run"] = self._launched(library.bind(self.parsed.name), works)
         checked = type(self).check is not DeclaredOp.check
         source = text.surface(native=self._library is not None, checked=checked)
         if self._library is None:
@@ -119,18 +127,19 @@ class DeclaredOp(Op):
         self._run = made["run"]
         return made[self.parsed.name]
 
-    def _launched(self, launch: Callable[..., None]) -> Callable[..., Any]:
-        """Return how a kernel that takes tensors is run: arguments first, then results."""
+    def _launched(self, launch: Callable[..., None], works: bool) -> Callable[..., Any]:
+        """Return how a kernel that takes tensors is run: arguments, results, workspace."""
 
         def run(*args: Any) -> Any:
             result = self.outputs(*args) if self.parsed.returns else None
             results = result if isinstance(result, tuple) else (result,)
             leader = next(tensor for _, tensor in self.checks.tensors(args))
             with current_device(leader.device):
-                launch(*args, *(results if self.parsed.returns else ()))
+                work = (self.workspace(*args),) if works else ()
+                launch(*args, *(results if self.parsed.returns else ()), *work)
             for one, value in zip(self.parsed.arguments, args, strict=True):
                 if one.kind.written:
-                    increment_version(value)
+                    increment_version(value if one.kind.listed else (value,))
             return result
 
         return run
@@ -142,6 +151,10 @@ class DeclaredOp(Op):
     def outputs(self, *args: Any) -> Any:
         """Return new, unwritten results; serves compilers as the op's meaning, too."""
         raise NotImplementedError(f"{self.name} returns nothing new.")
+
+    def workspace(self, *args: Any) -> Tensor | None:
+        """Return memory for a kernel to work in; an op without this method has none."""
+        return None
 
     def reference(self, *args: Any) -> Any:
         """Return the results, or write what the schema says is written, in plain PyTorch."""

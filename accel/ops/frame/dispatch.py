@@ -87,7 +87,8 @@ def _followed(name: str, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         return below(*given)
     if op.parsed.written:
         op.checks.refuse_gradients(given)
-        return below(*given)
+        if not op.parsed.returns:
+            return below(*given)
     return follow(op, below, given, tensors)
 
 

@@ -15,6 +15,7 @@ SPECS: Mapping[str, str] = MappingProxyType(
         "fused_adam": "accel.testing.specs.adam:FusedAdamSpec",
         "fused_lamb": "accel.testing.specs.lamb:FusedLambSpec",
         "fused_lion": "accel.testing.specs.lion:FusedLionSpec",
+        "multi_tensor": "accel.testing.specs.multi_tensor:MultiTensorSpec",
         "utils": "accel.testing.specs.utils:UtilsSpec",
     }
 )

@@ -22,8 +22,9 @@ KERNELS = {
     "adagrad": cpu.CPUAdagradBuilder,
     "lamb": cpu.FusedLambBuilder,
     "adam8bit": cpu.Adam8bitBuilder,
+    "multi_tensor": cpu.MultiTensorBuilder,
 }
-LOOP = re.compile(r"^ *for \(.*\b(i|j|k) < (n|kLanes|kCodes|i \+ kPortion); ")
+LOOP = re.compile(r"^ *for \(.*\b(i|j|k) < (n|kLanes|kCodes|accel::kSums|i \+ kPortion); ")
 
 
 def source_of(name: str) -> Path:

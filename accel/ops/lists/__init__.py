@@ -1,0 +1,1 @@
+"""Lists of tensors: their norms, scaled, added and clipped, in one call."""

@@ -1,0 +1,1 @@
+"""Triton kernels over lists of tensors, in the module of their op's name."""
