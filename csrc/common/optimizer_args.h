@@ -7,10 +7,9 @@
 #include <cstdint>
 
 #include "accel/abi.h"
+#include "dtypes.h"
 
 namespace accel {
-
-inline bool is_dtype(int32_t dtype) { return dtype >= ACCEL_FLOAT32 && dtype <= ACCEL_FLOAT16; }
 
 // `known_flags` is the sum of the op's flags.
 template <class Args>

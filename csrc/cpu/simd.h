@@ -10,6 +10,7 @@
 
 #include "accel/cpu.h"
 #include "accel/status.h"
+#include "parallel.h"
 
 namespace accel {
 

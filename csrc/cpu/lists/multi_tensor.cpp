@@ -5,7 +5,7 @@
 #ifdef ACCEL_TARGET
 
 #include "convert-inl.h"
-#include "optimizers/stream-inl.h"
+#include "stream-inl.h"
 
 namespace ACCEL_TARGET {
 
@@ -77,6 +77,7 @@ struct ListsLevel {
 #include "foreach_target.h"
 
 #ifdef ACCEL_PART_COMMON
+#include "../../common/dtypes.h"
 #include "array.h"
 #include "parallel.h"
 #include "lists/reader.h"

@@ -7,7 +7,7 @@
 
 #include "accel/multi_tensor.h"
 #include "elements.h"
-#include "optimizers/pieces.h"
+#include "pieces.h"
 #include "status.h"
 
 namespace accel {
