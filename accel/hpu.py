@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -63,7 +63,7 @@ class HPUAccelerator(Accelerator):
 
     def synchronize(self, device_index: int | None = None) -> None:
         """Wait for all work on a device; in lazy mode, what was collected is launched first."""
-        with self._on(self._index(device_index, "synchronize")):
+        with self.device_index(device_index):
             self.mark_step()
             self._forward("synchronize")
 
@@ -118,9 +118,19 @@ class HPUAccelerator(Accelerator):
     def device_properties(self, device_index: int | None = None) -> DeviceProperties:
         """Return what the device is; Gaudi tells neither a UUID nor a driver version."""
         index = self._index(device_index, "device_properties")
-        with self._on(index):
+        with self.device_index(index):
             model = str(self._forward("get_device_name", member="device_properties"))
         return DeviceProperties(model, None, self.total_memory(index), model.lower(), None)
+
+    def get_device_capability(self, device_index: int | None = None) -> None:
+        """Return ``None``: `device_properties` names the generation instead."""
+        self._index(device_index, "get_device_capability")
+        self._require("get_device_capability")
+
+    def reset_accumulated_memory_stats(self, device_index: int | None = None) -> None:
+        """Check the index; the runtime lets nobody reset what it counts."""
+        self._index(device_index, "reset_accumulated_memory_stats")
+        self._require("reset_accumulated_memory_stats")
 
     def is_bf16_supported(self) -> bool:
         """Whether there is a device: every generation computes in bfloat16."""
@@ -168,19 +178,6 @@ class HPUAccelerator(Accelerator):
         self._require(member)
         if not environment.hpu_lazy_mode():
             raise self._unsupported(member, "Gaudi has graphs in lazy mode only.", _GRAPHS)
-
-    @contextmanager
-    def _on(self, index: int | None) -> Iterator[None]:
-        """Make a device current inside the block, for calls that take no index."""
-        before = None if index is None else self.current_device()
-        if index is None or before is None or before == index:
-            yield
-            return
-        self.set_device(index)
-        try:
-            yield
-        finally:
-            self.set_device(before)
 
 
 def _is_installed() -> bool:

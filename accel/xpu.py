@@ -78,6 +78,13 @@ class XPUAccelerator(Accelerator):
         found = self._forward("get_device_capability", member="is_fp16_supported")
         return bool(found.get("has_fp16", False))
 
+    def is_fp64_supported(self) -> bool:
+        """Whether the device computes in float64: SYCL's aspect ``fp64``."""
+        if not self._is_usable():
+            return False
+        found = self._forward("get_device_capability", member="is_fp64_supported")
+        return bool(found.get("has_fp64", False))
+
     def is_triton_supported(self) -> bool:
         """Whether Triton is installed and a device is there. No context."""
         return find_spec("triton") is not None and self._is_usable()
