@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -84,8 +85,11 @@ class HPUAccelerator(Accelerator):
         """Return a context manager that captures; the vendor's graphs have no ``pool``."""
         self._require_lazy("capture_to_graph")
         capture = self._attribute("capture_to_graph", "graph")
-        scope: AbstractContextManager[Any] = capture(graph, stream=stream)
-        return scope
+        return _noted(capture(graph, stream=stream))
+
+    def is_current_stream_capturing(self) -> bool:
+        """Whether this thread is inside `capture_to_graph`; the vendor's package does not tell."""
+        return _capturing.depth > 0
 
     def empty_cache(self) -> None:
         """Do nothing: the runtime's pool is not given back."""
@@ -178,6 +182,25 @@ class HPUAccelerator(Accelerator):
         self._require(member)
         if not environment.hpu_lazy_mode():
             raise self._unsupported(member, "Gaudi has graphs in lazy mode only.", _GRAPHS)
+
+
+class _Capturing(threading.local):
+    """How many scopes of `capture_to_graph` this thread is in."""
+
+    depth = 0
+
+
+_capturing = _Capturing()
+
+
+@contextmanager
+def _noted(scope: AbstractContextManager[Any]) -> Iterator[Any]:
+    _capturing.depth += 1
+    try:
+        with scope as found:
+            yield found
+    finally:
+        _capturing.depth -= 1
 
 
 def _is_installed() -> bool:

@@ -67,6 +67,12 @@ class XPUAccelerator(Accelerator):
             return hasattr(torch.xpu, "XPUGraph")
         return super().has(capability)
 
+    def empty_host_cache(self) -> None:
+        """Give page-locked memory back that torch keeps; nothing before torch 2.13."""
+        empty = self._torch_accelerator("empty_host_cache")
+        if empty is not None and self._is_usable():
+            empty()
+
     def is_bf16_supported(self) -> bool:
         """Whether the device computes in bfloat16 itself, not by torch's emulation."""
         return self._is_usable() and bool(self._forward("is_bf16_supported", False))

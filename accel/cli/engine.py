@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,9 +27,12 @@ _ACCELERATOR = click.option(
     "--accelerator", metavar="NAME", default="", help="The backend; default: the one in use."
 )
 
+# Wider than any row, so that a program which reads a pipe finds a row on one line.
+_UNFOLDED = 100_000
+
 
 def table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """Print rows under a title; long reasons are folded."""
+    """Print rows under a title: folded to a terminal's width, each on one line elsewhere."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -40,7 +44,8 @@ def table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> 
         )
     for row in rows:
         drawn.add_row(*row)
-    Console(highlight=False, markup=False).print(drawn)
+    width = None if sys.stdout.isatty() else _UNFOLDED
+    Console(highlight=False, markup=False, width=width).print(drawn)
 
 
 def _backend(name: str) -> str:
@@ -134,7 +139,8 @@ def _show_artifact(artifact: Comparison) -> None:
 @click.option("--arch", default="", metavar="LIST", help="CUDA targets, such as 8.0,9.0+PTX.")
 @click.option(
     "--out",
-    required=True,
+    default=Path("prebuilt"),
+    show_default=True,
     type=click.Path(file_okay=False, path_type=Path),
     help="The folder to fill; ACCEL_PREBUILT_DIR takes it.",
 )
@@ -153,6 +159,8 @@ def build(
         for row in failed:
             click.echo(f"\n{row['artifact']} ({', '.join(row['ops'])}): {row['error']}", err=True)
         click.echo(f"{len(rows) - len(failed)} built, {len(failed)} failed: {out}")
+        if not failed:
+            click.echo(f"Programs find them with ACCEL_PREBUILT_DIR={out.resolve()}")
     ctx.exit(1 if failed else 0)
 
 

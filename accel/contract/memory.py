@@ -30,11 +30,11 @@ class MemoryMembers(Forwarding):
     def empty_host_cache(self) -> None:
         """Give page-locked memory back that torch keeps and no tensor uses. No device context.
 
-        Nothing if torch has no such function for the device.
+        Default: torch's own function for the device, nothing if there is none.
         """
-        empty = self._torch_accelerator("empty_host_cache")
-        if empty is not None:
-            empty()
+        # torch.accelerator's crashes if a vendor's allocator of host memory is a plain one.
+        if hasattr(self._torch_module("empty_host_cache"), "empty_host_cache"):
+            self._forward("empty_host_cache")
 
     def memory_allocated(self, device_index: int | None = None) -> int:
         """Return the bytes that tensors occupy."""

@@ -67,16 +67,19 @@ class StreamMembers(DeviceMembers):
         current stream what is done in its ``with`` block.
 
         Raises:
-            Unsupported: the device lacks graphs, or this torch (before 2.13) has no such class.
+            Unsupported: the device lacks graphs, or torch has no such class for it (none has
+                before 2.13).
         """
         self._require("Graph", "graphs")
         found: type[Any] | None = self._torch_accelerator("Graph")
+        way_out = "Use create_graph() and capture_to_graph()."
         if found is None:
-            raise self._unsupported(
-                "Graph",
-                "torch.accelerator has no Graph for it.",
-                "Use create_graph() and capture_to_graph().",
-            )
+            raise self._unsupported("Graph", "torch.accelerator has no Graph for it.", way_out)
+        try:
+            found()
+        except RuntimeError as error:
+            said = str(error).partition("\n")[0]
+            raise self._unsupported("Graph", f"{said}.", way_out) from error
         return found
 
     def is_current_stream_capturing(self) -> bool:
