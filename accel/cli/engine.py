@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from accel.cli.tables import table
 from accel.errors import AccelError, UnknownOp
 from accel.probe import Accepted, Rejected
 
@@ -26,26 +26,6 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print machine-reada
 _ACCELERATOR = click.option(
     "--accelerator", metavar="NAME", default="", help="The backend; default: the one in use."
 )
-
-# Wider than any row, so that a program which reads a pipe finds a row on one line.
-_UNFOLDED = 100_000
-
-
-def table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """Print rows under a title: folded to a terminal's width, each on one line elsewhere."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for column in columns:
-        drawn.add_column(
-            column, overflow="fold", no_wrap=column not in {"backend", "ops", "reason"}
-        )
-    for row in rows:
-        drawn.add_row(*row)
-    width = None if sys.stdout.isatty() else _UNFOLDED
-    Console(highlight=False, markup=False, width=width).print(drawn)
 
 
 def _backend(name: str) -> str:

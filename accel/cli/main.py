@@ -11,8 +11,9 @@ from typing import IO, Any
 
 import click
 
-from accel.cli.engine import JSON, build, cache, explain, table
+from accel.cli.engine import JSON, build, cache, explain
 from accel.cli.run import run
+from accel.cli.tables import table
 from accel.errors import AccelError
 
 _JSON_ASKED = "accel.json"
