@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
@@ -21,8 +17,8 @@ with warnings.catch_warnings():
 
     import accel.integrations.lightning
 
-ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs/integrations/lightning.md"
+from snippets import run
+
 pytestmark = [
     # Lightning warns of few workers, of missing loggers and of scalers for CUDA.
     pytest.mark.filterwarnings("ignore"),
@@ -134,11 +130,11 @@ def test_a_resumed_run_differs_by_nothing(tmp_path, precision):
 
 def test_the_strategy_by_name_and_the_device_in_use(tmp_path):
     model = Model()
-    run = trainer(tmp_path, strategy="accel", max_steps=1)
-    run.fit(model, data())
-    assert isinstance(run.strategy, accel.integrations.lightning.AccelStrategy)
-    assert run.strategy.root_device == accel.get_accelerator().device()
-    assert run.accelerator.get_device_stats("cpu")["allocated_bytes.all.current"] > 0
+    fitter = trainer(tmp_path, strategy="accel", max_steps=1)
+    fitter.fit(model, data())
+    assert isinstance(fitter.strategy, accel.integrations.lightning.AccelStrategy)
+    assert fitter.strategy.root_device == accel.get_accelerator().device()
+    assert fitter.accelerator.get_device_stats("cpu")["allocated_bytes.all.current"] > 0
 
 
 class Second(CPUAccelerator):
@@ -156,24 +152,13 @@ class Second(CPUAccelerator):
 
 def test_the_device_is_the_accelerators(tmp_path):
     with accel.use_accelerator(Second()):
-        run = trainer(tmp_path, precision="bf16-mixed", devices=[1])
-        run.accelerator.setup(run)
-        assert run.strategy.root_device == torch.device("meta:1")
-        assert run.precision_plugin.device == "meta"
+        fitter = trainer(tmp_path, precision="bf16-mixed", devices=[1])
+        fitter.accelerator.setup(fitter)
+        assert fitter.strategy.root_device == torch.device("meta:1")
+        assert fitter.precision_plugin.device == "meta"
         with pytest.raises(ValueError, match=r"second has 2 device\(s\), so there is no 2"):
             trainer(tmp_path, devices=[2])
 
 
 def test_the_page_runs(tmp_path):
-    snippet = PAGE.read_text().split("```python\n")[1].split("```")[0]
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", snippet],
-        cwd=tmp_path,
-        env=os.environ | {"ACCELERATOR": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "trained on cpu" in done.stdout
+    assert "trained on cpu" in run("lightning.md", tmp_path)
