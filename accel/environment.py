@@ -100,7 +100,7 @@ def for_sleeping_threads() -> dict[str, str]:
 
     What this process's own variables say of that is kept.
     """
-    return {**({"GOMP_SPINCOUNT": "0"} if threads_spin() else {}), **os.environ}
+    return {**os.environ, **({"GOMP_SPINCOUNT": "0"} if threads_spin() else {})}
 
 
 def accelerator() -> str:
