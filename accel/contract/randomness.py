@@ -37,6 +37,7 @@ class RandomMembers(DeviceMembers):
 
     def get_rng_state_all(self) -> list[torch.Tensor]:
         """Return `get_rng_state` of every device, by index. May create contexts."""
+        self._require("get_rng_state_all", "rng")
         return [self.get_rng_state(index) for index in range(self.device_count())]
 
     def set_rng_state_all(self, new_states: Iterable[torch.Tensor]) -> None:
@@ -47,6 +48,7 @@ class RandomMembers(DeviceMembers):
         Raises:
             ValueError: there are more states than devices; no generator is changed then.
         """
+        self._require("set_rng_state_all", "rng")
         states = [*new_states]
         count = self.device_count()
         if len(states) > count:
