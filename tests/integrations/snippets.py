@@ -1,13 +1,25 @@
-"""The pages of docs/integrations, whose first Python block is a program."""
+"""What the tests of frameworks share: skipping without one, and running its page's program."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 PAGES = Path(__file__).parents[2] / "docs/integrations"
+
+
+def need(package: str) -> Any:
+    """Return a framework's package; skip without one, fail if it is broken."""
+    reason = f"needs {package}: pip install '.[integrations]'"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip(package, reason=reason, exc_type=ModuleNotFoundError)
 
 
 def run(page: str, folder: Path) -> str:

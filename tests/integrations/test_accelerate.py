@@ -6,17 +6,15 @@ import warnings
 
 import pytest
 import torch
+from snippets import need, run
 
 import accel
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    accelerate = pytest.importorskip(
-        "accelerate", reason="needs accelerate: pip install '.[integrations]'"
-    )
+    accelerate = need("accelerate")
     from accelerate.state import AcceleratorState, GradientState, PartialState
 
-from snippets import run
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 OPTIMIZERS = {

@@ -6,18 +6,18 @@ import warnings
 
 import pytest
 import torch
+from snippets import need, run
 
 import accel
 from accel.cpu import CPUAccelerator
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    pytest.importorskip("lightning", reason="needs lightning: pip install '.[integrations]'")
+    need("lightning")
     import lightning.pytorch as pl
 
     import accel.integrations.lightning
 
-from snippets import run
 
 pytestmark = [
     # Lightning warns of few workers, of missing loggers and of scalers for CUDA.
@@ -123,7 +123,7 @@ def test_a_resumed_run_differs_by_nothing(tmp_path, precision):
     rest = Model(accel.optim.FusedAdam)
     torch.nn.init.zeros_(rest.net[0].weight)
     trainer(tmp_path, precision=precision, max_steps=-1, max_epochs=2).fit(
-        rest, data(24), ckpt_path=tmp_path / "half.ckpt", weights_only=False
+        rest, data(24), ckpt_path=tmp_path / "half.ckpt"
     )
     assert float((weights(rest) - weights(whole)).abs().max()) == 0.0
 

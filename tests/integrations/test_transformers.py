@@ -6,17 +6,15 @@ import warnings
 
 import pytest
 import torch
+from snippets import need, run
 
 import accel
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    transformers = pytest.importorskip(
-        "transformers", reason="needs transformers: pip install '.[integrations]'"
-    )
-    pytest.importorskip("accelerate", reason="needs accelerate: pip install '.[integrations]'")
+    transformers = need("transformers")
+    need("accelerate")
 
-from snippets import run
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -1,6 +1,7 @@
 """What torch.accelerator and DeepSpeed's accelerator have, ours answers."""
 
 import inspect
+import json
 import os
 import subprocess
 import sys
@@ -12,13 +13,6 @@ from accel.base import Accelerator
 from accel.cpu import CPUAccelerator
 from accel.host.graph import HostGraph
 
-TORCH = tuple(int(part) for part in torch.__version__.split(".")[:2])
-# A program may give each of these by name.
-ARGUMENTS = {
-    "memory_stats": "device_index",
-    "get_memory_info": "device_index",
-    "reset_accumulated_memory_stats": "device_index",
-}
 PRINT_DEEPSPEED = """
 import contextlib, inspect, io, json, os, sys
 with contextlib.redirect_stdout(io.StringIO()):
@@ -67,8 +61,6 @@ def test_a_call_without_arguments_answers_in_torchs_type(name):
 
 def test_everything_that_deepspeeds_accelerator_has():
     pytest.importorskip("deepspeed")
-    import json
-
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", PRINT_DEEPSPEED],
         env=os.environ | {"DS_ACCELERATOR": "cpu"},
