@@ -5,39 +5,39 @@ VENV ?= .venv
 EXTRAS ?= dev
 BIN := $(VENV)/bin
 
-.PHONY: train test devices devices-packages lint soak sanitize bench gpu-pack clean
+.PHONY: help train test devices devices-packages lint soak sanitize bench gpu-pack clean
 
-train: $(VENV)/.installed
-	$(BIN)/python examples/train.py
+train: $(VENV)/.installed  ## train a small transformer on the device that is found, in about a minute
+	$(BIN)/accel run examples/train.py
 
-test: $(VENV)/.installed
+test: $(VENV)/.installed  ## run the tests
 	$(BIN)/python -m pytest -m "not soak"
 
 # Kernels for XPU, ROCm and CUDA without those devices. An environment of its own: 3 GB of packages.
-devices: devices-packages
+devices: devices-packages  ## run the tests of kernels for XPU, ROCm and CUDA, without those devices (3 GB of packages)
 	$(VENV)-devices/bin/python -m pytest -m "xpu or portable"
 
-devices-packages:
+devices-packages:  ## install what `make devices` needs
 	$(MAKE) VENV=$(VENV)-devices EXTRAS=dev,xpu-test,portable-test $(VENV)-devices/.installed
 
-soak: $(VENV)/.installed
+soak: $(VENV)/.installed  ## run the long storms that `make test` leaves out
 	$(BIN)/python -m pytest -m soak --timeout 3600
 
 # The CPU kernels alone, with a C++ driver; needs g++ and its sanitizers.
-sanitize:
+sanitize:  ## run the CPU kernels under the sanitizers, with a C++ driver
 	$(MAKE) --no-print-directory --silent -C tests/native
 
-lint: $(VENV)/.installed
+lint: $(VENV)/.installed  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.installed
+bench: $(VENV)/.installed  ## measure builds and optimizers
 	$(BIN)/python benchmarks/build.py
 	$(BIN)/python benchmarks/optim.py
 
 # What benchmarks/gpu.py needs on a machine with a GPU, libraries included; needs nvcc.
-gpu-pack: $(VENV)/.installed
+gpu-pack: $(VENV)/.installed  ## pack what benchmarks/gpu.py needs on a machine with a GPU; needs nvcc
 	rm -rf build/gpu
 	mkdir -p build/gpu/accel
 	git archive HEAD accel benchmarks csrc op_builder README.md LICENSE | tar -x -C build/gpu/accel
@@ -46,9 +46,13 @@ gpu-pack: $(VENV)/.installed
 	ls -sh build/accel-gpu.tar.gz
 
 $(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "Once: packages into $(VENV), torch among them. A few minutes; 0.5 GB, or 3 GB where torch brings CUDA."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	$(BIN)/pip install --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	touch $@
 
-clean:
+help:  ## say what each target does
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' Makefile | expand -t 18
+
+clean:  ## remove environments, builds and caches
 	rm -rf $(VENV) $(VENV)-devices build dist runs *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

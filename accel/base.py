@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from accel.contract.amp import AmpMembers
 from accel.contract.device import DeviceProperties
 from accel.contract.dtypes import DtypeMembers, TensorFactory
 from accel.contract.forward import CAPABILITIES, Forwarding
@@ -21,7 +22,7 @@ __all__ = ["CAPABILITIES", "Accelerator", "DeviceProperties", "TensorFactory"]
 
 
 class Accelerator(
-    RandomMembers, StreamMembers, DtypeMembers, MemoryMembers, ToolMembers, OpMembers
+    RandomMembers, StreamMembers, DtypeMembers, AmpMembers, MemoryMembers, ToolMembers, OpMembers
 ):
     """A strategy for one kind of device. A subclass needs a `name` and `is_available`, no more.
 

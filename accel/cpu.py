@@ -76,6 +76,10 @@ class CPUAccelerator(Accelerator):
         level = torch.backends.cpu.get_cpu_capability()
         return DeviceProperties(_processor(), None, memory.total(), level, None)
 
+    def get_device_capability(self, device_index: int | None = None) -> None:
+        """Return ``None``: `device_properties` names the instruction set instead."""
+        self._index(device_index, "get_device_capability")
+
     def random(self) -> Any:
         """Return ``torch.random``."""
         import torch
@@ -137,6 +141,19 @@ class CPUAccelerator(Accelerator):
         """Make `stream` this thread's current stream from now on."""
         streams.set_stream(stream)
 
+    @property
+    def Graph(self) -> type[Any]:
+        """Class of graphs; see `accel.host.graph.HostGraph`."""
+        from accel.host.graph import HostGraph
+
+        return HostGraph
+
+    def is_current_stream_capturing(self) -> bool:
+        """Return whether this thread records a graph."""
+        from accel.host.graph import capturing
+
+        return capturing()
+
     def create_graph(self) -> Any:
         """Return an empty graph; see `accel.host.graph.HostGraph`."""
         from accel.host.graph import HostGraph
@@ -156,6 +173,9 @@ class CPUAccelerator(Accelerator):
     def empty_cache(self) -> None:
         """Ask the C library to give its free memory back to the system."""
         memory.trim()
+
+    def empty_host_cache(self) -> None:
+        """Do nothing: no memory is page-locked."""
 
     def memory_allocated(self, device_index: int | None = None) -> int:
         """Return the resident set of this process."""
@@ -190,6 +210,10 @@ class CPUAccelerator(Accelerator):
         self._index(device_index, "reset_peak_memory_stats")
         _resident.reset_peak()
 
+    def reset_accumulated_memory_stats(self, device_index: int | None = None) -> None:
+        """Check the index; none of its counters only grows."""
+        self._index(device_index, "reset_accumulated_memory_stats")
+
     def total_memory(self, device_index: int | None = None) -> int:
         """Return the bytes of the host, or of the control group if that has fewer."""
         self._index(device_index, "total_memory")
@@ -207,6 +231,10 @@ class CPUAccelerator(Accelerator):
     def is_fp16_supported(self) -> bool:
         """Return whether torch has its fast float16 kernels on this processor."""
         return _has_fast_kernels("_is_mkldnn_fp16_supported", "fp16_arith")
+
+    def is_fp64_supported(self) -> bool:
+        """Return ``True``."""
+        return True
 
     def lazy_call(self, callback: Callable[[], None]) -> None:
         """Call `callback` now."""

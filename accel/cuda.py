@@ -154,6 +154,34 @@ class CUDAAccelerator(Accelerator):
                 pass  # An integrated GPU has no figure of its own: the runtime's holds.
         return super().available_memory(index)
 
+    def empty_host_cache(self) -> None:
+        """Give page-locked memory back that torch keeps; nothing before the first use of CUDA."""
+        import torch
+
+        if self._initialised() and hasattr(torch._C, "_host_emptyCache"):
+            torch._C._host_emptyCache()
+
+    def register_host_memory(self, address: int, num_bytes: int) -> bool:
+        """Page-lock memory that was allocated elsewhere. May create a context.
+
+        Returns:
+            ``True``.
+
+        Raises:
+            RuntimeError: CUDA refuses, as for memory that is registered already.
+            BackendUnavailable: CUDA cannot be used here.
+        """
+        self._require("register_host_memory")
+        runtime = self._forward("cudart", member="register_host_memory")
+        self._forward("check_error", int(runtime.cudaHostRegister(address, num_bytes, 0)))
+        return True
+
+    def unregister_host_memory(self, address: int) -> None:
+        """Undo `register_host_memory`; raises `RuntimeError` if it was not registered."""
+        self._require("unregister_host_memory")
+        runtime = self._forward("cudart", member="unregister_host_memory")
+        self._forward("check_error", int(runtime.cudaHostUnregister(address)))
+
     def is_bf16_supported(self) -> bool:
         """Return whether the device has bfloat16 arithmetic (8.0 on; ROCm). May init CUDA."""
         return self._at_least(_FIRST_BF16)
@@ -170,6 +198,10 @@ class CUDAAccelerator(Accelerator):
             return False
         found = self._forward("get_device_properties", self.current_device())
         return str(found.gcnArchName).startswith(_AMD_FP8)
+
+    def is_fp64_supported(self) -> bool:
+        """Return whether there is a device: every generation computes in float64. No context."""
+        return self._is_usable()
 
     def is_triton_supported(self) -> bool:
         """Return whether Triton is installed and every visible device is new enough. No context."""

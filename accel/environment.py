@@ -90,6 +90,19 @@ def _table() -> Mapping[Any, Any]:
     return table
 
 
+def threads_spin() -> bool:
+    """Return whether neither ``GOMP_SPINCOUNT`` nor ``OMP_WAIT_POLICY`` says how OpenMP's threads wait."""
+    return not (_text("GOMP_SPINCOUNT") or _text("OMP_WAIT_POLICY"))
+
+
+def for_sleeping_threads() -> dict[str, str]:
+    """Return the variables of a process to be started whose OpenMP threads sleep while they wait.
+
+    What this process's own variables say of that is kept.
+    """
+    return {**os.environ, **({"GOMP_SPINCOUNT": "0"} if threads_spin() else {})}
+
+
 def accelerator() -> str:
     """``ACCELERATOR``: the backend asked for, as written; ``""`` means detect."""
     return os.environ.get("ACCELERATOR", "")

@@ -107,8 +107,11 @@ def cannot_import(op: str, error: Exception) -> OpUnavailable | None:
     )
 
 
-def suggestion(asked: str, known: Iterable[str]) -> str:
-    """Return ``" Did you mean 'x'?"`` for the known name closest to `asked`, else ``""``."""
-    by_folded = {name.casefold(): name for name in known}
-    close = difflib.get_close_matches(asked.casefold(), by_folded, n=1)
+def suggestion(asked: str, known: Iterable[str], ending: str = "") -> str:
+    """Return ``" Did you mean 'x'?"`` for the known name closest to `asked`, else ``""``.
+
+    What all names end in, `ending`, is left out of the comparison: it would make any two alike.
+    """
+    by_folded = {name.removesuffix(ending).casefold(): name for name in known}
+    close = difflib.get_close_matches(asked.removesuffix(ending).casefold(), by_folded, n=1)
     return f" Did you mean '{by_folded[close[0]]}'?" if close else ""

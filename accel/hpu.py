@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib import import_module
@@ -63,7 +64,7 @@ class HPUAccelerator(Accelerator):
 
     def synchronize(self, device_index: int | None = None) -> None:
         """Wait for all work on a device; in lazy mode, what was collected is launched first."""
-        with self._on(self._index(device_index, "synchronize")):
+        with self.device_index(device_index):
             self.mark_step()
             self._forward("synchronize")
 
@@ -84,8 +85,11 @@ class HPUAccelerator(Accelerator):
         """Return a context manager that captures; the vendor's graphs have no ``pool``."""
         self._require_lazy("capture_to_graph")
         capture = self._attribute("capture_to_graph", "graph")
-        scope: AbstractContextManager[Any] = capture(graph, stream=stream)
-        return scope
+        return _noted(capture(graph, stream=stream))
+
+    def is_current_stream_capturing(self) -> bool:
+        """Return whether this thread is inside `capture_to_graph`; the vendor's package does not tell."""
+        return _capturing.depth > 0
 
     def empty_cache(self) -> None:
         """Do nothing: the runtime does not give its pool back."""
@@ -118,9 +122,19 @@ class HPUAccelerator(Accelerator):
     def device_properties(self, device_index: int | None = None) -> DeviceProperties:
         """Return the device's properties; Gaudi reports neither a UUID nor a driver version."""
         index = self._index(device_index, "device_properties")
-        with self._on(index):
+        with self.device_index(index):
             model = str(self._forward("get_device_name", member="device_properties"))
         return DeviceProperties(model, None, self.total_memory(index), model.lower(), None)
+
+    def get_device_capability(self, device_index: int | None = None) -> None:
+        """Return ``None``: `device_properties` names the generation instead."""
+        self._index(device_index, "get_device_capability")
+        self._require("get_device_capability")
+
+    def reset_accumulated_memory_stats(self, device_index: int | None = None) -> None:
+        """Check the index; the runtime lets nobody reset what it counts."""
+        self._index(device_index, "reset_accumulated_memory_stats")
+        self._require("reset_accumulated_memory_stats")
 
     def is_bf16_supported(self) -> bool:
         """Return whether there is a device: every generation has bfloat16 arithmetic."""
@@ -169,18 +183,24 @@ class HPUAccelerator(Accelerator):
         if not environment.hpu_lazy_mode():
             raise self._unsupported(member, "Gaudi has graphs in lazy mode only.", _GRAPHS)
 
-    @contextmanager
-    def _on(self, index: int | None) -> Iterator[None]:
-        """Make a device current inside the block, for calls that take no index."""
-        before = None if index is None else self.current_device()
-        if index is None or before is None or before == index:
-            yield
-            return
-        self.set_device(index)
-        try:
-            yield
-        finally:
-            self.set_device(before)
+
+class _Capturing(threading.local):
+    """The number of scopes of `capture_to_graph` this thread is in."""
+
+    depth = 0
+
+
+_capturing = _Capturing()
+
+
+@contextmanager
+def _noted(scope: AbstractContextManager[Any]) -> Iterator[Any]:
+    _capturing.depth += 1
+    try:
+        with scope as found:
+            yield found
+    finally:
+        _capturing.depth -= 1
 
 
 def _is_installed() -> bool:

@@ -174,6 +174,11 @@ class MPSAccelerator(Accelerator):
         memory = self.total_memory()
         return DeviceProperties(platform.processor() or "mps", None, memory, None, None)
 
+    def get_device_capability(self, device_index: int | None = None) -> None:
+        """Return ``None``: Apple numbers its GPUs in no such way."""
+        self._only(device_index, "get_device_capability")
+        self._require("get_device_capability")
+
     def get_rng_state(self, device_index: int | None = None) -> Any:
         """Return a copy of the generator's state."""
         self._only(device_index, "get_rng_state")
@@ -215,6 +220,11 @@ class MPSAccelerator(Accelerator):
             "reserved_bytes.all.current": self.memory_reserved(device_index),
         }
 
+    def reset_accumulated_memory_stats(self, device_index: int | None = None) -> None:
+        """Check the index; none of its counters only grows."""
+        self._only(device_index, "reset_accumulated_memory_stats")
+        self._require("reset_accumulated_memory_stats")
+
     def total_memory(self, device_index: int | None = None) -> int:
         """Return the bytes that Metal recommends to use at most."""
         self._only(device_index, "total_memory")
@@ -223,6 +233,10 @@ class MPSAccelerator(Accelerator):
     def available_memory(self, device_index: int | None = None) -> int:
         """Return `total_memory` less `memory_reserved`."""
         return self.total_memory(device_index) - self.memory_reserved(device_index)
+
+    def is_fp64_supported(self) -> bool:
+        """Return ``False``: Metal has no float64."""
+        return False
 
     def _only(self, device_index: int | None, member: str) -> None:
         if self._index(device_index, member) not in {None, 0}:

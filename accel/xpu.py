@@ -67,6 +67,12 @@ class XPUAccelerator(Accelerator):
             return hasattr(torch.xpu, "XPUGraph")
         return super().has(capability)
 
+    def empty_host_cache(self) -> None:
+        """Give page-locked memory back that torch keeps; nothing before torch 2.13."""
+        empty = self._torch_accelerator("empty_host_cache")
+        if empty is not None and self._is_usable():
+            empty()
+
     def is_bf16_supported(self) -> bool:
         """Return whether the device has bfloat16 arithmetic, without torch's emulation."""
         return self._is_usable() and bool(self._forward("is_bf16_supported", False))
@@ -77,6 +83,13 @@ class XPUAccelerator(Accelerator):
             return False
         found = self._forward("get_device_capability", member="is_fp16_supported")
         return bool(found.get("has_fp16", False))
+
+    def is_fp64_supported(self) -> bool:
+        """Return whether the device computes in float64: SYCL's aspect ``fp64``."""
+        if not self._is_usable():
+            return False
+        found = self._forward("get_device_capability", member="is_fp64_supported")
+        return bool(found.get("has_fp64", False))
 
     def is_triton_supported(self) -> bool:
         """Return whether Triton is installed and a device is there. No context."""

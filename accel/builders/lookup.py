@@ -157,9 +157,8 @@ def _find(name: str, asked: str, module: str, backend: str) -> type[OpBuilder]:
         if _name_of(op) == asked:
             return _reference(asked, op, target, backend)
     known = sorted({*own, *builder_names()})
-    raise UnknownOp(
-        f"{name!r} is not a known op.{suggestion(asked, known)} Known: {', '.join(known)}."
-    )
+    meant = suggestion(asked, known, "Builder")
+    raise UnknownOp(f"{name!r} is not a known op.{meant} Known: {', '.join(known)}.")
 
 
 def _reference(name: str, op: str, target: str, backend: str) -> type[OpBuilder]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from accel.cli.tables import table
 from accel.errors import AccelError, UnknownOp
 from accel.probe import Accepted, Rejected
 
@@ -25,22 +26,6 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print machine-reada
 _ACCELERATOR = click.option(
     "--accelerator", metavar="NAME", default="", help="The backend; default: the one in use."
 )
-
-
-def table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """Print rows under a title; long reasons are folded."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for column in columns:
-        drawn.add_column(
-            column, overflow="fold", no_wrap=column not in {"backend", "ops", "reason"}
-        )
-    for row in rows:
-        drawn.add_row(*row)
-    Console(highlight=False, markup=False).print(drawn)
 
 
 def _backend(name: str) -> str:
@@ -134,7 +119,8 @@ def _show_artifact(artifact: Comparison) -> None:
 @click.option("--arch", default="", metavar="LIST", help="CUDA targets, such as 8.0,9.0+PTX.")
 @click.option(
     "--out",
-    required=True,
+    default=Path("prebuilt"),
+    show_default=True,
     type=click.Path(file_okay=False, path_type=Path),
     help="The output folder, which ACCEL_PREBUILT_DIR can name.",
 )
@@ -153,6 +139,8 @@ def build(
         for row in failed:
             click.echo(f"\n{row['artifact']} ({', '.join(row['ops'])}): {row['error']}", err=True)
         click.echo(f"{len(rows) - len(failed)} built, {len(failed)} failed: {out}")
+        if not failed:
+            click.echo(f"Programs find them with ACCEL_PREBUILT_DIR={out.resolve()}")
     ctx.exit(1 if failed else 0)
 
 

@@ -5,22 +5,62 @@ from __future__ import annotations
 import io
 import json
 import sys
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
 
 import click
 
-from accel.cli.engine import JSON, build, cache, explain, table
+from accel.cli.engine import JSON, build, cache, explain
+from accel.cli.run import run
+from accel.cli.tables import table
 from accel.errors import AccelError
+
+_JSON_ASKED = "accel.json"
+
+
+class _JSONError(click.ClickException):
+    """An error whose text is a JSON object on stdout, for who asked for JSON."""
+
+    def __init__(self, kind: str, message: str, code: int) -> None:
+        super().__init__(message)
+        self.kind = kind
+        setattr(self, "exit_code", code)  # noqa: B010 - declared of the class, read of the object
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print it."""
+        click.echo(json.dumps({"error": {"type": self.kind, "message": self.message}}, indent=2))
 
 
 class _Group(click.Group):
-    """A group that prints an `AccelError` as one paragraph, without a traceback."""
+    """A group that prints an `AccelError` as one paragraph, or as JSON, without a traceback."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        as_json = "--json" in (args[1] if len(args) > 1 else extra["args"])
+        with _told(as_json):
+            made = super().make_context(*args, **extra)
+            made.meta[_JSON_ASKED] = as_json
+            return made
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _told(bool(ctx.meta.get(_JSON_ASKED))):
             return super().invoke(ctx)
-        except AccelError as error:
-            raise click.ClickException(f"{type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _told(as_json: bool) -> Iterator[None]:
+    """Turn errors meant for the user into click's, or into JSON."""
+    try:
+        yield
+    except (AccelError, click.ClickException) as error:
+        mine = isinstance(error, AccelError)
+        message = str(error) if isinstance(error, AccelError) else error.format_message()
+        if as_json:
+            code = 1 if isinstance(error, AccelError) else error.exit_code
+            raise _JSONError(type(error).__name__, message, code) from error
+        if mine:
+            raise click.ClickException(f"{type(error).__name__}: {message}") from error
+        raise
 
 
 @click.group(cls=_Group, invoke_without_command=True)
@@ -52,7 +92,8 @@ def report(as_json: bool) -> None:
     choice = facts["accelerator"]
     click.echo(f"accelerator: {choice['name'] or 'none'} ({choice['chosen']})")
     place = facts["cache"]
-    click.echo(f"cache: {place['path'] or 'none'}. {place['note']}".rstrip(". ") + "\n")
+    click.echo(f"cache: {place['path'] or 'none'}. {place['note']}".rstrip(". "))
+    click.echo(f"threads: {facts['threads']['note']}\n")
     table("Backends", ("backend", "usable", "reason"), _backend_rows(facts["backends"]))
     table("Ops", ("backend", "rung", "ops", "reason"), _op_rows(facts["ops"]))
 
@@ -87,14 +128,14 @@ def _op_rows(ops: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 def conformance(ctx: click.Context, target: str, as_json: bool) -> None:
     """Test an accelerator class against the contract; exit 1 if it fails."""
     from accel.testing.kit import strategy_class
-    from accel.testing.runner import run
+    from accel.testing.runner import run as prove
 
     try:
         accelerator = strategy_class(target)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         # A class that cannot be found is the caller's mistake, not a failure of the kit.
         raise click.BadParameter(str(error), param_hint="MODULE:CLASS") from error
-    result = run(accelerator)
+    result = prove(accelerator)
     click.echo(json.dumps(result.as_dict(), indent=2) if as_json else result.text())
     ctx.exit(0 if result.passed else 1)
 
@@ -102,3 +143,4 @@ def conformance(ctx: click.Context, target: str, as_json: bool) -> None:
 main.add_command(build)
 main.add_command(cache)
 main.add_command(explain)
+main.add_command(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from dataclasses import asdict
@@ -11,6 +12,9 @@ from typing import Any
 from accel import registry
 from accel.builders import lookup
 from accel.probe import FAILURES, Accepted, Rejected
+
+# The load from which on another process competes with the threads of a program.
+_BUSY = 0.7
 
 
 def versions() -> dict[str, str]:
@@ -85,8 +89,29 @@ def cache() -> dict[str, Any]:
     return {"path": str(place.path), "note": place.note}
 
 
+def threads() -> dict[str, Any]:
+    """Return whether torch's idle threads spin, the machine's load, and whether that hurts now."""
+    from accel import environment
+
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    spin = environment.threads_spin() and cpus > 1
+    hurts = spin and load >= _BUSY
+    note = f"{cpus} CPUs, load {load:.1f}; "
+    if not spin:
+        note += "idle threads sleep"
+    elif hurts:
+        note += (
+            "other processes are at work, and torch's idle threads spin, which can make a "
+            "program on the CPU several times slower: start it with `accel run`"
+        )
+    else:
+        note += "idle threads spin, which is fastest on a machine without other work"
+    return {"cpus": cpus, "load": load, "spin": spin, "hurts": hurts, "note": note}
+
+
 def report() -> dict[str, Any]:
-    """Return the whole report: versions, the choice, the cache, backends, and ops by backend."""
+    """Return the report: versions, the choice, cache, threads, backends, and ops by backend."""
     name, how = chosen()
     return {
         "versions": versions(),
@@ -95,4 +120,5 @@ def report() -> dict[str, Any]:
         "ops": ops(),
         "executable": sys.executable,
         "cache": cache(),
+        "threads": threads(),
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +107,58 @@ class DeviceMembers(Forwarding):
         """Return `device_name` of the current device, index included. May create a context."""
         return self.device_name(self.current_device())
 
+    def device_index(self, device_index: int | None) -> AbstractContextManager[None]:
+        """Return a context manager inside which a device is this thread's current one.
+
+        The device before is current again afterwards, after an exception too. ``None`` changes
+        nothing. Entering it may create a context, and raises what `set_device` does.
+
+        Raises:
+            TypeError, ValueError: the index is no whole number, or negative.
+        """
+        return self._on_device(self._index(device_index, "device_index"))
+
+    @contextmanager
+    def _on_device(self, index: int | None) -> Iterator[None]:
+        before = None if index is None else self.current_device()
+        if index is None or before is None or before == index:
+            yield
+            return
+        self.set_device(index)
+        try:
+            yield
+        finally:
+            self.set_device(before)
+
+    def set_device_index(self, device_index: int) -> None:
+        """Do `set_device`, by the name that `torch.accelerator` has for it."""
+        self.set_device(device_index)
+
+    def set_device_idx(self, device_index: int) -> None:
+        """Do `set_device`, by the older name that `torch.accelerator` has for it."""
+        self.set_device(device_index)
+
+    def current_device_index(self) -> int:
+        """Return `current_device`, by the name that `torch.accelerator` has for it."""
+        return self.current_device()
+
+    def current_device_idx(self) -> int:
+        """Return `current_device`, by the older name that `torch.accelerator` has for it."""
+        return self.current_device()
+
+    def current_accelerator(self, check_available: bool = False) -> torch.device | None:
+        """Return the `torch.device` of this kind, without an index. No device context.
+
+        Args:
+            check_available: whether to return ``None`` if no such device can be used here.
+
+        Raises:
+            BackendUnavailable, Unsupported: as `device`.
+        """
+        if check_available and not self._is_usable():
+            return None
+        return self.device()
+
     def device_count(self) -> int:
         """Return the number of devices that this process sees. No device context."""
         try:
@@ -138,6 +192,26 @@ class DeviceMembers(Forwarding):
             capability=self._capability(found),
             driver=_text(getattr(found, "driver_version", None)),
         )
+
+    def get_device_name(self, device_index: int | None = None) -> str:
+        """Return the maker's name of a device, as in `device_properties`. May create a context."""
+        return self.device_properties(device_index).name
+
+    def get_device_capability(self, device_index: int | None = None) -> tuple[int, int] | None:
+        """Return major and minor number of a device's generation, such as ``(9, 0)``.
+
+        ``None`` for a device that has no such pair of numbers; `device_properties` may name its
+        generation in another way. May create a context.
+        """
+        index = self._index(device_index, "get_device_capability")
+        self._require("get_device_capability")
+        if not hasattr(self._torch_module("get_device_capability"), "get_device_properties"):
+            return None
+        if index is None:
+            index = self.current_device()
+        found = self._forward("get_device_properties", index, member="get_device_capability")
+        major = getattr(found, "major", None)
+        return None if major is None else (int(major), int(getattr(found, "minor", 0)))
 
     def _capability(self, properties: Any) -> str | None:
         """Return the generation of a device from torch's properties of it."""

@@ -58,6 +58,18 @@ class DtypeMembers(DeviceMembers):
         """Return whether float8_e4m3fn products are. Default ``False``. May create a context."""
         return False
 
+    def is_fp64_supported(self) -> bool:
+        """Return whether the device computes in float64. Default: by trying. May create a context."""
+        import torch
+
+        if not self._is_usable():
+            return False
+        try:
+            near = torch.full((2,), 1 + 2.0**-40, dtype=torch.float64, device=self.device())
+            return bool(((near * near - 1) * 2.0**39 > 0.9).all().item())
+        except (RuntimeError, TypeError, NotImplementedError):
+            return False
+
     def supported_dtypes(self) -> list[torch.dtype]:
         """Return the floating-point dtypes to train in, float32 first. May create a context."""
         import torch

@@ -38,7 +38,7 @@ class Forwarding:
 
     name: ClassVar[str]
     device_type: ClassVar[str]
-    contract_version: ClassVar[int] = 1
+    contract_version: ClassVar[int] = 2
     lacks: ClassVar[tuple[str, ...]] = ()
     supports_nvtx_domain: ClassVar[bool] = False
 
@@ -171,6 +171,18 @@ class Forwarding:
             if self._is_usable():
                 raise
             raise self._unavailable(member, str(error)) from error
+
+    def _torch_accelerator(self, attribute: str) -> Any:
+        """Return ``torch.accelerator.<attribute>``; ``None`` if it is absent or for another device.
+
+        No device context.
+        """
+        import torch
+
+        device = torch.accelerator.current_accelerator()
+        if device is None or device.type != self.device_type:
+            return None
+        return getattr(torch.accelerator, attribute, None)
 
     def _forward_at(
         self, attribute: str, device_index: int | None, *args: Any, member: str = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from accel.contract.forward import Forwarding
 
@@ -26,6 +26,15 @@ class MemoryMembers(Forwarding):
         """
         if hasattr(self._torch_module("empty_cache"), "empty_cache"):
             self._forward("empty_cache")
+
+    def empty_host_cache(self) -> None:
+        """Give page-locked memory back that torch keeps and no tensor uses. No device context.
+
+        Default: torch's own function for the device, nothing if there is none.
+        """
+        # torch.accelerator's crashes if a vendor's allocator of host memory is a plain one.
+        if hasattr(self._torch_module("empty_host_cache"), "empty_host_cache"):
+            self._forward("empty_host_cache")
 
     def memory_allocated(self, device_index: int | None = None) -> int:
         """Return the bytes that tensors occupy."""
@@ -67,6 +76,16 @@ class MemoryMembers(Forwarding):
         """Restart the peaks from what is in use now."""
         self._forward_at("reset_peak_memory_stats", device_index)
 
+    def reset_accumulated_memory_stats(self, device_index: int | None = None) -> None:
+        """Restart those counters of `memory_stats` that only grow, from 0."""
+        name = "reset_accumulated_memory_stats"
+        index = self._index(device_index, name)
+        shared = self._torch_accelerator(name)
+        if shared is None or hasattr(self._torch_module(name), name):
+            self._forward_at(name, index)
+        else:
+            shared(index)
+
     def total_memory(self, device_index: int | None = None) -> int:
         """Return the bytes of memory that a device has."""
         index = self._index(device_index, "total_memory")
@@ -87,6 +106,14 @@ class MemoryMembers(Forwarding):
                 return int(free)
         return self.total_memory(device_index) - self.memory_reserved(device_index)
 
+    def mem_get_info(self, device_index: int | None = None) -> tuple[int, int]:
+        """Return `available_memory` and `total_memory`."""
+        return self.available_memory(device_index), self.total_memory(device_index)
+
+    def get_memory_info(self, device_index: int | None = None) -> tuple[int, int]:
+        """Return `mem_get_info`, by the name that `torch.accelerator` has for it."""
+        return self.mem_get_info(device_index)
+
     def pin_memory(
         self, tensor: torch.Tensor, make_copy: bool = True, match_shape: bool = True
     ) -> torch.Tensor:
@@ -103,6 +130,60 @@ class MemoryMembers(Forwarding):
 
         pinned = self._pin_memory(tensor if make_copy else torch.empty_like(tensor))
         return pinned if match_shape else pinned.reshape(-1)
+
+    def pin_empty(
+        self, *size: Any, dtype: torch.dtype, device: torch.device | str = "cpu"
+    ) -> torch.Tensor:
+        """Return uninitialised page-locked host memory. May create a context.
+
+        A backend that lacks ``"pinning"`` returns ordinary memory instead.
+
+        Args:
+            size: the shape, as whole numbers or as one sequence of them.
+            dtype: dtype of its elements.
+            device: where it is to be, which is the host.
+
+        Raises:
+            ValueError: `device` is not the host.
+        """
+        import torch
+
+        if torch.device(device).type != "cpu":
+            raise ValueError(
+                f"{self.name}: pin_empty(device={str(device)!r}): page-locked memory is the "
+                f"host's: device='cpu'. For memory of the device use torch.empty."
+            )
+        one_sequence = len(size) == 1 and isinstance(size[0], tuple | list)
+        return self._empty_pinned(tuple(size[0] if one_sequence else size), dtype)
+
+    def pin_empty_like(
+        self,
+        tensor: torch.Tensor,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> torch.Tensor:
+        """Return `pin_empty` of a tensor's shape, and of its dtype unless another is given."""
+        dtype = tensor.dtype if dtype is None else dtype
+        return self.pin_empty(tuple(tensor.shape), dtype=dtype, device=device)
+
+    def pin_memory_alignment(self) -> int:
+        """Return to how many bytes memory must be aligned for `register_host_memory`. Default 1."""
+        return 1
+
+    def register_host_memory(self, address: int, num_bytes: int) -> bool:
+        """Page-lock memory that was allocated elsewhere, for faster copies. May create a context.
+
+        Args:
+            address: its first byte, aligned to `pin_memory_alignment`.
+            num_bytes: how many bytes it has.
+
+        Returns:
+            Whether the device's runtime did so. Default ``False``: it cannot.
+        """
+        return False
+
+    def unregister_host_memory(self, address: int) -> None:
+        """Undo `register_host_memory`. Default: nothing."""
 
     def is_pinned(self, tensor: torch.Tensor) -> bool:
         """Return whether a tensor's memory is page-locked."""
@@ -122,6 +203,14 @@ class MemoryMembers(Forwarding):
             # Raises the better error if torch does not know the device.
             self._torch_module("pin_memory")
             raise
+
+    def _empty_pinned(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        import torch
+
+        if self.has("pinning") and self._torch_accelerator("current_accelerator"):
+            self._require("pin_empty")
+            return torch.empty(shape, dtype=dtype, device="cpu", pin_memory=True)
+        return self._pin_memory(torch.empty(shape, dtype=dtype, device="cpu"))
 
     def _torch_is_pinned(self, tensor: torch.Tensor) -> bool:
         return tensor.is_pinned()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from accel.contract.device import DeviceMembers
@@ -33,6 +34,30 @@ class RandomMembers(DeviceMembers):
     def set_rng_state(self, new_state: torch.Tensor, device_index: int | None = None) -> None:
         """Set a generator to a state from `get_rng_state`. May create a context."""
         self._forward_at("set_rng_state", device_index, new_state)
+
+    def get_rng_state_all(self) -> list[torch.Tensor]:
+        """Return `get_rng_state` of every device, by index. May create contexts."""
+        self._require("get_rng_state_all", "rng")
+        return [self.get_rng_state(index) for index in range(self.device_count())]
+
+    def set_rng_state_all(self, new_states: Iterable[torch.Tensor]) -> None:
+        """Set the generators of devices 0, 1, ... to states from `get_rng_state_all`.
+
+        Devices beyond the last state keep theirs. May create contexts.
+
+        Raises:
+            ValueError: there are more states than devices; no generator is changed then.
+        """
+        self._require("set_rng_state_all", "rng")
+        states = [*new_states]
+        count = self.device_count()
+        if len(states) > count:
+            raise ValueError(
+                f"{self.name}: set_rng_state_all() got {len(states)} states, and this process sees "
+                f"{count} device(s). Give it a slice of them, one for each device."
+            )
+        for index, state in enumerate(states):
+            self.set_rng_state(state, index)
 
     def manual_seed(self, seed: int) -> None:
         """Seed the current device's generator. No context: kept until there is one."""

@@ -59,6 +59,40 @@ class StreamMembers(DeviceMembers):
         """Make `stream` this thread's current stream from now on. May create a context."""
         self._forward("set_stream", stream, way_out=_NO_STREAMS)
 
+    @property
+    def Graph(self) -> type[Any]:
+        """Class of graphs that are their own context managers, as `torch.accelerator.Graph`.
+
+        ``Graph(keep_graph=False, *, pool=None, capture_error_mode="default")`` captures on the
+        current stream what is done in its ``with`` block.
+
+        Raises:
+            Unsupported: the device lacks graphs, or torch has no such class for it (none has
+                before 2.13).
+        """
+        self._require("Graph", "graphs")
+        found: type[Any] | None = self._torch_accelerator("Graph")
+        way_out = "Use create_graph() and capture_to_graph()."
+        if found is None:
+            raise self._unsupported("Graph", "torch.accelerator has no Graph for it.", way_out)
+        try:
+            found()
+        except RuntimeError as error:
+            said = str(error).partition("\n")[0]
+            raise self._unsupported("Graph", f"{said}.", way_out) from error
+        return found
+
+    def is_current_stream_capturing(self) -> bool:
+        """Return whether this thread's current stream is captured into a graph. No device context.
+
+        Default: torch's answer, ``False`` if it has none.
+        """
+        if not (self.has("graphs") and self._is_usable()):
+            return False
+        if not hasattr(self._torch_module("graphs"), "is_current_stream_capturing"):
+            return False
+        return bool(self._forward("is_current_stream_capturing"))
+
     def create_graph(self) -> Any:
         """Return an empty graph for `capture_to_graph`. May create a context."""
         self._require("create_graph", "graphs")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from accel.errors import Unsupported
-from accel.host.streams import HostStream
+from accel.host.streams import HostStream, current_stream
 
 # Their results hold nothing yet, so a replay has nothing to compute or to copy.
 _UNINITIALISED = frozenset(
@@ -55,9 +56,56 @@ class HostGraph:
     operations draw new numbers. Python code is not recorded.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        keep_graph: bool = False,
+        *,
+        pool: tuple[int, int] | None = None,
+        capture_error_mode: str = "default",
+    ) -> None:
+        """Make an empty graph; arguments are those of `torch.accelerator.Graph`, without effect."""
+        self.graph_pool = pool
+        self.capture_error_mode = capture_error_mode
         self._calls: list[_Call] = []
         self._captured = False
+        self._scope: AbstractContextManager[HostGraph] | None = None
+
+    def __enter__(self) -> None:
+        """Begin to record, on the current stream."""
+        self.capture_begin()
+
+    def __exit__(self, *exc_info: Any) -> None:
+        """End it; after an exception the graph is empty."""
+        scope, self._scope = self._scope, None
+        if scope is not None:
+            scope.__exit__(*exc_info)
+
+    def capture_begin(self) -> None:
+        """Begin to record what this thread does; see `capture` for what it raises."""
+        scope = capture(self, current_stream())
+        scope.__enter__()
+        self._scope = scope
+
+    def capture_end(self) -> None:
+        """End the recording; see `capture` for what it raises.
+
+        Raises:
+            RuntimeError: `capture_begin` was not called.
+        """
+        if self._scope is None:
+            raise RuntimeError("cpu: capture_end() without an open capture_begin().")
+        self.__exit__(None, None, None)
+
+    def instantiate(self) -> None:
+        """Do nothing: what was recorded can be replayed at once."""
+
+    def enable_debug_mode(self) -> None:
+        """Do nothing: `debug_dump` needs no preparation."""
+
+    def debug_dump(self, path: str) -> None:
+        """Write the names of the recorded operations to a file, one a line."""
+        text = "".join(f"{call.function}\n" for call in self._calls)
+        Path(path).write_text(text, encoding="utf-8")
 
     def replay(self) -> None:
         """Run the recorded operations again, in order.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from accel.testing.contract.amp import AmpTests
 from accel.testing.contract.device import DeviceTests
 from accel.testing.contract.dtypes import DtypeTests
 from accel.testing.contract.identity import IdentityTests
@@ -19,6 +20,7 @@ class AcceleratorConformance(
     StreamTests,
     MemoryTests,
     DtypeTests,
+    AmpTests,
     ToolTests,
     IsolationTests,
 ):

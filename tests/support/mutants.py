@@ -650,3 +650,139 @@ class AClassForEveryCall(CPUAccelerator):
     def get_op_builder(self, class_name):
         found = super().get_op_builder(class_name)
         return type(found.__name__, (found,), {})
+
+
+@caught_by("test_current_device_by_torchs_names")
+class OlderNamesDoNothing(CPUAccelerator):
+    def set_device_idx(self, device_index):
+        self._index(device_index, "set_device_idx")
+        return device_index
+
+
+@caught_by("test_device_scopes_restore")
+class DeviceScopeSwallows(CPUAccelerator):
+    def device_index(self, device_index):
+        super().device_index(device_index)
+        return suppress(KeyError)
+
+
+@caught_by("test_device_properties")
+class NameOfItsOwn(CPUAccelerator):
+    def get_device_name(self, device_index=None):
+        return "cpu" + super().get_device_name(device_index)
+
+
+@caught_by("test_device_capability")
+class CapabilityIsText(CPUAccelerator):
+    def get_device_capability(self, device_index=None):
+        super().get_device_capability(device_index)
+        return "9.0"
+
+
+@caught_by("test_device_capability")
+class AnotherCapability(CPUAccelerator):
+    def get_device_capability(self, device_index=None):
+        super().get_device_capability(device_index)
+        return 9, 0
+
+
+@caught_by("test_float64_is_float64")
+class DoubleIsFloat(CPUAccelerator):
+    def device(self, device_index=None):
+        # What is computed on "meta" has no values, which float64 with too few digits is like.
+        return torch.device("meta")
+
+
+@caught_by("test_all_states_round_trip")
+class StatesAreATensor(CPUAccelerator):
+    def get_rng_state_all(self):
+        return torch.stack(super().get_rng_state_all())
+
+
+@caught_by("test_all_states_round_trip")
+class StatesTooManyAreDropped(CPUAccelerator):
+    def set_rng_state_all(self, new_states):
+        super().set_rng_state_all(new_states[: self.device_count()])
+
+
+@caught_by("test_total_and_available")
+class InfoTheOtherWayRound(CPUAccelerator):
+    def mem_get_info(self, device_index=None):
+        return super().mem_get_info(device_index)[::-1]
+
+
+@caught_by("test_accumulated_counters_restart")
+class AccumulatesForEver(CPUAccelerator):
+    def memory_stats(self, device_index=None):
+        return super().memory_stats(device_index) | {"allocated_bytes.all.allocated": 1}
+
+
+@caught_by("test_emptying_the_host_cache_spares_tensors")
+class HostCacheCounts(CPUAccelerator):
+    def empty_host_cache(self):
+        return 0
+
+
+@caught_by("test_empty_host_memory")
+class EmptyIsElsewhere(CPUAccelerator):
+    def pin_empty_like(self, tensor, device="cpu", dtype=None):
+        return torch.empty_like(tensor)
+
+
+@caught_by("test_empty_host_memory")
+class EmptyTakesAnyDevice(CPUAccelerator):
+    def pin_empty(self, *size, dtype, device="cpu"):
+        return super().pin_empty(*size, dtype=dtype)
+
+
+@caught_by("test_registered_host_memory")
+class RegistersInNameOnly(CPUAccelerator):
+    def register_host_memory(self, address, num_bytes):
+        return True
+
+
+@caught_by("test_captures_are_seen")
+class CaptureUnseen(CPUAccelerator):
+    def is_current_stream_capturing(self):
+        return False
+
+
+class _GraphThatForgets(HostGraph):
+    def __exit__(self, *exc_info):
+        super().__exit__(*exc_info)
+        self._calls.pop()
+
+
+@caught_by("test_graphs_as_scopes")
+class ScopedGraphForgets(CPUAccelerator):
+    @property
+    def Graph(self):
+        return _GraphThatForgets
+
+
+@caught_by("test_autocast")
+class AutocastIgnoresItsDtype(CPUAccelerator):
+    def autocast(self, dtype=None, enabled=True, cache_enabled=None):
+        return super().autocast(torch.float16, enabled, cache_enabled)
+
+
+@caught_by("test_autocast_decorates")
+class AutocastOfAnother(CPUAccelerator):
+    def amp(self):
+        found = super().amp()
+        found._members = OtherDevicesName()
+        found._members.device_type = "xpu"
+        return found
+
+
+@caught_by("test_scaler")
+class ScalerIsOff(CPUAccelerator):
+    def GradScaler(
+        self,
+        init_scale=2.0**16,
+        growth_factor=2.0,
+        backoff_factor=0.5,
+        growth_interval=2000,
+        enabled=True,
+    ):
+        return super().GradScaler(enabled=False)

@@ -149,13 +149,16 @@ def answers(accelerator, member):
         "class_name": "FusedAdamBuilder",
         "capability": "graphs",
         "module": None,
+        "size": 2,
+        "dtype": torch.float32,
+        "new_states": [torch.zeros(8, dtype=torch.uint8)],
+        "address": 4096,
+        "num_bytes": 4096,
     }
-    needed = [
-        plain[name]
-        for name, parameter in inspect.signature(value).parameters.items()
-        if parameter.default is parameter.empty
-    ]
-    return value(*needed)
+    parameters = inspect.signature(value).parameters.values()
+    needed = [one for one in parameters if one.default is one.empty]
+    named = {one.name: plain[one.name] for one in needed if one.kind is one.KEYWORD_ONLY}
+    return value(*(plain[one.name] for one in needed if one.kind is not one.KEYWORD_ONLY), **named)
 
 
 MEMBERS = sorted(

@@ -38,7 +38,7 @@ class ListOp(DeclaredOp):
             self._reader = self._make_reader()
 
     def _make_reader(self) -> Any:
-        """Return what looks at lists, ``None`` where Python has to."""
+        """Return the library's reader of lists, ``None`` if Python has to read them."""
         from accel.ops.lists.reading import ListReader, mask
 
         library: Any = self._library

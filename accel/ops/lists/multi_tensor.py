@@ -17,7 +17,7 @@ from accel.ops.lists.listed import UNUSUAL
 
 
 class MultiTensor(OpSet):
-    """What ``MultiTensorBuilder`` loads.
+    """The op that ``MultiTensorBuilder`` loads.
 
     Lists may mix float32, bfloat16 and float16. Results depend on neither the number of threads nor
     `chunk_size`, which is checked and not used. Norms are float32 numbers at most one step from the

@@ -31,7 +31,7 @@ class ReadArgs(ctypes.Structure):
 
 
 class Table:
-    """What was read: addresses that C is given, which are good as long as this object lives.
+    """Addresses for C, which are valid as long as this object lives.
 
     Attributes:
         count: tensors of each list.
@@ -91,7 +91,7 @@ class ListReader:
         inference: bool,
         apart: Tensor | None,
     ) -> Table | None:
-        """Return what C is given; ``None`` where something is unusual, or wrong.
+        """Return the addresses for C; ``None`` if something is unusual or wrong.
 
         Args:
             lists: of one length, and nobody else's.

@@ -1,4 +1,4 @@
-"""What the functions of ``multi_tensor`` mean, in plain PyTorch; nothing waits for the device."""
+"""The functions of ``multi_tensor`` in plain PyTorch; nothing waits for the device."""
 
 from __future__ import annotations
 

@@ -96,6 +96,43 @@ class DeviceTests(Conformance):
             self.acc.set_device(before)
 
     @on_device
+    def test_current_device_by_torchs_names(self) -> None:
+        """The members that bear names of `torch.accelerator` set and return the same device."""
+        before = self.acc.current_device()
+        try:
+            for index in self.each_device():
+                for choose in (self.acc.set_device_index, self.acc.set_device_idx):
+                    self.acc.set_device(before)
+                    expect_none(f"{choose.__name__}()", choose, index)
+                    found = (self.acc.current_device_index(), self.acc.current_device_idx())
+                    expect_equal(found, (index, index), f"the index after {choose.__name__}()")
+                    expect_equal(self.acc.current_device(), index, "current_device() after it")
+        finally:
+            self.acc.set_device(before)
+        expect_equal(self.acc.current_accelerator(), self.acc.device(), "current_accelerator()")
+        expect_equal(self.acc.current_accelerator(True), self.acc.device(), "the available one")
+
+    @on_device
+    def test_device_scopes_restore(self) -> None:
+        """`device_index` makes a device current in a block, and the one before it afterwards."""
+        before = self.acc.current_device()
+        try:
+            for index in (None, *self.each_device()):
+                with self.acc.device_index(index):
+                    inside = before if index is None else index
+                    expect_equal(self.acc.current_device(), inside, f"the device in ({index})")
+                expect_equal(self.acc.current_device(), before, f"the device after ({index})")
+
+                def fail(index: int | None = index) -> None:
+                    with self.acc.device_index(index):
+                        raise KeyError("on purpose")
+
+                expect_raises(KeyError, fail, "an exception in a device's scope")
+                expect_equal(self.acc.current_device(), before, "the device after an exception")
+        finally:
+            self.acc.set_device(before)
+
+    @on_device
     def test_no_device_beyond_the_last(self) -> None:
         """`set_device` refuses what does not exist, unless every index names the one device."""
         beyond = self.acc.device_count()
@@ -153,9 +190,21 @@ class DeviceTests(Conformance):
             expect_type(found, DeviceProperties, f"device_properties{arguments}")
             expect_type(found.name, str, "its name")
             expect(found.name, "its name is empty.")
+            expect_equal(self.acc.get_device_name(*arguments), found.name, "get_device_name()")
             for part in ("uuid", "capability", "driver"):
                 expect_type(getattr(found, part), (str, type(None)), f"its {part}")
             expect_type(found.total_memory, int, "its total_memory")
             if self.acc.has("memory"):
                 total = self.acc.total_memory(*arguments)
                 expect_equal(found.total_memory, total, "its total_memory")
+
+    @on_device
+    def test_device_capability(self) -> None:
+        """It is a pair of numbers, the one in `device_properties`, or ``None``."""
+        for arguments in ((), *((index,) for index in self.each_device())):
+            found = self.acc.get_device_capability(*arguments)
+            expect_type(found, (tuple, type(None)), f"get_device_capability{arguments}")
+            if found is not None:
+                expect_equal([*map(type, found)], [int, int], f"the types in {found}")
+                named = self.acc.device_properties(*arguments).capability
+                expect_equal(named, ".".join(map(str, found)), "the capability in its properties")

@@ -37,6 +37,17 @@ class DtypeTests(Conformance):
         expect_equal(torch.float16 in found, self.acc.is_fp16_supported(), "float16 in it")
 
     @on_device
+    def test_float64_is_float64(self) -> None:
+        """If it is supported, numbers that float32 cannot tell apart are told apart."""
+        if not self.acc.is_fp64_supported():
+            return
+        near = torch.full((4,), 1 + 2.0**-40, dtype=torch.float64, device=self.acc.device())
+        found = (near * near - 1).cpu()
+        expect_equal(found.dtype, torch.float64, "the dtype of a float64 product")
+        exact = torch.full((4,), 2.0**-39, dtype=torch.float64, device="cpu")
+        expect(torch.allclose(found, exact, rtol=1e-6, atol=0), f"float64 computes {found[0]}.")
+
+    @on_device
     def test_supported_dtypes_compute(self) -> None:
         """A linear layer runs forward and backward in each, close to float64 on the host."""
         generator = torch.Generator().manual_seed(3)

@@ -20,8 +20,10 @@ PREDICATES = (
     "is_bf16_supported",
     "is_fp16_supported",
     "is_fp8_supported",
+    "is_fp64_supported",
     "is_triton_supported",
     "prefer_triton_grouped_mm",
+    "is_current_stream_capturing",
 )
 # What a device lacks is asked of these, each with nothing but arguments that are at hand.
 _BY_CAPABILITY: dict[str, Callable[[Accelerator], Any]] = {
@@ -33,7 +35,7 @@ _BY_CAPABILITY: dict[str, Callable[[Accelerator], Any]] = {
     "peaks": lambda acc: acc.max_memory_allocated(),
 }
 # These change the process, or need a device to be left as they found it.
-_NOT_CALLED = frozenset({"empty_cache", "build_extension"})
+_NOT_CALLED = frozenset({"empty_cache", "empty_host_cache", "build_extension"})
 
 
 def public_members() -> list[str]:

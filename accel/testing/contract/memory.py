@@ -10,6 +10,7 @@ from accel.testing.kit import (
     expect,
     expect_equal,
     expect_none,
+    expect_raises,
     expect_type,
     on_device,
 )
@@ -79,6 +80,27 @@ class MemoryTests(Conformance):
             expect_type(free, int, f"available_memory{index}")
             expect(total >= _BLOCK, f"total_memory{index} is {total}: is that in bytes?")
             expect(0 < free <= total, f"available_memory{index} is {free} of {total}.")
+            for member in (self.acc.mem_get_info, self.acc.get_memory_info):
+                pair = member(*index)
+                expect_type(pair, tuple, f"{member.__name__}{index}")
+                expect_equal([*map(type, pair)], [int, int], f"the types in {pair}")
+                expect_equal(pair[1], total, f"the total of {member.__name__}{index}")
+                expect(0 < pair[0] <= total, f"{member.__name__}{index} is {pair}.")
+
+    @covers("memory")
+    def test_accumulated_counters_restart(self) -> None:
+        """Afterwards no counter is higher, and what tensors occupy is still counted."""
+        block = self._block()
+        before = self.acc.memory_stats()
+        for index in ((), (self.acc.current_device(),)):
+            reset = self.acc.reset_accumulated_memory_stats
+            expect_none("reset_accumulated_memory_stats()", reset, *index)
+        after = self.acc.memory_stats()
+        for name in before:
+            if name.endswith((".allocated", ".freed")):
+                expect_equal(after.get(name), 0, f"{name} after a reset")
+        counted = after.get("allocated_bytes.all.current", 0)
+        expect(counted >= block.nbytes * 0.9, f"{counted} bytes are counted after a reset.")
 
     @on_device
     def test_emptying_the_cache_spares_tensors(self) -> None:
@@ -86,6 +108,59 @@ class MemoryTests(Conformance):
         kept = torch.arange(1000, dtype=torch.int64, device=self.acc.device())
         expect_none("empty_cache()", self.acc.empty_cache)
         expect_equal(int(kept.sum()), 499500, "a sum after empty_cache()")
+
+    @on_device
+    def test_emptying_the_host_cache_spares_tensors(self) -> None:
+        """`empty_host_cache` returns nothing and takes nothing that is in use."""
+        kept = self.acc.pin_memory(torch.arange(1000, dtype=torch.int64, device="cpu"))
+        self.acc.pin_empty(1000, dtype=torch.int64)
+        expect_none("empty_host_cache()", self.acc.empty_host_cache)
+        expect_equal(int(kept.sum()), 499500, "a sum after empty_host_cache()")
+
+    @on_device
+    def test_empty_host_memory(self) -> None:
+        """`pin_empty` and `pin_empty_like` have the shape and dtype asked for, on the host."""
+        like = torch.ones(3, 4, dtype=torch.float32, device=self.acc.device())
+        made = {
+            "pin_empty(3, 4)": self.acc.pin_empty(3, 4, dtype=torch.float16),
+            "pin_empty((3, 4))": self.acc.pin_empty((3, 4), dtype=torch.float16),
+            "pin_empty([3, 4])": self.acc.pin_empty([3, 4], dtype=torch.float16),
+            "pin_empty_like()": self.acc.pin_empty_like(like, dtype=torch.float16),
+        }
+        for what, tensor in made.items():
+            found = (tuple(tensor.shape), tensor.dtype, tensor.device.type)
+            expect_equal(found, ((3, 4), torch.float16, "cpu"), what)
+            expect_equal(self.acc.is_pinned(tensor), self.acc.has("pinning"), f"{what} is pinned")
+        expect_equal(self.acc.pin_empty_like(like).dtype, torch.float32, "pin_empty_like()'s dtype")
+        expect_equal(tuple(self.acc.pin_empty(dtype=torch.int64).shape), (), "pin_empty()'s shape")
+        expect_raises(
+            ValueError,
+            lambda: self.acc.pin_empty(2, dtype=torch.float32, device="meta"),
+            "pin_empty() on another device",
+        )
+
+    @on_device
+    def test_registered_host_memory(self) -> None:
+        """Memory that is registered is page-locked until it is not; a runtime may not do so."""
+        alignment = self.acc.pin_memory_alignment()
+        expect_type(alignment, int, "pin_memory_alignment()")
+        expect(alignment >= 1, f"pin_memory_alignment() is {alignment}.")
+        memory = torch.zeros(1 << 16, dtype=torch.uint8, device="cpu")
+        first = -memory.data_ptr() % alignment
+        part = memory[first : first + (1 << 15)]
+        registered = self.acc.register_host_memory(part.data_ptr(), part.nbytes)
+        expect_type(registered, bool, "register_host_memory()")
+        try:
+            if registered:
+                expect(self.acc.is_pinned(part), "is_pinned() of registered memory is False.")
+            copied = part.to(self.acc.device(), non_blocking=True)
+            self.acc.synchronize()
+            expect_equal(int(copied.sum()), 0, "a sum of copied memory")
+        finally:
+            if registered:
+                expect_none("it", self.acc.unregister_host_memory, part.data_ptr())
+        if registered:
+            expect(not self.acc.is_pinned(part), "memory is pinned after it was unregistered.")
 
     @on_device
     def test_pinning_keeps_values(self) -> None:

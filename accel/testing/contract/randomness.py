@@ -12,6 +12,7 @@ from accel.testing.kit import (
     expect,
     expect_equal,
     expect_none,
+    expect_raises,
     expect_type,
     on_device,
 )
@@ -65,6 +66,24 @@ class RandomTests(Conformance):
             first = self._draw()
             expect_none("set_rng_state()", self.acc.set_rng_state, state, *index)
             expect(self._draw() == first, f"set_rng_state(state{index}) did not bring it back.")
+
+    @covers("rng")
+    def test_all_states_round_trip(self) -> None:
+        """All devices' states are a list by index; they can be set, and no more than there are."""
+        states = self.acc.get_rng_state_all()
+        expect_type(states, list, "get_rng_state_all()")
+        expect_equal(len(states), self.acc.device_count(), "the number of states")
+        current = states[self.acc.current_device()]
+        expect(torch.equal(current, self.acc.get_rng_state()), "a state is not the device's.")
+        first = self._draw()
+        expect_none("set_rng_state_all()", self.acc.set_rng_state_all, states)
+        expect(self._draw() == first, "set_rng_state_all() did not bring the states back.")
+        error = expect_raises(
+            ValueError,
+            lambda: self.acc.set_rng_state_all([*states, states[0]]),
+            "set_rng_state_all() with a state too many",
+        )
+        expect(self.acc.name in str(error), f"{error} does not name the backend.")
 
     @covers("rng")
     def test_states_are_copies(self) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from typing import Any
+from unittest import SkipTest
 
 import torch
 
+from accel.errors import Unsupported
 from accel.testing.kit import (
     Conformance,
     covers,
@@ -156,6 +158,40 @@ class StreamTests(Conformance):
             expect_none("replay_graph()", self.acc.replay_graph, graph)
             self.acc.synchronize()
             expect_equal(made.cpu().tolist(), [value * 2 + 1] * 16, "what a replay computes")
+
+    @covers("graphs")
+    def test_captures_are_seen(self) -> None:
+        """`is_current_stream_capturing` is true inside a capture only."""
+        given = torch.ones(16, dtype=torch.float32, device=self.acc.device())
+        seen = [self.acc.is_current_stream_capturing()]
+        with self.acc.capture_to_graph(self.acc.create_graph()):
+            given.add_(1)
+            seen.append(self.acc.is_current_stream_capturing())
+        seen.append(self.acc.is_current_stream_capturing())
+        expect_equal(seen, [False, True, False], "the answers before, in and after a capture")
+
+    @covers("graphs")
+    def test_graphs_as_scopes(self) -> None:
+        """`Graph` captures its own ``with`` block on the current stream, and replays it."""
+        try:
+            graph = self.acc.Graph()
+        except Unsupported as error:
+            raise SkipTest(str(error)) from error
+        given = torch.ones(16, dtype=torch.float32, device=self.acc.device())
+        stream = self.acc.Stream()
+        self.acc.synchronize()
+        with self.acc.stream(stream):
+            given * 2 + 1
+            stream.synchronize()
+            with graph:
+                made = given * 2 + 1
+        self.acc.synchronize()
+        given.fill_(3.0)
+        self.acc.synchronize()
+        graph.replay()
+        self.acc.synchronize()
+        expect_equal(made.cpu().tolist(), [7.0] * 16, "what a replay computes")
+        graph.reset()
 
     @covers("graphs")
     def test_empty_graphs_refuse(self) -> None:
