@@ -13,6 +13,7 @@ from torch import Tensor
 from accel.errors import Unsupported
 from accel.ops import checks
 from accel.ops.optimizers.capture import is_recorded
+from accel.ops.optimizers.checks import check_beta
 from accel.ops.optimizers.family import check_scalar, check_scale
 
 
@@ -94,7 +95,7 @@ def _beta(name: str, value: Any) -> Any:
         if is_recorded():
             return value
         value = float(value)
-    return checks.check_beta(name, value)
+    return check_beta(name, value)
 
 
 def refuse_pieces(owner: str, params: Iterable[Tensor], why: str) -> None:

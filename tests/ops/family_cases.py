@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from accel import optim
 from accel.builders import cpu
+from accel.builders.convention import DECLARED, HOST, optimizers
 from accel.ops import abi
 from accel.ops.optimizers.adagrad import CPUAdagrad
 from accel.ops.optimizers.adam import FusedAdam
@@ -22,11 +24,18 @@ from accel.ops.optimizers.codes8bit import decode, encode, memory_order
 from accel.ops.optimizers.lamb import FusedLamb
 from accel.ops.optimizers.lion import FusedLion
 from accel.ops.optimizers.lists import TensorLists
-from accel.ops.optimizers.reference.adagrad import AdagradHyper
-from accel.ops.optimizers.reference.adam import AdamHyper
-from accel.ops.optimizers.reference.adam8bit import Adam8bitHyper
-from accel.ops.optimizers.reference.lamb import PHASES, LambHyper
-from accel.ops.optimizers.reference.lion import LionHyper
+from accel.ops.optimizers.reference.adagrad import ADAGRAD_MAXIMIZE, AdagradHyper
+from accel.ops.optimizers.reference.adam import ADAM_ADAMW, ADAM_MAXIMIZE, AdamHyper
+from accel.ops.optimizers.reference.adam8bit import ADAM8BIT_MAXIMIZE, Adam8bitHyper
+from accel.ops.optimizers.reference.lamb import (
+    LAMB_BIAS_CORRECTION,
+    LAMB_EPS_INSIDE,
+    LAMB_MAXIMIZE,
+    PHASES,
+    LambHyper,
+)
+from accel.ops.optimizers.reference.lion import LION_MAXIMIZE, LionHyper
+from accel.targets import resolve
 
 LEVELS = ("baseline", "neon") if platform.machine() == "aarch64" else abi.SIMD_LEVELS[:3]
 # Before 2.7 torch cannot make a function of an op that writes lists of tensors.
@@ -34,11 +43,26 @@ compiles = pytest.mark.skipif(torch.__version__ < (2, 7), reason="torch.compile 
 OPTIMIZERS: tuple[Any, ...] = tuple(getattr(optim, name) for name in optim.__all__)
 """Every optimizer class."""
 
+OPS: dict[str, Any] = {
+    stem: resolve(DECLARED[op]) for op, stem in optimizers().items() if not op.startswith(HOST)
+}
+"""Every optimizer's op over lists of tensors, by the stem of its files."""
+
+FAMILIES = {stem: op.family for stem, op in OPS.items()}
+"""Every optimizer, by the stem of its files."""
+
+
+def flags_of(stem: str) -> dict[str, int]:
+    """Return an optimizer's flags, which stand in the module of its numbers, by name."""
+    home = vars(sys.modules[FAMILIES[stem].hyper.__module__])
+    return {name: home[name] for name in home if name.startswith(f"{stem.upper()}_")}
+
+
 COMMON = {"lr": 1e-2, "weight_decay": 0.1, "step": 3}
 
 
 def adam(p: Tensor, g: Tensor, m: Tensor, v: Tensor, h: Any) -> tuple[Tensor, ...]:
-    if h.flags & abi.ADAM_ADAMW:
+    if h.flags & ADAM_ADAMW:
         p = p * (1 - h.lr * h.weight_decay)
     else:
         g = g + h.weight_decay * p
@@ -60,10 +84,10 @@ def adagrad(p: Tensor, g: Tensor, total: Tensor, h: Any) -> tuple[Tensor, ...]:
 
 def lamb(p: Tensor, g: Tensor, m: Tensor, v: Tensor, h: Any) -> tuple[Tensor, ...]:
     m, v = h.beta1 * m + (1 - h.beta1) * g, h.beta2 * v + (1 - h.beta2) * g * g
-    inside = h.flags & abi.LAMB_EPS_INSIDE
+    inside = h.flags & LAMB_EPS_INSIDE
     u = m / ((v + h.eps).sqrt() if inside else v.sqrt() + h.eps) + h.weight_decay * p
     rate = h.lr
-    if h.flags & abi.LAMB_BIAS_CORRECTION:
+    if h.flags & LAMB_BIAS_CORRECTION:
         rate *= math.sqrt(1 - h.beta2**h.step) / (1 - h.beta1**h.step)
     if p.norm() > 0 and u.norm() > 0:
         rate *= min(max((p.norm() / u.norm()).item(), h.min_coeff), h.max_coeff)
@@ -143,31 +167,31 @@ CASES = {
     "adam": Case(
         cpu.FusedAdamBuilder, FusedAdam, adam,
         lambda **o: AdamHyper(**{**COMMON, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, **o}),
-        (True, False), ({"flags": 2}, {"flags": 3}), abi.ADAM_MAXIMIZE,
+        (True, False), ({"flags": 2}, {"flags": 3}), ADAM_MAXIMIZE,
     ),
     "lion": Case(
         cpu.FusedLionBuilder, FusedLion, lion,
         lambda **o: LionHyper(**{**COMMON, "beta1": 0.9, "beta2": 0.99, **o}),
-        (True,), ({}, {"weight_decay": 0.0}), abi.LION_MAXIMIZE,
+        (True,), ({}, {"weight_decay": 0.0}), LION_MAXIMIZE,
     ),
     "adagrad": Case(
         cpu.CPUAdagradBuilder, CPUAdagrad, adagrad,
         lambda **o: AdagradHyper(**{**COMMON, "eps": 1e-10, **o}),
-        (False,), ({"lr_decay": 0.3}, {"weight_decay": 0.0}), abi.ADAGRAD_MAXIMIZE,
+        (False,), ({"lr_decay": 0.3}, {"weight_decay": 0.0}), ADAGRAD_MAXIMIZE,
     ),
     "lamb": Case(
         cpu.FusedLambBuilder, FusedLamb, lamb,
         lambda **o: LambHyper(**{**COMMON, "beta1": 0.9, "beta2": 0.99, "eps": 1e-6,
                                  "max_coeff": 10.0, "min_coeff": 0.01,
                                  **o, "flags": PHASES | o.get("flags", 0)}),
-        (True, False), ({"flags": abi.LAMB_BIAS_CORRECTION}, {"flags": abi.LAMB_EPS_INSIDE},
-                        {"max_coeff": 0.02}), abi.LAMB_MAXIMIZE,
+        (True, False), ({"flags": LAMB_BIAS_CORRECTION}, {"flags": LAMB_EPS_INSIDE},
+                        {"max_coeff": 0.02}), LAMB_MAXIMIZE,
     ),
     "adam8bit": Case(
         cpu.Adam8bitBuilder, Adam8bit, adam,
         lambda **o: Adam8bitHyper(**{**COMMON, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8,
                                      "seed": 5, **o}),
-        (True, False), ({"flags": 2}, {"flags": 3}), abi.ADAM8BIT_MAXIMIZE,
+        (True, False), ({"flags": 2}, {"flags": 3}), ADAM8BIT_MAXIMIZE,
     ),
 }  # fmt: skip
 

@@ -16,8 +16,8 @@ from mirror import fresh, same_bits, stepped_by
 from torch import Tensor
 
 from accel import optim
-from accel.ops import abi
 from accel.ops.checks import is_dense
+from accel.ops.optimizers.reference.lamb import LAMB_BIAS_CORRECTION, LAMB_EPS_INSIDE
 from accel.optim.policy import MASTER, state_dtype_for, wants_master
 
 Optimizer = torch.optim.Optimizer
@@ -101,8 +101,8 @@ class _Hyper:
         self.__dict__.update(numbers, step=step, lr=float(group["lr"]))
         self.beta1, self.beta2 = group["betas"]
         self.flags = (
-            abi.LAMB_BIAS_CORRECTION * group["bias_correction"]
-            + abi.LAMB_EPS_INSIDE * group["eps_inside_sqrt"]
+            LAMB_BIAS_CORRECTION * group["bias_correction"]
+            + LAMB_EPS_INSIDE * group["eps_inside_sqrt"]
         )
 
 
