@@ -35,6 +35,7 @@ DECLARED: Mapping[str, str] = {
     "cpu_lion": "accel.ops.optimizers.lion:CPULion",
     "fused_adagrad": "accel.ops.optimizers.adagrad:FusedAdagrad",
     "cpu_adagrad": "accel.ops.optimizers.adagrad:CPUAdagrad",
+    "fused_ademamix": "accel.ops.optimizers.ademamix:FusedAdEMAMix",
     "fused_lamb": "accel.ops.optimizers.lamb:FusedLamb",
     "adam8bit": "accel.ops.optimizers.adam8bit:Adam8bit",
     "utils": "accel.ops.utils.byte_views:Utils",

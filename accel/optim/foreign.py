@@ -19,12 +19,8 @@ Group = dict[str, Any]
 MOMENTS = (("exp_avg", "exp_avg_scale", True), ("exp_avg_sq", "exp_avg_sq_scale", False))
 """Keys of a moment and of its scales if it is kept in 8 bits, and whether it is signed."""
 
-_SCALES = tuple(scale for _, scale, _ in MOMENTS)
 _OPTIONAL = "max_exp_avg_sq"
-# What marks a state as another optimizer's; other keys are the user's own and stay.
-_TELLING = {"exp_avg", "exp_avg_sq", _OPTIONAL, "sum", *_SCALES} | {
-    *("momentum_buffer", "square_avg", "acc_delta", "exp_inf")
-}
+_TORCHS = ("momentum_buffer", "square_avg", "acc_delta", "exp_inf")
 
 
 def fitted(optimizer: KernelOptimizer, state_dict: Group) -> Group:
@@ -33,14 +29,28 @@ def fitted(optimizer: KernelOptimizer, state_dict: Group) -> Group:
     Raises `ValueError` naming the entry that has another meaning there: Lion's moment is no half of
     Adam's, though it has the same key.
     """
+    telling = _telling()
     state = {
-        number: _fitted(optimizer, number, entry) if isinstance(entry, Mapping) else entry
+        number: _fitted(optimizer, number, entry, telling) if isinstance(entry, Mapping) else entry
         for number, entry in state_dict["state"].items()
     }
     return {**state_dict, "state": state}
 
 
-def _fitted(optimizer: KernelOptimizer, number: Any, entry: Mapping[str, Any]) -> Group:
+def _telling() -> set[str]:
+    """Return what marks a state as an optimizer's; other keys are the user's own and stay."""
+    found, classes = {*_TORCHS}, torch.optim.Optimizer.__subclasses__()
+    while classes:
+        kind: Any = classes.pop()
+        classes += kind.__subclasses__()
+        if hasattr(kind, "extra_keys"):  # One of ours, or made of it.
+            found |= {*getattr(kind, "states", ()), *kind.extra_keys}
+    return found
+
+
+def _fitted(
+    optimizer: KernelOptimizer, number: Any, entry: Mapping[str, Any], telling: set[str]
+) -> Group:
     kept = dict(entry)
     coded = {key: scale for key, scale, _ in MOMENTS if _is_coded(entry.get(key))}
     for key, scale in coded.items():
@@ -50,7 +60,7 @@ def _fitted(optimizer: KernelOptimizer, number: Any, entry: Mapping[str, Any]) -
             if key in coded:
                 kept[key] = floats(kept[key], kept.pop(scale), signed)
     own = {*optimizer.states, *optimizer.extra_keys}
-    alien = sorted(key for key in _TELLING - own if kept.get(key) is not None)
+    alien = sorted(key for key in telling - own if kept.get(key) is not None)
     if alien:
         raise _refusal(optimizer, number, f"has {alien}")
     needed = [key for key in optimizer.states if key != _OPTIONAL]

@@ -18,8 +18,8 @@ from accel.ops.optimizers.reference.adam import (
     ADAM_BIAS_CORRECTION,
     ADAM_MAXIMIZE,
     ADAM_ROLLBACK,
-    scaled_eps,
 )
+from accel.ops.optimizers.reference.common import scaled_eps
 from accel.ops.optimizers.reference.lamb import (
     LAMB_APPLY,
     LAMB_BIAS_CORRECTION,

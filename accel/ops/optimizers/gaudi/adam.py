@@ -23,8 +23,8 @@ from accel.ops.optimizers.reference.adam import (
     ADAM_ROLLBACK,
     AdamHyper,
     adam_reference,
-    scaled_eps,
 )
+from accel.ops.optimizers.reference.common import scaled_eps
 
 _FOREIGN = ADAM_AMSGRAD | ADAM_MAXIMIZE | ADAM_ROLLBACK
 

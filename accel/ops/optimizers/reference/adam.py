@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor, dtype, float64, maximum
+from torch import Tensor, maximum
 
 from accel.ops.optimizers.family import Family
 from accel.ops.optimizers.lists import Hyper, TensorLists
@@ -17,6 +16,8 @@ from accel.ops.optimizers.reference.common import (
     learning_rate,
     narrow,
     root,
+    scaled_eps,
+    square_root,
     times,
 )
 
@@ -78,10 +79,6 @@ def _verify(tensors: TensorLists, hyper: AdamHyper) -> None:
             raise ValueError("flags: AMSGrad and stochastic rounding cannot be undone.")
 
 
-def _sqrt(value: Scalar) -> Scalar:
-    return value.sqrt() if isinstance(value, Tensor) else math.sqrt(value)
-
-
 def adam_numbers(
     hyper: AdamHyper, like: Tensor, time: Scalar, flags: int
 ) -> tuple[Scalar, Scalar, Scalar, Scalar]:
@@ -89,7 +86,7 @@ def adam_numbers(
     lr = learning_rate(hyper, like)
     correct = bool(flags & ADAM_BIAS_CORRECTION)
     c1 = correction(hyper.beta1, time) if correct else 1.0
-    root_c2 = _sqrt(correction(hyper.beta2, time)) if correct else 1.0
+    root_c2 = square_root(correction(hyper.beta2, time)) if correct else 1.0
     keep = 1.0 - lr * hyper.weight_decay if flags & ADAM_ADAMW else 1.0
     return (
         grad_factor(hyper, like, maximize=bool(flags & ADAM_MAXIMIZE)),
@@ -97,14 +94,6 @@ def adam_numbers(
         narrow(lr * root_c2 / c1, like),
         narrow(scaled_eps(hyper.eps, root_c2, like.dtype), like),
     )
-
-
-def scaled_eps(eps: float, root: Scalar, kind: dtype) -> Scalar:
-    """Return `eps` times a correction's root, not 0 where the type has an eps: 0 / 0 stays 0."""
-    tiny = 2.0**-1074 if kind == float64 else 2.0**-149
-    if eps <= tiny / 2:
-        return 0.0
-    return (eps * root).clamp(min=tiny) if isinstance(root, Tensor) else max(eps * root, tiny)
 
 
 def _numbers(hyper: AdamHyper, like: Tensor, time: Scalar) -> Sequence[Scalar]:
