@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from family_cases import CASES, ELEMENTWISE, FAMILIES
 
 from accel.jit import Recipe, acquire, csrc_dir
 from accel.ops import abi
 from accel.ops.optimizers.kernel import kernel_for
 from accel.ops.optimizers.lists import TensorLists
-from accel.ops.optimizers.reference.adagrad import ADAGRAD, AdagradHyper
 from accel.ops.optimizers.reference.adam import (
     ADAM,
     ADAM_ADAMW,
@@ -20,7 +20,6 @@ from accel.ops.optimizers.reference.adam import (
     ADAM_ROLLBACK,
     AdamHyper,
 )
-from accel.ops.optimizers.reference.lion import LION, LionHyper
 
 F32, BF16, F16 = torch.float32, torch.bfloat16, torch.float16
 CHUNK = 8192
@@ -207,34 +206,37 @@ def test_bad_arguments_are_refused_before_anything_is_written(host, field, value
     assert list(memory) == [1, 2, 3, 4]
 
 
-OTHERS = [
-    (LION, ("exp_avgs",), LionHyper(lr=0.02, weight_decay=0.1, beta1=0.9, beta2=0.99, step=3)),
-    (ADAGRAD, ("sums",), AdagradHyper(lr=0.02, weight_decay=0.1, lr_decay=0.1, eps=1e-6, step=3)),
-]
+OTHERS = [stem for stem in ELEMENTWISE if stem != "adam"]
 
 
-def made_for(roles, *arguments, **options):
-    """Return `make`'s tensors with the states of another op, one of them for each role."""
+def made_for(family, *arguments, **options):
+    """Return `make`'s tensors with the states of another op; squares are no less than 0."""
     tensors = make(*arguments, **options)
-    second, first = tensors.roles.pop("exp_avg_sqs"), tensors.roles.pop("exp_avgs")
-    return TensorLists(
-        tensors.roles | dict(zip(roles, (second, first), strict=False)), tensors.steps
-    )
+    squares, means = tensors.roles.pop("exp_avg_sqs"), tensors.roles.pop("exp_avgs")
+    signed = dict(zip(family.states, CASES[family.name].signed, strict=True))
+    for role, is_signed in signed.items():
+        move = options.get("offset", 0)
+        values = means if is_signed else squares
+        tensors.roles[role] = [unaligned(x, move) if move else x.clone() for x in values]
+    return tensors
 
 
-@pytest.mark.parametrize(
-    ("family", "roles", "numbers"), OTHERS, ids=lambda x: getattr(x, "name", "")
-)
+@pytest.mark.parametrize("name", OTHERS)
 @pytest.mark.parametrize("param", [F32, BF16, F16], ids=str)
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
-def test_the_other_ops(family, roles, numbers, param, rounding):
-    on_host = library(family.name, host=True)
-    given = replace(numbers, rounding=rounding, seed=11)
+def test_the_other_ops(name, param, rounding):
+    family, on_host = FAMILIES[name], library(name, host=True)
+    for numbers in ({}, *CASES[name].options):
+        given = CASES[name].hyper(**numbers, rounding=rounding, seed=11)
+        check_other(family, on_host, given, param)
+
+
+def check_other(family, on_host, given, param):
     for grad, state in ((param, F32), (F32, param), (param, param)):
         for offset in (0, 1):
-            tensors = made_for(roles, SIZES, param, grad, state, offset=offset)
+            tensors = made_for(family, SIZES, param, grad, state, offset=offset)
             assert_same(on_host, tensors, given, family)
-    tensors = made_for(roles, SIZES, param, param, F32, master=param != F32, steps=True)
+    tensors = made_for(family, SIZES, param, param, F32, master=param != F32, steps=True)
     assert_same(on_host, tensors, replace(given, flags=1, weight_decay=0.0), family)
     skipped = replace(given, found_inf=torch.tensor(1.0), grad_scale=torch.tensor(64.0))
     assert_same(on_host, tensors, skipped, family)

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 import torch
+from family_cases import CASES, ELEMENTWISE, FAMILIES
 from torch import Tensor
 
 from accel.ops.optimizers.family import Family
 from accel.ops.optimizers.lists import Hyper, TensorLists
-from accel.ops.optimizers.reference.adagrad import ADAGRAD, ADAGRAD_MAXIMIZE, AdagradHyper
 from accel.ops.optimizers.reference.adam import (
     ADAM,
     ADAM_ADAMW,
@@ -27,7 +27,7 @@ from accel.ops.optimizers.reference.adam import (
     ADAM_ROLLBACK,
     AdamHyper,
 )
-from accel.ops.optimizers.reference.lion import LION, LION_MAXIMIZE, LionHyper
+from accel.ops.optimizers.reference.lion import LION
 
 Step = Callable[[TensorLists, Any], None]
 Stepper = Callable[[str], Step]
@@ -51,14 +51,13 @@ SUBJECTS = {
         AdamHyper(lr=1e-2, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.1, step=3, flags=ADAMW),
         ADAM_MAXIMIZE,
     ),
-    "lion": Subject(
-        LION, LionHyper(lr=1e-2, beta1=0.9, beta2=0.99, weight_decay=0.1), LION_MAXIMIZE
-    ),
-    "adagrad": Subject(
-        ADAGRAD,
-        AdagradHyper(lr=1e-2, lr_decay=0.1, eps=1e-8, weight_decay=0.1, step=3),
-        ADAGRAD_MAXIMIZE,
-    ),
+}
+SUBJECTS |= {
+    stem: Subject(
+        FAMILIES[stem], CASES[stem].hyper(**CASES[stem].options[0]), CASES[stem].skip_flag
+    )
+    for stem in ELEMENTWISE
+    if stem not in SUBJECTS
 }
 every_subject = pytest.mark.parametrize("name", SUBJECTS)
 
@@ -83,8 +82,8 @@ def lists(
         ]
 
     roles = {"params": tensors(param, False), "grads": tensors(grad or param, False)}
-    for role in family.states:
-        roles[role] = tensors(state, role != "exp_avgs")
+    for role, signed in zip(family.states, CASES[name].signed, strict=True):
+        roles[role] = tensors(state, not signed)
     return TensorLists(roles)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from device_checks import FLOATS, SUBJECTS, Stepper, assert_close, ulps
+from device_checks import FLOATS, Stepper, assert_close, ulps
 from torch import Tensor
 
 from accel.ops.optimizers.codes8bit import decode, encode
@@ -36,8 +36,6 @@ HYPER_8BIT = Adam8bitHyper(
     lr=1e-2, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.1, step=3, seed=77,
     flags=ADAM8BIT_ADAMW | ADAM8BIT_BIAS_CORRECTION,
 )  # fmt: skip
-FAMILIES = {name: subject.family for name, subject in SUBJECTS.items()}
-FAMILIES |= {"lamb": LAMB, "adam8bit": ADAM8BIT}
 
 
 def copied(given: TensorLists) -> TensorLists:

@@ -15,14 +15,14 @@ from torch import Tensor
 
 from accel import optim
 from accel.builders import cpu
-from accel.builders.convention import DECLARED, HOST, optimizers
+from accel.builders.convention import DECLARED, HOST, name_of, optimizers
 from accel.ops import abi
 from accel.ops.optimizers.adagrad import CPUAdagrad
 from accel.ops.optimizers.adam import FusedAdam
 from accel.ops.optimizers.adam8bit import Adam8bit
 from accel.ops.optimizers.codes8bit import decode, encode, memory_order
+from accel.ops.optimizers.family import Family
 from accel.ops.optimizers.lamb import FusedLamb
-from accel.ops.optimizers.lion import FusedLion
 from accel.ops.optimizers.lists import TensorLists
 from accel.ops.optimizers.reference.adagrad import ADAGRAD_MAXIMIZE, AdagradHyper
 from accel.ops.optimizers.reference.adam import ADAM_ADAMW, ADAM_MAXIMIZE, AdamHyper
@@ -34,8 +34,8 @@ from accel.ops.optimizers.reference.lamb import (
     PHASES,
     LambHyper,
 )
-from accel.ops.optimizers.reference.lion import LION_MAXIMIZE, LionHyper
 from accel.targets import resolve
+from accel.testing.specs import SPECS
 
 LEVELS = ("baseline", "neon") if platform.machine() == "aarch64" else abi.SIMD_LEVELS[:3]
 # Before 2.7 torch cannot make a function of an op that writes lists of tensors.
@@ -48,8 +48,11 @@ OPS: dict[str, Any] = {
 }
 """Every optimizer's op over lists of tensors, by the stem of its files."""
 
-FAMILIES = {stem: op.family for stem, op in OPS.items()}
+FAMILIES: dict[str, Family] = {stem: op.family for stem, op in OPS.items()}
 """Every optimizer, by the stem of its files."""
+
+ELEMENTWISE = [stem for stem, family in FAMILIES.items() if not family.extras]
+"""Optimizers that step each element by itself."""
 
 
 def flags_of(stem: str) -> dict[str, int]:
@@ -69,11 +72,6 @@ def adam(p: Tensor, g: Tensor, m: Tensor, v: Tensor, h: Any) -> tuple[Tensor, ..
     m, v = h.beta1 * m + (1 - h.beta1) * g, h.beta2 * v + (1 - h.beta2) * g * g
     c1, c2 = 1 - h.beta1**h.step, 1 - h.beta2**h.step
     return p - h.lr * (m / c1) / (v.sqrt() / math.sqrt(c2) + h.eps), m, v
-
-
-def lion(p: Tensor, g: Tensor, m: Tensor, h: Any) -> tuple[Tensor, ...]:
-    sign = torch.sign(h.beta1 * m + (1 - h.beta1) * g)
-    return p * (1 - h.lr * h.weight_decay) - h.lr * sign, h.beta2 * m + (1 - h.beta2) * g
 
 
 def adagrad(p: Tensor, g: Tensor, total: Tensor, h: Any) -> tuple[Tensor, ...]:
@@ -163,16 +161,38 @@ class Case:
         return self.exact(*inputs, hyper)
 
 
+def _of_spec(stem: str) -> Case:
+    """Return an optimizer's case as its conformance spec has it; all its states are floats."""
+    op, family = OPS[stem], FAMILIES[stem]
+    spec = resolve(SPECS[op.name])()
+    flags = {name.removeprefix(f"{stem.upper()}_").lower(): f for name, f in flags_of(stem).items()}
+    cases = [*spec.cases()]
+    own = [name for name in family.floats if name not in COMMON]
+    usual = {name: cases[0][name] for name in own if name in cases[0]}
+
+    def exact(*values: Any) -> tuple[Tensor, ...]:
+        *tensors, h = values
+        numbers = {name: getattr(h, name) for name in (*family.floats, "step")}
+        switches = {name: bool(h.flags & flag) for name, flag in flags.items()}
+        lists = zip(("params", "grads", *family.states), ([one] for one in tensors), strict=True)
+        found = spec.expected({**cases[0], **numbers, **switches}, dict(lists))
+        return tuple(found[name][0] for name in ("params", *family.states))
+
+    given = spec.given(cases[0], torch.Generator().manual_seed(0))
+    signed = tuple(any(bool((one < 0).any()) for one in given[name]) for name in family.states)
+    others = {tuple((name, case[name]) for name in (*own, "weight_decay")) for case in cases}
+    return Case(
+        getattr(cpu, name_of(DECLARED[op.name])), op, exact,
+        lambda **o: family.hyper(**{**COMMON, **usual, **o}),
+        signed, tuple(map(dict, sorted(others))), flags["maximize"],
+    )  # fmt: skip
+
+
 CASES = {
     "adam": Case(
         cpu.FusedAdamBuilder, FusedAdam, adam,
         lambda **o: AdamHyper(**{**COMMON, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, **o}),
         (True, False), ({"flags": 2}, {"flags": 3}), ADAM_MAXIMIZE,
-    ),
-    "lion": Case(
-        cpu.FusedLionBuilder, FusedLion, lion,
-        lambda **o: LionHyper(**{**COMMON, "beta1": 0.9, "beta2": 0.99, **o}),
-        (True,), ({}, {"weight_decay": 0.0}), LION_MAXIMIZE,
     ),
     "adagrad": Case(
         cpu.CPUAdagradBuilder, CPUAdagrad, adagrad,
@@ -194,6 +214,8 @@ CASES = {
         (True, False), ({"flags": 2}, {"flags": 3}), ADAM8BIT_MAXIMIZE,
     ),
 }  # fmt: skip
+CASES |= {stem: _of_spec(stem) for stem in OPS if stem not in CASES}
+"""Every optimizer by the stem of its files; those that need no more follow from their specs."""
 
 
 def tensors_of(lists: TensorLists) -> list[Tensor]:
