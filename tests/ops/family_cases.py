@@ -180,11 +180,12 @@ def _of_spec(stem: str) -> Case:
 
     given = spec.given(cases[0], torch.Generator().manual_seed(0))
     signed = tuple(any(bool((one < 0).any()) for one in given[name]) for name in family.states)
-    others = {tuple((name, case[name]) for name in (*own, "weight_decay")) for case in cases}
+    # In the spec's order.
+    others = dict.fromkeys(tuple((n, case[n]) for n in (*own, "weight_decay")) for case in cases)
     return Case(
         getattr(cpu, name_of(DECLARED[op.name])), op, exact,
         lambda **o: family.hyper(**{**COMMON, **usual, **o}),
-        signed, tuple(map(dict, sorted(others))), flags["maximize"],
+        signed, tuple(map(dict, others)), flags["maximize"],
     )  # fmt: skip
 
 
