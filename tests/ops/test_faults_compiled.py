@@ -8,6 +8,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from family_cases import OPTIMIZERS as CLASSES
 from family_cases import compiles
 from torch._dynamo.testing import CompileCounterWithBackend
 
@@ -16,10 +17,6 @@ from accel.ops.optimizers.adam import FusedAdam as AdamOp
 from accel.ops.optimizers.adam8bit import Adam8bit as Adam8bitOp
 from accel.optim import (
     Adam8bit,
-    CPUAdagrad,
-    CPUAdam,
-    CPULion,
-    FusedAdagrad,
     FusedAdam,
     FusedLamb,
     FusedLion,
@@ -30,9 +27,6 @@ pytestmark = [
     # torch's own, when it first traces any optimizer.
     pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),
 ]
-CLASSES = (
-    Adam8bit, CPUAdagrad, CPUAdam, CPULion, FusedAdagrad, FusedAdam, FusedLamb, FusedLion
-)  # fmt: skip
 Change = Callable[[torch.optim.Optimizer, int], None]
 
 

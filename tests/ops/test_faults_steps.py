@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch
+from family_cases import OPTIMIZERS as CLASSES
 from mirror import fresh, outcome, step_as_fresh, stepped_by, swapping
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -25,16 +26,6 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from accel import optim
 from accel.optim.policy import POLICY_KEYS
 
-CLASSES = (
-    optim.FusedAdam,
-    optim.CPUAdam,
-    optim.Adam8bit,
-    optim.FusedLion,
-    optim.CPULion,
-    optim.FusedAdagrad,
-    optim.CPUAdagrad,
-    optim.FusedLamb,
-)
 TORCH = {
     optim.FusedAdam: functools.partial(torch.optim.AdamW, weight_decay=0.0),
     optim.CPUAdam: functools.partial(torch.optim.AdamW, weight_decay=0.0),

@@ -17,12 +17,13 @@ from simulator.library import late
 from torch import Tensor
 
 import accel
+from accel import optim
 from accel.builders import cuda
 from accel.builders.base import declared
 
 LATE_S = 0.03
-DEVICE_OPTIMIZERS = ("FusedAdam", "FusedLion", "FusedAdagrad", "FusedLamb", "Adam8bit")
-HOST_OPTIMIZERS = (*DEVICE_OPTIMIZERS, "CPUAdam", "CPULion", "CPUAdagrad")
+HOST_OPTIMIZERS = tuple(optim.__all__)
+DEVICE_OPTIMIZERS = tuple(name for name in HOST_OPTIMIZERS if not name.startswith("CPU"))
 Case = Callable[[], None]
 
 
