@@ -92,6 +92,11 @@ def lamb(p: Tensor, g: Tensor, m: Tensor, v: Tensor, h: Any) -> tuple[Tensor, ..
     return p - rate * u, m, v
 
 
+def as_many(betas: Any, group: dict[str, Any]) -> Any:
+    """Return decay rates, as many as a group of an optimizer has: the last one is repeated."""
+    return type(betas)([*betas, *[betas[-1]] * (len(group["betas"]) - len(betas))])
+
+
 @dataclass
 class Case:
     """One optimizer op: how to load it, what it takes, what it must give."""
