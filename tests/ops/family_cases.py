@@ -16,6 +16,7 @@ from torch import Tensor
 from accel import optim
 from accel.builders import cpu
 from accel.builders.convention import DECLARED, HOST, name_of, optimizers
+from accel.builders.lookup import find_builder
 from accel.ops import abi
 from accel.ops.optimizers.adagrad import CPUAdagrad
 from accel.ops.optimizers.adam import FusedAdam
@@ -93,8 +94,9 @@ def lamb(p: Tensor, g: Tensor, m: Tensor, v: Tensor, h: Any) -> tuple[Tensor, ..
 
 
 def as_many(betas: Any, group: dict[str, Any]) -> Any:
-    """Return decay rates, as many as a group of an optimizer has: the last one is repeated."""
-    return type(betas)([*betas, *[betas[-1]] * (len(group["betas"]) - len(betas))])
+    """Return decay rates, as many as a group of an optimizer has: the last one stands for more."""
+    count = len(group["betas"])
+    return type(betas)([*betas, *[betas[-1]] * count][:count])
 
 
 @dataclass
@@ -188,7 +190,7 @@ def _of_spec(stem: str) -> Case:
     # In the spec's order.
     others = dict.fromkeys(tuple((n, case[n]) for n in (*own, "weight_decay")) for case in cases)
     return Case(
-        getattr(cpu, name_of(DECLARED[op.name])), op, exact,
+        find_builder(name_of(DECLARED[op.name]), cpu.__name__, "cpu"), op, exact,
         lambda **o: family.hyper(**{**COMMON, **usual, **o}),
         signed, tuple(map(dict, others)), flags["maximize"],
     )  # fmt: skip
