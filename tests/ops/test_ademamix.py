@@ -50,7 +50,7 @@ def test_steps_of_the_authors(
     start, *grads = torch.randn(12, 50, generator=draw, dtype=torch.float64)
     numbers: dict[str, Any] = {"lr": 0.1, "betas": (0.9, 0.99, 0.999), "alpha": 5.0, "eps": 1e-6}
     # One parameter is stepped from the start, the other only later: each has steps of its own.
-    params = [torch.nn.Parameter(start.to(dtype)) for _ in range(2)]
+    params = [torch.nn.Parameter(start.to(dtype, copy=True)) for _ in range(2)]
     alpha_warmup, beta3_warmup = (steps or None for steps in warmups)
     ours = AdEMAMix(params, alpha_warmup=alpha_warmup, beta3_warmup=beta3_warmup,
                     weight_decay=0.1, **numbers)  # fmt: skip
