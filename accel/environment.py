@@ -91,7 +91,7 @@ def _table() -> Mapping[Any, Any]:
 
 
 def threads_spin() -> bool:
-    """Return whether neither ``GOMP_SPINCOUNT`` nor ``OMP_WAIT_POLICY`` says how OpenMP's threads wait."""
+    """Return whether OpenMP's waiting threads spin: no variable says otherwise."""
     return not (_text("GOMP_SPINCOUNT") or _text("OMP_WAIT_POLICY"))
 
 

@@ -3,11 +3,13 @@
 An op ``package.family.module:Class`` has its source at ``csrc/<backend>/<family>/<op>.cpp`` (or
 ``.cu``) in the package, and its Triton kernels in ``package.family.triton.<op>``. The package is
 ``accel.ops`` for accel's own, whose ``csrc`` is the project's; for others it is their top package.
+The optimizers' files are named by the op's module: `optimizer_builders`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -21,12 +23,28 @@ from accel.builders.base import (
     SYCLOpBuilder,
 )
 from accel.ops.frame.triton import TritonKernel
+from accel.ops.optimizers.triton import BACKENDS as TRITON
 from accel.ops.optimizers.triton import probe_triton
 from accel.probe import Probe, Rejected
 from accel.targets import split
 
-DECLARED: Mapping[str, str] = {"utils": "accel.ops.utils.byte_views:Utils"}
-"""accel's own ops whose builders follow from these names on every backend."""
+DECLARED: Mapping[str, str] = {
+    "fused_adam": "accel.ops.optimizers.adam:FusedAdam",
+    "cpu_adam": "accel.ops.optimizers.adam:CPUAdam",
+    "fused_lion": "accel.ops.optimizers.lion:FusedLion",
+    "cpu_lion": "accel.ops.optimizers.lion:CPULion",
+    "fused_adagrad": "accel.ops.optimizers.adagrad:FusedAdagrad",
+    "cpu_adagrad": "accel.ops.optimizers.adagrad:CPUAdagrad",
+    "fused_ademamix": "accel.ops.optimizers.ademamix:FusedAdEMAMix",
+    "fused_lamb": "accel.ops.optimizers.lamb:FusedLamb",
+    "adam8bit": "accel.ops.optimizers.adam8bit:Adam8bit",
+    "utils": "accel.ops.utils.byte_views:Utils",
+}
+"""accel's own ops; builders, conformance specs and the tests' cases follow from these names."""
+
+HOST = "cpu_"
+"""Names of ops that step tensors of the host begin so, whatever the accelerator."""
+_OPTIMIZERS = "accel.ops.optimizers."
 
 _KINDS: dict[str, tuple[type[OpBuilder], str]] = {
     "cpu": (CPUOpBuilder, ".cpp"),
@@ -80,10 +98,8 @@ def conventional(name: str, op: str, target: str, backend: str) -> type[OpBuilde
     sources, triton = find(op, target, backend)
     kind, _ = _KINDS.get(backend, (ReferenceOpBuilder, ""))
     attributes = {
-        "NAME": op,
-        "BUILD_VAR": f"ACCEL_BUILD_{op.upper()}",
+        **_names(op, target),
         "backend": backend,
-        "op": target,
         "native_sources": sources,
         "triton": triton,
         "__module__": "accel.builders.lookup",
@@ -95,6 +111,67 @@ def conventional(name: str, op: str, target: str, backend: str) -> type[OpBuilde
         return cast("type[OpBuilder]", type(name, (ReferenceOpBuilder,), attributes))
     bases = (ConventionalBuilder, kind if sources else ReferenceOpBuilder)
     return cast("type[OpBuilder]", type(name, bases, attributes))
+
+
+def optimizers() -> dict[str, str]:
+    """Return accel's own optimizer ops with the stem of their files: the op's module has it."""
+    return {
+        op: split(target)[0].rpartition(".")[2]
+        for op, target in DECLARED.items()
+        if target.startswith(_OPTIMIZERS)
+    }
+
+
+def name_of(target: str) -> str:
+    """Return the name of the builder of one of accel's own ops: its class's, and ``Builder``."""
+    return f"{split(target)[1]}Builder"
+
+
+def optimizer_builders(
+    kind: type[OpBuilder], home: str, others: Collection[str] = ()
+) -> dict[str, type[OpBuilder]]:
+    """Return the builders of accel's own optimizers on a backend, by their classes' names.
+
+    An optimizer is there if it has the source ``csrc/<backend>/optimizers/<stem>`` (``.cpp`` or
+    ``.cu``), or its stem is in `others`; its library has the function ``accel_<stem>_step``. Ops of
+    the host are the ``cpu`` backend's builders everywhere.
+
+    Args:
+        kind: what the backend's builders have in common.
+        home: name of the module that they are to be in.
+        others: stems of optimizers that the backend steps without a source of accel's.
+    """
+    backend = kind.backend
+    suffix = _KINDS[backend][1] if backend in _KINDS else ""
+    found: dict[str, type[OpBuilder]] = {}
+    for op, stem in optimizers().items():
+        name = name_of(DECLARED[op])
+        source = f"{backend}/optimizers/{stem}{suffix}"
+        if op.startswith(HOST) and backend != "cpu":
+            found[name] = getattr(import_module("accel.builders.cpu"), name)
+        elif stem in others or _has(source):
+            native = {} if stem in others else {"artifact": stem, "native_sources": (source,)}
+            # Whatever may take a library's place is found by its function.
+            instead = stem in others or backend in TRITON
+            attributes = {
+                **_names(op, DECLARED[op]),
+                **native,
+                "entry_point": f"accel_{stem}_step" if instead else "",
+                "__module__": home,
+                "__doc__": f"``{op}`` on ``{backend}``.",
+            }
+            found[name] = cast("type[OpBuilder]", type(name, (kind,), attributes))
+    return found
+
+
+def _has(source: str) -> bool:
+    """Return whether a source is there; in an archive it counts as there, and `load` says why."""
+    csrc = jit.csrc_dir()
+    return (csrc / source).is_file() or not csrc.is_dir()
+
+
+def _names(op: str, target: str) -> dict[str, str]:
+    return {"NAME": op, "BUILD_VAR": f"ACCEL_BUILD_{op.upper()}", "op": target}
 
 
 def find(op: str, target: str, backend: str) -> tuple[tuple[str, ...], str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import platform
+from typing import TYPE_CHECKING
 
-from accel.builders.base import CPUOpBuilder
+from accel.builders.base import CPUOpBuilder, OpBuilder
+from accel.builders.convention import optimizer_builders
 
 # In an order in which two compilers end together.
 _PARTS = {
@@ -34,90 +36,18 @@ class _KernelBuilder(CPUOpBuilder):
         return ["-fvect-cost-model=dynamic", *soon]
 
 
-class FusedAdamBuilder(_KernelBuilder):
-    """Adam and AdamW over lists of tensors, in one call."""
-
-    NAME = "fused_adam"
-    BUILD_VAR = "ACCEL_BUILD_FUSED_ADAM"
-    op = "accel.ops.optimizers.adam:FusedAdam"
-    artifact = "adam"
-    native_sources = ("cpu/optimizers/adam.cpp",)
-
-
-class CPUAdamBuilder(_KernelBuilder):
-    """Adam and AdamW for one host tensor at a time, as offloading uses it."""
-
-    NAME = "cpu_adam"
-    BUILD_VAR = "ACCEL_BUILD_CPU_ADAM"
-    op = "accel.ops.optimizers.adam:CPUAdam"
-    artifact = "adam"
-    native_sources = ("cpu/optimizers/adam.cpp",)
-
-
-class FusedLionBuilder(_KernelBuilder):
-    """Lion over lists of tensors, in one call."""
-
-    NAME = "fused_lion"
-    BUILD_VAR = "ACCEL_BUILD_FUSED_LION"
-    op = "accel.ops.optimizers.lion:FusedLion"
-    artifact = "lion"
-    native_sources = ("cpu/optimizers/lion.cpp",)
-
-
-class CPULionBuilder(_KernelBuilder):
-    """Lion for one host tensor at a time, as offloading uses it."""
-
-    NAME = "cpu_lion"
-    BUILD_VAR = "ACCEL_BUILD_CPU_LION"
-    op = "accel.ops.optimizers.lion:CPULion"
-    artifact = "lion"
-    native_sources = ("cpu/optimizers/lion.cpp",)
-
-
-class FusedAdagradBuilder(_KernelBuilder):
-    """Adagrad over lists of tensors, in one call."""
-
-    NAME = "fused_adagrad"
-    BUILD_VAR = "ACCEL_BUILD_FUSED_ADAGRAD"
-    op = "accel.ops.optimizers.adagrad:FusedAdagrad"
-    artifact = "adagrad"
-    native_sources = ("cpu/optimizers/adagrad.cpp",)
-
-
-class CPUAdagradBuilder(_KernelBuilder):
-    """Adagrad for one host tensor at a time, as offloading uses it."""
-
-    NAME = "cpu_adagrad"
-    BUILD_VAR = "ACCEL_BUILD_CPU_ADAGRAD"
-    op = "accel.ops.optimizers.adagrad:CPUAdagrad"
-    artifact = "adagrad"
-    native_sources = ("cpu/optimizers/adagrad.cpp",)
-
-
-class FusedLambBuilder(_KernelBuilder):
-    """LAMB, with the ratio of norms of each tensor."""
-
-    NAME = "fused_lamb"
-    BUILD_VAR = "ACCEL_BUILD_FUSED_LAMB"
-    op = "accel.ops.optimizers.lamb:FusedLamb"
-    artifact = "lamb"
-    native_sources = ("cpu/optimizers/lamb.cpp",)
-
-
 class MultiTensorBuilder(_KernelBuilder):
     """Norms, scaling and sums over lists of tensors, in one call."""
 
     NAME = "multi_tensor"
     BUILD_VAR = "ACCEL_BUILD_MULTI_TENSOR"
     op = "accel.ops.lists.multi_tensor:MultiTensor"
+    artifact = "multi_tensor"
     native_sources = ("cpu/lists/multi_tensor.cpp",)
 
 
-class Adam8bitBuilder(_KernelBuilder):
-    """Adam and AdamW with moments of 8 bits."""
+globals().update(optimizer_builders(_KernelBuilder, __name__))
 
-    NAME = "adam8bit"
-    BUILD_VAR = "ACCEL_BUILD_ADAM8BIT"
-    op = "accel.ops.optimizers.adam8bit:Adam8bit"
-    artifact = "adam8bit"
-    native_sources = ("cpu/optimizers/adam8bit.cpp",)
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> type[OpBuilder]: ...

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from accel.builders.base import ReferenceOpBuilder
+from typing import TYPE_CHECKING
+
+from accel.builders.base import OpBuilder, ReferenceOpBuilder
 from accel.builders.choosing import using
-from accel.builders.cpu import CPUAdagradBuilder as CPUAdagradBuilder
-from accel.builders.cpu import CPUAdamBuilder as CPUAdamBuilder
-from accel.builders.cpu import CPULionBuilder as CPULionBuilder
+from accel.builders.convention import optimizer_builders
 from accel.errors import OpUnavailable
 from accel.ops.base import Implementation
+from accel.ops.optimizers.gaudi import OPTIMIZERS as GAUDI
 from accel.ops.optimizers.gaudi import load_gaudi, probe_gaudi
 from accel.probe import Probe
 
@@ -34,19 +35,9 @@ class GaudiOpBuilder(ReferenceOpBuilder):
             return instead
 
 
-class FusedAdamBuilder(GaudiOpBuilder):
-    """Adam and AdamW over lists of tensors, in one call."""
+# The vendor's optimizers: where one does not fit, the rung says why.
+globals().update(optimizer_builders(GaudiOpBuilder, __name__, others=GAUDI))
 
-    NAME = "fused_adam"
-    BUILD_VAR = "ACCEL_BUILD_FUSED_ADAM"
-    op = "accel.ops.optimizers.adam:FusedAdam"
-    entry_point = "accel_adam_step"
+if TYPE_CHECKING:
 
-
-class FusedLambBuilder(GaudiOpBuilder):
-    """LAMB for one tensor at a time."""
-
-    NAME = "fused_lamb"
-    BUILD_VAR = "ACCEL_BUILD_FUSED_LAMB"
-    op = "accel.ops.optimizers.lamb:FusedLamb"
-    entry_point = "accel_lamb_step"
+    def __getattr__(name: str) -> type[OpBuilder]: ...

@@ -7,17 +7,11 @@ import sys
 from typing import NamedTuple
 
 from accel.builders.base import OpBuilder, declared
-from accel.builders.convention import DECLARED, conventional
+from accel.builders.convention import DECLARED, conventional, name_of
 from accel.errors import UnknownOp, suggestion
 from accel.targets import EntryPoint, installed, split
 
 ENTRY_POINT_GROUP = "accel.ops"
-BUILT_IN_MODULES = (
-    "accel.builders.cpu",
-    "accel.builders.cuda",
-    "accel.builders.xpu",
-    "accel.builders.hpu",
-)
 _log = logging.getLogger("accel")
 
 
@@ -73,8 +67,7 @@ def register_op(name: str, target: str, *, replace: bool = False) -> None:
 
 def _ops() -> dict[str, str]:
     """Op name to ``"module:Class"``: built in, then installed, then registered."""
-    ops = {builder.NAME: builder.op for builder in _built_in().values()}
-    ops.update(DECLARED)
+    ops = dict(DECLARED)
     for point in installed():
         if point.group != ENTRY_POINT_GROUP:
             continue
@@ -90,28 +83,19 @@ def _ops() -> dict[str, str]:
     return {**ops, **_registered}
 
 
-def _built_in() -> dict[str, type[OpBuilder]]:
-    found: dict[str, type[OpBuilder]] = {}
-    for module in BUILT_IN_MODULES:
-        for name, builder in declared(module):
-            found.setdefault(name, builder)
-    return found
-
-
 def builder_names(*modules: str) -> tuple[str, ...]:
     """Return the names of all builders, sorted: built in, registered, installed.
 
     Imports no torch. `modules` are further builder modules, such as those of other backends.
     """
-    names = {*_built_in(), *(_name_of(op) for op in _ops())}
+    names = {_name_of(op) for op in _ops()}
     for module in modules:
         names.update(name for name, _ in declared(module))
     return tuple(sorted(names))
 
 
 def _name_of(op: str) -> str:
-    by_op = {builder.NAME: name for name, builder in _built_in().items()}
-    return by_op.get(op, builder_name(op))
+    return name_of(DECLARED[op]) if op in DECLARED else builder_name(op)
 
 
 def find_builder(name: str, module: str, backend: str) -> type[OpBuilder]:

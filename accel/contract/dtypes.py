@@ -59,7 +59,7 @@ class DtypeMembers(DeviceMembers):
         return False
 
     def is_fp64_supported(self) -> bool:
-        """Return whether the device computes in float64. Default: by trying. May create a context."""
+        """Return whether the device has float64. Default: by trying; may create a context."""
         import torch
 
         if not self._is_usable():

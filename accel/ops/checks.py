@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from accel.ops import abi
 from accel.ops.overlap import Span, extent, find_conflict, reach
 
 Roles = Mapping[str, Sequence[Tensor]]
@@ -19,18 +18,6 @@ Roles = Mapping[str, Sequence[Tensor]]
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 BYTES = (torch.uint8,)
 _ADDRESSED = ("cpu", "cuda", "xpu")
-
-
-_OWN_SHAPES: Mapping[str, tuple[torch.dtype, Callable[[int], int]]] = {
-    "steps": (torch.float32, lambda _: 1),
-    "norms": (torch.float64, lambda _: 2),
-    "coeffs": (torch.float32, lambda _: 1),
-    "exp_avg_scales": (torch.float32, abi.blocks),
-    "exp_avg_sq_scales": (torch.float32, abi.blocks),
-}
-"""Type and number of elements of what a step writes beside full-size tensors."""
-
-_OPTIONAL = ("coeffs",)
 
 
 def label(role: str, index: int | None) -> str:
@@ -123,62 +110,6 @@ def _bytes_needed(tensor: Tensor) -> int:
     return (int(tensor.storage_offset()) + reach(tensor)) * tensor.element_size()
 
 
-def check_states(roles: Roles, states: Sequence[str], *, single: bool = False) -> None:
-    """Check element types: all states of a tensor alike, float64 only together with float64.
-
-    Raises `TypeError` naming the tensor.
-    """
-    (first, leaders), *_ = roles.items()
-    for index, leader in enumerate(leaders):
-        place = None if single else index
-        expected = roles[states[0]][index].dtype
-        for role in roles:
-            dtype = roles[role][index].dtype
-            if role in states and dtype != expected:
-                raise TypeError(
-                    f"{label(role, place)} is {dtype}, but {label(states[0], place)} is "
-                    f"{expected}; all states of a tensor have one dtype."
-                )
-            if (dtype == torch.float64) != (leader.dtype == torch.float64):
-                raise TypeError(
-                    f"{label(role, place)} is {dtype}, but {label(first, place)} is "
-                    f"{leader.dtype}; float64 goes with float64 only."
-                )
-
-
-def check_extras(
-    params: Sequence[Tensor], extras: Roles, needed: Collection[str], *, single: bool = False
-) -> None:
-    """Check what a step writes in shapes of its own: counters, norms, ratios, scales.
-
-    Raises `TypeError` for another element type or layout, `ValueError` for another number of
-    elements, device or length, or a list in `needed` that is missing, each named.
-    """
-    for role in needed:
-        if role not in extras and role not in _OPTIONAL:
-            raise ValueError(f"{role} is missing; give one tensor for each parameter.")
-    if extras:
-        check_lengths({"params": params, **extras})
-    for role, listed in extras.items():
-        for index, (param, tensor) in enumerate(zip(params, listed, strict=True)):
-            _check_extra(param, tensor, role, label(role, None if single else index))
-
-
-def _check_extra(param: Tensor, tensor: Tensor, role: str, name: str) -> None:
-    dtype, elements = _OWN_SHAPES.get(role, (None, None))
-    check_kind(tensor, name, FLOATS if dtype is None else (dtype,))
-    if tensor.device != param.device:
-        raise ValueError(f"{name} is on {tensor.device}, but its parameter is on {param.device}.")
-    if not tensor.is_contiguous():
-        raise TypeError(f"{name} has strides {tensor.stride()}; expected contiguous memory.")
-    if elements is not None and tensor.numel() != elements(param.numel()):
-        raise ValueError(
-            f"{name} has {tensor.numel()} elements; its parameter of {param.numel()} needs "
-            f"{elements(param.numel())}."
-        )
-    check_storage(tensor, name)
-
-
 def check_writable(written: Roles, *, single: bool = False) -> None:
     """Refuse to write tensors of inference mode outside of it: `ValueError` naming the tensor."""
     if torch.is_inference_mode_enabled():
@@ -190,16 +121,6 @@ def check_writable(written: Roles, *, single: bool = False) -> None:
                     f"{label(role, None if single else index)} was made in inference mode and "
                     f"cannot be updated outside of it; give a clone, or step in inference mode."
                 )
-
-
-def check_gradients(role: str, grads: Sequence[Tensor], *, single: bool = False) -> None:
-    """Refuse gradients that autograd still follows: raises `ValueError` naming the tensor."""
-    for index, grad in enumerate(grads):
-        if grad.requires_grad:
-            raise ValueError(
-                f"{label(role, None if single else index)} requires grad; an optimizer step is "
-                f"not differentiable: detach it, or call backward without create_graph."
-            )
 
 
 def is_dense(tensor: Tensor) -> bool:
@@ -281,23 +202,6 @@ def check_number(name: str, value: Any, allowed: Callable[[float], bool], expect
 def check_not_negative(name: str, value: Any) -> float:
     """Return a number from 0 on, finite; raises like `check_number`."""
     return check_number(name, value, lambda x: 0.0 <= x < math.inf, "a finite number from 0 on")
-
-
-def check_beta(name: str, value: Any) -> float:
-    """Return a decay rate in [0, 1); raises like `check_number`."""
-    return check_number(name, value, lambda x: 0.0 <= x < 1.0, "a number in [0, 1)")
-
-
-def check_step(step: Any) -> int:
-    """Return a step's number; raises `TypeError` or `ValueError` unless it is an int from 1.
-
-    Kernels raise the decay rates to its power in double, which holds no larger one exactly.
-    """
-    if isinstance(step, bool) or not isinstance(step, Integral):
-        raise TypeError(f"step is {shown(step)}; expected an int.")
-    if not 1 <= int(step) <= 2**53:
-        raise ValueError(f"step is {shown(step)}; the first step is 1, and the last one 2**53.")
-    return int(step)
 
 
 def check_seed(seed: Any) -> int:

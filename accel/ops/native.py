@@ -79,7 +79,7 @@ class NativeLibrary:
 
     @property
     def watcher(self) -> ctypes.CDLL | None:
-        """The library, if it can look at a step's tensors itself."""
+        """The library, if it can look at a call's tensors itself."""
         return self._handle if hasattr(self._handle, "accel_watch_take") else None
 
     def __call__(self, args: ctypes.Structure, device: torch.device) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from accel.optim.adagrad import CPUAdagrad, FusedAdagrad
 from accel.optim.adam import FusedAdam
 from accel.optim.adam8bit import Adam8bit
+from accel.optim.ademamix import AdEMAMix
 from accel.optim.clipping import clip_grad_norm_
 from accel.optim.lamb import FusedLamb
 from accel.optim.lion import CPULion, FusedLion
 from accel.optim.offload.cpu_adam import CPUAdam
 
 __all__ = [
+    "AdEMAMix",
     "Adam8bit",
     "CPUAdagrad",
     "CPUAdam",

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from accel.ops import abi, checks
+from accel.ops import checks
 from accel.ops.optimizers.family import Family
-from accel.ops.optimizers.reference.adagrad import ADAGRAD, AdagradHyper
+from accel.ops.optimizers.reference.adagrad import ADAGRAD, ADAGRAD_MAXIMIZE, AdagradHyper
 from accel.optim.base import KernelOptimizer
 from accel.optim.options import rate, refuse, switch, torch_options
 from accel.optim.policy import PARAM
@@ -92,7 +92,7 @@ class FusedAdagrad(KernelOptimizer):
             lr_decay=checks.check_not_negative("lr_decay", group["lr_decay"]),
             eps=checks.check_not_negative("eps", group["eps"]),
             weight_decay=checks.check_not_negative("weight_decay", group["weight_decay"]),
-            flags=abi.ADAGRAD_MAXIMIZE * switch("maximize", group["maximize"]),
+            flags=ADAGRAD_MAXIMIZE * switch("maximize", group["maximize"]),
         )
 
     def new_state(self, key: str, param: Tensor, group: Group, dtype: torch.dtype) -> Tensor:

@@ -8,9 +8,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from accel.ops import abi, checks
+from accel.ops import checks
 from accel.ops.optimizers.family import Family
-from accel.ops.optimizers.reference.adam import ADAM, AdamHyper
+from accel.ops.optimizers.reference.adam import (
+    ADAM,
+    ADAM_ADAMW,
+    ADAM_AMSGRAD,
+    ADAM_BIAS_CORRECTION,
+    ADAM_MAXIMIZE,
+    AdamHyper,
+)
 from accel.optim.base import KernelOptimizer
 from accel.optim.options import betas, rate, switch, torch_options
 
@@ -116,10 +123,10 @@ class FusedAdam(KernelOptimizer):
             beta2=beta2,
             eps=checks.check_not_negative("eps", group["eps"]),
             weight_decay=checks.check_not_negative("weight_decay", group["weight_decay"]),
-            flags=abi.ADAM_ADAMW * switch("decoupled_weight_decay", group["decoupled_weight_decay"])
-            + abi.ADAM_BIAS_CORRECTION * switch("bias_correction", group["bias_correction"])
-            + abi.ADAM_AMSGRAD * switch("amsgrad", group["amsgrad"])
-            + abi.ADAM_MAXIMIZE * switch("maximize", group["maximize"]),
+            flags=ADAM_ADAMW * switch("decoupled_weight_decay", group["decoupled_weight_decay"])
+            + ADAM_BIAS_CORRECTION * switch("bias_correction", group["bias_correction"])
+            + ADAM_AMSGRAD * switch("amsgrad", group["amsgrad"])
+            + ADAM_MAXIMIZE * switch("maximize", group["maximize"]),
         )
 
     def state_keys(self, group: Group) -> tuple[str, ...]:

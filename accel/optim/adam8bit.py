@@ -9,11 +9,16 @@ import torch
 from torch import Tensor
 
 from accel.errors import Unsupported
-from accel.ops import abi
 from accel.ops.checks import FLOATS, is_dense
 from accel.ops.optimizers.codes8bit import blocks, encode, memory_order
 from accel.ops.optimizers.family import Family
-from accel.ops.optimizers.reference.adam8bit import ADAM8BIT, Adam8bitHyper
+from accel.ops.optimizers.reference.adam8bit import (
+    ADAM8BIT,
+    ADAM8BIT_ADAMW,
+    ADAM8BIT_BIAS_CORRECTION,
+    ADAM8BIT_MAXIMIZE,
+    Adam8bitHyper,
+)
 from accel.optim.adam import FusedAdam
 from accel.optim.entries import check_entry
 from accel.optim.foreign import MOMENTS, check_codes, floats
@@ -98,10 +103,9 @@ class Adam8bit(FusedAdam):
             beta2=plain.beta2,
             eps=plain.eps,
             weight_decay=plain.weight_decay,
-            flags=abi.ADAM8BIT_ADAMW
-            * switch("decoupled_weight_decay", group["decoupled_weight_decay"])
-            + abi.ADAM8BIT_BIAS_CORRECTION * switch("bias_correction", group["bias_correction"])
-            + abi.ADAM8BIT_MAXIMIZE * switch("maximize", group["maximize"]),
+            flags=ADAM8BIT_ADAMW * switch("decoupled_weight_decay", group["decoupled_weight_decay"])
+            + ADAM8BIT_BIAS_CORRECTION * switch("bias_correction", group["bias_correction"])
+            + ADAM8BIT_MAXIMIZE * switch("maximize", group["maximize"]),
         )
 
     def state_keys(self, group: Group) -> tuple[str, ...]:

@@ -21,12 +21,8 @@ MOMENTS = (("exp_avg", "exp_avg_scale", True), ("exp_avg_sq", "exp_avg_sq_scale"
 
 _CODES = {key: (scale, signed) for key, scale, signed in MOMENTS}
 _ADVICE = "Give it what a step left there, or delete both to start afresh."
-_SCALES = tuple(scale for _, scale, _ in MOMENTS)
 _OPTIONAL = "max_exp_avg_sq"
-# What marks a state as another optimizer's; other keys are the user's own and stay.
-_TELLING = {"exp_avg", "exp_avg_sq", _OPTIONAL, "sum", *_SCALES} | {
-    *("momentum_buffer", "square_avg", "acc_delta", "exp_inf")
-}
+_TORCHS = ("momentum_buffer", "square_avg", "acc_delta", "exp_inf")
 
 
 def fitted(optimizer: KernelOptimizer, state_dict: Group) -> Group:
@@ -35,17 +31,31 @@ def fitted(optimizer: KernelOptimizer, state_dict: Group) -> Group:
     Raises `ValueError` naming the entry that lacks a part, or has another meaning there: Lion's
     moment is no half of Adam's, though it has the same key.
     """
+    telling = _telling()
     groups = {number: group for group in state_dict["param_groups"] for number in group["params"]}
     state = {}
     for number, entry in state_dict["state"].items():
         state[number] = entry
         if isinstance(entry, Mapping):
-            state[number] = _fitted(optimizer, number, entry)
+            state[number] = _fitted(optimizer, number, entry, telling)
             _check_whole(optimizer, number, state[number], groups.get(number, {}))
     return {**state_dict, "state": state}
 
 
-def _fitted(optimizer: KernelOptimizer, number: Any, entry: Mapping[str, Any]) -> Group:
+def _telling() -> set[str]:
+    """Return what marks a state as an optimizer's; other keys are the user's own and stay."""
+    found, classes = {*_TORCHS}, torch.optim.Optimizer.__subclasses__()
+    while classes:
+        kind: Any = classes.pop()
+        classes += kind.__subclasses__()
+        if hasattr(kind, "extra_keys"):  # One of ours, or made of it.
+            found |= {*getattr(kind, "states", ()), *kind.extra_keys}
+    return found
+
+
+def _fitted(
+    optimizer: KernelOptimizer, number: Any, entry: Mapping[str, Any], telling: set[str]
+) -> Group:
     kept = dict(entry)
     coded = {key: scale for key, scale, _ in MOMENTS if _is_coded(entry.get(key))}
     for key, scale in coded.items():
@@ -55,7 +65,7 @@ def _fitted(optimizer: KernelOptimizer, number: Any, entry: Mapping[str, Any]) -
             kept[key] = floats(kept, key, f"The entry of parameter {number}: ")
             del kept[scale]
     own = {*optimizer.states, *optimizer.extra_keys}
-    alien = sorted(key for key in _TELLING - own if kept.get(key) is not None)
+    alien = sorted(key for key in telling - own if kept.get(key) is not None)
     if alien:
         raise _refusal(optimizer, number, f"has {alien}")
     needed = [key for key in optimizer.states if key != _OPTIONAL]

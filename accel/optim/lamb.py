@@ -10,10 +10,19 @@ import torch
 from torch import Tensor
 
 from accel.errors import Unsupported
-from accel.ops import abi, checks
+from accel.ops import checks
 from accel.ops.optimizers.family import Family
 from accel.ops.optimizers.lists import Hyper
-from accel.ops.optimizers.reference.lamb import LAMB, PHASES, LambHyper
+from accel.ops.optimizers.reference.lamb import (
+    LAMB,
+    LAMB_APPLY,
+    LAMB_BIAS_CORRECTION,
+    LAMB_EPS_INSIDE,
+    LAMB_MAXIMIZE,
+    LAMB_MOMENTS,
+    PHASES,
+    LambHyper,
+)
 from accel.optim.base import KernelOptimizer
 from accel.optim.options import betas, rate, refuse, switch, torch_options
 from accel.optim.part import Part
@@ -141,9 +150,9 @@ class FusedLamb(KernelOptimizer):
                 "max_coeff", group["max_coeff"], lambda x: x >= lowest, "min_coeff or more"
             ),
             flags=PHASES
-            + abi.LAMB_BIAS_CORRECTION * switch("bias_correction", group["bias_correction"])
-            + abi.LAMB_EPS_INSIDE * switch("eps_inside_sqrt", group["eps_inside_sqrt"])
-            + abi.LAMB_MAXIMIZE * switch("maximize", group["maximize"]),
+            + LAMB_BIAS_CORRECTION * switch("bias_correction", group["bias_correction"])
+            + LAMB_EPS_INSIDE * switch("eps_inside_sqrt", group["eps_inside_sqrt"])
+            + LAMB_MAXIMIZE * switch("maximize", group["maximize"]),
         )
 
     def scratch(self, params: Sequence[Tensor]) -> dict[str, Sequence[Tensor]]:
@@ -176,10 +185,10 @@ class FusedLamb(KernelOptimizer):
         if not prepared.sharded:
             prepared.step(hyper)
             return
-        prepared.step(replace(hyper, flags=hyper.flags & ~abi.LAMB_APPLY))
+        prepared.step(replace(hyper, flags=hyper.flags & ~LAMB_APPLY))
         for part in prepared.parts:
             _sum_norms(part)
-        prepared.step(replace(hyper, flags=hyper.flags & ~abi.LAMB_MOMENTS))
+        prepared.step(replace(hyper, flags=hyper.flags & ~LAMB_MOMENTS))
 
     def get_lamb_coeffs(self) -> list[float]:
         """Return the ratios of the last step's tensors, group by group; waits for the device."""

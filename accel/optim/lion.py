@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from accel.ops import abi, checks
+from accel.ops import checks
 from accel.ops.optimizers.family import Family
-from accel.ops.optimizers.reference.lion import LION, LionHyper
+from accel.ops.optimizers.reference.lion import LION, LION_MAXIMIZE, LionHyper
 from accel.optim.base import KernelOptimizer
 from accel.optim.options import betas, rate, switch, torch_options
 from accel.optim.policy import PARAM
@@ -83,7 +83,7 @@ class FusedLion(KernelOptimizer):
             beta1=beta1,
             beta2=beta2,
             weight_decay=checks.check_not_negative("weight_decay", group["weight_decay"]),
-            flags=abi.LION_MAXIMIZE * switch("maximize", group["maximize"]),
+            flags=LION_MAXIMIZE * switch("maximize", group["maximize"]),
         )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from accel.errors import Unsupported
 from accel.ops import checks
 from accel.ops.optimizers.capture import is_recorded
+from accel.ops.optimizers.checks import check_beta
 from accel.ops.optimizers.family import check_scalar, check_scale
 
 
@@ -78,14 +79,14 @@ def _scalar(name: str, value: Any) -> Tensor | None:
     return found
 
 
-def betas(given: Any) -> tuple[Any, Any]:
-    """Return two decay rates in [0, 1), as numbers; a recorded step keeps tensors, as `rate` does.
+def betas(given: Any, count: int = 2) -> tuple[Any, ...]:
+    """Return decay rates in [0, 1), as numbers; a recorded step keeps tensors, as `rate` does.
 
     Raises `TypeError` or `ValueError` naming the one that is wrong.
     """
-    if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != 2:
-        raise TypeError(f"betas is {checks.shown(given)}; expected two numbers.")
-    return _beta("betas[0]", given[0]), _beta("betas[1]", given[1])
+    if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != count:
+        raise TypeError(f"betas is {checks.shown(given)}; expected {count} numbers.")
+    return tuple([_beta(f"betas[{place}]", value) for place, value in enumerate(given)])
 
 
 def _beta(name: str, value: Any) -> Any:
@@ -94,7 +95,7 @@ def _beta(name: str, value: Any) -> Any:
         if is_recorded():
             return value
         value = float(value)
-    return checks.check_beta(name, value)
+    return check_beta(name, value)
 
 
 def refuse_pieces(owner: str, params: Iterable[Tensor], why: str) -> None:

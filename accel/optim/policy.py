@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from accel.ops import abi, checks
+from accel.ops import checks
+from accel.ops.optimizers.abi import DTYPES, ROUNDING
 
 Policy = Mapping[str, Any]
 PARAM = "param"
@@ -33,7 +34,7 @@ def check_policy(policy: Policy, *, seeded: bool = False) -> dict[str, Any]:
         seeded: whether random bits are needed whatever the rounding.
     """
     state_dtype, master_dtype = policy["state_dtype"], policy["master_dtype"]
-    if not _is_one_of(state_dtype, (None, PARAM, *map(_name, abi.DTYPES))):
+    if not _is_one_of(state_dtype, (None, PARAM, *map(_name, DTYPES))):
         raise TypeError(
             f"state_dtype is {checks.shown(state_dtype)}; expected None, torch.float32, "
             f"torch.bfloat16, torch.float16 or {PARAM!r}."
@@ -43,7 +44,7 @@ def check_policy(policy: Policy, *, seeded: bool = False) -> dict[str, Any]:
             f"master_dtype is {checks.shown(master_dtype)}; expected None or torch.float32."
         )
     rounding = policy["rounding"]
-    if not _is_one_of(rounding, tuple(abi.ROUNDING)):
+    if not _is_one_of(rounding, tuple(ROUNDING)):
         raise ValueError(
             f"rounding is {checks.shown(rounding)}; expected 'nearest' or 'stochastic'."
         )

@@ -13,6 +13,7 @@ from torch.autograd.graph import increment_version
 
 from accel.ops import checks
 from accel.ops.optimizers.capture import is_recorded
+from accel.ops.optimizers.checks import check_gradients
 from accel.ops.optimizers.kernel import Kernel
 from accel.ops.optimizers.lists import Hyper
 from accel.ops.optimizers.prepared.watch import Seen
@@ -61,7 +62,7 @@ class PreparedGroup:
         params, own, given = members[:3]
         self._params: Sequence[Tensor] = params
         checks.check_tensors({"params": own, "grads": given})
-        checks.check_gradients("grads", given)
+        check_gradients("grads", given)
         self.sharded = any(map(is_not, own, params))
         states = complete_states(optimizer, group, params, self._at)
         keys = keys_of(optimizer, group)

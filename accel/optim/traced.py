@@ -11,6 +11,7 @@ from torch import Tensor
 
 from accel.errors import Unsupported
 from accel.ops import checks
+from accel.ops.optimizers.checks import check_gradients
 from accel.ops.optimizers.family import Family
 from accel.ops.optimizers.lists import Hyper, TensorLists
 from accel.optim.options import scaling
@@ -115,7 +116,7 @@ def _check(optimizer: KernelOptimizer, params: Sequence[Tensor]) -> None:
     own = [optimizer.local(param) for param in params]
     grads = [optimizer.local(param.grad) for param in params if param.grad is not None]
     checks.check_tensors({"params": own, "grads": grads})
-    checks.check_gradients("grads", grads)
+    check_gradients("grads", grads)
     if optimizer.family is None or any(optimizer.home(param) != param.device for param in own):
         raise Unsupported("A step elsewhere than the parameters lie takes waits and streams.")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from accel.ops import abi
+from accel.ops.optimizers.codes8bit import ADAM8BIT_BLOCK
 from accel.ops.optimizers.lists import Hyper, TensorLists
 from accel.ops.optimizers.reference.adagrad import AdagradHyper
 from accel.ops.optimizers.reference.adam8bit import Adam8bitHyper
@@ -77,7 +77,7 @@ def _tensors(name: str, numel: int, draw: Callable[[int, torch.Generator], Tenso
         roles[role] = [drawn if role == "exp_avgs" else drawn.abs()]
     extras = {}
     if name == "Adam8bit":
-        blocks = -(-numel // abi.ADAM8BIT_BLOCK)
+        blocks = -(-numel // ADAM8BIT_BLOCK)
         for role in ("exp_avgs", "exp_avg_sqs"):
             codes = torch.randint(0, 256, (numel,), generator=generator).to(torch.uint8)
             roles[role] = [codes]

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from accel.errors import AccelError, Unsupported
-from accel.ops import abi
 from accel.ops.optimizers.codes8bit import encode
 from accel.ops.optimizers.family import Family
 from accel.ops.optimizers.kernel import kernel_for
@@ -16,7 +15,7 @@ from accel.ops.optimizers.lists import Hyper, TensorLists
 from accel.ops.optimizers.reference.adagrad import ADAGRAD, AdagradHyper
 from accel.ops.optimizers.reference.adam import ADAM
 from accel.ops.optimizers.reference.adam8bit import ADAM8BIT, Adam8bitHyper
-from accel.ops.optimizers.reference.lamb import LAMB, PHASES, LambHyper
+from accel.ops.optimizers.reference.lamb import LAMB, LAMB_BIAS_CORRECTION, PHASES, LambHyper
 from accel.ops.optimizers.reference.lion import LION, LionHyper
 from accel.optim import Adam8bit, FusedAdagrad, FusedAdam, FusedLamb, FusedLion
 
@@ -31,7 +30,7 @@ OPS: dict[str, tuple[Family, Hyper]] = {
     "FusedLamb": (
         LAMB,
         LambHyper(**_SHARED, **_BETAS, eps=1e-6, max_coeff=10.0, min_coeff=0.01,
-                  flags=PHASES | abi.LAMB_BIAS_CORRECTION),
+                  flags=PHASES | LAMB_BIAS_CORRECTION),
     ),
 }  # fmt: skip
 TYPES = ((F32, F32, F32), (BF16, BF16, F32), (F16, F16, F16), (BF16, F32, BF16))

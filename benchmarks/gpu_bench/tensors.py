@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from accel.ops import abi
 from accel.ops.optimizers.lists import TensorLists
-from accel.ops.optimizers.reference.adam import AdamHyper
+from accel.ops.optimizers.reference.adam import ADAM_ADAMW, ADAM_BIAS_CORRECTION, AdamHyper
 
 from .bench import BF16, F16, F32, Bench
 
@@ -21,7 +20,7 @@ FLOOR = {F32: 0.05, BF16: 1e-4, F16: 2.0**-10}
 def hyper(**numbers: object) -> AdamHyper:
     """Return the numbers of the checks' steps."""
     base = {"lr": 0.02, "beta1": 0.9, "beta2": 0.995, "eps": 1e-6, "weight_decay": 0.1, "step": 3}
-    flags = abi.ADAM_ADAMW | abi.ADAM_BIAS_CORRECTION
+    flags = ADAM_ADAMW | ADAM_BIAS_CORRECTION
     return AdamHyper(**({"flags": flags} | base | numbers))
 
 

@@ -5,14 +5,21 @@ from dataclasses import replace
 
 import pytest
 import torch
+from family_cases import CASES, ELEMENTWISE, FAMILIES
 from kernels_on_host import library
 
 from accel.ops import abi
 from accel.ops.optimizers.kernel import kernel_for
 from accel.ops.optimizers.lists import TensorLists
-from accel.ops.optimizers.reference.adagrad import ADAGRAD, AdagradHyper
-from accel.ops.optimizers.reference.adam import ADAM, AdamHyper
-from accel.ops.optimizers.reference.lion import LION, LionHyper
+from accel.ops.optimizers.reference.adam import (
+    ADAM,
+    ADAM_ADAMW,
+    ADAM_AMSGRAD,
+    ADAM_BIAS_CORRECTION,
+    ADAM_MAXIMIZE,
+    ADAM_ROLLBACK,
+    AdamHyper,
+)
 
 F32, BF16, F16 = torch.float32, torch.bfloat16, torch.float16
 CHUNK = 8192
@@ -59,7 +66,7 @@ def copied(tensors):
 
 def hyper(**numbers):
     base = {"lr": 0.02, "beta1": 0.9, "beta2": 0.995, "eps": 1e-6, "weight_decay": 0.1, "step": 3}
-    base["flags"] = abi.ADAM_ADAMW | abi.ADAM_BIAS_CORRECTION
+    base["flags"] = ADAM_ADAMW | ADAM_BIAS_CORRECTION
     return AdamHyper(**(base | numbers))
 
 
@@ -101,7 +108,7 @@ def test_every_tensor_is_stepped_around_the_capacity_of_a_launch(host, count):
     "numbers",
     [
         {"flags": 0},
-        {"flags": abi.ADAM_BIAS_CORRECTION | abi.ADAM_MAXIMIZE},
+        {"flags": ADAM_BIAS_CORRECTION | ADAM_MAXIMIZE},
         {"beta1": 0.0, "weight_decay": 0.0},
         {"beta1": 0.4, "beta2": 0.0, "eps": 0.0},
         {"grad_scale": torch.tensor(128.0)},
@@ -123,7 +130,7 @@ def test_numbers_and_flags_read_on_the_device(host, numbers):
 def test_masters_and_amsgrad(host, param):
     sizes = (5, CHUNK + 9)
     assert_same(host, make(sizes, param, param, F32, master=True), hyper())
-    amsgrad = hyper().flags | abi.ADAM_AMSGRAD
+    amsgrad = hyper().flags | ADAM_AMSGRAD
     assert_same(host, make(sizes, param, param, F32, amsgrad=True), hyper(flags=amsgrad))
     assert_same(host, make(sizes, F32, F32, F32, amsgrad=True, offset=1), hyper(flags=amsgrad))
 
@@ -143,7 +150,7 @@ def test_steps_of_a_tensor_each(host):
 def test_a_step_can_be_undone(host, steps):
     tensors = make((5, CHUNK + 9), F32, F32, F32, steps=steps)
     assert_same(host, tensors, hyper())
-    assert_same(host, tensors, hyper(flags=hyper().flags | abi.ADAM_ROLLBACK))
+    assert_same(host, tensors, hyper(flags=hyper().flags | ADAM_ROLLBACK))
 
 
 def test_special_values_survive(host):
@@ -162,7 +169,7 @@ def test_special_values_survive(host):
         ("count", -1, abi.BAD_ARGUMENT),
         ("params", None, abi.BAD_ARGUMENT),
         ("flags", 1 << 20, abi.BAD_ARGUMENT),
-        ("flags", abi.ADAM_AMSGRAD, abi.BAD_ARGUMENT),
+        ("flags", ADAM_AMSGRAD, abi.BAD_ARGUMENT),
         ("rounding", 2, abi.BAD_ARGUMENT),
         ("grad_dtype", 3, abi.BAD_DTYPE),
         ("state_dtype", -1, abi.BAD_DTYPE),
@@ -174,7 +181,7 @@ def test_bad_arguments_are_refused_before_anything_is_written(host, field, value
     numel = (ctypes.c_int64 * 1)(4)
     memory = (ctypes.c_float * 4)(1, 2, 3, 4)
     at = (ctypes.c_void_p * 1)(ctypes.addressof(memory))
-    args = abi.AdamArgs(struct_size=ctypes.sizeof(abi.AdamArgs), count=1, lr=1.0, num_threads=1)
+    args = ADAM.args(struct_size=ctypes.sizeof(ADAM.args), count=1, lr=1.0, num_threads=1)
     args.numels = ctypes.addressof(numel)
     for role in ("params", "grads", "exp_avgs", "exp_avg_sqs"):
         setattr(args, role, ctypes.addressof(at))
@@ -183,34 +190,37 @@ def test_bad_arguments_are_refused_before_anything_is_written(host, field, value
     assert list(memory) == [1, 2, 3, 4]
 
 
-OTHERS = [
-    (LION, ("exp_avgs",), LionHyper(lr=0.02, weight_decay=0.1, beta1=0.9, beta2=0.99, step=3)),
-    (ADAGRAD, ("sums",), AdagradHyper(lr=0.02, weight_decay=0.1, lr_decay=0.1, eps=1e-6, step=3)),
-]
+OTHERS = [stem for stem in ELEMENTWISE if stem != "adam"]
 
 
-def made_for(roles, *arguments, **options):
-    """Return `make`'s tensors with the states of another op, one of them for each role."""
+def made_for(family, *arguments, **options):
+    """Return `make`'s tensors with the states of another op; squares are no less than 0."""
     tensors = make(*arguments, **options)
-    second, first = tensors.roles.pop("exp_avg_sqs"), tensors.roles.pop("exp_avgs")
-    return TensorLists(
-        tensors.roles | dict(zip(roles, (second, first), strict=False)), tensors.steps
-    )
+    squares, means = tensors.roles.pop("exp_avg_sqs"), tensors.roles.pop("exp_avgs")
+    signed = dict(zip(family.states, CASES[family.name].signed, strict=True))
+    for role, is_signed in signed.items():
+        move = options.get("offset", 0)
+        values = means if is_signed else squares
+        tensors.roles[role] = [unaligned(x, move) if move else x.clone() for x in values]
+    return tensors
 
 
-@pytest.mark.parametrize(
-    ("family", "roles", "numbers"), OTHERS, ids=lambda x: getattr(x, "name", "")
-)
+@pytest.mark.parametrize("name", OTHERS)
 @pytest.mark.parametrize("param", [F32, BF16, F16], ids=str)
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
-def test_the_other_ops(family, roles, numbers, param, rounding):
-    on_host = library(family.name, host=True)
-    given = replace(numbers, rounding=rounding, seed=11)
+def test_the_other_ops(name, param, rounding):
+    family, on_host = FAMILIES[name], library(name, host=True)
+    for numbers in ({}, *CASES[name].options):
+        given = CASES[name].hyper(**numbers, rounding=rounding, seed=11)
+        check_other(family, on_host, given, param)
+
+
+def check_other(family, on_host, given, param):
     for grad, state in ((param, F32), (F32, param), (param, param)):
         for offset in (0, 1):
-            tensors = made_for(roles, SIZES, param, grad, state, offset=offset)
+            tensors = made_for(family, SIZES, param, grad, state, offset=offset)
             assert_same(on_host, tensors, given, family)
-    tensors = made_for(roles, SIZES, param, param, F32, master=param != F32, steps=True)
+    tensors = made_for(family, SIZES, param, param, F32, master=param != F32, steps=True)
     assert_same(on_host, tensors, replace(given, flags=1, weight_decay=0.0), family)
     skipped = replace(given, found_inf=torch.tensor(1.0), grad_scale=torch.tensor(64.0))
     assert_same(on_host, tensors, skipped, family)

@@ -9,6 +9,7 @@ import torch
 
 from accel.jit import Recipe, acquire, csrc_dir
 from accel.ops import abi
+from accel.ops.optimizers.abi import DTYPES
 
 F32, BF16, F16 = torch.float32, torch.bfloat16, torch.float16
 SIZES = (1, 0, 3, 255, 256, 257, 8191, 8192, 8193, 3 * 8192 + 77, 0)
@@ -57,8 +58,8 @@ def call(name, host, roles, **numbers):
     arrays = {role: array("Q", map(torch.Tensor.data_ptr, roles[role])) for role in roles}
     for role, addresses in (arrays | {"numels": numels}).items():
         setattr(args, role, addresses.buffer_info()[0])
-    args.param_dtype = abi.DTYPES[roles["params"][0].dtype]
-    args.grad_dtype = abi.DTYPES[roles["grads"][0].dtype]
+    args.param_dtype = DTYPES[roles["params"][0].dtype]
+    args.grad_dtype = DTYPES[roles["grads"][0].dtype]
     args.num_threads = 1
     for field, value in numbers.items():
         setattr(args, field, value.data_ptr() if isinstance(value, torch.Tensor) else value)
@@ -172,7 +173,7 @@ def assert_close(roles, expected):
 @pytest.mark.parametrize("flags", [LAMB_CORRECT, INSIDE | LAMB_MAXIMIZE], ids=["plain", "inside"])
 def test_lamb_in_one_call_and_in_two(param, grad, state, master, aligned, flags):
     numbers = {"lr": 0.02, "beta1": 0.9, "beta2": 0.99, "eps": 1e-6, "weight_decay": 0.1}
-    numbers |= {"max_coeff": 10.0, "min_coeff": 0.01, "state_dtype": abi.DTYPES[state]}
+    numbers |= {"max_coeff": 10.0, "min_coeff": 0.01, "state_dtype": DTYPES[state]}
     roles = lamb(param, grad, state, aligned=aligned, master=master)
     halves = lamb(param, grad, state, aligned=aligned, master=master)
     expected, before = copied(roles), copied(roles)

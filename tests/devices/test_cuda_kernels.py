@@ -14,6 +14,7 @@ from accel.jit.build.prebuilt import build_prebuilt
 from accel.jit.tools import nvcc
 from accel.nvidia.driver import read_driver
 from accel.ops import abi
+from accel.ops.optimizers.reference.adam import ADAM
 from accel.probe import Rejected
 
 ARCHS = ("8.0", "9.0", "10.0")
@@ -112,7 +113,7 @@ def test_a_launch_without_a_driver_is_an_error_with_a_name(built):
     handle.accel_status_text.restype = ctypes.c_char_p
     handle.accel_adam_step.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
     numel, at = (ctypes.c_int64 * 1)(4), (ctypes.c_void_p * 1)(16)
-    args = abi.AdamArgs(struct_size=ctypes.sizeof(abi.AdamArgs), count=1)
+    args = ADAM.args(struct_size=ctypes.sizeof(ADAM.args), count=1)
     args.numels = ctypes.addressof(numel)
     for role in ("params", "grads", "exp_avgs", "exp_avg_sqs"):
         setattr(args, role, ctypes.addressof(at))

@@ -10,6 +10,7 @@ from accel.errors import AccelError, BuildFailed, OpUnavailable
 from accel.jit.tools import nvcc
 from accel.ops import abi
 from accel.ops.native import NativeLibrary
+from accel.ops.optimizers.reference.adam import ADAM
 from accel.probe import Rejected
 
 needs_nvcc = pytest.mark.skipif(isinstance(nvcc.find(), Rejected), reason="needs nvcc")
@@ -102,4 +103,4 @@ class _Library:
 def test_a_launch_without_memory_is_an_exception_with_cudas_name_for_it():
     step = NativeLibrary(_Library, "accel_adam_step")
     with pytest.raises(AccelError, match=r"accel_adam_step.*1002: cudaErrorMemoryAllocation"):
-        step(abi.AdamArgs(), torch.device("cpu"))
+        step(ADAM.args(), torch.device("cpu"))

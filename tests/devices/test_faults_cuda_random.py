@@ -8,8 +8,7 @@ import pytest
 import torch
 from device_checks import Step, Stepper
 from device_random import RandomChecks, half_lists
-from device_reductions import FAMILIES
-from family_cases import CASES, tensors_of
+from family_cases import CASES, FAMILIES, tensors_of
 from kernels_on_host import library
 
 from accel.ops.optimizers.kernel import kernel_for

@@ -32,7 +32,7 @@ import ctypes, resource
 import torch
 from accel import jit
 from accel.builders import cpu
-from accel.ops.abi import AdamArgs
+from accel.ops.optimizers.reference.adam import ADAM
 
 step = jit.acquire(cpu.FusedAdamBuilder().recipe()).handle.accel_adam_step
 count = 1 << 21  # more than what malloc keeps aside for a thread
@@ -43,7 +43,7 @@ numels[0] = 1
 lists = [torch.full((count,), value.data_ptr()) for value in values]
 first = steps.data_ptr()
 each_step = torch.arange(first, first + 4 * count, 4)
-args = AdamArgs(struct_size=ctypes.sizeof(AdamArgs), count=count, num_threads=1, lr=0.1, flags=2)
+args = ADAM.args(struct_size=ctypes.sizeof(ADAM.args), count=count, num_threads=1, lr=0.1, flags=2)
 args.numels, args.steps = numels.data_ptr(), each_step.data_ptr()
 for name, where in zip(("params", "grads", "exp_avgs", "exp_avg_sqs"), lists, strict=True):
     setattr(args, name, where.data_ptr())

@@ -26,7 +26,18 @@ JIT = {
     *("headers", "library", "loading", "plan", "recipe", "source_changes"),
 }
 OPTIMIZERS = {
-    *("", ".adam", ".capture", ".family", ".ids", ".kernel", ".lists", ".surface"),
+    *(
+        "",
+        ".abi",
+        ".adam",
+        ".capture",
+        ".checks",
+        ".family",
+        ".ids",
+        ".kernel",
+        ".lists",
+        ".surface",
+    ),
     *(".prepared", ".prepared.plan", ".prepared.table"),
     *(".reference", ".reference.adam", ".reference.common"),
 }

@@ -8,6 +8,7 @@ import torch_sim  # noqa: F401 - gives torch the device
 
 from accel import Accelerator
 from accel.builders.base import OpBuilder
+from accel.builders.convention import DECLARED, HOST, name_of, optimizers
 from accel.jit import csrc_dir
 
 _HERE = Path(__file__).parent
@@ -50,36 +51,20 @@ class _LateBuilder(OpBuilder):
         return ["-fopenmp"]
 
 
-class FusedAdamBuilder(_LateBuilder):
-    NAME = "fused_adam"
-    op = "accel.ops.optimizers.adam:FusedAdam"
-    artifact = "late_adam"
-    optimizer = "adam"
-
-
-class FusedLionBuilder(_LateBuilder):
-    NAME = "fused_lion"
-    op = "accel.ops.optimizers.lion:FusedLion"
-    artifact = "late_lion"
-    optimizer = "lion"
-
-
-class FusedAdagradBuilder(_LateBuilder):
-    NAME = "fused_adagrad"
-    op = "accel.ops.optimizers.adagrad:FusedAdagrad"
-    artifact = "late_adagrad"
-    optimizer = "adagrad"
-
-
-class FusedLambBuilder(_LateBuilder):
-    NAME = "fused_lamb"
-    op = "accel.ops.optimizers.lamb:FusedLamb"
-    artifact = "late_lamb"
-    optimizer = "lamb"
-
-
-class Adam8bitBuilder(_LateBuilder):
-    NAME = "adam8bit"
-    op = "accel.ops.optimizers.adam8bit:Adam8bit"
-    artifact = "late_adam8bit"
-    optimizer = "adam8bit"
+globals().update(
+    {
+        name_of(DECLARED[op]): type(
+            name_of(DECLARED[op]),
+            (_LateBuilder,),
+            {
+                "NAME": op,
+                "op": DECLARED[op],
+                "artifact": f"late_{stem}",
+                "optimizer": stem,
+                "__module__": __name__,
+            },
+        )
+        for op, stem in optimizers().items()
+        if not op.startswith(HOST)
+    }
+)

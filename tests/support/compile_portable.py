@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib import import_module
 from typing import Any
 
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from accel.builders.convention import optimizers
 from accel.ops.lists.triton.multi_tensor import (
     chunks_kernel,
     tensors_kernel,
     total_kernel,
     work_kernel,
 )
-from accel.ops.optimizers.triton.adagrad import adagrad_kernel, adagrad_scalars_kernel
 from accel.ops.optimizers.triton.adam import adam_kernel, adam_scalars_kernel
 from accel.ops.optimizers.triton.adam8bit import adam8bit_kernel
 from accel.ops.optimizers.triton.lamb import (
@@ -26,31 +27,35 @@ from accel.ops.optimizers.triton.lamb import (
     norms_kernel,
     rates_kernel,
 )
-from accel.ops.optimizers.triton.lion import lion_kernel, lion_scalars_kernel
 from accel.ops.optimizers.triton.optimizer import count_kernel
 
-SLOTS: dict[str, object] = {"WIDTH": 14, "SIZE": 128}
+ALL_OPS = {"PARAM": 1, "GRAD": 2, "STATE": 0, "MASTER": True, "STOCHASTIC": True, "ALIGNED": True,
+           "WIDTH": 16, "SIZE": 1024}  # fmt: skip
+SLOTS: dict[str, object] = {"WIDTH": 16, "SIZE": 128}
 SCALARS = {**SLOTS, "STEPS": True}
 KERNELS: dict[str, tuple[Any, dict[str, object]]] = {
     "adam_step": (
         adam_kernel,
         {"L2": False, "FROM_GRAD": False, "AMSGRAD": True, "ROLLBACK": False, "ON_DEVICE": True},
     ),
-    "lion_step": (lion_kernel, {"ON_DEVICE": True}),
-    "adagrad_step": (adagrad_kernel, {"L2": True, "ON_DEVICE": True}),
     "adam8bit_step": (
         adam8bit_kernel, {"L2": False, "FROM_GRAD": False, "ON_DEVICE": True}
     ),
     "lamb_moments": (moments_kernel, {"INSIDE": False, "ON_DEVICE": True}),
     "lamb_apply": (apply_kernel, {"INSIDE": True, "AHEAD": True}),
     "adam_scalars": (adam_scalars_kernel, {**SCALARS, "AHEAD": 1}),
-    "lion_scalars": (lion_scalars_kernel, SCALARS),
-    "adagrad_scalars": (adagrad_scalars_kernel, SCALARS),
     "lamb_factor": (factor_kernel, SCALARS),
-    "lamb_norms": (norms_kernel, {"WIDTH": 14, "BLOCK": 1024, "SIZE": 1024}),
+    "lamb_norms": (norms_kernel, {"WIDTH": 16, "BLOCK": 1024, "SIZE": 1024}),
     "lamb_rates": (rates_kernel, {**SCALARS, "AHEAD": 1, "CORRECT": True, "COEFFS": True}),
     "count": (count_kernel, SLOTS),
 }  # fmt: skip
+for stem in sorted({*optimizers().values()} - {"adam", "adam8bit", "lamb"}):
+    module = import_module(f"accel.ops.optimizers.triton.{stem}")
+    step = getattr(module, f"{stem}_kernel")
+    # What a kernel has besides the constants of all ops are its own switches.
+    switches = {name for name in step.arg_names if name.isupper()} - {*ALL_OPS}
+    KERNELS[f"{stem}_step"] = (step, dict.fromkeys(switches, True))
+    KERNELS[f"{stem}_scalars"] = (getattr(module, f"{stem}_scalars_kernel"), SCALARS)
 ALL_LISTS = {"WIDTH": 5, "LENGTH": 8192, "SIZE": 1024}
 LISTS: dict[str, tuple[Any, dict[str, object]]] = {
     "lists_chunks": (chunks_kernel, {"DTYPE": 1, "SKIP": True, "ALIGNED": True}),
@@ -66,8 +71,6 @@ LISTS: dict[str, tuple[Any, dict[str, object]]] = {
     ),
 }
 KERNELS |= LISTS
-ALL_OPS = {"PARAM": 1, "GRAD": 2, "STATE": 0, "MASTER": True, "STOCHASTIC": True, "ALIGNED": True,
-           "WIDTH": 14, "SIZE": 1024}  # fmt: skip
 TYPES = {
     "rows": "*i64",
     "owners": "*i32",

@@ -13,20 +13,27 @@ from typing import Any
 
 import pytest
 import torch
+from family_cases import CASES, ELEMENTWISE, FAMILIES
 from torch import Tensor
 
-from accel.ops import abi
 from accel.ops.optimizers.family import Family
 from accel.ops.optimizers.lists import Hyper, TensorLists
-from accel.ops.optimizers.reference.adagrad import ADAGRAD, AdagradHyper
-from accel.ops.optimizers.reference.adam import ADAM, AdamHyper
-from accel.ops.optimizers.reference.lion import LION, LionHyper
+from accel.ops.optimizers.reference.adam import (
+    ADAM,
+    ADAM_ADAMW,
+    ADAM_AMSGRAD,
+    ADAM_BIAS_CORRECTION,
+    ADAM_MAXIMIZE,
+    ADAM_ROLLBACK,
+    AdamHyper,
+)
+from accel.ops.optimizers.reference.lion import LION
 
 Step = Callable[[TensorLists, Any], None]
 Stepper = Callable[[str], Step]
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
-ADAMW = abi.ADAM_ADAMW | abi.ADAM_BIAS_CORRECTION
+ADAMW = ADAM_ADAMW | ADAM_BIAS_CORRECTION
 
 
 @dataclass(frozen=True)
@@ -42,16 +49,15 @@ SUBJECTS = {
     "adam": Subject(
         ADAM,
         AdamHyper(lr=1e-2, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.1, step=3, flags=ADAMW),
-        abi.ADAM_MAXIMIZE,
+        ADAM_MAXIMIZE,
     ),
-    "lion": Subject(
-        LION, LionHyper(lr=1e-2, beta1=0.9, beta2=0.99, weight_decay=0.1), abi.LION_MAXIMIZE
-    ),
-    "adagrad": Subject(
-        ADAGRAD,
-        AdagradHyper(lr=1e-2, lr_decay=0.1, eps=1e-8, weight_decay=0.1, step=3),
-        abi.ADAGRAD_MAXIMIZE,
-    ),
+}
+SUBJECTS |= {
+    stem: Subject(
+        FAMILIES[stem], CASES[stem].hyper(**CASES[stem].options[0]), CASES[stem].skip_flag
+    )
+    for stem in ELEMENTWISE
+    if stem not in SUBJECTS
 }
 every_subject = pytest.mark.parametrize("name", SUBJECTS)
 
@@ -76,8 +82,8 @@ def lists(
         ]
 
     roles = {"params": tensors(param, False), "grads": tensors(grad or param, False)}
-    for role in family.states:
-        roles[role] = tensors(state, role != "exp_avgs")
+    for role, signed in zip(family.states, CASES[name].signed, strict=True):
+        roles[role] = tensors(state, not signed)
     return TensorLists(roles)
 
 
@@ -232,7 +238,7 @@ class DeviceChecks:
             assert torch.equal(whole[first + self.size :], old[first + self.size :])
 
     def test_amsgrad_with_nan_and_infinity(self, stepper: Stepper) -> None:
-        hyper = replace(SUBJECTS["adam"].hyper, flags=ADAMW | abi.ADAM_AMSGRAD)
+        hyper = replace(SUBJECTS["adam"].hyper, flags=ADAMW | ADAM_AMSGRAD)
         given = lists("adam", 640)
         given.roles["max_exp_avg_sqs"] = [torch.rand(640) * 2]
         given.grads[0][3:6] = torch.tensor([float("nan"), float("inf"), float("-inf")])
@@ -252,9 +258,9 @@ class DeviceChecks:
         stepper("adam")(given, hyper)
         assert_close(given, expected, rtol=ulps(8, torch.float32))
 
-    @pytest.mark.parametrize("mode", [0, abi.ADAM_ADAMW])
+    @pytest.mark.parametrize("mode", [0, ADAM_ADAMW])
     def test_rollback(self, stepper: Stepper, mode: int) -> None:
-        hyper = replace(SUBJECTS["adam"].hyper, flags=mode | abi.ADAM_ROLLBACK)
+        hyper = replace(SUBJECTS["adam"].hyper, flags=mode | ADAM_ROLLBACK)
         given = lists("adam", 640)
         given.steps = [torch.tensor(3.0)]
         expected = copied(given)

@@ -11,14 +11,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from family_cases import lamb
+from family_cases import OPS, OPTIMIZERS, lamb
 from mirror import fresh, same_bits, stepped_by
 from torch import Tensor
 
 from accel import optim
-from accel.ops import abi
 from accel.ops.checks import is_dense
+from accel.ops.optimizers.reference.lamb import LAMB_BIAS_CORRECTION, LAMB_EPS_INSIDE
 from accel.optim.policy import MASTER, state_dtype_for, wants_master
+from accel.targets import resolve
+from accel.testing.specs import SPECS
 
 Optimizer = torch.optim.Optimizer
 HOST = torch.device("cpu")
@@ -70,6 +72,21 @@ class Model(torch.optim.Optimizer):
         raise NotImplementedError
 
 
+class SpecModel(Model):
+    """An optimizer by the formula of its conformance spec, in float64."""
+
+    ours: Any
+
+    def formula(self, p, g, old, step, group):  # type: ignore[no-untyped-def]
+        spec = resolve(SPECS[OPS[self.ours.family.name].name])()
+        betas = {f"beta{n}": beta for n, beta in enumerate(group["betas"], start=1)}
+        case = {name: value or 0.0 for name, value in (group | betas).items() if name != "params"}
+        lists = [[x.double()] for x in (p, g, *old)]
+        names = ("params", "grads", *self.ours.states.values())
+        found = spec.expected(case | {"step": step}, dict(zip(names, lists, strict=True)))
+        return tuple(found[name][0] for name in spec.written)
+
+
 class LionModel(Model):
     """Lion in the parameter's type, in the documented order, so that signs are the same."""
 
@@ -101,8 +118,8 @@ class _Hyper:
         self.__dict__.update(numbers, step=step, lr=float(group["lr"]))
         self.beta1, self.beta2 = group["betas"]
         self.flags = (
-            abi.LAMB_BIAS_CORRECTION * group["bias_correction"]
-            + abi.LAMB_EPS_INSIDE * group["eps_inside_sqrt"]
+            LAMB_BIAS_CORRECTION * group["bias_correction"]
+            + LAMB_EPS_INSIDE * group["eps_inside_sqrt"]
         )
 
 
@@ -115,6 +132,11 @@ MODELS: dict[Any, Callable[..., Optimizer] | None] = {
     optim.FusedAdagrad: functools.partial(torch.optim.Adagrad, foreach=False),
     optim.CPUAdagrad: functools.partial(torch.optim.Adagrad, foreach=False),
     optim.FusedLamb: LambModel,
+}
+MODELS |= {
+    cls: type(f"{cls.__name__}Model", (SpecModel,), {"ours": cls, "keys": tuple(cls.states)})
+    for cls in OPTIMIZERS
+    if cls not in MODELS
 }
 """What an optimizer steps as; of `Adam8bit`, whose rounding is random, there is none."""
 

@@ -8,6 +8,7 @@ import pickle
 from typing import Any
 
 import torch
+from family_cases import as_many
 from habits import HABITS, SWAPS, World, habit, random
 from mirror import swapping
 from torch import nn
@@ -20,6 +21,9 @@ NUMBERS: dict[str, tuple[Any, ...]] = {
     "amsgrad": (False, True),
     "maximize": (False, True),
     "lr_decay": (0.0, 0.1),
+    "alpha": (2.0, 0.0, 8),
+    "alpha_warmup": (None, 6),
+    "beta3_warmup": (None, 6),
     "max_grad_norm": (0.0, 0.5),
     "eps_inside_sqrt": (False, True),
     "master_dtype": (None, torch.float32),
@@ -148,7 +152,8 @@ def _number(name: str) -> None:
         group, values = world.group(at), NUMBERS[name]
         if name not in group:
             raise KeyError(name)
-        group[name] = values[seed % len(values)]
+        value = values[seed % len(values)]
+        group[name] = as_many(value, group) if name == "betas" else value
 
     HABITS[f"number_{name}"] = number
 

@@ -9,11 +9,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from accel.ops import abi
 from accel.ops.optimizers.lists import TensorLists
-from accel.ops.optimizers.reference.adam import scaled_eps
-from accel.ops.optimizers.reference.lamb import PHASES
-from accel.ops.rounding import random_key, store
+from accel.ops.optimizers.random_keys import random_key
+from accel.ops.optimizers.reference.adagrad import ADAGRAD_MAXIMIZE
+from accel.ops.optimizers.reference.adam import (
+    ADAM_ADAMW,
+    ADAM_AMSGRAD,
+    ADAM_BIAS_CORRECTION,
+    ADAM_MAXIMIZE,
+    ADAM_ROLLBACK,
+)
+from accel.ops.optimizers.reference.common import scaled_eps
+from accel.ops.optimizers.reference.lamb import (
+    LAMB_APPLY,
+    LAMB_BIAS_CORRECTION,
+    LAMB_EPS_INSIDE,
+    LAMB_MAXIMIZE,
+    LAMB_MOMENTS,
+    PHASES,
+)
+from accel.ops.optimizers.reference.lion import LION_MAXIMIZE
+from accel.ops.rounding import store
 
 Formula = Callable[[Tensor, Tensor, list[Tensor], Any, float], tuple[Tensor, list[Tensor]]]
 
@@ -127,7 +143,7 @@ def root(x: Tensor) -> Tensor:
 
 
 def adam(tensors: TensorLists, hyper: Any) -> None:
-    back = bool(hyper.flags & abi.ADAM_ROLLBACK)
+    back = bool(hyper.flags & ADAM_ROLLBACK)
     states = ("exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs")
     _step_each(tensors, hyper, states, _adam_undo if back else _adam, back=back)
 
@@ -139,12 +155,12 @@ def _sqrt(value: Any) -> Any:
 def _factors(like: Tensor, hyper: Any, time: Any, flags: int) -> tuple[Any, Any, Any, Any]:
     """Return gradient factor, what the decay keeps, step size and what is added to the root."""
     lr = learning_rate(hyper, like)
-    correct = bool(flags & abi.ADAM_BIAS_CORRECTION)
+    correct = bool(flags & ADAM_BIAS_CORRECTION)
     c1 = 1.0 - hyper.beta1**time if correct else 1.0
     root_c2 = _sqrt(1.0 - hyper.beta2**time) if correct else 1.0
-    keep = 1.0 - lr * hyper.weight_decay if flags & abi.ADAM_ADAMW else 1.0
+    keep = 1.0 - lr * hyper.weight_decay if flags & ADAM_ADAMW else 1.0
     return (
-        grad_factor(hyper, like, maximize=bool(flags & abi.ADAM_MAXIMIZE)),
+        grad_factor(hyper, like, maximize=bool(flags & ADAM_MAXIMIZE)),
         narrow(keep, like),
         narrow(lr * root_c2 / c1, like),
         narrow(scaled_eps(hyper.eps, root_c2, like.dtype), like),
@@ -153,7 +169,7 @@ def _factors(like: Tensor, hyper: Any, time: Any, flags: int) -> tuple[Any, Any,
 
 def _gradient(p: Tensor, grad: Tensor, factor: Any, hyper: Any, flags: int) -> Tensor:
     g: Tensor = grad * factor
-    if hyper.weight_decay != 0.0 and not flags & abi.ADAM_ADAMW:
+    if hyper.weight_decay != 0.0 and not flags & ADAM_ADAMW:
         g = g + p * hyper.weight_decay
     return g
 
@@ -161,7 +177,7 @@ def _gradient(p: Tensor, grad: Tensor, factor: Any, hyper: Any, flags: int) -> T
 def _adam(
     p: Tensor, grad: Tensor, states: list[Tensor], hyper: Any, time: Any
 ) -> tuple[Tensor, list[Tensor]]:
-    """Return parameter and states after step number `time`; `flags` is a sum of ``abi.ADAM_*``."""
+    """Return parameter and states after step number `time`; `flags` is a sum of ``ADAM_*``."""
     flags = hyper.flags
     factor, keep, step_size, eps = _factors(p, hyper, time, flags)
     m, v = states[:2]
@@ -172,7 +188,7 @@ def _adam(
         m = m + (g - m) * (1.0 - hyper.beta1)
     v = v * hyper.beta2 + g * (1.0 - hyper.beta2) * g
     new = [m, v]
-    if flags & abi.ADAM_AMSGRAD:
+    if flags & ADAM_AMSGRAD:
         new.append(torch.maximum(states[2], v))
     return p * keep - m * step_size / (root(new[-1]) + eps), new
 
@@ -197,7 +213,7 @@ def _adagrad(
     p: Tensor, grad: Tensor, states: list[Tensor], hyper: Any, time: Any
 ) -> tuple[Tensor, list[Tensor]]:
     rate = learning_rate(hyper, p) / (1.0 + (time - 1.0) * hyper.lr_decay)
-    g = grad * grad_factor(hyper, p, maximize=bool(hyper.flags & abi.ADAGRAD_MAXIMIZE))
+    g = grad * grad_factor(hyper, p, maximize=bool(hyper.flags & ADAGRAD_MAXIMIZE))
     if hyper.weight_decay != 0.0:
         g = g + p * hyper.weight_decay
     total = states[0] + g * g
@@ -212,7 +228,7 @@ def _lion(
     p: Tensor, grad: Tensor, states: list[Tensor], hyper: Any, time: Any
 ) -> tuple[Tensor, list[Tensor]]:
     lr = learning_rate(hyper, p)
-    g = grad * grad_factor(hyper, p, maximize=bool(hyper.flags & abi.LION_MAXIMIZE))
+    g = grad * grad_factor(hyper, p, maximize=bool(hyper.flags & LION_MAXIMIZE))
     (m,) = states
     c = m * hyper.beta1 + g * (1.0 - hyper.beta1)
     # torch.sign makes 0 of NaN; here NaN stays visible.
@@ -228,11 +244,11 @@ def lamb(tensors: TensorLists, hyper: Any) -> None:
     for index, param in enumerate(tensors.params):
         wide = torch.float64 if param.dtype == torch.float64 else torch.float32
         skip = skip_flag(hyper, param.device)
-        if hyper.flags & abi.LAMB_MOMENTS:
+        if hyper.flags & LAMB_MOMENTS:
             _moments(tensors, index, hyper, wide, skip)
-        if hyper.flags & abi.LAMB_APPLY:
+        if hyper.flags & LAMB_APPLY:
             _apply(tensors, index, hyper, wide, skip)
-    if hyper.flags & abi.LAMB_MOMENTS:
+    if hyper.flags & LAMB_MOMENTS:
         count_steps(tensors, hyper, 1.0)
 
 
@@ -243,7 +259,7 @@ def _moments(
     exp_avg, exp_avg_sq = roles["exp_avgs"][index], roles["exp_avg_sqs"][index]
     m, v = exp_avg.to(wide), exp_avg_sq.to(wide)
     g = roles["grads"][index].to(wide)
-    g = g * grad_factor(hyper, g, maximize=bool(hyper.flags & abi.LAMB_MAXIMIZE))
+    g = g * grad_factor(hyper, g, maximize=bool(hyper.flags & LAMB_MAXIMIZE))
     new_m = m * hyper.beta1 + g * (1.0 - hyper.beta1)
     new_v = v * hyper.beta2 + g * (1.0 - hyper.beta2) * g
     if skip is not None:
@@ -263,7 +279,7 @@ def _direction(
     roles = tensors.roles
     p = roles.get("masters", roles["params"])[index].to(wide)
     m, v = roles["exp_avgs"][index].to(wide), roles["exp_avg_sqs"][index].to(wide)
-    inside = bool(hyper.flags & abi.LAMB_EPS_INSIDE)
+    inside = bool(hyper.flags & LAMB_EPS_INSIDE)
     denominator = root(v + hyper.eps) if inside else root(v) + hyper.eps
     return p, m / denominator + p * hyper.weight_decay
 
@@ -297,7 +313,7 @@ def _apply(
 
 def _rate(hyper: Any, like: Tensor, time: Any) -> Any:
     lr = learning_rate(hyper, like)
-    if not hyper.flags & abi.LAMB_BIAS_CORRECTION:
+    if not hyper.flags & LAMB_BIAS_CORRECTION:
         return lr
     c1, c2 = 1.0 - hyper.beta1**time, 1.0 - hyper.beta2**time
     return lr * (c2.sqrt() if isinstance(c2, Tensor) else math.sqrt(c2)) / c1

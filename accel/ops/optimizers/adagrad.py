@@ -10,14 +10,13 @@ from torch import Tensor
 
 from accel.errors import Unsupported
 from accel.ops import checks
+from accel.ops.optimizers.checks import check_step
 from accel.ops.optimizers.family import Family
 from accel.ops.optimizers.ids import OptimizerIds
-from accel.ops.optimizers.kernel import run_by_key
 from accel.ops.optimizers.lists import TensorLists
 from accel.ops.optimizers.reference.adagrad import ADAGRAD, AdagradHyper
 from accel.ops.optimizers.surface import OptimizerOp, check_mode, check_noop, unpack
 
-ADAGRAD.register(run_by_key)
 _log = logging.getLogger(__name__)
 _ids: OptimizerIds[str] = OptimizerIds("adagrad")
 
@@ -137,7 +136,7 @@ class CPUAdagrad(OptimizerOp):
 
 def _hyper(step: Any, lr: Any, epsilon: Any, weight_decay: Any) -> AdagradHyper:
     return AdagradHyper(
-        step=checks.check_step(step),
+        step=check_step(step),
         lr=checks.check_not_negative("lr", lr),
         eps=checks.check_not_negative("epsilon", epsilon),
         weight_decay=checks.check_not_negative("weight_decay", weight_decay),

@@ -9,15 +9,21 @@ from typing import Any, ClassVar, NoReturn
 from torch import Tensor
 
 from accel.errors import Unsupported
-from accel.ops import abi, checks
+from accel.ops import checks
+from accel.ops.optimizers.checks import check_beta, check_step
 from accel.ops.optimizers.family import Family
 from accel.ops.optimizers.ids import OptimizerIds
-from accel.ops.optimizers.kernel import run_by_key
 from accel.ops.optimizers.lists import TensorLists
-from accel.ops.optimizers.reference.adam import ADAM, AdamHyper, check_undoable
+from accel.ops.optimizers.reference.adam import (
+    ADAM,
+    ADAM_ADAMW,
+    ADAM_BIAS_CORRECTION,
+    ADAM_ROLLBACK,
+    AdamHyper,
+    check_undoable,
+)
 from accel.ops.optimizers.surface import OptimizerOp, check_flag, check_mode, check_noop, unpack
 
-ADAM.register(run_by_key)
 _log = logging.getLogger(__name__)
 _SINGLE = {"exp_avgs": "exp_avg", "exp_avg_sqs": "exp_avg_sq"}
 
@@ -177,7 +183,7 @@ class CPUAdam(OptimizerOp):
         check_undoable(hyper)
         if adamw and hyper.lr * hyper.weight_decay == 1.0:
             raise ValueError("lr * weight_decay is 1; a step that forgets params cannot be undone.")
-        hyper.flags |= abi.ADAM_ROLLBACK
+        hyper.flags |= ADAM_ROLLBACK
         self._run(params, grads, exp_avg, exp_avg_sq, hyper)
         return 0
 
@@ -219,11 +225,11 @@ def _hyper(
 ) -> AdamHyper:
     return AdamHyper(
         lr=checks.check_not_negative("lr", lr),
-        beta1=checks.check_beta("beta1", beta1),
-        beta2=checks.check_beta("beta2", beta2),
+        beta1=check_beta("beta1", beta1),
+        beta2=check_beta("beta2", beta2),
         eps=checks.check_not_negative("epsilon", epsilon),
         weight_decay=checks.check_not_negative("weight_decay", weight_decay),
-        step=checks.check_step(step),
-        flags=abi.ADAM_ADAMW * adamw
-        + abi.ADAM_BIAS_CORRECTION * check_flag("bias_correction", bias_correction),
+        step=check_step(step),
+        flags=ADAM_ADAMW * adamw
+        + ADAM_BIAS_CORRECTION * check_flag("bias_correction", bias_correction),
     )

@@ -8,15 +8,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from accel.ops import abi, checks
+from accel.ops import checks
+from accel.ops.optimizers.checks import check_beta, check_step
 from accel.ops.optimizers.codes8bit import blocks, decode, encode, memory_order
 from accel.ops.optimizers.family import Family
-from accel.ops.optimizers.kernel import run_by_key
 from accel.ops.optimizers.lists import TensorLists
-from accel.ops.optimizers.reference.adam8bit import ADAM8BIT, Adam8bitHyper
+from accel.ops.optimizers.reference.adam8bit import (
+    ADAM8BIT,
+    ADAM8BIT_ADAMW,
+    ADAM8BIT_BIAS_CORRECTION,
+    Adam8bitHyper,
+)
 from accel.ops.optimizers.surface import OptimizerOp, check_flag, check_mode, check_noop, unpack
-
-ADAM8BIT.register(run_by_key)
 
 
 class Adam8bit(OptimizerOp):
@@ -77,15 +80,15 @@ class Adam8bit(OptimizerOp):
             "exp_avg_sq_scale",
         )  # fmt: skip
         hyper = Adam8bitHyper(
-            step=checks.check_step(step),
+            step=check_step(step),
             lr=checks.check_not_negative("lr", lr),
-            beta1=checks.check_beta("beta1", beta1),
-            beta2=checks.check_beta("beta2", beta2),
+            beta1=check_beta("beta1", beta1),
+            beta2=check_beta("beta2", beta2),
             eps=checks.check_not_negative("epsilon", epsilon),
             weight_decay=checks.check_not_negative("weight_decay", weight_decay),
             seed=checks.check_seed(seed),
-            flags=abi.ADAM8BIT_ADAMW * check_mode(mode)
-            + abi.ADAM8BIT_BIAS_CORRECTION * check_flag("bias_correction", bias_correction),
+            flags=ADAM8BIT_ADAMW * check_mode(mode)
+            + ADAM8BIT_BIAS_CORRECTION * check_flag("bias_correction", bias_correction),
             noop_flag=check_noop(noop_flag),
         )
         roles: dict[str, Sequence[Tensor]] = {

@@ -14,21 +14,26 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from accel.ops import abi
-from accel.ops.abi import blocks as blocks
 from accel.ops.rounding import random_bits
+
+ADAM8BIT_BLOCK = 256
+"""Elements of a block."""
 
 LATTICE = 0xC1391E11
 """What the noise of neighbours in a block differs by: ``ACCEL_ADAM8BIT_LATTICE``."""
 
-LARGEST = {True: abi.ADAM8BIT_LARGEST_EXP_AVG, False: abi.ADAM8BIT_LARGEST_EXP_AVG_SQ}
-"""The largest scales of signed and of unsigned codes, as bits."""
+LARGEST = {True: 0x7F000000, False: 0x7F100000}
+"""The largest scales of signed and of unsigned codes, as bits: ``ACCEL_ADAM8BIT_LARGEST_*``."""
 
-_BLOCK = abi.ADAM8BIT_BLOCK
 _UNIT = {True: 2.0**-15, False: 2.0**-31}
 _LEAST = 32 << 23
 _INFINITY = 255 << 23
 _MASK = 0xFFFFFFFF
+
+
+def blocks(numel: int) -> int:
+    """Return the number of blocks, and so of scales, of a tensor."""
+    return -(-numel // ADAM8BIT_BLOCK)
 
 
 def memory_order(tensor: Tensor) -> Tensor:
@@ -40,7 +45,7 @@ def noise(key: int | Tensor, numel: int, device: torch.device) -> Tensor:
     """Return ``accel_adam8bit_noise`` of every element, 32 bits each, as int64."""
     numbers = torch.arange(numel, dtype=torch.int64, device=device)
     rotation = random_bits(key, torch.arange(blocks(numel), dtype=torch.int64, device=device))
-    return (_spread(rotation, numel) + numbers % _BLOCK * LATTICE) & _MASK
+    return (_spread(rotation, numel) + numbers % ADAM8BIT_BLOCK * LATTICE) & _MASK
 
 
 def decode(codes: Tensor, scales: Tensor, *, signed: bool) -> Tensor:
@@ -80,12 +85,12 @@ def encode(values: Tensor, *, signed: bool, noise: Tensor | None = None) -> tupl
 
 def _spread(of_blocks: Tensor, numel: int) -> Tensor:
     """Return for each element its block's value."""
-    return of_blocks.repeat_interleave(_BLOCK)[:numel]
+    return of_blocks.repeat_interleave(ADAM8BIT_BLOCK)[:numel]
 
 
 def _scales(values: Tensor, most: int) -> Tensor:
-    padded = torch.nn.functional.pad(values, (0, -values.numel() % _BLOCK))
-    bits = (padded.view(torch.int32) & 0x7FFFFFFF).view(-1, _BLOCK)
+    padded = torch.nn.functional.pad(values, (0, -values.numel() % ADAM8BIT_BLOCK))
+    bits = (padded.view(torch.int32) & 0x7FFFFFFF).view(-1, ADAM8BIT_BLOCK)
     largest = bits.amax(dim=1) if len(bits) else bits.new_zeros(0)
     scales = (largest + 0x7FFFFF & 0x7F800000).clamp(min=_LEAST, max=most).view(torch.float32)
     scales = torch.where(largest == 0, 0.0, scales)

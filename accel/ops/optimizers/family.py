@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from string import ascii_lowercase
+from threading import Lock
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from accel.ops import abi, checks
+from accel.ops import checks
+from accel.ops.optimizers.abi import ROUNDING, make_struct
+from accel.ops.optimizers.checks import Extra, check_beta, check_step
 from accel.ops.optimizers.lists import Hyper, TensorLists
 
 # Older releases cannot tell in a trace; a number counts as one that varies.
 _TELLS_NUMBERS = (*map(int, torch.__version__.split(".")[:2]),) >= (2, 13)
 _SCALAR_TENSORS = ("lr_tensor", "grad_scale", "found_inf", "noop_flag")
 _RANGES: dict[str, Callable[[str, Any], float]] = {
-    "beta1": checks.check_beta,
-    "beta2": checks.check_beta,
+    "beta": check_beta,
     "max_coeff": partial(
         checks.check_number, allowed=lambda x: x >= 0.0, expected="a number from 0 on"
     ),
 }
+_registering = Lock()
 _COMMON = {field.name for field in fields(Hyper)} - {"lr", "weight_decay"}
 
 
@@ -78,12 +80,12 @@ class Family:
     Args:
         name: ``"adam"``: libraries export ``accel_adam_step``, the dispatcher has
             ``accel::adam_step``.
-        args: the argument struct of the native step.
         states: roles of the states that every tensor has; all states have one dtype.
         extra_states: roles of states that a call may leave out.
         hyper: the numbers of a step, a dataclass.
         reference: steps checked tensors in plain PyTorch.
-        extras: roles of written tensors that have shapes of their own.
+        extras: written tensors that have shapes of their own, by role.
+        doubles: the numbers in the struct's order. Default: the rate, the op's own, the decay.
         coded: whether states are 8-bit codes, not floats.
         flags: sum of all flags that the op knows.
         verify: checks numbers and flags that depend on each other; raises naming one of them.
@@ -91,7 +93,9 @@ class Family:
         unordered: whether native libraries of devices add up in an order that varies.
 
     Attributes:
+        args: the argument struct of the native step.
         symbol: the native entry point.
+        extras: roles of `extra_kinds`, the written tensors that have shapes of their own.
         floats: names of the op's floating-point numbers.
         numbers: names of all numbers that the struct has too.
     """
@@ -99,12 +103,12 @@ class Family:
     def __init__(
         self,
         name: str,
-        args: type[ctypes.Structure],
         states: tuple[str, ...],
         hyper: type[Any],
         reference: Callable[[TensorLists, Any], None],
         extra_states: tuple[str, ...] = (),
-        extras: tuple[str, ...] = (),
+        extras: Mapping[str, Extra] | None = None,
+        doubles: tuple[str, ...] = (),
         coded: bool = False,
         flags: int = 0,
         verify: Callable[[TensorLists, Any], None] | None = None,
@@ -112,12 +116,13 @@ class Family:
         unordered: bool = False,
     ) -> None:
         self.name = name
-        self.args = args
         self.states = states
         self.extra_states = extra_states
-        self.extras = extras
+        self.extra_kinds: Mapping[str, Extra] = extras or {}
+        self.extras = tuple(self.extra_kinds)
         self.coded = coded
         self._flags = flags
+        self._is_registered = False
         self._verify = verify
         self._clips = clips
         self.unordered = unordered
@@ -125,6 +130,9 @@ class Family:
         self.reference = reference
         self.symbol = f"accel_{name}_step"
         self.floats = tuple(field.name for field in fields(hyper) if field.name not in _COMMON)
+        own = (name for name in self.floats if name not in ("lr", "weight_decay"))
+        doubles = doubles or ("lr", *own, "weight_decay")
+        self.args = make_struct(name, (*states, *extra_states), self.extras, doubles)
         self.numbers = (*self.floats, "step", "seed", "flags")
         self._roles = ("params", "grads", *states, *extra_states, "masters")
         self._scalars = (*_SCALAR_TENSORS, *self.floats, "step", "flags", "rounding", "seed")
@@ -148,14 +156,14 @@ class Family:
     def check_numbers(self, tensors: TensorLists, hyper: Any) -> None:
         """Check numbers that came by the dispatcher: raises `ValueError` naming the argument."""
         for name in self.floats:
-            check = _RANGES.get(name, checks.check_not_negative)
+            check = _RANGES.get(name.rstrip("0123456789"), checks.check_not_negative)
             check(name, getattr(hyper, name))
         if tensors.steps is None:
-            checks.check_step(hyper.step)
+            check_step(hyper.step)
         if hyper.flags & ~self._flags:
             raise ValueError(f"flags is {hyper.flags}; {self.name} knows those in {self._flags}.")
-        if hyper.rounding not in abi.ROUNDING:
-            raise ValueError(f"rounding is {hyper.rounding!r}; expected one of {[*abi.ROUNDING]}.")
+        if hyper.rounding not in ROUNDING:
+            raise ValueError(f"rounding is {hyper.rounding!r}; expected one of {[*ROUNDING]}.")
         check_scale(hyper.grad_scale, hyper.found_inf, clips=self._clips)
         if self._verify is not None:
             self._verify(tensors, hyper)
@@ -182,7 +190,13 @@ class Family:
         )
 
     def register(self, run: Callable[[str, TensorLists, Any], None]) -> None:
-        """Put the op into the dispatcher; `run` steps by key. Once per process."""
+        """Put the op into the dispatcher, unless it is there; `run` steps by key."""
+        with _registering:
+            if not self._is_registered:
+                self._register(run)
+                self._is_registered = True
+
+    def _register(self, run: Callable[[str, TensorLists, Any], None]) -> None:
         optional = ("numbers", "tensor_numbers")
         names = (*self._roles, "steps", *self.extras, *self._scalars, "kernel", *optional)
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from accel.ops import abi, checks
+from accel.ops import checks
 from accel.ops.base import Implementation
 from accel.ops.native import Call, NativeLibrary, bind
+from accel.ops.optimizers.abi import DTYPES
 from accel.ops.optimizers.capture import check_repeatable, is_recorded
+from accel.ops.optimizers.checks import check_extras, check_gradients, check_states
 from accel.ops.optimizers.family import Family, check_scalars
 from accel.ops.optimizers.lists import Hyper, TensorLists
 from accel.ops.optimizers.prepared.plan import Plan
@@ -66,8 +68,8 @@ class Kernel:
             states = [*family.states, *(role for role in family.extra_states if role in roles)]
             states = [names.get(role, role) for role in states]
             floats = roles
-        checks.check_states(floats, states, single=single)
-        checks.check_gradients("grads", tensors.grads, single=single)
+        check_states(floats, states, single=single)
+        check_gradients("grads", tensors.grads, single=single)
         for index, master in enumerate(roles.get("masters", ())):
             if master.dtype not in (torch.float32, torch.float64):
                 raise TypeError(f"masters[{index}] is {master.dtype}; expected float32.")
@@ -75,7 +77,7 @@ class Kernel:
             self._check_device(tensors.params, single)
         counted = {} if tensors.steps is None else {"steps": tensors.steps}
         own = {**tensors.extras, **counted}
-        checks.check_extras(tensors.params, own, family.extras, single=single)
+        check_extras(tensors.params, own, family.extra_kinds, single=single)
         if not is_recorded():
             checks.check_writable({**written, **own}, single=single)
             # Each tensor counts its own steps, which a call reads and writes in any order.
@@ -84,7 +86,7 @@ class Kernel:
     def _check_coded(self, roles: checks.Roles, single: bool) -> None:
         for role in ("params", "grads"):
             for index, tensor in enumerate(roles[role]):
-                if tensor.dtype not in abi.DTYPES:
+                if tensor.dtype not in DTYPES:
                     name = checks.label(role, None if single else index)
                     raise TypeError(
                         f"{name} is {tensor.dtype}; 8-bit moments go with float32, bfloat16 and "
@@ -132,6 +134,7 @@ def kernel_for(family: Family, library: Implementation | None, backend: str) -> 
     key = f"{family.symbol}:{backend}:{digest}"
     found = _kernels.get(key)
     if found is None:
+        family.register(run_by_key)
         if library is None:
             made = Kernel(family, None, backend, key)
         elif library.rung == "vendor":

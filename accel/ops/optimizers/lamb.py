@@ -7,14 +7,19 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from accel.ops import abi, checks
+from accel.ops import checks
+from accel.ops.optimizers.checks import check_beta, check_step
 from accel.ops.optimizers.family import Family
-from accel.ops.optimizers.kernel import run_by_key
 from accel.ops.optimizers.lists import TensorLists
-from accel.ops.optimizers.reference.lamb import LAMB, PHASES, LambHyper
+from accel.ops.optimizers.reference.lamb import (
+    LAMB,
+    LAMB_BIAS_CORRECTION,
+    LAMB_EPS_INSIDE,
+    PHASES,
+    LambHyper,
+)
 from accel.ops.optimizers.surface import OptimizerOp, check_flag, check_mode
 
-LAMB.register(run_by_key)
 _INVERTIBLE = "a number from 2**-126 to 2**126, whose inverse float32 has, too"
 
 
@@ -76,8 +81,8 @@ class FusedLamb(OptimizerOp):
         hyper = _hyper(step, lr, beta1, beta2, max_coeff, min_coeff, eps, decay)
         hyper.flags = (
             PHASES
-            | abi.LAMB_EPS_INSIDE * inside
-            | abi.LAMB_BIAS_CORRECTION * check_flag("bias_correction", bias_correction)
+            | LAMB_EPS_INSIDE * inside
+            | LAMB_BIAS_CORRECTION * check_flag("bias_correction", bias_correction)
         )
         scale = checks.check_number("grad_scale", grad_scale, _invertible, _INVERTIBLE)
         if scale != 1.0:
@@ -115,10 +120,10 @@ def _hyper(
 ) -> LambHyper:
     lowest = checks.check_not_negative("min_coeff", min_coeff)
     return LambHyper(
-        step=checks.check_step(step),
+        step=check_step(step),
         lr=checks.check_not_negative("lr", lr),
-        beta1=checks.check_beta("beta1", beta1),
-        beta2=checks.check_beta("beta2", beta2),
+        beta1=check_beta("beta1", beta1),
+        beta2=check_beta("beta2", beta2),
         max_coeff=checks.check_number(
             "max_coeff", max_coeff, lambda x: x >= lowest, f"a number from min_coeff={lowest} on"
         ),

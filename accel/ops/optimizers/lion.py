@@ -9,14 +9,13 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from accel.ops import checks
+from accel.ops.optimizers.checks import check_beta, check_step
 from accel.ops.optimizers.family import Family
 from accel.ops.optimizers.ids import OptimizerIds
-from accel.ops.optimizers.kernel import run_by_key
 from accel.ops.optimizers.lists import TensorLists
 from accel.ops.optimizers.reference.lion import LION, LionHyper
 from accel.ops.optimizers.surface import OptimizerOp, check_noop, unpack
 
-LION.register(run_by_key)
 _log = logging.getLogger(__name__)
 _ids: OptimizerIds[str] = OptimizerIds("lion")
 
@@ -127,9 +126,9 @@ class CPULion(OptimizerOp):
 
 def _hyper(step: Any, lr: Any, beta1: Any, beta2: Any, weight_decay: Any) -> LionHyper:
     return LionHyper(
-        step=checks.check_step(step),
+        step=check_step(step),
         lr=checks.check_not_negative("lr", lr),
-        beta1=checks.check_beta("beta1", beta1),
-        beta2=checks.check_beta("beta2", beta2),
+        beta1=check_beta("beta1", beta1),
+        beta2=check_beta("beta2", beta2),
         weight_decay=checks.check_not_negative("weight_decay", weight_decay),
     )

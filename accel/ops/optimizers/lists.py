@@ -93,7 +93,7 @@ class Hyper:
         lr: learning rate; `lr_tensor`, a scalar tensor, replaces it.
         weight_decay: coefficient of the decay.
         step: number of this step from 1; read where the tensors bring no steps.
-        flags: sum of the op's flags in `accel.ops.abi`.
+        flags: sum of the op's flags, which stand beside its family.
         rounding: ``"nearest"`` or ``"stochastic"``, of 16-bit parameters and states.
         seed: of stochastic rounding, together with the number of the step.
         grad_scale: float32 scalar above 0 that gradients are divided by, or ``None``.

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from accel.ops.checks import check_gradients, check_tensors, is_dense
+from accel.ops.checks import check_tensors, is_dense
 from accel.ops.optimizers.capture import is_recorded
+from accel.ops.optimizers.checks import check_gradients
 from accel.ops.optimizers.family import check_scale
 from accel.ops.optimizers.lists import Hyper
 from accel.optim.adam import FusedAdam

@@ -9,7 +9,8 @@ import pytest
 import torch
 from device_checks import SUBJECTS, DeviceChecks, Step, Stepper
 from device_random import RandomChecks
-from device_reductions import FAMILIES, Adam8bitChecks, LambChecks
+from device_reductions import Adam8bitChecks, LambChecks
+from family_cases import FAMILIES
 
 from accel.builders import cuda
 from accel.errors import OpUnavailable

@@ -9,18 +9,17 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from family_cases import FAMILIES, flags_of
 
 from accel.jit import csrc_dir
 from accel.ops import abi
+from accel.ops.optimizers.abi import DTYPES, ROUNDING
+from accel.ops.optimizers.codes8bit import ADAM8BIT_BLOCK
 from accel.ops.optimizers.prepared.native_watch import Expected, Python, WatchArgs
 
 INCLUDE = csrc_dir() / "include"
 STRUCTS = {
-    "accel_adam_args": (abi.AdamArgs, "adam.h"),
-    "accel_lion_args": (abi.LionArgs, "lion.h"),
-    "accel_adagrad_args": (abi.AdagradArgs, "adagrad.h"),
-    "accel_lamb_args": (abi.LambArgs, "lamb.h"),
-    "accel_adam8bit_args": (abi.Adam8bitArgs, "adam8bit.h"),
+    **{f"accel_{stem}_args": (family.args, f"{stem}.h") for stem, family in FAMILIES.items()},
     "accel_python": (Python, "tensors.h"),
     "accel_expected": (Expected, "tensors.h"),
     "accel_watch": (WatchArgs, "tensors.h"),
@@ -79,14 +78,17 @@ def test_constants_are_equal(tmp_path: Path) -> None:
     body = "\n".join(f'printf("{name} %d\\n", (int){name});' for name in names)
     found = compiled(tmp_path, body)
 
+    constants = {**vars(abi), "ADAM8BIT_BLOCK": ADAM8BIT_BLOCK}
+    for stem in FAMILIES:
+        constants |= flags_of(stem)
     expected = {
         f"ACCEL_{name}": value
-        for name, value in vars(abi).items()
+        for name, value in constants.items()
         if name.isupper() and isinstance(value, int)
     }
     for dtype, code in abi.ELEMENTS.items():
         expected[f"ACCEL_{str(dtype).removeprefix('torch.').upper()}"] = code
-    for rounding, code in abi.ROUNDING.items():
+    for rounding, code in ROUNDING.items():
         expected[f"ACCEL_ROUND_{rounding.upper()}"] = code
     for code, level in enumerate(abi.SIMD_LEVELS):
         expected[f"ACCEL_SIMD_{level.upper()}"] = code
@@ -101,4 +103,4 @@ def test_codes_of_element_types_are_never_renumbered() -> None:
     assert found[: len(first)] == first
     assert [*abi.ELEMENTS.values()] == [*range(len(abi.ELEMENTS))]
     assert (abi.INT4X2, abi.UINT4X2) == (12, 13)
-    assert abi.DTYPES.items() <= abi.ELEMENTS.items()
+    assert DTYPES.items() <= abi.ELEMENTS.items()

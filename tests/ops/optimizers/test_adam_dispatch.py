@@ -12,7 +12,7 @@ from adam_cases import Case
 from family_cases import compiles
 
 import accel
-from accel.ops import abi
+from accel.ops.optimizers.abi import ROUNDING
 from accel.ops.optimizers.adam import FusedAdam
 from accel.ops.optimizers.adam8bit import Adam8bit
 from accel.ops.optimizers.capture import check_repeatable
@@ -154,7 +154,7 @@ def test_a_devices_capture_is_asked_of_the_device(
     on_device = TensorLists({"params": [torch.empty(3, device="meta")]})
     counted = TensorLists(on_device.roles, [torch.empty((), device="meta")])
     numbers = {"lr": 0.1, "weight_decay": 0.0, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8}
-    plain, drawing = (AdamHyper(**numbers, rounding=one) for one in abi.ROUNDING)
+    plain, drawing = (AdamHyper(**numbers, rounding=one) for one in ROUNDING)
     check_repeatable(on_device, drawing, coded=True)  # without a module nothing can be captured
     monkeypatch.setattr(torch, "meta", module, raising=False)
     monkeypatch.setattr(torch, "get_device_module", lambda _: module)

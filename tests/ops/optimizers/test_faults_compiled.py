@@ -8,7 +8,8 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from family_cases import compiles
+from family_cases import OPTIMIZERS as CLASSES
+from family_cases import as_many, compiles
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import accel
@@ -16,10 +17,6 @@ from accel.ops.optimizers.adam import FusedAdam as AdamOp
 from accel.ops.optimizers.adam8bit import Adam8bit as Adam8bitOp
 from accel.optim import (
     Adam8bit,
-    CPUAdagrad,
-    CPUAdam,
-    CPULion,
-    FusedAdagrad,
     FusedAdam,
     FusedLamb,
     FusedLion,
@@ -30,9 +27,6 @@ pytestmark = [
     # torch's own, when it first traces any optimizer.
     pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),
 ]
-CLASSES = (
-    Adam8bit, CPUAdagrad, CPUAdam, CPULion, FusedAdagrad, FusedAdam, FusedLamb, FusedLion
-)  # fmt: skip
 Change = Callable[[torch.optim.Optimizer, int], None]
 
 
@@ -82,7 +76,7 @@ def every_number(optimizer: torch.optim.Optimizer, taken: int) -> None:
         for name in group.keys() & {"lr", "weight_decay", "eps", "lr_decay"}:
             group[name] = 0.1 / (taken + 3)
         if "betas" in group:
-            group["betas"] = (0.9 - taken / 100, 0.99 - taken / 100)
+            group["betas"] = as_many((0.9 - taken / 100, 0.99 - taken / 100), group)
 
 
 def rate_only(optimizer: torch.optim.Optimizer, taken: int) -> None:
@@ -117,7 +111,8 @@ def test_the_value_of_a_tensor_is_read_when_the_graph_runs(cls: type) -> None:
     def make(params: Any) -> torch.optim.Optimizer:
         optimizer = cls(params, lr=torch.tensor(0.1))
         if "betas" in optimizer.defaults:
-            optimizer.param_groups[0]["betas"] = (torch.tensor(0.8), torch.tensor([0.9]))
+            group = optimizer.param_groups[0]
+            group["betas"] = as_many((torch.tensor(0.8), torch.tensor([0.9])), group)
         return optimizer
 
     def change(optimizer: torch.optim.Optimizer, taken: int) -> None:

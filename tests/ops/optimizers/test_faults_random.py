@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from family_cases import CASES, Case, compiles, tensors_of
+from family_cases import CASES, OPTIMIZERS, Case, compiles, tensors_of
 from torch import Tensor, nn
 
 import accel
@@ -16,19 +16,13 @@ from accel.ops.optimizers.adam import FusedAdam as AdamOp
 from accel.ops.optimizers.lists import TensorLists
 from accel.optim import (
     Adam8bit,
-    CPUAdagrad,
-    CPUAdam,
-    CPULion,
-    FusedAdagrad,
     FusedAdam,
     FusedLamb,
-    FusedLion,
 )
 
 ROUNDED = {"state_dtype": torch.bfloat16, "rounding": "stochastic", "seed": 3}
 CLASSES: dict[str, tuple[Any, dict[str, Any]]] = {
-    **{cls.__name__: (cls, ROUNDED)
-       for cls in (CPUAdagrad, CPUAdam, CPULion, FusedAdagrad, FusedAdam, FusedLamb, FusedLion)},
+    **{cls.__name__: (cls, ROUNDED) for cls in OPTIMIZERS},
     "Adam8bit": (Adam8bit, {"rounding": "stochastic", "seed": 3}),
     "masters": (FusedAdam, {**ROUNDED, "master_dtype": torch.float32}),
 }  # fmt: skip

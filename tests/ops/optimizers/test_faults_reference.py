@@ -15,9 +15,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from accel.ops import abi
 from accel.ops.optimizers.lists import TensorLists
 from accel.ops.optimizers.reference import batches
+from accel.ops.optimizers.reference.adam import (
+    ADAM_ADAMW,
+    ADAM_AMSGRAD,
+    ADAM_BIAS_CORRECTION,
+    ADAM_ROLLBACK,
+)
 from accel.ops.optimizers.reference.common import correction, has_float64
 
 LOOPS: dict[str, Callable[[TensorLists, Any], None]] = {
@@ -68,7 +73,7 @@ def steps_of(draw: st.DrawFn, name: str) -> tuple[Callable[[], TensorLists], Any
     layouts = draw(st.lists(st.sampled_from(("plain", "plain", "reversed", "strided", "mixed")),
                             min_size=12, max_size=12))  # fmt: skip
     flags = draw(st.integers(0, FLAGS[name])) & FLAGS[name]
-    amsgrad = name == "adam" and bool(flags & abi.ADAM_AMSGRAD)
+    amsgrad = name == "adam" and bool(flags & ADAM_AMSGRAD)
     parts, starts = draw(st.booleans()), draw(st.booleans())
     seed = draw(st.integers(0, 3))
 
@@ -160,7 +165,7 @@ def test_steps_that_only_a_device_knows(name: str, data: st.DataObject) -> None:
 
 
 def test_rollback_in_batches() -> None:
-    hyper = CASES["adam"].hyper(flags=abi.ADAM_ROLLBACK | 3)
+    hyper = CASES["adam"].hyper(flags=ADAM_ROLLBACK | 3)
     found, wanted = (CASES["adam"].lists([(9,)] * 4 + [(3, 4)], steps=5.0) for _ in range(2))
     CASES["adam"].reference.family.reference(found, hyper)
     LOOPS["adam"](wanted, hyper)
@@ -190,8 +195,8 @@ def calls_of(step: Callable[[], Any]) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "flags", "peer", "chosen"),
     [
-        ("adam", abi.ADAM_ADAMW | abi.ADAM_BIAS_CORRECTION, torch.optim.AdamW, {}),
-        ("adam", abi.ADAM_BIAS_CORRECTION, torch.optim.Adam, {}),
+        ("adam", ADAM_ADAMW | ADAM_BIAS_CORRECTION, torch.optim.AdamW, {}),
+        ("adam", ADAM_BIAS_CORRECTION, torch.optim.Adam, {}),
         ("adagrad", 0, torch.optim.Adagrad, {}),
     ],
 )  # fmt: skip

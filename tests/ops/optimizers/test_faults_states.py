@@ -16,13 +16,10 @@ from torch import Tensor, nn
 from accel.ops.optimizers.codes8bit import blocks
 from accel.optim import (
     Adam8bit,
-    CPUAdagrad,
     CPUAdam,
-    CPULion,
     FusedAdagrad,
     FusedAdam,
     FusedLamb,
-    FusedLion,
 )
 
 TORCHS: tuple[Any, ...] = (
@@ -30,10 +27,11 @@ TORCHS: tuple[Any, ...] = (
     torch.optim.Adamax, torch.optim.Adadelta, torch.optim.Rprop, torch.optim.ASGD,
 )  # fmt: skip
 KIND = {
-    **dict.fromkeys((Adam8bit, CPUAdam, FusedAdam, FusedLamb, *TORCHS[:2]), "moments"),
-    **dict.fromkeys((CPUAdagrad, FusedAdagrad, torch.optim.Adagrad), "sum"),
-    **dict.fromkeys((CPULion, FusedLion), "moment"),
+    **dict.fromkeys(TORCHS[:2], ("exp_avg", "exp_avg_sq")),
+    torch.optim.Adagrad: ("sum",),
+    **{cls: tuple(key for key in cls.states if key != "max_exp_avg_sq") for cls in ALL},
 }
+"""The states that classes keep: those of a kind take over each other's."""
 COPIES: dict[str, Callable[[Any], Any]] = {
     "deepcopy": copy.deepcopy,
     "pickle": lambda it: pickle.loads(pickle.dumps(it)),

@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 import torch
+from family_cases import OPTIMIZERS as CLASSES
+from family_cases import as_many
 from mirror import fresh, outcome, step_as_fresh, stepped_by, swapping
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -25,16 +27,6 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from accel import optim
 from accel.optim.policy import POLICY_KEYS
 
-CLASSES = (
-    optim.FusedAdam,
-    optim.CPUAdam,
-    optim.Adam8bit,
-    optim.FusedLion,
-    optim.CPULion,
-    optim.FusedAdagrad,
-    optim.CPUAdagrad,
-    optim.FusedLamb,
-)
 TORCH = {
     optim.FusedAdam: functools.partial(torch.optim.AdamW, weight_decay=0.0),
     optim.CPUAdam: functools.partial(torch.optim.AdamW, weight_decay=0.0),
@@ -550,6 +542,9 @@ SETTINGS: dict[str, tuple[Any, ...]] = {
     "lr": (0.1, torch.tensor(0.2), 0.3),
     "eps": (1e-8, 1e-2, 0.0),
     "lr_decay": (0.0, 0.1, 0.0),
+    "alpha": (2.0, 0.0, 8),
+    "alpha_warmup": (None, 10, 6),
+    "beta3_warmup": (None, 10, 6),
     "max_grad_norm": (0.0, 0.5, 0.0),
     "master_dtype": (None, torch.float32, None),
     "state_dtype": (None, torch.bfloat16, "param", torch.float32),
@@ -569,7 +564,7 @@ def test_a_setting_changed_in_mid_run(cls: Any, name: str) -> None:
     # Of these Adam8bit has one value alone.
     if name in group and not (cls is optim.Adam8bit and name in ("amsgrad", "state_dtype")):
         for value in SETTINGS[name]:
-            group[name] = value
+            group[name] = as_many(value, group) if name == "betas" else value
             steps_on(optimizer, 3)
 
 

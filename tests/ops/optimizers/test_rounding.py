@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from accel.ops import abi
 from accel.ops.optimizers.adam import FusedAdam
 from accel.ops.optimizers.lists import TensorLists
-from accel.ops.optimizers.reference.adam import AdamHyper
-from accel.ops.rounding import random_bits, random_key
+from accel.ops.optimizers.random_keys import random_key
+from accel.ops.optimizers.reference.adam import ADAM_ADAMW, AdamHyper
+from accel.ops.rounding import random_bits
 
 HALVES = [torch.bfloat16, torch.float16]
 
@@ -24,7 +24,7 @@ def through(
     lists = TensorLists({"params": [param], "grads": [zeros], "exp_avgs": [zeros.clone()],
                          "exp_avg_sqs": [zeros.clone()], "masters": [values.clone()]})  # fmt: skip
     hyper = AdamHyper(lr=0.0, weight_decay=0.0, beta1=0.9, beta2=0.9, eps=1.0, rounding=rounding,
-                      seed=seed, flags=abi.ADAM_ADAMW)  # fmt: skip
+                      seed=seed, flags=ADAM_ADAMW)  # fmt: skip
     op.kernel.run(lists, hyper)
     return param
 

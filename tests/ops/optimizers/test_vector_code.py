@@ -11,19 +11,13 @@ import pytest
 from compilers import compilers
 
 from accel.builders import cpu
+from accel.builders.base import declared
 from accel.jit import csrc_dir
 from accel.jit.tools.compiler import Compiler
 from accel.jit.tools.compilers import find_cxx
 from accel.jit.tools.flags import compile_flags
 
-KERNELS = {
-    "adam": cpu.FusedAdamBuilder,
-    "lion": cpu.FusedLionBuilder,
-    "adagrad": cpu.CPUAdagradBuilder,
-    "lamb": cpu.FusedLambBuilder,
-    "adam8bit": cpu.Adam8bitBuilder,
-    "multi_tensor": cpu.MultiTensorBuilder,
-}
+KERNELS = {builder.artifact: builder for _, builder in declared(cpu.__name__)}
 LOOP = re.compile(r"^ *for \(.*\b(i|j|k) < (n|kLanes|kCodes|accel::kSums|i \+ kPortion); ")
 
 

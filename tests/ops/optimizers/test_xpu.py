@@ -10,7 +10,8 @@ import pytest
 import torch
 from device_checks import SUBJECTS, DeviceChecks, Step, Stepper, copied, lists
 from device_random import RandomChecks
-from device_reductions import FAMILIES, Adam8bitChecks, LambChecks
+from device_reductions import Adam8bitChecks, LambChecks
+from family_cases import FAMILIES
 from sycl_device import SyclDevice
 
 from accel.builders import xpu

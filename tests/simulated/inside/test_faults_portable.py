@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from accel.errors import Unsupported
-from accel.ops import abi
 from accel.ops.optimizers.prepared.table import PointerTable
+from accel.ops.optimizers.reference.adam import ADAM
 from accel.ops.optimizers.triton import table
 from accel.ops.optimizers.triton.table import BLOCK, FIRST_BLOCK, NUMEL, DeviceTable, device_table
 
@@ -77,7 +77,7 @@ class Call:
             role: [torch.zeros(size, device=device) for size in SIZES]
             for role in ("params", "grads", *STATES)
         }
-        self.args = abi.AdamArgs()
+        self.args = ADAM.args()
         self.pointers = PointerTable(self.roles)
         self.pointers.fill(self.args)
 

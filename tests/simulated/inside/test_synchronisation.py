@@ -17,12 +17,13 @@ from simulator.library import late
 from torch import Tensor
 
 import accel
+from accel import optim
 from accel.builders import cuda
 from accel.builders.base import declared
 
 LATE_S = 0.03
-DEVICE_OPTIMIZERS = ("FusedAdam", "FusedLion", "FusedAdagrad", "FusedLamb", "Adam8bit")
-HOST_OPTIMIZERS = (*DEVICE_OPTIMIZERS, "CPUAdam", "CPULion", "CPUAdagrad")
+HOST_OPTIMIZERS = tuple(optim.__all__)
+DEVICE_OPTIMIZERS = tuple(name for name in HOST_OPTIMIZERS if not name.startswith("CPU"))
 Case = Callable[[], None]
 
 
@@ -53,7 +54,7 @@ def stepped(name: str, device: str, gradient: Tensor) -> Tensor:
     parameter.grad = gradient
     optimizer.step()
     if device == "sim":
-        builder = f"{name}Builder"
+        builder = getattr(accel.optim, name).builder
         assert accel.get_accelerator().create_op_builder(builder).load().implementation == "jit"
     return parameter.detach()
 
@@ -230,7 +231,7 @@ CASES: dict[Case, tuple[Any, str, Any]] = {
 def test_every_optimizer_has_its_cases() -> None:
     assert {*HOST_OPTIMIZERS} == {*accel.optim.__all__}
     native = {kind.__name__ for _, kind in declared(cuda.__name__) if kind.backend == "cuda"}
-    assert {f"{name}Builder" for name in DEVICE_OPTIMIZERS} == native
+    assert {getattr(optim, name).builder for name in DEVICE_OPTIMIZERS} == native
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)

@@ -33,6 +33,11 @@ UNFIT: Mapping[str, str] = {
 }
 """Entry points whose optimizer the vendor has, and why it cannot be used."""
 
+OPTIMIZERS = tuple(
+    symbol.removeprefix("accel_").removesuffix("_step") for symbol in (*STEPS, *UNFIT)
+)
+"""Stems of the optimizers that the vendor has, usable or not."""
+
 ListStep = Callable[["TensorLists", Any], None]
 """Steps checked lists: the tensors, and the numbers of the step."""
 

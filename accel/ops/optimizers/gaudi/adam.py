@@ -14,11 +14,19 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from accel.ops import abi
 from accel.ops.optimizers.lists import TensorLists
-from accel.ops.optimizers.reference.adam import AdamHyper, adam_reference, scaled_eps
+from accel.ops.optimizers.reference.adam import (
+    ADAM_ADAMW,
+    ADAM_AMSGRAD,
+    ADAM_BIAS_CORRECTION,
+    ADAM_MAXIMIZE,
+    ADAM_ROLLBACK,
+    AdamHyper,
+    adam_reference,
+)
+from accel.ops.optimizers.reference.common import scaled_eps
 
-_FOREIGN = abi.ADAM_AMSGRAD | abi.ADAM_MAXIMIZE | abi.ADAM_ROLLBACK
+_FOREIGN = ADAM_AMSGRAD | ADAM_MAXIMIZE | ADAM_ROLLBACK
 
 
 class GaudiAdam:
@@ -80,7 +88,7 @@ class GaudiAdam:
 def _is_plain(hyper: AdamHyper) -> bool:
     """Return whether the vendor's class has a form of these numbers."""
     scalars = (hyper.lr_tensor, hyper.grad_scale, hyper.found_inf, hyper.noop_flag)
-    decoupled = bool(hyper.flags & abi.ADAM_ADAMW) or hyper.weight_decay == 0.0
+    decoupled = bool(hyper.flags & ADAM_ADAMW) or hyper.weight_decay == 0.0
     return (
         decoupled
         and not hyper.flags & _FOREIGN
@@ -107,7 +115,7 @@ def _numbers(hyper: AdamHyper, time: float) -> dict[str, Any]:
     ``sqrt(v / c2) + eps``, so numerator and denominator are multiplied by ``sqrt(c2)``
     (Kingma and Ba 2015, section 2).
     """
-    if not hyper.flags & abi.ADAM_BIAS_CORRECTION:
+    if not hyper.flags & ADAM_BIAS_CORRECTION:
         return {"lr": hyper.lr, "eps": hyper.eps, "weight_decay": hyper.weight_decay}
     root = math.sqrt(1.0 - hyper.beta2**time)
     factor = root / (1.0 - hyper.beta1**time)

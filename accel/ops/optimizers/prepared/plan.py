@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from accel.ops import abi
 from accel.ops.native import Call, NativeLibrary
+from accel.ops.optimizers.abi import DTYPES, ROUNDING
 from accel.ops.optimizers.lists import Hyper, TensorLists
 from accel.ops.optimizers.prepared.table import Partition, PointerTable, partition
 from accel.ops.threads import cpu_threads
@@ -116,17 +116,17 @@ class NativeCall:
         self._scalars: list[Tensor] = []
         self._args: Any = family.args()
         self.table.fill(self._args)
-        self._args.param_dtype = abi.DTYPES[tensors.params[0].dtype]
-        self._args.grad_dtype = abi.DTYPES[tensors.grads[0].dtype]
+        self._args.param_dtype = DTYPES[tensors.params[0].dtype]
+        self._args.grad_dtype = DTYPES[tensors.grads[0].dtype]
         if not family.coded:
-            self._args.state_dtype = abi.DTYPES[tensors.roles[family.states[0]][0].dtype]
+            self._args.state_dtype = DTYPES[tensors.roles[family.states[0]][0].dtype]
 
     def step(self, hyper: Hyper) -> None:
         """Run it on the tensors' device."""
         args = self._args
         for name in self._numbers:
             setattr(args, name, getattr(hyper, name))
-        args.rounding = abi.ROUNDING[hyper.rounding]
+        args.rounding = ROUNDING[hyper.rounding]
         args.num_threads = cpu_threads() if self.table.device.type == "cpu" else 1
         # The scalars of the last call may be freed: launches are ordered by the stream.
         self._scalars.clear()

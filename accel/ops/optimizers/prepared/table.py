@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from accel.ops import abi
 from accel.ops.checks import Roles, is_dense
+from accel.ops.optimizers.abi import DTYPES
 from accel.ops.overlap import LOWEST, extent
 
 
@@ -46,7 +46,7 @@ def partition(roles: Roles) -> Partition:
     lists = tuple(roles.values())
     for index, members in enumerate(zip(*lists, strict=True)):
         dtypes = tuple([member.dtype for member in members])
-        known = all(dtype in abi.DTYPES or dtype is torch.uint8 for dtype in dtypes)
+        known = all(dtype in DTYPES or dtype is torch.uint8 for dtype in dtypes)
         if known and _flat(members):
             calls.setdefault((members[0].device, *dtypes), []).append(index)
         else:

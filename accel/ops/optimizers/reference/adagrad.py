@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from accel.ops import abi
 from accel.ops.optimizers.family import Family
 from accel.ops.optimizers.lists import Hyper, TensorLists
 from accel.ops.optimizers.reference.common import (
@@ -19,6 +18,7 @@ from accel.ops.optimizers.reference.common import (
     times,
 )
 
+ADAGRAD_MAXIMIZE = 1
 _STATES = ("sums",)
 
 
@@ -49,7 +49,7 @@ def adagrad_reference(tensors: TensorLists, hyper: AdagradHyper) -> None:
 def _numbers(hyper: AdagradHyper, like: Tensor, time: Scalar) -> Sequence[Scalar]:
     """Return gradient factor and rate."""
     rate = learning_rate(hyper, like) / (1.0 + (time - 1.0) * hyper.lr_decay)
-    maximize = bool(hyper.flags & abi.ADAGRAD_MAXIMIZE)
+    maximize = bool(hyper.flags & ADAGRAD_MAXIMIZE)
     return grad_factor(hyper, like, maximize=maximize), narrow(rate, like)
 
 
@@ -66,9 +66,8 @@ def _update(
 
 ADAGRAD = Family(
     name="adagrad",
-    args=abi.AdagradArgs,
     states=_STATES,
     hyper=AdagradHyper,
     reference=adagrad_reference,
-    flags=abi.ADAGRAD_MAXIMIZE,
+    flags=ADAGRAD_MAXIMIZE,
 )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor, dtype, float64, maximum
+from torch import Tensor, maximum
 
-from accel.ops import abi
 from accel.ops.optimizers.family import Family
 from accel.ops.optimizers.lists import Hyper, TensorLists
 from accel.ops.optimizers.reference.common import (
@@ -18,8 +16,16 @@ from accel.ops.optimizers.reference.common import (
     learning_rate,
     narrow,
     root,
+    scaled_eps,
+    square_root,
     times,
 )
+
+ADAM_ADAMW = 1
+ADAM_BIAS_CORRECTION = 2
+ADAM_AMSGRAD = 4
+ADAM_MAXIMIZE = 8
+ADAM_ROLLBACK = 16
 
 STATES = ("exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs")
 
@@ -47,7 +53,7 @@ def adam_reference(tensors: TensorLists, hyper: AdamHyper) -> None:
     # Here, not above: a load of a native library, which steps nothing itself, does without.
     from accel.ops.optimizers.reference.stepping import step_each
 
-    back = bool(hyper.flags & abi.ADAM_ROLLBACK)
+    back = bool(hyper.flags & ADAM_ROLLBACK)
     step_each(tensors, hyper, STATES, _numbers, _undo if back else _update, back=back)
 
 
@@ -62,19 +68,15 @@ def check_undoable(hyper: AdamHyper) -> None:
 
 def _verify(tensors: TensorLists, hyper: AdamHyper) -> None:
     """Check what the flags ask for: raises `ValueError` naming the argument."""
-    amsgrad = bool(hyper.flags & abi.ADAM_AMSGRAD)
+    amsgrad = bool(hyper.flags & ADAM_AMSGRAD)
     if amsgrad != ("max_exp_avg_sqs" in tensors.roles):
         raise ValueError(
             f"max_exp_avg_sqs {'is missing' if amsgrad else 'goes with AMSGrad only'}."
         )
-    if hyper.flags & abi.ADAM_ROLLBACK:
+    if hyper.flags & ADAM_ROLLBACK:
         check_undoable(hyper)
         if amsgrad or hyper.rounding != "nearest":
             raise ValueError("flags: AMSGrad and stochastic rounding cannot be undone.")
-
-
-def _sqrt(value: Scalar) -> Scalar:
-    return value.sqrt() if isinstance(value, Tensor) else math.sqrt(value)
 
 
 def adam_numbers(
@@ -82,24 +84,16 @@ def adam_numbers(
 ) -> tuple[Scalar, Scalar, Scalar, Scalar]:
     """Return gradient factor, what the decay keeps, step size and what is added to the root."""
     lr = learning_rate(hyper, like)
-    correct = bool(flags & abi.ADAM_BIAS_CORRECTION)
+    correct = bool(flags & ADAM_BIAS_CORRECTION)
     c1 = correction(hyper.beta1, time) if correct else 1.0
-    root_c2 = _sqrt(correction(hyper.beta2, time)) if correct else 1.0
-    keep = 1.0 - lr * hyper.weight_decay if flags & abi.ADAM_ADAMW else 1.0
+    root_c2 = square_root(correction(hyper.beta2, time)) if correct else 1.0
+    keep = 1.0 - lr * hyper.weight_decay if flags & ADAM_ADAMW else 1.0
     return (
-        grad_factor(hyper, like, maximize=bool(flags & abi.ADAM_MAXIMIZE)),
+        grad_factor(hyper, like, maximize=bool(flags & ADAM_MAXIMIZE)),
         narrow(keep, like),
         narrow(lr * root_c2 / c1, like),
         narrow(scaled_eps(hyper.eps, root_c2, like.dtype), like),
     )
-
-
-def scaled_eps(eps: float, root: Scalar, kind: dtype) -> Scalar:
-    """Return `eps` times a correction's root, not 0 if the type has an eps: 0 / 0 stays 0."""
-    tiny = 2.0**-1074 if kind == float64 else 2.0**-149
-    if eps <= tiny / 2:
-        return 0.0
-    return (eps * root).clamp(min=tiny) if isinstance(root, Tensor) else max(eps * root, tiny)
 
 
 def _numbers(hyper: AdamHyper, like: Tensor, time: Scalar) -> Sequence[Scalar]:
@@ -108,7 +102,7 @@ def _numbers(hyper: AdamHyper, like: Tensor, time: Scalar) -> Sequence[Scalar]:
 
 def _gradient(p: Tensor, grad: Tensor, factor: Scalar, hyper: AdamHyper, flags: int) -> Tensor:
     g = times(grad, factor)
-    if hyper.weight_decay != 0.0 and not flags & abi.ADAM_ADAMW:
+    if hyper.weight_decay != 0.0 and not flags & ADAM_ADAMW:
         g = (p * hyper.weight_decay).add_(g)
     return g
 
@@ -135,7 +129,7 @@ def adam_update(
         states: the moments, with AMSGrad the maximum.
         hyper: the numbers of the step.
         numbers: `adam_numbers` of the parameter.
-        flags: a sum of ``abi.ADAM_*``.
+        flags: a sum of ``ADAM_*``.
     """
     factor, keep, step_size, eps = numbers
     m, v = states[:2]
@@ -146,7 +140,7 @@ def adam_update(
         m = (g - m).mul_(1.0 - hyper.beta1).add_(m)
     v = (g * (1.0 - hyper.beta2)).mul_(g).add_(v * hyper.beta2)
     new = [m, v]
-    if flags & abi.ADAM_AMSGRAD:
+    if flags & ADAM_AMSGRAD:
         new.append(maximum(states[2], v))
     change = (m * step_size).div_(root(new[-1]).add_(eps))
     return times(p, keep) - change, new
@@ -166,11 +160,10 @@ def _undo(
 
 ADAM = Family(
     name="adam",
-    args=abi.AdamArgs,
     states=STATES[:2],
     extra_states=STATES[2:],
     hyper=AdamHyper,
     reference=adam_reference,
-    flags=2 * abi.ADAM_ROLLBACK - 1,
+    flags=2 * ADAM_ROLLBACK - 1,
     verify=_verify,
 )

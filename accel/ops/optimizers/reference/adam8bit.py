@@ -7,24 +7,36 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from accel.ops import abi
-from accel.ops.optimizers.codes8bit import decode, encode, memory_order, noise
+from accel.ops.optimizers.checks import Extra
+from accel.ops.optimizers.codes8bit import blocks, decode, encode, memory_order, noise
 from accel.ops.optimizers.family import Family
 from accel.ops.optimizers.lists import TensorLists
-from accel.ops.optimizers.reference.adam import AdamHyper, adam_numbers, adam_update
+from accel.ops.optimizers.random_keys import random_key
+from accel.ops.optimizers.reference.adam import (
+    ADAM_ADAMW,
+    ADAM_BIAS_CORRECTION,
+    ADAM_MAXIMIZE,
+    AdamHyper,
+    adam_numbers,
+    adam_update,
+)
 from accel.ops.optimizers.reference.common import count_steps, skip_flag, step_number
-from accel.ops.rounding import random_key, store
+from accel.ops.rounding import store
+
+ADAM8BIT_ADAMW = 1
+ADAM8BIT_BIAS_CORRECTION = 2
+ADAM8BIT_MAXIMIZE = 4
 
 _FLAGS = (
-    (abi.ADAM8BIT_ADAMW, abi.ADAM_ADAMW),
-    (abi.ADAM8BIT_BIAS_CORRECTION, abi.ADAM_BIAS_CORRECTION),
-    (abi.ADAM8BIT_MAXIMIZE, abi.ADAM_MAXIMIZE),
+    (ADAM8BIT_ADAMW, ADAM_ADAMW),
+    (ADAM8BIT_BIAS_CORRECTION, ADAM_BIAS_CORRECTION),
+    (ADAM8BIT_MAXIMIZE, ADAM_MAXIMIZE),
 )
 
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class Adam8bitHyper(AdamHyper):
-    """The numbers of one step: Adam's, with ``abi.ADAM8BIT_*`` as flags.
+    """The numbers of one step: Adam's, with ``ADAM8BIT_*`` as flags.
 
     `seed` is that of the moments' stochastic encoding, too.
     """
@@ -82,11 +94,10 @@ def _step_one(tensors: TensorLists, index: int, hyper: Adam8bitHyper) -> None:
 
 ADAM8BIT = Family(
     name="adam8bit",
-    args=abi.Adam8bitArgs,
     states=("exp_avgs", "exp_avg_sqs"),
     hyper=Adam8bitHyper,
     reference=adam8bit_reference,
-    extras=("exp_avg_scales", "exp_avg_sq_scales"),
+    extras=dict.fromkeys(("exp_avg_scales", "exp_avg_sq_scales"), Extra(torch.float32, blocks)),
     coded=True,
-    flags=2 * abi.ADAM8BIT_MAXIMIZE - 1,
+    flags=2 * ADAM8BIT_MAXIMIZE - 1,
 )

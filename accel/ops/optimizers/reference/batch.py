@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from accel.ops.optimizers.lists import Hyper, TensorLists
+from accel.ops.optimizers.random_keys import random_key, random_keys
 from accel.ops.optimizers.reference.common import Scalar, exactly
-from accel.ops.rounding import element_numbers, random_key, random_keys, rounded, store
+from accel.ops.rounding import element_numbers, rounded, store
 
 
 class Batch:

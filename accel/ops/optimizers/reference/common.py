@@ -86,6 +86,19 @@ def correction(beta: float, time: Scalar) -> Scalar:
     return 1.0 - beta**time
 
 
+def square_root(value: Scalar) -> Scalar:
+    """Return a scalar's root."""
+    return value.sqrt() if isinstance(value, Tensor) else math.sqrt(value)
+
+
+def scaled_eps(eps: float, root: Scalar, kind: torch.dtype) -> Scalar:
+    """Return `eps` times a correction's root, not 0 where the type has an eps: 0 / 0 stays 0."""
+    tiny = 2.0**-1074 if kind == torch.float64 else 2.0**-149
+    if eps <= tiny / 2:
+        return 0.0
+    return (eps * root).clamp(min=tiny) if isinstance(root, Tensor) else max(eps * root, tiny)
+
+
 def learning_rate(hyper: Hyper, like: Tensor) -> Scalar:
     """Return the learning rate, as `exactly` has it."""
     if hyper.lr_tensor is None:

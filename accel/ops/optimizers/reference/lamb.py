@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from accel.ops import abi
+from accel.ops.optimizers.checks import Extra
 from accel.ops.optimizers.family import Family
 from accel.ops.optimizers.lists import Hyper, TensorLists
 from accel.ops.optimizers.reference.common import (
@@ -27,7 +27,12 @@ from accel.ops.optimizers.reference.common import (
 if TYPE_CHECKING:
     from accel.ops.optimizers.reference.batch import Batch
 
-PHASES = abi.LAMB_MOMENTS | abi.LAMB_APPLY
+LAMB_BIAS_CORRECTION = 1
+LAMB_EPS_INSIDE = 2
+LAMB_MAXIMIZE = 4
+LAMB_MOMENTS = 8
+LAMB_APPLY = 16
+PHASES = LAMB_MOMENTS | LAMB_APPLY
 
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
@@ -37,7 +42,7 @@ class LambHyper(Hyper):
     Attributes:
         beta1: decay rate of the first moment, in [0, 1).
         beta2: decay rate of the second moment, in [0, 1).
-        eps: added to the root of the second moment, or under it with ``abi.LAMB_EPS_INSIDE``.
+        eps: added to the root of the second moment, or under it with ``LAMB_EPS_INSIDE``.
         max_coeff: upper bound of the ratio of the norms.
         min_coeff: lower bound of the ratio of the norms.
     """
@@ -58,13 +63,13 @@ def lamb_reference(tensors: TensorLists, hyper: LambHyper) -> None:
     # Here, not above: a load of a native library, which steps nothing itself, does without.
     from accel.ops.optimizers.reference.batches import batches
 
-    moments = bool(hyper.flags & abi.LAMB_MOMENTS)
+    moments = bool(hyper.flags & LAMB_MOMENTS)
     # The moments' phase of the same call has not counted the step yet.
     for batch in batches(tensors, hyper, back=not moments, whole=True):
         skip = skip_flag(hyper, batch.tensors.params[0].device)
         if moments:
             _moments(batch, hyper, skip)
-        if hyper.flags & abi.LAMB_APPLY:
+        if hyper.flags & LAMB_APPLY:
             _apply(batch, hyper, skip)
     if moments:
         count_steps(tensors, hyper, 1.0)
@@ -72,7 +77,7 @@ def lamb_reference(tensors: TensorLists, hyper: LambHyper) -> None:
 
 def _moments(batch: Batch, hyper: LambHyper, skip: Tensor | None) -> None:
     m, v = batch.read("exp_avgs"), batch.read("exp_avg_sqs")
-    maximize = bool(hyper.flags & abi.LAMB_MAXIMIZE)
+    maximize = bool(hyper.flags & LAMB_MAXIMIZE)
     g = times(batch.read("grads"), grad_factor(hyper, m, maximize=maximize))
     new_m = (g * (1.0 - hyper.beta1)).add_(m * hyper.beta1)
     new_v = (g * (1.0 - hyper.beta2)).mul_(g).add_(v * hyper.beta2)
@@ -88,7 +93,7 @@ def _direction(batch: Batch, hyper: LambHyper) -> tuple[Tensor, Tensor]:
     """Return the parameter and what is to be subtracted from it, apart from the rate."""
     p = batch.read("masters" if "masters" in batch.tensors.roles else "params")
     m, v = batch.read("exp_avgs"), batch.read("exp_avg_sqs")
-    inside = bool(hyper.flags & abi.LAMB_EPS_INSIDE)
+    inside = bool(hyper.flags & LAMB_EPS_INSIDE)
     denominator = root(v + hyper.eps) if inside else root(v).add_(hyper.eps)
     return p, (p * hyper.weight_decay).add_(m / denominator)
 
@@ -114,7 +119,7 @@ def _apply(batch: Batch, hyper: LambHyper, skip: Tensor | None) -> None:
 
 def _rate(hyper: LambHyper, like: Tensor, time: Scalar) -> Scalar:
     lr = learning_rate(hyper, like)
-    if not hyper.flags & abi.LAMB_BIAS_CORRECTION:
+    if not hyper.flags & LAMB_BIAS_CORRECTION:
         return lr
     c1, c2 = correction(hyper.beta1, time), correction(hyper.beta2, time)
     return lr * (c2.sqrt() if isinstance(c2, Tensor) else math.sqrt(c2)) / c1
@@ -129,12 +134,15 @@ def _verify(_: TensorLists, hyper: LambHyper) -> None:
 
 LAMB = Family(
     name="lamb",
-    args=abi.LambArgs,
     states=("exp_avgs", "exp_avg_sqs"),
     hyper=LambHyper,
     reference=lamb_reference,
-    extras=("norms", "coeffs"),
-    flags=2 * abi.LAMB_APPLY - 1,
+    doubles=("lr", "beta1", "beta2", "eps", "weight_decay", "max_coeff", "min_coeff"),
+    extras={
+        "norms": Extra(torch.float64, lambda _: 2),
+        "coeffs": Extra(torch.float32, lambda _: 1, optional=True),
+    },
+    flags=2 * LAMB_APPLY - 1,
     verify=_verify,
     clips=True,
     unordered=True,

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from torch import Tensor, where
 
-from accel.ops import abi
 from accel.ops.optimizers.family import Family
 from accel.ops.optimizers.lists import Hyper, TensorLists
 from accel.ops.optimizers.reference.common import Scalar, grad_factor, learning_rate, narrow, times
 
+LION_MAXIMIZE = 1
 _STATES = ("exp_avgs",)
 
 
@@ -42,7 +42,7 @@ def lion_reference(tensors: TensorLists, hyper: LionHyper) -> None:
 def _numbers(hyper: LionHyper, like: Tensor, _: Scalar) -> Sequence[Scalar]:
     """Return gradient factor, what the decay keeps and rate."""
     lr = learning_rate(hyper, like)
-    factor = grad_factor(hyper, like, maximize=bool(hyper.flags & abi.LION_MAXIMIZE))
+    factor = grad_factor(hyper, like, maximize=bool(hyper.flags & LION_MAXIMIZE))
     return factor, narrow(1.0 - lr * hyper.weight_decay, like), narrow(lr, like)
 
 
@@ -61,9 +61,8 @@ def _update(
 
 LION = Family(
     name="lion",
-    args=abi.LionArgs,
     states=_STATES,
     hyper=LionHyper,
     reference=lion_reference,
-    flags=abi.LION_MAXIMIZE,
+    flags=LION_MAXIMIZE,
 )

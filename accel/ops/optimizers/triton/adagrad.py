@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from triton.language import tensor as Value
 
-from accel.ops import abi
+from accel.ops.optimizers.reference.adagrad import ADAGRAD_MAXIMIZE
 from accel.ops.optimizers.triton.optimizer import (
     Launcher,
     factor_at,
@@ -77,7 +77,7 @@ def adagrad_step(args: Any, device: torch.device) -> None:
     """Do what ``accel_adagrad_step`` does, on the device's current stream.
 
     Args:
-        args: an `accel.ops.abi.AdagradArgs`.
+        args: an ``accel_adagrad_args``.
         device: where the tensors are.
     """
     slowdown = 1.0 + (args.step - 1) * args.lr_decay
@@ -90,7 +90,7 @@ def adagrad_step(args: Any, device: torch.device) -> None:
         "L2": args.weight_decay != 0.0,
         "ON_DEVICE": bool(args.steps or args.lr_tensor or args.grad_scale),
     }
-    maximize = bool(args.flags & abi.ADAGRAD_MAXIMIZE)
+    maximize = bool(args.flags & ADAGRAD_MAXIMIZE)
     launcher = Launcher(args, device, ("sums",), maximize=maximize)
     if constants["ON_DEVICE"]:
         scalars = {"lr_decay": args.lr_decay, "slowdown": slowdown}

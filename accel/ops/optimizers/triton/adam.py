@@ -10,8 +10,14 @@ import triton
 import triton.language as tl
 from triton.language import tensor as Value
 
-from accel.ops import abi
-from accel.ops.optimizers.reference.adam import scaled_eps
+from accel.ops.optimizers.reference.adam import (
+    ADAM_ADAMW,
+    ADAM_AMSGRAD,
+    ADAM_BIAS_CORRECTION,
+    ADAM_MAXIMIZE,
+    ADAM_ROLLBACK,
+)
+from accel.ops.optimizers.reference.common import scaled_eps
 from accel.ops.optimizers.triton.optimizer import (
     Launcher,
     factor_at,
@@ -141,22 +147,22 @@ def adam_step(args: Any, device: torch.device) -> None:
     """Do what ``accel_adam_step`` does, on the device's current stream.
 
     Args:
-        args: an `accel.ops.abi.AdamArgs`.
+        args: an ``accel_adam_args``.
         device: where the tensors are.
     """
     flags = args.flags
-    rollback = bool(flags & abi.ADAM_ROLLBACK)
+    rollback = bool(flags & ADAM_ROLLBACK)
     constants = {
-        "L2": not flags & abi.ADAM_ADAMW and args.weight_decay != 0.0,
+        "L2": not flags & ADAM_ADAMW and args.weight_decay != 0.0,
         "FROM_GRAD": 1.0 - args.beta1 >= 0.5,
-        "AMSGRAD": bool(flags & abi.ADAM_AMSGRAD),
+        "AMSGRAD": bool(flags & ADAM_AMSGRAD),
         "ROLLBACK": rollback,
         "ON_DEVICE": bool(args.steps or args.lr_tensor or args.grad_scale),
     }
     states = ("exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs")
-    launcher = Launcher(args, device, states, maximize=bool(flags & abi.ADAM_MAXIMIZE))
+    launcher = Launcher(args, device, states, maximize=bool(flags & ADAM_MAXIMIZE))
     numbers, scalars = adam_numbers(
-        args, bool(flags & abi.ADAM_ADAMW), bool(flags & abi.ADAM_BIAS_CORRECTION)
+        args, bool(flags & ADAM_ADAMW), bool(flags & ADAM_BIAS_CORRECTION)
     )
     if constants["ON_DEVICE"]:
         launcher.scalars(adam_scalars_kernel, scalars, AHEAD=0 if rollback else 1)

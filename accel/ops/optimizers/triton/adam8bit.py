@@ -9,8 +9,12 @@ import triton
 import triton.language as tl
 from triton.language import tensor as Value
 
-from accel.ops import abi
-from accel.ops.optimizers.codes8bit import LARGEST, LATTICE
+from accel.ops.optimizers.codes8bit import ADAM8BIT_BLOCK, LARGEST, LATTICE
+from accel.ops.optimizers.reference.adam8bit import (
+    ADAM8BIT_ADAMW,
+    ADAM8BIT_BIAS_CORRECTION,
+    ADAM8BIT_MAXIMIZE,
+)
 from accel.ops.optimizers.triton.adam import (
     adam_numbers,
     adam_scalars_kernel,
@@ -31,7 +35,7 @@ from accel.ops.optimizers.triton.optimizer import (
     store_param,
 )
 
-_BLOCK = tl.constexpr(abi.ADAM8BIT_BLOCK)
+_BLOCK = tl.constexpr(ADAM8BIT_BLOCK)
 _LATTICE = tl.constexpr(LATTICE)
 _LARGEST_M = tl.constexpr(LARGEST[True])
 _LARGEST_V = tl.constexpr(LARGEST[False])
@@ -141,11 +145,11 @@ def adam8bit_step(args: Any, device: torch.device) -> None:
     """Do what ``accel_adam8bit_step`` does, on the device's current stream.
 
     Args:
-        args: an `accel.ops.abi.Adam8bitArgs`.
+        args: an ``accel_adam8bit_args``.
         device: where the tensors are.
     """
     flags = args.flags
-    decoupled = bool(flags & abi.ADAM8BIT_ADAMW)
+    decoupled = bool(flags & ADAM8BIT_ADAMW)
     constants = {
         "L2": not decoupled and args.weight_decay != 0.0,
         "FROM_GRAD": 1.0 - args.beta1 >= 0.5,
@@ -153,9 +157,9 @@ def adam8bit_step(args: Any, device: torch.device) -> None:
     }
     launcher = Launcher(
         args, device, ("exp_avgs", "exp_avg_sqs"), ("exp_avg_scales", "exp_avg_sq_scales"),
-        maximize=bool(flags & abi.ADAM8BIT_MAXIMIZE),
+        maximize=bool(flags & ADAM8BIT_MAXIMIZE),
     )  # fmt: skip
-    numbers, scalars = adam_numbers(args, decoupled, bool(flags & abi.ADAM8BIT_BIAS_CORRECTION))
+    numbers, scalars = adam_numbers(args, decoupled, bool(flags & ADAM8BIT_BIAS_CORRECTION))
     if constants["ON_DEVICE"]:
         launcher.scalars(adam_scalars_kernel, scalars, AHEAD=1)
     launcher.step(adam8bit_kernel, numbers, constants)

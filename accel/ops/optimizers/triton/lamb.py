@@ -10,7 +10,13 @@ import triton
 import triton.language as tl
 from triton.language import tensor as Value
 
-from accel.ops import abi
+from accel.ops.optimizers.reference.lamb import (
+    LAMB_APPLY,
+    LAMB_BIAS_CORRECTION,
+    LAMB_EPS_INSIDE,
+    LAMB_MAXIMIZE,
+    LAMB_MOMENTS,
+)
 from accel.ops.optimizers.triton.optimizer import (
     Launcher,
     extras_of,
@@ -162,16 +168,16 @@ def lamb_step(args: Any, device: torch.device) -> None:
     """Do what ``accel_lamb_step`` does, on the device's current stream.
 
     Args:
-        args: an `accel.ops.abi.LambArgs`.
+        args: an ``accel_lamb_args``.
         device: where the tensors are.
     """
     flags = args.flags
     both = {"eps": args.eps, "weight_decay": args.weight_decay}
-    inside = bool(flags & abi.LAMB_EPS_INSIDE)
-    moments = bool(flags & abi.LAMB_MOMENTS)
+    inside = bool(flags & LAMB_EPS_INSIDE)
+    moments = bool(flags & LAMB_MOMENTS)
     launcher = Launcher(
         args, device, ("exp_avgs", "exp_avg_sqs"), ("norms", "coeffs"),
-        maximize=bool(flags & abi.LAMB_MAXIMIZE),
+        maximize=bool(flags & LAMB_MAXIMIZE),
     )  # fmt: skip
     if moments:
         numbers = {
@@ -186,9 +192,9 @@ def lamb_step(args: Any, device: torch.device) -> None:
         partials = launcher.partials()
         launcher.step(moments_kernel, both | numbers, constants, partials)
         launcher.sum(norms_kernel, partials)
-    if flags & abi.LAMB_APPLY:
+    if flags & LAMB_APPLY:
         bounds = {"max_coeff": args.max_coeff, "min_coeff": args.min_coeff}
-        correct = bool(flags & abi.LAMB_BIAS_CORRECTION)
+        correct = bool(flags & LAMB_BIAS_CORRECTION)
         scalars = bounds | _corrections(args, correct)
         # A call that only applies comes after the one that counted.
         launcher.scalars(

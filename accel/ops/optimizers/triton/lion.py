@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from triton.language import tensor as Value
 
-from accel.ops import abi
+from accel.ops.optimizers.reference.lion import LION_MAXIMIZE
 from accel.ops.optimizers.triton.optimizer import (
     Launcher,
     factor_at,
@@ -75,7 +75,7 @@ def lion_step(args: Any, device: torch.device) -> None:
     """Do what ``accel_lion_step`` does, on the device's current stream.
 
     Args:
-        args: an `accel.ops.abi.LionArgs`.
+        args: an ``accel_lion_args``.
         device: where the tensors are.
     """
     numbers = {
@@ -87,7 +87,7 @@ def lion_step(args: Any, device: torch.device) -> None:
         "m_weight": 1.0 - args.beta2,
     }
     constants = {"ON_DEVICE": bool(args.lr_tensor or args.grad_scale)}
-    maximize = bool(args.flags & abi.LION_MAXIMIZE)
+    maximize = bool(args.flags & LION_MAXIMIZE)
     launcher = Launcher(args, device, ("exp_avgs",), maximize=maximize)
     if constants["ON_DEVICE"]:
         launcher.scalars(lion_scalars_kernel, {"decay": args.weight_decay})

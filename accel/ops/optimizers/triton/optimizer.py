@@ -12,11 +12,11 @@ from torch import Tensor
 from triton.language import tensor as Value
 
 from accel.errors import Unsupported
-from accel.ops import abi
 from accel.ops.native import current_device
+from accel.ops.optimizers.abi import ROUNDING
+from accel.ops.optimizers.random_keys import step_seed
 from accel.ops.optimizers.triton.elements import load, random_bits, random_seed, scalar_at, store
 from accel.ops.optimizers.triton.table import BLOCK, FIRST_BLOCK, NUMBER, NUMEL, OWN, device_table
-from accel.ops.rounding import step_seed
 
 _NUMEL = tl.constexpr(NUMEL)
 _FIRST_BLOCK = tl.constexpr(FIRST_BLOCK)
@@ -273,7 +273,7 @@ class Launcher:
                     self.table.rows, owners, **sums, **numbers, seed=seed,
                     grad_factor=self.grad_factor, **constants, PARAM=args.param_dtype,
                     GRAD=args.grad_dtype, STATE=args.state_dtype, MASTER=bool(args.masters),
-                    STOCHASTIC=args.rounding == abi.ROUNDING["stochastic"], ALIGNED=aligned,
+                    STOCHASTIC=args.rounding == ROUNDING["stochastic"], ALIGNED=aligned,
                     WIDTH=self.width, SIZE=BLOCK, num_warps=4, enable_fp_fusion=False,
                 )  # fmt: skip
 

@@ -31,10 +31,10 @@ ROLES = ("params", "grads", "masters", "steps")
 
 _ADDRESSES = 3
 
-OWN = 3
+OWN = 5
 """Columns at a row's end that are no addresses.
 
-The place of its first program among those of all launches; and four float32 that a kernel over
+The place of its first program among those of all launches; and eight float32 that a kernel over
 tensors leaves there for the kernel over their elements.
 """
 
