@@ -124,7 +124,7 @@ int32_t ademamix_step(const accel_ademamix_args &a) {
 }  // namespace accel
 
 int32_t accel_ademamix_step(const accel_ademamix_args *args, void *) {
-  const int32_t status = accel::check_common(args, ACCEL_ADEMAMIX_MAXIMIZE);
+  const int32_t status = accel::check_host_args(args, ACCEL_ADEMAMIX_MAXIMIZE);
   if (status != ACCEL_OK || accel::skipped(*args)) return status;
   if (!args->exp_avgs || !args->exp_avg_slows || !args->exp_avg_sqs) return ACCEL_BAD_ARGUMENT;
   return accel::ademamix_step(*args);

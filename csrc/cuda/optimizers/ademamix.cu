@@ -92,7 +92,7 @@ struct Ademamix {
 }  // namespace accel
 
 int32_t accel_ademamix_step(const accel_ademamix_args *args, void *stream) {
-  const int32_t status = accel::check_common(args, accel::Ademamix::kFlags);
+  const int32_t status = accel::check_device_args(args, accel::Ademamix::kFlags);
   if (status != ACCEL_OK || args->count == 0) return status;
   if (!args->exp_avgs || !args->exp_avg_slows || !args->exp_avg_sqs) return ACCEL_BAD_ARGUMENT;
   return accel::step<accel::Ademamix>(*args, stream);

@@ -48,7 +48,7 @@ struct Ademamix {
       slow_weight = -sycl::expm1(log_beta3);
     }
     const float root_c2 = sycl::sqrt(c2);
-    // Not 0 where there is an eps: 0 / 0 then stays 0.
+    // Not 0 if there is an eps: 0 / 0 then stays 0.
     float eps = n.eps * root_c2;
     if (eps == 0.0f && n.eps != 0.0f) eps = 0x1p-149f;
     const float rate = at.lr * root_c2, alpha = n.alpha * share(at.step, n.alpha_warmup);
@@ -111,7 +111,7 @@ struct Ademamix {
 }  // namespace accel
 
 int32_t accel_ademamix_step(const accel_ademamix_args *args, void *stream) {
-  const int32_t status = accel::check_common(args, ACCEL_ADEMAMIX_MAXIMIZE);
+  const int32_t status = accel::check_device_args(args, ACCEL_ADEMAMIX_MAXIMIZE);
   if (status != ACCEL_OK || args->count == 0) return status;
   if (!args->exp_avgs || !args->exp_avg_slows || !args->exp_avg_sqs) return ACCEL_BAD_ARGUMENT;
   static accel::Program *const program =

@@ -14,7 +14,7 @@ from family_cases import FAMILIES, flags_of
 from accel.jit import csrc_dir
 from accel.ops import abi
 from accel.ops.optimizers.abi import DTYPES, ROUNDING
-from accel.ops.optimizers.codes8bit import ADAM8BIT_BLOCK
+from accel.ops.optimizers.codes8bit import ADAM8BIT_BLOCK, LARGEST
 from accel.ops.optimizers.prepared.native_watch import Expected, Python, WatchArgs
 
 INCLUDE = csrc_dir() / "include"
@@ -78,7 +78,12 @@ def test_constants_are_equal(tmp_path: Path) -> None:
     body = "\n".join(f'printf("{name} %d\\n", (int){name});' for name in names)
     found = compiled(tmp_path, body)
 
-    constants = {**vars(abi), "ADAM8BIT_BLOCK": ADAM8BIT_BLOCK}
+    constants = {
+        **vars(abi),
+        "ADAM8BIT_BLOCK": ADAM8BIT_BLOCK,
+        "ADAM8BIT_LARGEST_EXP_AVG": LARGEST[True],
+        "ADAM8BIT_LARGEST_EXP_AVG_SQ": LARGEST[False],
+    }
     for stem in FAMILIES:
         constants |= flags_of(stem)
     expected = {

@@ -92,7 +92,7 @@ def square_root(value: Scalar) -> Scalar:
 
 
 def scaled_eps(eps: float, root: Scalar, kind: torch.dtype) -> Scalar:
-    """Return `eps` times a correction's root, not 0 where the type has an eps: 0 / 0 stays 0."""
+    """Return `eps` times a correction's root, not 0 if the type has an eps: 0 / 0 stays 0."""
     tiny = 2.0**-1074 if kind == torch.float64 else 2.0**-149
     if eps <= tiny / 2:
         return 0.0

@@ -49,7 +49,7 @@ def ademamix_scalars_kernel(
     if STEPS:
         t = steps_of(rows, slots, mask, WIDTH) + 1.0
         d1, root_d2 = one - tl.exp(t * log_beta1), tl.sqrt(one - tl.exp(t * log_beta2))
-        # Not 0 where there is an eps: 0 / 0 then stays 0.
+        # Not 0 if there is an eps: 0 / 0 then stays 0.
         scaled = (eps * root_d2).to(tl.float32)
         smallest = tl.full((), 1, tl.int32).to(tl.float32, bitcast=True)
         eps = tl.where((scaled == 0.0) & (eps != 0.0), smallest, scaled)
