@@ -41,7 +41,9 @@ from accel.testing.specs import SPECS
 LEVELS = ("baseline", "neon") if platform.machine() == "aarch64" else abi.SIMD_LEVELS[:3]
 # Before 2.7 torch cannot make a function of an op that writes lists of tensors.
 compiles = pytest.mark.skipif(torch.__version__ < (2, 7), reason="torch.compile needs torch 2.7")
-OPTIMIZERS: tuple[Any, ...] = tuple(getattr(optim, name) for name in optim.__all__)
+OPTIMIZERS: tuple[Any, ...] = tuple(
+    found for name in optim.__all__ if isinstance(found := getattr(optim, name), type)
+)
 """Every optimizer class."""
 
 OPS: dict[str, Any] = {

@@ -22,7 +22,7 @@ from accel.builders import cuda
 from accel.builders.base import declared
 
 LATE_S = 0.03
-HOST_OPTIMIZERS = tuple(optim.__all__)
+HOST_OPTIMIZERS = tuple(name for name in optim.__all__ if isinstance(getattr(optim, name), type))
 DEVICE_OPTIMIZERS = tuple(name for name in HOST_OPTIMIZERS if not name.startswith("CPU"))
 Case = Callable[[], None]
 
@@ -229,7 +229,7 @@ CASES: dict[Case, tuple[Any, str, Any]] = {
 
 
 def test_every_optimizer_has_its_cases() -> None:
-    assert {*HOST_OPTIMIZERS} == {*accel.optim.__all__}
+    assert {*accel.optim.__all__} - {*HOST_OPTIMIZERS} == {"clip_grad_norm_"}
     native = {kind.__name__ for _, kind in declared(cuda.__name__) if kind.backend == "cuda"}
     assert {getattr(optim, name).builder for name in DEVICE_OPTIMIZERS} == native
 
