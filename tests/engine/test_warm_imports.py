@@ -22,7 +22,7 @@ print(json.dumps([name for name in sys.modules if name not in before]))
 JIT = {
     *("disk", "disk.location", "disk.lock", "disk.safe_io", "disk.source_dirs", "disk.trust"),
     *("cache", "cache.artifact", "cache.elf", "cache.store"),
-    *("tools", "tools.compilers", "tools.flags"),
+    *("tools", "tools.compiler", "tools.compilers", "tools.flags", "tools.programs"),
     *("headers", "library", "loading", "plan", "recipe", "source_changes"),
 }
 OPTIMIZERS = {

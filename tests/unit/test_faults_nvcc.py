@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from accel.jit.tools import compilers, known, nvcc
+from accel.jit.tools import compilers, nvcc
 from accel.jit.tools.compiler import Compiler, Unanswered
 from accel.nvidia.archs import ArchPlan, plan_archs
 from accel.probe import Rejected
@@ -24,7 +24,7 @@ esac
 
 @pytest.fixture(autouse=True)
 def new_process(monkeypatch: pytest.MonkeyPatch, cache_dir: Path) -> None:
-    monkeypatch.setattr(known, "_known", {})
+    monkeypatch.setattr(compilers, "_known", {})
 
 
 def toolkit(folder: Path, release: str, listed: str = "echo compute_90") -> Path:
@@ -85,7 +85,7 @@ def test_an_nvcc_that_fails_to_list_is_not_taken_for_an_old_one(
     answer = compilers.find_nvcc()
     assert isinstance(answer, Unanswered)
     assert "--list-gpu-arch" in answer.reason
-    monkeypatch.setattr(known, "_known", {})
+    monkeypatch.setattr(compilers, "_known", {})
     toolkit(folder, "13.0")
     assert found().machine == "9.0"
 
