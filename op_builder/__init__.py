@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from accel.builders.base import CUDAOpBuilder as CUDAOpBuilder
     from accel.builders.base import OpBuilder as OpBuilder
+    from accel.builders.kinds import CUDAOpBuilder as CUDAOpBuilder
     from accel.builders.torch_extension import TorchOpBuilder as TorchOpBuilder
 
     __op_builders__: tuple[str, ...]

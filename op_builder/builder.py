@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import warnings
 
-from accel.builders.base import CPUOpBuilder as CPUOpBuilder
-from accel.builders.base import CUDAOpBuilder as CUDAOpBuilder
 from accel.builders.base import OpBuilder as OpBuilder
+from accel.builders.kinds import CPUOpBuilder as CPUOpBuilder
+from accel.builders.kinds import CUDAOpBuilder as CUDAOpBuilder
 from accel.builders.torch_extension import TorchOpBuilder as TorchOpBuilder
 from op_builder import get_default_compute_capabilities as get_default_compute_capabilities
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from accel import environment, jit
 from accel.builders import choosing
@@ -19,8 +18,17 @@ from accel.probe import Accepted, Probe, Rejected
 from accel.targets import resolve
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
     from accel.jit import Plan, Recipe
     from accel.ops.base import Implementation, Op
+
+    Loaded = TypeVar("Loaded", default=Any)
+else:
+    from typing import TypeVar
+
+    # Defaults of type variables are newer than the oldest Python.
+    Loaded = TypeVar("Loaded")
 
 _ALLOWED_RUNGS = {
     "auto": frozenset({"prebuilt", "jit", "portable", "vendor", "reference"}),
@@ -31,7 +39,7 @@ _REFERENCE_NOTE = "plain PyTorch, on every device"
 _warned: set[tuple[str, str]] = set()
 
 
-class OpBuilder(Packaged):
+class OpBuilder(Packaged, Generic[Loaded]):
     """The declaration of one op on one backend; constructing one has no effects.
 
     A subclass is a declaration: class attributes, or the methods `sources`, `include_paths`,
@@ -210,7 +218,7 @@ class OpBuilder(Packaged):
             warnings.warn(f"{type(self).__name__}: {verdict}", RuntimeWarning, stacklevel=2)
         return bool(verdict)
 
-    def load(self, verbose: bool = False) -> Any:
+    def load(self, verbose: bool = False) -> Loaded:
         """Return the op: from the best rung that the policy (``ACCEL_OPS``) allows.
 
         The object has the op's call surface and `implementation`, `digest` and `path`. The same
@@ -225,11 +233,13 @@ class OpBuilder(Packaged):
             InvalidSetting: a variable has a value that is not accepted.
             FileNotFoundError: the builder names a source that does not exist.
         """
-        return choosing.load(self, verbose)
+        op: Loaded = choosing.load(self, verbose)
+        return op
 
-    def jit_load(self, verbose: bool = False) -> Any:
+    def jit_load(self, verbose: bool = False) -> Loaded:
         """Return the native op, prebuilt or compiled; raises what `load` raises under native."""
-        return choosing.native(self, verbose)
+        op: Loaded = choosing.native(self, verbose)
+        return op
 
     def _warn(self, text: str) -> bool:
         # The lines after the first name folders, which change with every try.
@@ -269,51 +279,14 @@ class OpBuilder(Packaged):
         return found
 
 
-class CPUOpBuilder(OpBuilder):
-    """A kind: C++ for the host, several SIMD levels in one library, OpenMP."""
-
-    backend = "cpu"
-    openmp = True
-
-
-class CUDAOpBuilder(OpBuilder):
-    """A kind: plain CUDA sources; needs nvcc, and nothing of torch."""
-
-    backend = "cuda"
-    language = "cuda"
-
-
-class SYCLOpBuilder(OpBuilder):
-    """A kind: SYCL kernels, kept as text in a small C++ library, for the devices of ``xpu``.
-
-    libsycl compiles them on first use; headers and libsycl are those that torch's XPU wheels bring.
-    """
-
-    backend = "xpu"
-
-    def recipe(self) -> Recipe:
-        """Return what is to be built; raises `OpUnavailable` if there is no SYCL runtime."""
-        from accel.jit.tools.sycl import with_sycl
-
-        return with_sycl(super().recipe())
-
-    def jit_load(self, verbose: bool = False) -> Any:
-        """Return the native op; raises what `load` raises under native."""
-        from accel.jit.tools.sycl import load_sycl
-
-        load_sycl()
-        return super().jit_load(verbose)
-
-
-class ReferenceOpBuilder(OpBuilder):
-    """A kind: the PyTorch reference, for a backend that has no native form of an op."""
-
-
-KINDS = (OpBuilder, CPUOpBuilder, CUDAOpBuilder, SYCLOpBuilder, ReferenceOpBuilder)
-
-
-def declared(module_name: str) -> Iterator[tuple[str, type[OpBuilder]]]:
-    """Yield name and class of every concrete builder in a module; kinds are left out."""
-    for name, value in vars(import_module(module_name)).items():
-        if isinstance(value, type) and issubclass(value, OpBuilder) and value.NAME:
-            yield name, value
+def __getattr__(name: str) -> Any:
+    """Return a kind of builder by the place where it once was."""
+    kinds = import_module("accel.builders.kinds")
+    if not name.endswith("OpBuilder") or not hasattr(kinds, name):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(
+        f"accel.builders.base.{name} has moved: import it from accel.builders.kinds.",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return getattr(kinds, name)

@@ -28,6 +28,7 @@ MISTAKES = (InvalidSetting, UnknownOp, SourceMissing)
 """What the caller or the author of a builder did wrong: raised under every policy."""
 
 _AGAIN_S = 60.0
+_KINDS = ("accel.builders.base", "accel.builders.kinds")
 
 
 def load(builder: OpBuilder, verbose: bool) -> Any:
@@ -242,7 +243,7 @@ def _is_own(kind: type, name: str) -> bool:
 
 
 def _is_overridden(kind: type, name: str) -> bool:
-    return bool(getattr(kind, name).__module__ != "accel.builders.base")
+    return getattr(kind, name).__module__ not in _KINDS
 
 
 def _takes_cuda(builder: OpBuilder) -> bool:

@@ -15,13 +15,8 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from accel import jit
-from accel.builders.base import (
-    CPUOpBuilder,
-    CUDAOpBuilder,
-    OpBuilder,
-    ReferenceOpBuilder,
-    SYCLOpBuilder,
-)
+from accel.builders.base import OpBuilder
+from accel.builders.kinds import CPUOpBuilder, CUDAOpBuilder, ReferenceOpBuilder, SYCLOpBuilder
 from accel.ops.frame.triton import TritonKernel
 from accel.ops.optimizers.triton import BACKENDS as TRITON
 from accel.ops.optimizers.triton import probe_triton

@@ -5,8 +5,9 @@ from __future__ import annotations
 import platform
 from typing import TYPE_CHECKING
 
-from accel.builders.base import CPUOpBuilder, OpBuilder
+from accel.builders.base import OpBuilder
 from accel.builders.convention import optimizer_builders
+from accel.builders.kinds import CPUOpBuilder
 
 # In an order in which two compilers end together.
 _PARTS = {

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from accel.builders.base import CUDAOpBuilder, OpBuilder
+from accel.builders.base import OpBuilder
 from accel.builders.convention import optimizer_builders
+from accel.builders.kinds import CUDAOpBuilder
 
 globals().update(optimizer_builders(CUDAOpBuilder, __name__))
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from accel.builders.base import OpBuilder, ReferenceOpBuilder
+from accel.builders.base import OpBuilder
 from accel.builders.choosing import using
 from accel.builders.convention import optimizer_builders
+from accel.builders.kinds import ReferenceOpBuilder
 from accel.errors import OpUnavailable
 from accel.ops.base import Implementation
 from accel.ops.optimizers.gaudi import OPTIMIZERS as GAUDI

@@ -6,8 +6,9 @@ import logging
 import sys
 from typing import NamedTuple
 
-from accel.builders.base import OpBuilder, declared
+from accel.builders.base import OpBuilder
 from accel.builders.convention import DECLARED, conventional, name_of
+from accel.builders.kinds import declared
 from accel.errors import UnknownOp, suggestion
 from accel.targets import EntryPoint, installed, split
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from accel.builders.base import OpBuilder, SYCLOpBuilder
+from accel.builders.base import OpBuilder
 from accel.builders.convention import optimizer_builders
+from accel.builders.kinds import SYCLOpBuilder
 
 globals().update(optimizer_builders(SYCLOpBuilder, __name__))
 

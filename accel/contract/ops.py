@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 from accel.contract.forward import Forwarding
 from accel.errors import cannot_import
 
 if TYPE_CHECKING:
+    from typing import Literal, TypeAlias
+
     from accel.builders.base import OpBuilder
+    from accel.ops.lists.multi_tensor import MultiTensor
+    from accel.ops.optimizers.adagrad import CPUAdagrad, FusedAdagrad
+    from accel.ops.optimizers.adam import CPUAdam, FusedAdam
+    from accel.ops.optimizers.adam8bit import Adam8bit
+    from accel.ops.optimizers.ademamix import FusedAdEMAMix
+    from accel.ops.optimizers.lamb import FusedLamb
+    from accel.ops.optimizers.lion import CPULion, FusedLion
+
+    _FusedAdam: TypeAlias = Literal["FusedAdamBuilder", "fused_adam"]
+    _CPUAdam: TypeAlias = Literal["CPUAdamBuilder", "cpu_adam"]
+    _FusedLion: TypeAlias = Literal["FusedLionBuilder", "fused_lion"]
+    _CPULion: TypeAlias = Literal["CPULionBuilder", "cpu_lion"]
+    _FusedAdagrad: TypeAlias = Literal["FusedAdagradBuilder", "fused_adagrad"]
+    _CPUAdagrad: TypeAlias = Literal["CPUAdagradBuilder", "cpu_adagrad"]
+    _FusedAdEMAMix: TypeAlias = Literal["FusedAdEMAMixBuilder", "fused_ademamix"]
+    _FusedLamb: TypeAlias = Literal["FusedLambBuilder", "fused_lamb"]
+    _Adam8bit: TypeAlias = Literal["Adam8bitBuilder", "adam8bit"]
+    _MultiTensor: TypeAlias = Literal["MultiTensorBuilder", "multi_tensor"]
 
 
 class OpMembers(Forwarding):
@@ -25,6 +45,28 @@ class OpMembers(Forwarding):
         """Return `op_builders`."""
         return self.op_builders
 
+    @overload
+    def get_op_builder(self, class_name: _FusedAdam) -> type[OpBuilder[FusedAdam]]: ...
+    @overload
+    def get_op_builder(self, class_name: _CPUAdam) -> type[OpBuilder[CPUAdam]]: ...
+    @overload
+    def get_op_builder(self, class_name: _FusedLion) -> type[OpBuilder[FusedLion]]: ...
+    @overload
+    def get_op_builder(self, class_name: _CPULion) -> type[OpBuilder[CPULion]]: ...
+    @overload
+    def get_op_builder(self, class_name: _FusedAdagrad) -> type[OpBuilder[FusedAdagrad]]: ...
+    @overload
+    def get_op_builder(self, class_name: _CPUAdagrad) -> type[OpBuilder[CPUAdagrad]]: ...
+    @overload
+    def get_op_builder(self, class_name: _FusedAdEMAMix) -> type[OpBuilder[FusedAdEMAMix]]: ...
+    @overload
+    def get_op_builder(self, class_name: _FusedLamb) -> type[OpBuilder[FusedLamb]]: ...
+    @overload
+    def get_op_builder(self, class_name: _Adam8bit) -> type[OpBuilder[Adam8bit]]: ...
+    @overload
+    def get_op_builder(self, class_name: _MultiTensor) -> type[OpBuilder[MultiTensor]]: ...
+    @overload
+    def get_op_builder(self, class_name: str) -> type[OpBuilder[Any]]: ...
     def get_op_builder(self, class_name: str) -> type[OpBuilder]:
         """Return the builder class of that name (or of that op's name) for this backend.
 
@@ -42,6 +84,28 @@ class OpMembers(Forwarding):
                 raise
             raise limit from error
 
+    @overload
+    def create_op_builder(self, class_name: _FusedAdam) -> OpBuilder[FusedAdam]: ...
+    @overload
+    def create_op_builder(self, class_name: _CPUAdam) -> OpBuilder[CPUAdam]: ...
+    @overload
+    def create_op_builder(self, class_name: _FusedLion) -> OpBuilder[FusedLion]: ...
+    @overload
+    def create_op_builder(self, class_name: _CPULion) -> OpBuilder[CPULion]: ...
+    @overload
+    def create_op_builder(self, class_name: _FusedAdagrad) -> OpBuilder[FusedAdagrad]: ...
+    @overload
+    def create_op_builder(self, class_name: _CPUAdagrad) -> OpBuilder[CPUAdagrad]: ...
+    @overload
+    def create_op_builder(self, class_name: _FusedAdEMAMix) -> OpBuilder[FusedAdEMAMix]: ...
+    @overload
+    def create_op_builder(self, class_name: _FusedLamb) -> OpBuilder[FusedLamb]: ...
+    @overload
+    def create_op_builder(self, class_name: _Adam8bit) -> OpBuilder[Adam8bit]: ...
+    @overload
+    def create_op_builder(self, class_name: _MultiTensor) -> OpBuilder[MultiTensor]: ...
+    @overload
+    def create_op_builder(self, class_name: str) -> OpBuilder[Any]: ...
     def create_op_builder(self, class_name: str) -> OpBuilder:
         """Return ``get_op_builder(class_name)()``."""
         return self.get_op_builder(class_name)()

@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from accel.ops import checks
 from accel.ops.optimizers.family import Family
 from accel.ops.optimizers.reference.adagrad import ADAGRAD, ADAGRAD_MAXIMIZE, AdagradHyper
 from accel.optim.base import KernelOptimizer
-from accel.optim.options import rate, refuse, switch, torch_options
+from accel.optim.options import AdagradOptions, rate, refuse, switch, torch_options
 from accel.optim.policy import PARAM
 
 Group = dict[str, Any]
@@ -122,7 +123,7 @@ class CPUAdagrad(FusedAdagrad):
         weight_decay: float = 0.0,
         amsgrad: bool = False,
         fp32_optimizer_states: bool = True,
-        **options: Any,
+        **options: Unpack[AdagradOptions],
     ) -> None:
         refuse("Adagrad", amsgrad=amsgrad)
         if not fp32_optimizer_states:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from accel.errors import Unsupported
 from accel.ops.checks import FLOATS, is_dense
@@ -22,7 +23,7 @@ from accel.ops.optimizers.reference.adam8bit import (
 from accel.optim.adam import FusedAdam
 from accel.optim.entries import check_entry
 from accel.optim.foreign import MOMENTS, check_codes, floats
-from accel.optim.options import refuse, switch
+from accel.optim.options import AdamOptions, refuse, switch
 from accel.optim.state import complete_frame
 
 Group = dict[str, Any]
@@ -77,7 +78,7 @@ class Adam8bit(FusedAdam):
         weight_decay: float = 0.0,
         amsgrad: bool = False,
         set_grad_none: bool = True,
-        **options: Any,
+        **options: Unpack[AdamOptions],
     ) -> None:
         refuse("Adam8bit", amsgrad=amsgrad, state_dtype=options.get("state_dtype"))
         super().__init__(

@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from accel.ops import checks
 from accel.ops.optimizers.family import Family
 from accel.ops.optimizers.reference.lion import LION, LION_MAXIMIZE, LionHyper
 from accel.optim.base import KernelOptimizer
-from accel.optim.options import betas, rate, switch, torch_options
+from accel.optim.options import Options, betas, rate, switch, torch_options
 from accel.optim.policy import PARAM
 
 Group = dict[str, Any]
@@ -108,7 +109,7 @@ class CPULion(FusedLion):
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 0.0,
         fp32_optimizer_states: bool = True,
-        **options: Any,
+        **options: Unpack[Options],
     ) -> None:
         if not fp32_optimizer_states:
             options.setdefault("state_dtype", PARAM)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -15,6 +15,33 @@ from accel.ops import checks
 from accel.ops.optimizers.capture import is_recorded
 from accel.ops.optimizers.checks import check_beta
 from accel.ops.optimizers.family import check_scalar, check_scale
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments that the constructors of all optimizers share."""
+
+    maximize: bool
+    foreach: bool | None
+    capturable: bool
+    differentiable: bool
+    fused: bool | None
+    state_dtype: torch.dtype | str | None
+    master_dtype: torch.dtype | str | None
+    rounding: str
+    seed: int | None
+
+
+class AdamOptions(Options, total=False):
+    """Those of `FusedAdam` from `maximize` on."""
+
+    master_weights: bool
+
+
+class AdagradOptions(Options, total=False):
+    """Those of `FusedAdagrad` from `lr_decay` on."""
+
+    lr_decay: float
+    initial_accumulator_value: float
 
 
 def torch_options(

@@ -12,8 +12,9 @@ import torch
 
 import accel
 from accel.builders import base
-from accel.builders.base import CPUOpBuilder, OpBuilder
+from accel.builders.base import OpBuilder
 from accel.builders.cpu import CPUAdamBuilder, FusedAdamBuilder
+from accel.builders.kinds import CPUOpBuilder
 from accel.errors import BuildFailed, InvalidSetting, OpUnavailable
 
 

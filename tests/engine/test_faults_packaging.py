@@ -36,7 +36,8 @@ static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "ext", "", -1, methods};
 PyMODINIT_FUNC NAME(TORCH_EXTENSION_NAME)() { return PyModule_Create(&definition); }
 """
 BUILDERS = """
-from accel.builders.base import CUDAOpBuilder, OpBuilder
+from accel.builders.base import OpBuilder
+from accel.builders.kinds import CUDAOpBuilder
 from op_builder import TorchOpBuilder
 
 class OwnBuilder(OpBuilder):

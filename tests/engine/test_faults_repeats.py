@@ -14,7 +14,8 @@ import torch
 
 import accel
 from accel.builders import lookup
-from accel.builders.base import CPUOpBuilder, OpBuilder
+from accel.builders.base import OpBuilder
+from accel.builders.kinds import CPUOpBuilder
 from accel.jit import source_changes
 from accel.ops.base import Op
 from accel.targets import forget_installed

@@ -2,7 +2,7 @@
 
 import torch
 
-from accel.builders.base import ReferenceOpBuilder
+from accel.builders.kinds import ReferenceOpBuilder
 from accel.cpu import CPUAccelerator
 from accel.ops.lists.multi_tensor import MultiTensor
 from accel.ops.optimizers.adagrad import FusedAdagrad

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from accel.builders.base import SYCLOpBuilder
+from accel.builders.kinds import SYCLOpBuilder
 from accel.jit import Library, Recipe, acquire
 from accel.jit.tools.sycl import find_sycl, load_sycl, with_sycl
 from accel.ops import native

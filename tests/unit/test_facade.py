@@ -11,7 +11,8 @@ import pytest
 import accel
 import op_builder
 from accel.builders import lookup
-from accel.builders.base import KINDS, OpBuilder
+from accel.builders.base import OpBuilder
+from accel.builders.kinds import KINDS
 from accel.cpu import CPUAccelerator
 from accel.errors import OpUnavailable, UnknownOp
 

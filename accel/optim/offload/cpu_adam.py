@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from accel.ops.checks import check_tensors, is_dense
 from accel.ops.optimizers.capture import is_recorded
@@ -15,6 +16,7 @@ from accel.ops.optimizers.family import check_scale
 from accel.ops.optimizers.lists import Hyper
 from accel.optim.adam import FusedAdam
 from accel.optim.offload.stepping import OffloadedGroup
+from accel.optim.options import AdamOptions
 from accel.optim.policy import PARAM
 from accel.optim.step_cache import PreparedGroup
 
@@ -59,7 +61,7 @@ class CPUAdam(FusedAdam):
         amsgrad: bool = False,
         adamw_mode: bool = True,
         fp32_optimizer_states: bool = True,
-        **options: Any,
+        **options: Unpack[AdamOptions],
     ) -> None:
         if not fp32_optimizer_states:
             options.setdefault("state_dtype", PARAM)

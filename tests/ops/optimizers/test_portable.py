@@ -13,8 +13,8 @@ import pytest
 from triton_marks import needs_triton
 
 from accel.builders import cuda
-from accel.builders.base import declared
 from accel.builders.convention import optimizers
+from accel.builders.kinds import declared
 from accel.ops.optimizers.triton import probe_portable
 from accel.probe import Accepted, Rejected
 

@@ -11,7 +11,7 @@ import pytest
 from compilers import compilers
 
 from accel.builders import cpu
-from accel.builders.base import declared
+from accel.builders.kinds import declared
 from accel.jit import csrc_dir
 from accel.jit.tools.compiler import Compiler
 from accel.jit.tools.compilers import find_cxx

@@ -15,7 +15,7 @@ from family_cases import FAMILIES
 from sycl_device import SyclDevice
 
 from accel.builders import xpu
-from accel.builders.base import SYCLOpBuilder, declared
+from accel.builders.kinds import SYCLOpBuilder, declared
 from accel.errors import AccelError
 from accel.ops.optimizers.kernel import kernel_for
 from accel.ops.optimizers.lists import TensorLists

@@ -19,7 +19,7 @@ from torch import Tensor
 import accel
 from accel import optim
 from accel.builders import cuda
-from accel.builders.base import declared
+from accel.builders.kinds import declared
 
 LATE_S = 0.03
 HOST_OPTIMIZERS = tuple(name for name in optim.__all__ if isinstance(getattr(optim, name), type))

@@ -1,0 +1,62 @@
+"""Kinds of builders: one for each way in which sources become a library."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from accel.builders.base import OpBuilder
+
+if TYPE_CHECKING:
+    from accel.jit import Recipe
+
+
+class CPUOpBuilder(OpBuilder):
+    """A kind: C++ for the host, several SIMD levels in one library, OpenMP."""
+
+    backend = "cpu"
+    openmp = True
+
+
+class CUDAOpBuilder(OpBuilder):
+    """A kind: plain CUDA sources; needs nvcc, and nothing of torch."""
+
+    backend = "cuda"
+    language = "cuda"
+
+
+class SYCLOpBuilder(OpBuilder):
+    """A kind: SYCL kernels, kept as text in a small C++ library, for the devices of ``xpu``.
+
+    libsycl compiles them on first use; headers and libsycl are those that torch's XPU wheels bring.
+    """
+
+    backend = "xpu"
+
+    def recipe(self) -> Recipe:
+        """Return what is to be built; raises `OpUnavailable` if there is no SYCL runtime."""
+        from accel.jit.tools.sycl import with_sycl
+
+        return with_sycl(super().recipe())
+
+    def jit_load(self, verbose: bool = False) -> Any:
+        """Return the native op; raises what `load` raises under native."""
+        from accel.jit.tools.sycl import load_sycl
+
+        load_sycl()
+        return super().jit_load(verbose)
+
+
+class ReferenceOpBuilder(OpBuilder):
+    """A kind: the PyTorch reference, for a backend that has no native form of an op."""
+
+
+KINDS = (OpBuilder, CPUOpBuilder, CUDAOpBuilder, SYCLOpBuilder, ReferenceOpBuilder)
+
+
+def declared(module_name: str) -> Iterator[tuple[str, type[OpBuilder]]]:
+    """Yield name and class of every concrete builder in a module; kinds are left out."""
+    for name, value in vars(import_module(module_name)).items():
+        if isinstance(value, type) and issubclass(value, OpBuilder) and value.NAME:
+            yield name, value
