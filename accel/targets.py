@@ -26,7 +26,14 @@ class EntryPoint(NamedTuple):
 
 
 def split(target: str) -> tuple[str, str]:
-    """Return the module and the name in it; raises `ValueError` if it is not ``"module:Class"``."""
+    """Return the module and the name in it; raises if it is not ``"module:Class"``.
+
+    Raises:
+        TypeError: it is no text.
+        ValueError: it has another form.
+    """
+    if not isinstance(target, str):
+        raise TypeError(f"{target!r} is not text of the form 'module:Class'.")
     module, colon, name = target.partition(":")
     if not (module and colon and all(part.isidentifier() for part in name.split("."))):
         raise ValueError(f"{target!r} is not of the form 'module:Class'.")

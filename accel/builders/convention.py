@@ -33,6 +33,7 @@ DECLARED: Mapping[str, str] = {
     "fused_ademamix": "accel.ops.optimizers.ademamix:FusedAdEMAMix",
     "fused_lamb": "accel.ops.optimizers.lamb:FusedLamb",
     "adam8bit": "accel.ops.optimizers.adam8bit:Adam8bit",
+    "multi_tensor": "accel.ops.lists.multi_tensor:MultiTensor",
     "utils": "accel.ops.utils.byte_views:Utils",
 }
 """accel's own ops; builders, conformance specs and the tests' cases follow from these names."""

@@ -33,7 +33,8 @@ def clip_grad_norm_(
 
     What no kernel is made for goes to `torch.nn.utils.clip_grad_norm_`: other norms, other element
     types, sparse and strided gradients, tensor subclasses such as DTensor, gradients that share
-    memory, several devices, devices without a kernel, and calls that are being compiled.
+    memory, several devices, devices without a kernel, float16 with `error_if_nonfinite`, and calls
+    that are being compiled.
 
     Args:
         parameters: those whose gradients are clipped, or one; without a gradient they do not count.
@@ -55,7 +56,11 @@ def clip_grad_norm_(
         warnings.warn(
             "`parameters` is an empty generator, no gradient clipping will occur.", stacklevel=2
         )
-    if listed and float(norm_type) == 2.0 and not torch.compiler.is_compiling():
+    ours = float(norm_type) == 2.0 and not torch.compiler.is_compiling()
+    if error_if_nonfinite and ours:
+        # A norm that float16 cannot show is not finite for the caller, and finite for a kernel.
+        ours = all(getattr(one, "dtype", None) != torch.float16 for one in listed)
+    if listed and ours:
         with torch.no_grad():
             found = _clipped(listed, float(max_norm), bool(error_if_nonfinite))
         if found is not None:

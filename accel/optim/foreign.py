@@ -60,6 +60,7 @@ def _fitted(
     coded = {key: scale for key, scale, _ in MOMENTS if _is_coded(entry.get(key))}
     for key, scale in coded.items():
         _check_scales(optimizer, number, entry, key, scale)
+    _check_not_cast(number, entry, {key: scale for key, scale, _ in MOMENTS if key not in coded})
     if coded and not optimizer.extra_keys:
         for key, scale in coded.items():
             kept[key] = floats(kept, key, f"The entry of parameter {number}: ")
@@ -73,6 +74,16 @@ def _fitted(
     if missing and (len(missing) < len(needed) or _steps(kept) > 0):
         raise _refusal(optimizer, number, f"lacks {missing}")
     return kept
+
+
+def _check_not_cast(number: Any, entry: Mapping[str, Any], uncoded: Mapping[str, str]) -> None:
+    for key, scale in uncoded.items():
+        if entry.get(key) is not None and entry.get(scale) is not None:
+            raise ValueError(
+                f"The entry of parameter {number} has {entry[key].dtype} as {key!r} beside "
+                f"{scale!r}, which belongs to 8-bit codes: were codes cast to floats? Load the "
+                f"state as it was saved, or make floats of it by float_state_dict."
+            )
 
 
 def _check_whole(

@@ -45,4 +45,4 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     done = loaded("/proc/x/y", tmp_path)
     assert done.stdout.startswith("reference "), done.stderr
     assert "/proc/x/y: no folder can be made (No such file or directory)" in done.stderr
-    assert "Set ACCEL_CACHE_DIR to a folder that can be written." in done.stderr
+    assert "Set ACCEL_CACHE_DIR to a writable folder." in done.stderr

@@ -17,7 +17,12 @@ struct Ademamix {
   static constexpr int kStates = 3, kUsualStates = 3, kExtra = 0;
 
   template <class T, class Here>
-  using Body = Elements<Ademamix, T, Here>;
+  struct Body : Elements<Ademamix, T, Here> {
+    // Three states of eight elements take so many registers that fewer than 768 threads run.
+    ACCEL_DEVICE void run(const Piece &piece) {
+      for_share<(T::kVector < 4 ? T::kVector : 4)>(piece.begin, piece.end, this->aligned, *this);
+    }
+  };
 
   struct Numbers {
     double beta1, beta2, beta3, alpha, eps;

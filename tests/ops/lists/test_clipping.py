@@ -293,3 +293,13 @@ def test_parameters_without_gradients_do_not_count() -> None:
     torchs(theirs, 0.5)
     for one, other in zip(grads(ours), grads(theirs), strict=True):
         torch.testing.assert_close(one, other, rtol=3e-6, atol=0)
+
+
+def test_a_norm_that_float16_cannot_show_is_an_error_where_asked() -> None:
+    param = torch.nn.Parameter(torch.zeros(1000, dtype=torch.float16))
+    param.grad = torch.full((1000,), 60000.0, dtype=torch.float16)
+    before = param.grad.clone()
+    with pytest.raises(RuntimeError, match="non-finite"):
+        clip_grad_norm_([param], 1.0, error_if_nonfinite=True)
+    assert torch.equal(param.grad, before)
+    assert clip_grad_norm_([param], 1.0).isinf()

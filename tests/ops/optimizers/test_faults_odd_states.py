@@ -123,3 +123,14 @@ def test_a_float_state_dict_of_what_has_no_moments(rung: str) -> None:
     del other.state[last(other)]["exp_avg_scale"]
     with pytest.raises(TypeError, match=r"parameter 3: state\['exp_avg_scale'\] is a NoneType"):
         other.float_state_dict()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_codes_that_were_cast_to_floats_are_no_moments(dtype: torch.dtype) -> None:
+    optimizer = trained(optim.Adam8bit)
+    saved = optimizer.state_dict()
+    entry = next(iter(saved["state"].values()))
+    for key in ("exp_avg", "exp_avg_sq"):
+        entry[key] = entry[key].to(dtype)
+    with pytest.raises(ValueError, match="which belongs to 8-bit codes"):
+        trained(optim.Adam8bit).load_state_dict(saved)
