@@ -151,7 +151,8 @@ def strategy_class(accelerator: str | type[Accelerator]) -> type[Accelerator]:
     try:
         found: Any = resolve(accelerator) if isinstance(accelerator, str) else accelerator
     except SystemExit as error:
-        raise ImportError(f"importing {accelerator} ends the process: {error}") from error
+        module = str(accelerator).partition(":")[0]
+        raise ImportError(f"importing {module} ends the process: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Accelerator)):
         raise TypeError(f"{accelerator!r} is not a subclass of accel.Accelerator.")
     return found
