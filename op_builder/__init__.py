@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     __op_builders__: tuple[str, ...]
 
 _KINDS = {
-    "CUDAOpBuilder": "accel.builders.base",
+    "CUDAOpBuilder": "accel.builders.kinds",
     "OpBuilder": "accel.builders.base",
     "TorchOpBuilder": "accel.builders.torch_extension",
 }

@@ -146,3 +146,12 @@ def test_the_closure_names_what_it_does_not_know() -> None:
 
 def test_default_capabilities_are_text_and_empty_off_cuda() -> None:
     assert op_builder.get_default_compute_capabilities() == ""
+
+
+def test_kinds_are_still_found_where_they_were() -> None:
+    from accel.builders import base, kinds
+
+    with pytest.warns(DeprecationWarning, match=r"import it from accel\.builders\.kinds"):
+        assert base.CPUOpBuilder is kinds.CPUOpBuilder
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = base.Nothing
