@@ -6,12 +6,17 @@ import inspect
 from typing import Any
 
 import pytest
-from compile_portable import KERNELS, compiled
+from compile_portable import KERNELS, LISTS, compiled
 from triton.backends.compiler import GPUTarget
 from triton.compiler import make_backend
 from triton.runtime.jit import create_function_from_signature
 
-OVER_ELEMENTS = [name for name, (kernel, _) in KERNELS.items() if "owners" in kernel.arg_names]
+# Norms of lists are sums in float64, and so is the one factor that a program clips by.
+OVER_ELEMENTS = [
+    name
+    for name, (kernel, _) in KERNELS.items()
+    if "owners" in kernel.arg_names and name not in LISTS
+]
 
 
 def variant(kernel: Any, number: int) -> str:

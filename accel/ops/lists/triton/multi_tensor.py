@@ -91,7 +91,7 @@ def _store_norm(place: Value, squares: Value, inv_scale: Value, SCALED: tl.const
     tl.store(place, norm.to(tl.float32))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"])
 def total_kernel(
     results: Value, count: Value, inv_scale: Value, norm: Value, noop_flag: Value,
     SCALED: tl.constexpr, FLAG: tl.constexpr, SIZE: tl.constexpr,
