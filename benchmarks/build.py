@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -174,12 +174,12 @@ def _resident(process: Any) -> float:
         return 0.0
 
 
-def torch_builder(source: Path, include: Path) -> tuple[float, float]:
+def torch_builder(source: Path, folders: Sequence[Path]) -> tuple[float, float]:
     """Return cold and warm seconds of ``torch.utils.cpp_extension.load``."""
     with scratch() as folder:
         extension = folder / "bench_adam.cpp"
         extension.write_text(EXTENSION.format(source=source))
-        arguments = (str(extension), str(include), str(source.parent))
+        arguments = (str(extension), *map(str, folders))
         first, again = (
             told(child(TORCH, *arguments, TORCH_EXTENSIONS_DIR=str(folder / "root")))
             for _ in range(2)
@@ -228,7 +228,7 @@ def measure(op: str, rounds: int, peers: bool, show: Callable[[str], None]) -> d
     if peers:
         show("torch.utils.cpp_extension")
         results["torch cold"], results["torch warm"] = torch_builder(
-            recipe.sources[0], recipe.include_dirs[0]
+            recipe.sources[0], recipe.include_dirs
         )
         if importlib.util.find_spec("deepspeed"):
             show("DeepSpeed")
