@@ -140,6 +140,9 @@ MODELS |= {
 }
 """What an optimizer steps as; of `Adam8bit`, whose rounding is random, there is none."""
 
+# Copies by pickle look a class up by its name.
+globals().update({model.__name__: model for model in MODELS.values() if isinstance(model, type)})
+
 
 def wide(theirs: Optimizer, keys: Callable[[dict[str, Any]], tuple[str, ...]]) -> Optimizer:
     """Return a model's optimizer that can step what ours can.
