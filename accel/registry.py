@@ -99,14 +99,15 @@ def register_accelerator(
         replace: whether another registration of that name may be replaced.
 
     Raises:
+        TypeError: `target` is no text.
         ValueError: `name` or `target` is malformed, or `name` is taken by another class.
     """
     if not name.isidentifier() or name != name.lower():
         raise ValueError(f"register_accelerator: {name!r} is not a lower-case identifier.")
     try:
         split(target)
-    except ValueError as error:
-        raise ValueError(f"register_accelerator: {error}") from None
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"register_accelerator: {error}") from None
     entry = Entry(name, target, priority, hint, "registered")
     taken = _registered.get(name) or _BUILT_IN.get(name)
     if taken is not None and taken.target != target and not replace:

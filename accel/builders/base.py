@@ -86,9 +86,13 @@ class OpBuilder(Packaged, Generic[Loaded]):
         return [str(jit.csrc_dir() / source) for source in self.native_sources]
 
     def include_paths(self) -> list[str]:
-        """Return the folders of local headers: the ABI's, and those that `native_sources` name."""
-        named = {Path(source).parts[0] for source in self.native_sources}
-        return [str(jit.csrc_dir() / folder) for folder in ("include", *sorted(named))]
+        """Return the folders of local headers: the ABI's, the sources', and above them in csrc."""
+        csrc = jit.csrc_dir()
+        folders = [csrc / "include"]
+        for source in self.native_sources:
+            beside = (csrc / source).parent
+            folders += [beside, *(one for one in beside.parents if csrc in one.parents)]
+        return [*dict.fromkeys(map(str, folders))]
 
     def parts(self) -> list[str]:
         """Return macros that each choose a part of the sources; parts compile side by side."""

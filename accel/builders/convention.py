@@ -58,15 +58,6 @@ class ConventionalBuilder(OpBuilder):
 
     triton: ClassVar[str] = ""
 
-    def include_paths(self) -> list[str]:
-        """Return the folders of local headers: the ABI's, the source's, and above it in csrc."""
-        csrc = jit.csrc_dir()
-        folders = [csrc / "include"]
-        for source in self.native_sources:
-            beside = Path(source).parent
-            folders += [beside, *(one for one in beside.parents if csrc in one.parents)]
-        return [*dict.fromkeys(map(str, folders))]
-
     def cxx_args(self) -> list[str]:
         """Return what lets plain loops become vector code."""
         return ["-O2", "-ftree-vectorize", "-fno-trapping-math"]

@@ -50,14 +50,15 @@ def register_op(name: str, target: str, *, replace: bool = False) -> None:
         replace: whether another registration of that name may be replaced.
 
     Raises:
+        TypeError: `target` is no text.
         ValueError: `name` or `target` is malformed, or `name` is taken by another op.
     """
     if not name.isidentifier() or name != name.lower():
         raise ValueError(f"register_op: {name!r} is not a lower-case identifier.")
     try:
         split(target)
-    except ValueError as error:
-        raise ValueError(f"register_op: {error}") from None
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"register_op: {error}") from None
     taken = _ops().get(name)
     if taken is not None and taken != target and not replace:
         raise ValueError(

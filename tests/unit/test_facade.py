@@ -155,3 +155,11 @@ def test_kinds_are_still_found_where_they_were() -> None:
         assert base.CPUOpBuilder is kinds.CPUOpBuilder
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = base.Nothing
+
+
+@pytest.mark.parametrize("target", [None, 5, dict])
+def test_a_target_that_is_no_text_is_named(target: object) -> None:
+    with pytest.raises(TypeError, match=r"^register_op: .* is not text of the form 'module:Class'"):
+        accel.register_op("my_op", target)
+    with pytest.raises(TypeError, match=r"^register_accelerator: .* is not text"):
+        accel.register_accelerator("my_npu", target)

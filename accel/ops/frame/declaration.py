@@ -288,10 +288,10 @@ class OpSet(Op):
 
     def __init__(self, library: Implementation | None = None, *, backend: str = "cpu") -> None:
         super().__init__(library, backend=backend)
-        for kind in self.ops:
-            op = kind(library, backend=backend)
-            if not hasattr(self, op.parsed.name):
-                setattr(self, op.parsed.name, op)
+        self._loaded = {kind: kind(library, backend=backend) for kind in self.ops}
+        for kind, op in self._loaded.items():
+            if not hasattr(self, kind.parsed.name):
+                setattr(self, kind.parsed.name, op)
 
 
 def _check_declaration(cls: type[DeclaredOp]) -> None:

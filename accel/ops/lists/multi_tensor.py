@@ -40,17 +40,17 @@ class MultiTensor(OpSet):
 
     def __init__(self, library: Implementation | None = None, *, backend: str = "cpu") -> None:
         super().__init__(library, backend=backend)
-        self._norm = Norm(library, backend=backend)
-        self._scale = Scale(library, backend=backend)
-        self._axpby = Axpby(library, backend=backend)
-        self._clip = Clip(library, backend=backend)
+        self._norm: Any = self._loaded[Norm]
+        self._scale: Any = self._loaded[Scale]
+        self._axpby: Any = self._loaded[Axpby]
+        self._clip: Any = self._loaded[Clip]
 
     @classmethod
     def notes(cls, backend: str) -> tuple[str, ...]:
         """Return who looks at the tensors of a call."""
         if backend != "cpu":
             return ("Python looks at every tensor of a call.",)
-        from accel.ops.optimizers.prepared.native_watch import python_api
+        from accel.ops.python_api import python_api
 
         api = python_api()
         if isinstance(api, str):

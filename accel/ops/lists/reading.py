@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from accel.ops import abi
-from accel.ops.optimizers.prepared.native_watch import python_api
+from accel.ops.python_api import python_api
 
 _P, _N, _I, _U = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_uint64
 _VERSION = sys.intern("_version")

@@ -35,7 +35,7 @@ class OptimizerOp(Op):
             from accel.ops.optimizers.prepared.host_watch import notes
 
             return notes()
-        from accel.ops.optimizers.prepared.native_watch import python_api
+        from accel.ops.python_api import python_api
 
         api = python_api()
         if isinstance(api, str):

@@ -1,6 +1,7 @@
 """The specs of the built-in ops, by op.
 
-An optimizer's is ``<Class>Spec`` in the module here that is named like the op's own.
+Each is ``<Class>Spec``, in the module here that is named like the op; an optimizer's, like the op's
+own module.
 """
 
 from __future__ import annotations
@@ -13,11 +14,7 @@ from accel.targets import split
 
 SPECS: Mapping[str, str] = MappingProxyType(
     {
-        **{
-            op: f"{__name__}.{stem}:{split(DECLARED[op])[1]}Spec"
-            for op, stem in optimizers().items()
-        },
-        "multi_tensor": f"{__name__}.multi_tensor:MultiTensorSpec",
-        "utils": f"{__name__}.utils:UtilsSpec",
+        op: f"{__name__}.{optimizers().get(op, op)}:{split(target)[1]}Spec"
+        for op, target in DECLARED.items()
     }
 )

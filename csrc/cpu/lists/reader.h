@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "accel/lists.h"
+#include "objects.h"
 
 namespace accel {
 
@@ -47,11 +48,11 @@ inline bool are_apart(const Span *rising, int64_t count) {
   return true;
 }
 
-class Reader {
+class Reader : Objects {
  public:
   Reader(const accel_read &read, int64_t *table, int64_t *room)
-      : r_(read),
-        py_(*read.python),
+      : Objects(*read.python),
+        r_(read),
         addresses_(table),
         numels_(table + read.lists * read.count),
         codes_(reinterpret_cast<int32_t *>(numels_ + read.count)),
@@ -73,11 +74,6 @@ class Reader {
   }
 
  private:
-  bool error() {
-    py_.forget_error();
-    return false;
-  }
-
   // The gradient of what is at a place, which the list keeps; null where there is none.
   void *gradient(void *sources, void *list, int64_t i) {
     void *const source = py_.item_of_list(sources, i);
@@ -88,20 +84,10 @@ class Reader {
 
   static bool has(uint64_t mask, int64_t k) { return mask >> k & 1; }
 
-  bool answers_no(void *answer) {
-    if (!answer) return error();
-    py_.let_go(answer);
-    return answer == py_.no;
-  }
-
   // Whether nothing but the tensors' library answers for a tensor, and it may be used as list k's are.
   bool is_plain(void *tensor, int64_t k) {
-    void *const type = py_.type_of(tensor);
-    py_.let_go(type);
-    if (type != py_.tensor && type != py_.parameter) return false;
-    void *const argument[] = {tensor};
-    if (!answers_no(py_.call(py_.is_neg, argument, 1, nullptr))) return false;
-    if (has(r_.detached, k) && !answers_no(py_.attribute(tensor, py_.requires_grad))) return false;
+    if (!is_type(tensor, py_.tensor) && !is_type(tensor, py_.parameter)) return false;
+    if (!is_positive(tensor) || (has(r_.detached, k) && !is_detached(tensor))) return false;
     if (!has(r_.versioned, k)) return true;
     void *const version = py_.attribute(tensor, r_.version);
     if (!version) return error();
@@ -121,12 +107,9 @@ class Reader {
     if (py_.read(tensor, &t) != 0) return error();
     const int32_t code = code_of(t);
     if (code < 0 || t.device_type != r_.device_type || t.device_id != r_.device_id) return false;
-    int64_t numel = 1;
-    bool dense = true;
-    for (int64_t d = t.ndim; d-- > 0; numel *= t.shape[d])
-      dense &= t.shape[d] == 1 || t.strides[d] == numel;
+    const int64_t numel = contiguous(t);
     const uint64_t address = reinterpret_cast<uint64_t>(t.data) + t.byte_offset;
-    if (numel != 0 && (!dense || !t.data || is_offset(tensor, address, t.dtype_bits / 8))) return false;
+    if (numel < 0 || (numel > 0 && (!t.data || is_offset(tensor, address, t.dtype_bits / 8)))) return false;
     if (k == 0) {
       numels_[i] = numel;
       // Shapes stay where they are while their tensors do, which the lists keep.
@@ -145,18 +128,6 @@ class Reader {
     for (int64_t d = 0; d < ndim; ++d)
       if (t.shape[d] != shape[d]) return false;
     return true;
-  }
-
-  // Whether an address is a tensor's place in a storage that begins at 0, since it was freed. No storage
-  // of a terabyte is expected.
-  bool is_offset(void *tensor, uint64_t address, uint64_t element_bytes) {
-    if (address >= uint64_t{1} << 40) return false;
-    void *const argument[] = {tensor};
-    void *const offset = py_.call(py_.storage_offset, argument, 1, nullptr);
-    if (!offset) return !error();
-    const int64_t elements = py_.as_integer(offset);
-    py_.let_go(offset);
-    return elements < 0 || address == static_cast<uint64_t>(elements) * element_bytes;
   }
 
   // Whether a tensor is the very one that a written list has in its place.
@@ -183,7 +154,6 @@ class Reader {
   }
 
   const accel_read &r_;
-  const accel_python &py_;
   int64_t *const addresses_, *const numels_;
   int32_t *const codes_;
   int64_t *const shapes_;

@@ -5,17 +5,15 @@
 #include <cstdint>
 
 #include "accel/tensors.h"
+#include "objects.h"
 #include "parallel.h"
 
 namespace accel {
 
-// Below it an address may be that of nothing, plus an offset: no storage of a terabyte is expected.
-constexpr uint64_t kLow = uint64_t{1} << 40;
-
 // The check of one step's tensors.
-class Look {
+class Look : Objects {
  public:
-  explicit Look(const accel_watch &watch) : w_(watch), py_(*watch.python), width_(watch.num_keys + 2) {}
+  explicit Look(const accel_watch &watch) : Objects(*watch.python), w_(watch), width_(watch.num_keys + 2) {}
 
   // True if parameter i is as expected; its objects are kept alive either way.
   bool take(void *params, void *states, int64_t i) {
@@ -37,37 +35,14 @@ class Look {
   }
 
  private:
-  bool error() {
-    py_.forget_error();
-    return false;
-  }
-
   void keep(void **place, void *object) {
     py_.keep(object);
     *place = object;
   }
 
-  bool is_type(void *object, void *type) {
-    void *const found = py_.type_of(object);
-    py_.let_go(found);
-    return found == type;
-  }
-
   // True for a plain tensor, without a subclass, that holds its own values.
   bool is_plain(void *tensor, void *also) {
-    if (!is_type(tensor, py_.tensor) && !(also && is_type(tensor, also))) return false;
-    void *const argument[] = {tensor};
-    void *const negated = py_.call(py_.is_neg, argument, 1, nullptr);
-    if (!negated) return error();
-    py_.let_go(negated);
-    return negated == py_.no;
-  }
-
-  bool is_detached(void *grad) {
-    void *const answer = py_.attribute(grad, py_.requires_grad);
-    if (!answer) return error();
-    py_.let_go(answer);
-    return answer == py_.no;
+    return (is_type(tensor, py_.tensor) || (also && is_type(tensor, also))) && is_positive(tensor);
   }
 
   bool keep_states(void *states, void *param, int64_t i) {
@@ -123,19 +98,9 @@ class Look {
     if (address == *expected.slot) return true;
     // A moved tensor that is written may share memory with others, which needs the full check.
     if (expected.written || meets_written(address, numel * (t.dtype_bits / 8))) return false;
-    if (numel > 0 && static_cast<uint64_t>(address) < kLow && is_offset(object, address, t.dtype_bits / 8)) return false;
+    if (numel > 0 && is_offset(object, static_cast<uint64_t>(address), t.dtype_bits / 8)) return false;
     *expected.slot = address;
     return true;
-  }
-
-  // True if an address is an offset into a storage that begins at 0, because it was freed.
-  bool is_offset(void *object, int64_t address, int64_t element_bytes) {
-    void *const argument[] = {object};
-    void *const offset = py_.call(py_.storage_offset, argument, 1, nullptr);
-    if (!offset) return !error();
-    const int64_t elements = py_.as_integer(offset);
-    py_.let_go(offset);
-    return elements < 0 || address == elements * element_bytes;
   }
 
   // The number of elements, or -1 for another layout: strides count only of dimensions that are moved along.
@@ -153,13 +118,6 @@ class Look {
     return numel;
   }
 
-  static int64_t contiguous(const accel_dl_tensor &t) {
-    int64_t numel = 1;
-    bool dense = true;
-    for (int64_t d = t.ndim; d-- > 0; numel *= t.shape[d]) dense &= t.shape[d] == 1 || t.strides[d] == numel;
-    return dense || numel == 0 ? numel : -1;
-  }
-
   // True if a block of memory shares a byte with one that is written.
   bool meets_written(int64_t begin, int64_t size) const {
     // The last written block that starts before this one's end is the one that may reach into it.
@@ -173,7 +131,6 @@ class Look {
   }
 
   const accel_watch &w_;
-  const accel_python &py_;
   const int64_t width_;
 };
 

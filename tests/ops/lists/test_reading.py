@@ -15,12 +15,12 @@ from torch import Tensor
 
 from accel.builders.cpu import MultiTensorBuilder
 from accel.jit import acquire
+from accel.ops import python_api
 from accel.ops.frame.checks import CallChecks
 from accel.ops.lists import reading
 from accel.ops.lists.declared import Axpby
 from accel.ops.lists.listed import UNUSUAL
 from accel.ops.lists.multi_tensor import MultiTensor
-from accel.ops.optimizers.prepared import native_watch
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +155,7 @@ def test_without_the_interpreters_help_python_looks(
 ) -> None:
     """A torch without DLPack's exchange table: slower, and the same."""
     assert MultiTensor.notes("cpu") == ("The library looks at every tensor of a usual call.",)
-    monkeypatch.setattr(native_watch, "python_api", lambda: "no table")
+    monkeypatch.setattr(python_api, "python_api", lambda: "no table")
     monkeypatch.setattr(reading, "python_api", lambda: "no table")
     bare = MultiTensor(acquire(MultiTensorBuilder().recipe()))
     assert bare._clip._reader is None and MultiTensor.notes("cpu")[0].endswith("no table.")

@@ -47,7 +47,7 @@ def host_watcher() -> CDLL | None:
     A failed load is tried again after a minute. An unexpected failure gives a warning; `hindrance`
     and the kept note report every failure.
     """
-    from accel.ops.optimizers.prepared.native_watch import python_api
+    from accel.ops.python_api import python_api
 
     if not _found and not isinstance(python_api(), str) and _may_try():
         try:
@@ -90,7 +90,7 @@ def hindrance() -> str:
 
     Compiles and loads nothing.
     """
-    from accel.ops.optimizers.prepared.native_watch import python_api
+    from accel.ops.python_api import python_api
 
     api = python_api()
     if isinstance(api, str):

@@ -8,70 +8,20 @@ import weakref
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
 from accel.ops import abi
 from accel.ops.optimizers.prepared.watch import Seen
+from accel.ops.python_api import DLTensor, Python, from_python, python_api
 
 _P, _N, _I = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
-_DLPACK_MAJOR = 1
-# Where functions stand in DLPack's exchange table, after its version and a pointer to an older one.
-_READ = 5
-_C_API = {
-    "attribute": "PyObject_GetAttr",
-    "call": "PyObject_Vectorcall",
-    "type_of": "PyObject_Type",
-    "item_of_list": "PyList_GetItem",
-    "item_of_dictionary": "PyDict_GetItemWithError",
-    "next_entry": "PyDict_Next",
-    "keep": "Py_IncRef",
-    "let_go": "Py_DecRef",
-    "as_integer": "PyLong_AsLongLong",
-    "forget_error": "PyErr_Clear",
-}
-_OBJECTS: Mapping[str, Any] = {
-    "none": None,
-    "no": False,
-    "tensor": Tensor,
-    "parameter": Parameter,
-    "dictionary": dict,
-    "grad": sys.intern("grad"),
-    "requires_grad": sys.intern("requires_grad"),
-    "is_neg": Tensor.is_neg,
-    "storage_offset": Tensor.storage_offset,
-}
 _DTYPES = {torch.float32: (2, 32), torch.bfloat16: (4, 16), torch.float16: (2, 16),
            torch.uint8: (1, 8)}  # fmt: skip
 # DLPack's numbers of the kinds of device that torch names so; of others any but these.
 _KINDS: Mapping[str, tuple[int, ...]] = {"cpu": (1,), "cuda": (2, 10), "xpu": (14,)}
-
-
-class Python(ctypes.Structure):
-    """``accel_python`` of ``accel/tensors.h``: functions and objects are addresses as integers."""
-
-    _fields_ = (
-        ("struct_size", ctypes.c_uint64),
-        *((name, _P) for name in ("read", *_C_API, *_OBJECTS)),
-    )
-
-
-class DLTensor(ctypes.Structure):
-    """``accel_dl_tensor`` of ``accel/tensors.h``."""
-
-    _fields_ = (
-        ("data", _P),
-        *((name, _I) for name in ("device_type", "device_id", "ndim")),
-        ("dtype_code", ctypes.c_uint8),
-        ("dtype_bits", ctypes.c_uint8),
-        ("dtype_lanes", ctypes.c_uint16),
-        *((name, _P) for name in ("shape", "strides")),
-        ("byte_offset", ctypes.c_uint64),
-    )
 
 
 class Expected(ctypes.Structure):
@@ -90,37 +40,6 @@ class WatchArgs(ctypes.Structure):
         *((name, _P) for name in ("keys", "expected", "layout_at", "layouts", "places", "devices",
                                   "written_from", "written_to", "kept")),
     )  # fmt: skip
-
-
-def _from_python(name: str, result: Any, *arguments: Any) -> Any:
-    # A prototype of its own: other users of ctypes.pythonapi may have told it other types.
-    return ctypes.PYFUNCTYPE(result, *arguments)((name, ctypes.pythonapi))
-
-
-@cache
-def python_api() -> Python | str:
-    """Return what a native loop reads tensors by, or the reason why there is none here."""
-    if not getattr(sys, "_is_gil_enabled", lambda: True)():
-        return "this interpreter has no lock that keeps tensors in place while they are looked at"
-    capsule = getattr(Tensor, "__dlpack_c_exchange_api__", None)
-    if capsule is None:
-        return f"torch {torch.__version__} has no DLPack exchange table"
-    pointer_of = _from_python("PyCapsule_GetPointer", _P, ctypes.py_object, ctypes.c_char_p)
-    try:
-        table = (_P * (_READ + 1)).from_address(pointer_of(capsule, b"dlpack_exchange_api"))
-    except ValueError:
-        return f"torch {torch.__version__} has a DLPack exchange table of another form"
-    version = (table[0] or 0) & 0xFFFFFFFF
-    if version != _DLPACK_MAJOR:
-        return f"torch {torch.__version__} speaks DLPack {version}, this accel {_DLPACK_MAJOR}"
-    if not table[_READ]:
-        return f"torch {torch.__version__} reads no tensor without an owner by DLPack"
-    functions = {
-        name: ctypes.cast(getattr(ctypes.pythonapi, symbol), _P).value
-        for name, symbol in _C_API.items()
-    }
-    objects = {name: id(value) for name, value in _OBJECTS.items()}
-    return Python(ctypes.sizeof(Python), table[_READ], **functions, **objects)
 
 
 class NativeWatch:
@@ -263,7 +182,7 @@ def places_of(params: Sequence[Tensor], states: Any) -> list[int] | None:
     if type(states) is not defaultdict and type(states) is not dict:
         return None
     outputs = (ctypes.POINTER(kind) for kind in (ctypes.c_ssize_t, _P, _P))
-    step = _from_python("PyDict_Next", ctypes.c_int, ctypes.py_object, *outputs)
+    step = from_python("PyDict_Next", ctypes.c_int, ctypes.py_object, *outputs)
     place, key, value = ctypes.c_ssize_t(0), _P(), _P()
     found: dict[int, int] = {}
     while True:
