@@ -37,9 +37,12 @@ class OpMembers(Forwarding):
     Attributes:
         op_builders: the module that holds this backend's builders, such as ``"my_npu.builders"``;
             ``""``: none of its own, so every op comes from the portable or the reference rung.
+        uses_triton: whether Triton compiles for these devices. Ops without a native library then
+            run accel's Triton kernels if ``triton`` is installed. Default: ``False``.
     """
 
     op_builders: ClassVar[str] = ""
+    uses_triton: ClassVar[bool] = False
 
     def op_builder_dir(self) -> str:
         """Return `op_builders`."""
@@ -77,7 +80,8 @@ class OpMembers(Forwarding):
         try:
             from accel.builders.lookup import find_builder
 
-            return find_builder(class_name, self.op_builder_dir(), self.name)
+            module = self.op_builder_dir()
+            return find_builder(class_name, module, self.name, self.uses_triton)
         except Exception as error:
             limit = cannot_import(f"{class_name} ({self.name})", error)
             if limit is None:

@@ -27,7 +27,7 @@ LAYERS = (
     ("contract", "base"),
     ("cpu", "cuda", "xpu", "hpu", "vendors"),
     ("misnamed", "registry"),
-    ("current",),
+    ("current", "verdicts"),
     ("optim", "testing", "integrations"),
     ("cli", "__main__"),
 )
