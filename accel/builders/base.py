@@ -45,8 +45,8 @@ class OpBuilder(Generic[Loaded]):
         artifact: stem of the built library; ops that share sources share it. Default: `NAME`.
         native_sources: paths of the native sources, relative to ``csrc/``.
         entry_point: the native library's function that a portable kernel may stand in for.
-        uses_triton: whether Triton compiles for the backend's devices; a strategy's own attribute
-            of that name decides for the builders that are asked of it.
+        uses_triton: whether Triton kernels may take the native library's place; the attribute of
+            that name of a strategy decides for the builders that are asked of it.
         targets: levels or architectures to compile for, all in one library.
         openmp: whether the sources use OpenMP.
         cxx_runtime: whether the sources use exceptions, ``new`` or C++'s standard library.

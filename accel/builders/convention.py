@@ -88,13 +88,15 @@ def conventional(
         backend: the backend's name.
         uses_triton: whether Triton compiles for the backend's devices.
     """
-    sources, triton = find(op, target, backend)
+    step = _step_of(op) if DECLARED.get(op) == target else ""
+    # The optimizers' files have other names.
+    sources, triton = ((), "") if step else find(op, target, backend)
     kind, _ = _KINDS.get(backend, (ReferenceOpBuilder, ""))
     attributes = {
         **_names(op, target),
         "backend": backend,
         "uses_triton": uses_triton,
-        "entry_point": _entry_point(op) if uses_triton else "",
+        "entry_point": step if uses_triton else "",
         "native_sources": sources,
         "triton": triton,
         "__module__": "accel.builders.lookup",
@@ -117,8 +119,8 @@ def optimizers() -> dict[str, str]:
     }
 
 
-def _entry_point(op: str) -> str:
-    """Return the function of an optimizer's libraries, ``""`` for an op of another kind."""
+def _step_of(op: str) -> str:
+    """Return the function of an optimizer's libraries, ``""`` for the host's and other ops."""
     stem = "" if op.startswith(HOST) else optimizers().get(op)
     return f"accel_{stem}_step" if stem else ""
 
@@ -157,7 +159,7 @@ def optimizer_builders(
             attributes = {
                 **_names(op, DECLARED[op]),
                 **native,
-                "entry_point": _entry_point(op) if instead else "",
+                "entry_point": _step_of(op) if instead else "",
                 "__module__": home,
                 "__doc__": f"``{op}`` on ``{backend}``.",
             }

@@ -37,12 +37,9 @@ class OpMembers(Forwarding):
     Attributes:
         op_builders: the module that holds this backend's builders, such as ``"my_npu.builders"``;
             ``""``: none of its own, so every op comes from the portable or the reference rung.
-        uses_triton: whether Triton compiles for these devices. Ops without a native library then
-            run accel's Triton kernels if ``triton`` is installed. Default: ``False``.
     """
 
     op_builders: ClassVar[str] = ""
-    uses_triton: ClassVar[bool] = False
 
     def op_builder_dir(self) -> str:
         """Return `op_builders`."""
