@@ -289,15 +289,7 @@ class CUDAAccelerator(Accelerator):
         For the toolkit whose nvcc would be used; without one for torch's CUDA release; ``""`` with
         neither and on ROCm. Runs nothing.
         """
-        from accel.jit.tools import nvcc
-        from accel.nvidia.archs import default_compute_capabilities
+        from accel.jit.tools.cuda_targets import usual_targets
 
-        if self._rocm:
-            return ""
-        place = nvcc.locate()
-        toolkit = None if isinstance(place, Rejected) else nvcc.toolkit_version(place)
         build = torch_build()
-        if toolkit is None and build is not None and build.cuda:
-            major, _, minor = build.cuda.partition(".")
-            toolkit = (int(major), int(minor or 0))
-        return default_compute_capabilities(toolkit) if toolkit else ""
+        return "" if self._rocm else usual_targets(build.cuda if build is not None else "")

@@ -12,7 +12,7 @@ from accel import jit
 from accel.builders import choosing
 from accel.builders.choosing import SourceMissing
 from accel.errors import OpUnavailable
-from accel.probe import Rejected
+from accel.probe import Probe, Rejected
 from accel.targets import resolve
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from accel.jit import Library, Plan, Recipe
     from accel.ops.base import Implementation, Op
-    from accel.probe import Probe
 
     Loaded = TypeVar("Loaded", default=Any)
 else:
