@@ -84,12 +84,12 @@ class OpConformance(Conformance):
         self._for_each_case(inputs_left_alone)
 
     @on_device
-    def testresults_repeat(self) -> None:
+    def test_results_repeat(self) -> None:
         """The same call gives the same bits."""
         self._for_each_case(results_repeat)
 
     @on_device
-    def test_layouts_areright_or_refused(self) -> None:
+    def test_layouts_are_right_or_refused(self) -> None:
         """Strided and transposed tensors give the same results, or an error and no change."""
         for layout in ("transposed", "strided"):
             self._for_each_case(right_or_refused, layout=layout)
