@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -213,7 +212,7 @@ def loader_variables() -> dict[str, str]:
 
 def cxx() -> tuple[str, ...]:
     """``CXX``: the C++ compiler's command, split into words like a shell does; empty if unset."""
-    return tuple(shlex.split(os.environ.get("CXX", "")))
+    return _words(os.environ.get("CXX", ""))
 
 
 def nvcc() -> str:
@@ -239,9 +238,15 @@ def torch_cuda_arch_list() -> str:
 
 def cflags() -> tuple[str, ...]:
     """``CFLAGS`` then ``CXXFLAGS``: the user's compiler flags, split as a shell splits words."""
-    return tuple(shlex.split(os.environ.get("CFLAGS", ""))) + tuple(
-        shlex.split(os.environ.get("CXXFLAGS", ""))
-    )
+    return _words(os.environ.get("CFLAGS", "")) + _words(os.environ.get("CXXFLAGS", ""))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    if not text:
+        return ()
+    import shlex
+
+    return tuple(shlex.split(text))
 
 
 def search_path() -> str:

@@ -24,6 +24,7 @@ class CUDAOpBuilder(OpBuilder):
 
     backend = "cuda"
     language = "cuda"
+    uses_triton = True
 
 
 class SYCLOpBuilder(OpBuilder):

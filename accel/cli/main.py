@@ -1,4 +1,4 @@
-"""The ``accel`` command: what can be used here, and why; see `accel.cli.engine` for builds."""
+"""The ``accel`` command: what can be used here, and why; `accel.cli.engine` has builds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import IO, Any
 
 import click
 
-from accel.cli.engine import JSON, build, cache, explain
+from accel.cli.cache import cache
+from accel.cli.engine import JSON, build, explain
 from accel.cli.run import run
 from accel.cli.tables import table
 from accel.errors import AccelError

@@ -10,8 +10,8 @@ from importlib import metadata
 from typing import Any
 
 from accel import registry
-from accel.builders import lookup
 from accel.probe import FAILURES, Accepted, Rejected
+from accel.verdicts import candidates
 
 # The load from which on another process competes with the threads of a program.
 _BUSY = 0.7
@@ -44,7 +44,7 @@ def chosen() -> tuple[str | None, str]:
 
 def ops() -> list[dict[str, Any]]:
     """Return one row per op: its name, its builder, and per backend the rung and its reason."""
-    known = registry.candidates()
+    known = candidates()
     broken = {candidate.name for candidate in known if candidate.error is not None}
     backends = dict.fromkeys(one.name for one in known if one.name not in broken)
     rows = []
@@ -62,7 +62,7 @@ def _verdict(name: str, backend: str) -> dict[str, str]:
 
 
 def _rung_of(name: str, backend: str) -> dict[str, str]:
-    builder = lookup.find_builder(name, registry.builders_module(backend), backend)()
+    builder = registry.strategy(backend).create_op_builder(name)
     verdict = builder.compatibility()
     if isinstance(verdict, Rejected):
         return {"rung": "none", "reason": str(verdict)}
@@ -116,7 +116,7 @@ def report() -> dict[str, Any]:
     return {
         "versions": versions(),
         "accelerator": {"name": name, "chosen": how},
-        "backends": [asdict(candidate) for candidate in registry.candidates()],
+        "backends": [asdict(candidate) for candidate in candidates()],
         "ops": ops(),
         "executable": sys.executable,
         "cache": cache(),

@@ -77,7 +77,8 @@ class OpMembers(Forwarding):
         try:
             from accel.builders.lookup import find_builder
 
-            return find_builder(class_name, self.op_builder_dir(), self.name)
+            module = self.op_builder_dir()
+            return find_builder(class_name, module, self.name, self.uses_triton)
         except Exception as error:
             limit = cannot_import(f"{class_name} ({self.name})", error)
             if limit is None:

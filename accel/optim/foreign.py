@@ -13,7 +13,7 @@ from accel.ops.optimizers.codes8bit import blocks, decode, memory_order
 from accel.optim.policy import MASTER
 
 if TYPE_CHECKING:
-    from accel.optim.base import KernelOptimizer
+    from accel.optim.stepped import SteppedOptimizer
 
 Group = dict[str, Any]
 MOMENTS = (("exp_avg", "exp_avg_scale", True), ("exp_avg_sq", "exp_avg_sq_scale", False))
@@ -25,7 +25,7 @@ _OPTIONAL = "max_exp_avg_sq"
 _TORCHS = ("momentum_buffer", "square_avg", "acc_delta", "exp_inf")
 
 
-def fitted(optimizer: KernelOptimizer, state_dict: Group) -> Group:
+def fitted(optimizer: SteppedOptimizer, state_dict: Group) -> Group:
     """Return a state as the optimizer keeps it: codes decoded if it keeps floats.
 
     Raises `ValueError` naming the entry that lacks a part, or has another meaning there: Lion's
@@ -54,7 +54,7 @@ def _telling() -> set[str]:
 
 
 def _fitted(
-    optimizer: KernelOptimizer, number: Any, entry: Mapping[str, Any], telling: set[str]
+    optimizer: SteppedOptimizer, number: Any, entry: Mapping[str, Any], telling: set[str]
 ) -> Group:
     kept = dict(entry)
     coded = {key: scale for key, scale, _ in MOMENTS if _is_coded(entry.get(key))}
@@ -87,7 +87,7 @@ def _check_not_cast(number: Any, entry: Mapping[str, Any], uncoded: Mapping[str,
 
 
 def _check_whole(
-    optimizer: KernelOptimizer, number: Any, entry: Group, group: Mapping[str, Any]
+    optimizer: SteppedOptimizer, number: Any, entry: Group, group: Mapping[str, Any]
 ) -> None:
     """Refuse an entry that would go on as from the first step, which torch refuses by `KeyError`.
 
@@ -107,11 +107,11 @@ def _check_whole(
         )
 
 
-def _is_uncounted(optimizer: KernelOptimizer) -> bool:
+def _is_uncounted(optimizer: SteppedOptimizer) -> bool:
     return optimizer.family is not None and optimizer.family.name == "lion"
 
 
-def _refusal(optimizer: KernelOptimizer, number: Any, found: str) -> ValueError:
+def _refusal(optimizer: SteppedOptimizer, number: Any, found: str) -> ValueError:
     name = type(optimizer).__name__
     keys = ", ".join((*optimizer.states, *optimizer.extra_keys, "step", MASTER))
     return ValueError(
@@ -131,7 +131,7 @@ def _is_coded(moment: Any) -> bool:
 
 
 def _check_scales(
-    optimizer: KernelOptimizer, number: Any, entry: Mapping[str, Any], key: str, scale: str
+    optimizer: SteppedOptimizer, number: Any, entry: Mapping[str, Any], key: str, scale: str
 ) -> None:
     codes, scales = entry[key], entry.get(scale)
     if not isinstance(scales, Tensor):

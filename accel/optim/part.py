@@ -18,7 +18,7 @@ from accel.optim.policy import MASTER
 if TYPE_CHECKING:
     from ctypes import CDLL
 
-    from accel.optim.base import KernelOptimizer
+    from accel.optim.stepped import SteppedOptimizer
 
 Group = dict[str, Any]
 _PLAIN = {Tensor, Parameter}
@@ -29,7 +29,7 @@ def are_plain(values: Sequence[Any]) -> bool:
     return _PLAIN.issuperset(map(type, values))
 
 
-def all_local(optimizer: KernelOptimizer, tensors: list[Tensor]) -> list[Tensor]:
+def all_local(optimizer: SteppedOptimizer, tensors: list[Tensor]) -> list[Tensor]:
     """Return `local` of each, which is the list itself if they are ordinary tensors."""
     return tensors if are_plain(tensors) else [*map(optimizer.local, tensors)]
 
@@ -75,7 +75,7 @@ class Part:
 
     def __init__(
         self,
-        optimizer: KernelOptimizer,
+        optimizer: SteppedOptimizer,
         kernel: Kernel,
         keys: Mapping[str, str],
         at: Sequence[int],
@@ -94,7 +94,7 @@ class Part:
         self._plan = None if is_recorded() else Plan(kernel, self.tensors)
         self._watch = None if self._plan is None else Watch(self._plan, self.tensors)
 
-    def take(self, optimizer: KernelOptimizer, group: Members) -> bool:
+    def take(self, optimizer: SteppedOptimizer, group: Members) -> bool:
         """Take this step's tensors; ``False`` if they are not alike any more; see `Watch.take`."""
         tensors = None if self._watch is None else self._collect(optimizer, group)
         if tensors is None or self._watch is None or not self._watch.take(tensors):
@@ -102,7 +102,7 @@ class Part:
         self.tensors, self.params = tensors, [group.params[index] for index in self.at]
         return True
 
-    def _collect(self, optimizer: KernelOptimizer, group: Members) -> TensorLists | None:
+    def _collect(self, optimizer: SteppedOptimizer, group: Members) -> TensorLists | None:
         """Return the lists that the kernel takes; ``None`` if a state lacks a tensor."""
         states = [group.states[index] for index in self.at]
         lists: dict[str, Sequence[Tensor]] = {

@@ -19,7 +19,7 @@ from accel.optim.policy import MASTER
 from accel.optim.state import complete_states, keep_states, keys_of
 
 if TYPE_CHECKING:
-    from accel.optim.base import KernelOptimizer
+    from accel.optim.stepped import SteppedOptimizer
 
 Group = dict[str, Any]
 Scratch = dict[str, Sequence[Tensor]]
@@ -65,7 +65,7 @@ class TracedGroup:
             self._family.dispatch(part.key, part.tensors, hyper)
 
 
-def complete_group(optimizer: KernelOptimizer, group: Group, index: int, lists: Any) -> str:
+def complete_group(optimizer: SteppedOptimizer, group: Group, index: int, lists: Any) -> str:
     """Complete a group's states and put the tensors of its next step into lists.
 
     torch's compiler runs this when it traces a step, and does not trace it: states are there before
@@ -112,7 +112,7 @@ def complete_group(optimizer: KernelOptimizer, group: Group, index: int, lists: 
     return " ".join(map(str, known))
 
 
-def _check(optimizer: KernelOptimizer, params: Sequence[Tensor]) -> None:
+def _check(optimizer: SteppedOptimizer, params: Sequence[Tensor]) -> None:
     own = [optimizer.local(param) for param in params]
     grads = [optimizer.local(param.grad) for param in params if param.grad is not None]
     checks.check_tensors({"params": own, "grads": grads})
@@ -121,13 +121,13 @@ def _check(optimizer: KernelOptimizer, params: Sequence[Tensor]) -> None:
         raise Unsupported("A step elsewhere than the parameters lie takes waits and streams.")
 
 
-def _keep_untraced(optimizer: KernelOptimizer) -> None:
+def _keep_untraced(optimizer: SteppedOptimizer) -> None:
     if "untraced_step" not in vars(optimizer):
         disable: Any = torch.compiler.disable
         vars(optimizer)["untraced_step"] = disable(optimizer.step_groups)
 
 
-def traced_step(optimizer: KernelOptimizer) -> None:
+def traced_step(optimizer: SteppedOptimizer) -> None:
     """Do one step on every parameter that has a gradient, all of it by ops of the dispatcher.
 
     What the ops refuse they refuse when they run.
@@ -159,7 +159,7 @@ def traced_step(optimizer: KernelOptimizer) -> None:
 
 
 def _parts(
-    optimizer: KernelOptimizer,
+    optimizer: SteppedOptimizer,
     group: Group,
     lists: list[list[Any]],
     places: Sequence[str],

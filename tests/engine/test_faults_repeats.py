@@ -204,7 +204,7 @@ def test_a_compiler_that_comes_later_is_found(
 ) -> None:
     import shutil
 
-    monkeypatch.setattr("accel.builders.base._warned", set())
+    monkeypatch.setattr("accel.builders.choosing._warned", set())
 
     real = {name: shutil.which(name) for name in ("g++", "ninja", "as", "ld")}
     later = folder / "bin"

@@ -231,7 +231,7 @@ def test_first_cases_of_conformance_follow_from_the_declaration(name: str) -> No
         native = built(name, target)
         for op in (native, suite._load(spec, reference=True)):
             for case in spec.cases():
-                from accel.testing.ops import problem_of
+                from accel.testing.judging import problem_of
 
                 assert problem_of(spec, op, case, suite.acc) == ""
     finally:
