@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -150,7 +151,7 @@ def _check_scales(
         )
     raise ValueError(
         f"The entry of parameter {number} has {scales.numel()} numbers as {scale!r}; its "
-        f"{codes.numel()} codes need {shape}. It was not saved whole."
+        f"{codes.numel()} codes need {math.prod(shape)}. It was not saved whole."
     )
 
 

@@ -22,17 +22,33 @@ def need(package: str) -> Any:
         return pytest.importorskip(package, reason=reason, exc_type=ModuleNotFoundError)
 
 
-def run(page: str, folder: Path) -> str:
-    """Run a page's program in a process of its own and return what it prints; 0 or fail."""
-    snippet = (PAGES / page).read_text().split("```python\n")[1].split("```")[0]
+def program(page: str) -> str:
+    """Return a page's program, which is its first block of Python."""
+    return (PAGES / page).read_text().split("```python\n")[1].split("```")[0]
+
+
+def start(folder: Path, *command: str, code: int = 0, **variables: str) -> str:
+    """Run Python with arguments in a folder and return what it prints; that exit code or fail."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", snippet],
+        [sys.executable, "-W", "ignore", *command],
         cwd=folder,
-        env=os.environ | {"ACCELERATOR": "cpu", "HF_HUB_OFFLINE": "1"},
+        env=os.environ | {"ACCELERATOR": "cpu", "HF_HUB_OFFLINE": "1"} | variables,
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stdout[-4000:] + done.stderr[-6000:]
     return done.stdout
+
+
+def run(page: str, folder: Path, **variables: str) -> str:
+    """Run a page's program in a process of its own and return what it prints; 0 or fail."""
+    return start(folder, "-c", program(page), **variables)
+
+
+def run_two(page: str, folder: Path, *options: str) -> str:
+    """Run a page's program as ``train.py`` in two processes of torchrun; 0 or fail."""
+    (folder / "train.py").write_text(program(page))
+    launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2")
+    return start(folder, *launcher, *(options or ("--standalone",)), "train.py")
