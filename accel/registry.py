@@ -15,6 +15,7 @@ from accel.builders.lookup import register_op as register_op
 from accel.errors import BackendUnavailable, UnknownBackend
 from accel.misnamed import nearest, unknown_message
 from accel.probe import FAILURES, Accepted, Probe, Rejected
+from accel.shown import Sheet, Shown
 from accel.targets import installed, resolve, split
 
 ENTRY_POINT_GROUP = "accel.backends"
@@ -54,6 +55,18 @@ class Candidate:
     error: str | None
     priority: int
     origin: str
+
+
+class Candidates(Shown, list[Candidate]):
+    """The verdicts as a list, which a notebook shows as a table."""
+
+    def sheets(self) -> tuple[Sheet]:
+        """Return a row for each backend."""
+        rows = [
+            (one.name, "yes" if one.accepted else "no", f"{one.reason} {one.fix}".strip())
+            for one in self
+        ]
+        return (Sheet("Backends", ("backend", "usable", "reason"), rows),)
 
 
 _BUILT_IN = MappingProxyType(
@@ -189,14 +202,14 @@ def _in_order(entries: dict[str, Entry]) -> list[Entry]:
     return sorted(entries.values(), key=lambda entry: (-entry.priority, entry.name))
 
 
-def candidates() -> list[Candidate]:
+def candidates() -> Candidates:
     """Return the verdict on every known backend, in the order of detection.
 
     Creates no device context, compiles nothing, prints nothing and raises nothing: a backend that
     fails is a rejected candidate whose `error` holds the traceback.
     """
     entries, shadowed = _known()
-    return [_judge(entry) for entry in _in_order(entries)] + shadowed
+    return Candidates([*map(_judge, _in_order(entries)), *shadowed])
 
 
 def detect() -> Accelerator:

@@ -15,6 +15,7 @@ import click
 from accel.cli.tables import table
 from accel.errors import AccelError, UnknownOp
 from accel.probe import Accepted, Rejected
+from accel.shown import Sheet
 
 if TYPE_CHECKING:
     from accel.builders.base import OpBuilder
@@ -75,11 +76,8 @@ def explain(op: str, accelerator: str, as_json: bool) -> None:
         click.echo(json.dumps(facts, indent=2))
         return
     click.echo(f"{builder.NAME} on {builder.backend}: {_reason(verdict)}\n")
-    table(
-        "Rungs",
-        ("rung", "usable", "reason"),
-        [(rung, "yes" if usable else "no", reason) for rung, usable, reason in rungs],
-    )
+    rows = [(rung, "yes" if usable else "no", reason) for rung, usable, reason in rungs]
+    table(Sheet("Rungs", ("rung", "usable", "reason"), rows))
     for line in builder.notes():
         click.echo(f"{line}\n")
     if note is not None:
@@ -219,20 +217,17 @@ def ls(as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=2))
         return
     now = time.time()
-    table(
-        "Cache",
-        ("artifact", "backend", "size", "age", "reason"),
-        [
-            (
-                f"{row['name']}-{row['digest'][:8]}",
-                row["backend"],
-                f"{row['size'] / 1024:.0f} KiB",
-                f"{(now - row['created']) / 3600:.1f} h",
-                row["trouble"] or "in use",
-            )
-            for row in rows
-        ],
-    )
+    shown = [
+        (
+            f"{row['name']}-{row['digest'][:8]}",
+            row["backend"],
+            f"{row['size'] / 1024:.0f} KiB",
+            f"{(now - row['created']) / 3600:.1f} h",
+            row["trouble"] or "in use",
+        )
+        for row in rows
+    ]
+    table(Sheet("Cache", ("artifact", "backend", "size", "age", "reason"), shown))
 
 
 def _current_digests() -> Iterator[tuple[str, str]]:

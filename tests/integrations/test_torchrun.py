@@ -27,11 +27,13 @@ def whole(session_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def test_a_killed_process_leaves_no_difference(whole: Path, tmp_path: Path) -> None:
-    (tmp_path / "train.py").write_text(program(PAGE))
-    (command,) = re.findall(r"^torchrun (.*) train\.py$", (PAGES / PAGE).read_text(), re.MULTILINE)
+    (tmp_path / "train.py").write_text(program("torchrun.md"))
+    page = (PAGES / PAGE).read_text()
+    (command,) = re.findall(r"^torchrun (.*) train\.py$", page, re.MULTILINE)
+    variables = dict(re.findall(r"^export (\w+)=(\w+)$", page, re.MULTILINE))
     launcher = ("-m", "torch.distributed.run", *command.split())
     # It dies at the step after the one that was saved.
-    said = start(tmp_path, *launcher, str(KILLER), "train.py", "3")
+    said = start(tmp_path, *launcher, str(KILLER), "train.py", "3", **variables)
     assert said.count("starts at step 0") == said.count("starts at step 2") == 2
     assert said.count("is done") == 2
     left, right = saved(tmp_path), saved(whole)

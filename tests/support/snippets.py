@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -22,9 +23,14 @@ def need(package: str) -> Any:
         return pytest.importorskip(package, reason=reason, exc_type=ModuleNotFoundError)
 
 
+def cells(page: str) -> list[str]:
+    """Return all of a page's blocks of Python, each a cell of a notebook."""
+    return re.findall(r"```python\n(.*?)```", (PAGES / page).read_text(), re.DOTALL)
+
+
 def program(page: str) -> str:
     """Return a page's program, which is its first block of Python."""
-    return (PAGES / page).read_text().split("```python\n")[1].split("```")[0]
+    return cells(page)[0]
 
 
 def start(folder: Path, *command: str, code: int = 0, **variables: str) -> str:
