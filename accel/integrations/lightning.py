@@ -12,7 +12,7 @@ from accel.base import Accelerator
 from accel.current import get_accelerator
 from accel.integrations.needs import require
 
-require("lightning", (2, 5), (3, 0))
+require("lightning")
 
 import torch  # noqa: E402 - what is missing is said first
 from lightning.pytorch import Trainer  # noqa: E402
