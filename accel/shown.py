@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Sequence
 
 from accel.record import Record
@@ -35,6 +34,9 @@ class Shown:
 
 
 def _as_html(sheet: Sheet) -> str:
+    # Its table of characters is not for who only loads an op.
+    import html
+
     def row(kind: str, texts: Iterable[str]) -> str:
         style = ' style="text-align:left"'
         cells = "".join(f"<{kind}{style}>{html.escape(text)}</{kind}>" for text in texts)
