@@ -5,7 +5,7 @@ VENV ?= .venv
 EXTRAS ?= dev
 BIN := $(VENV)/bin
 
-.PHONY: help train test devices devices-packages lint soak sanitize bench gpu-pack clean
+.PHONY: help train test devices devices-packages integrations integrations-packages lint soak sanitize bench gpu-pack clean
 
 train: $(VENV)/.installed  ## train a small transformer on the device that is found, in about a minute
 	$(BIN)/accel run examples/train.py
@@ -19,6 +19,13 @@ devices: devices-packages  ## run the tests of kernels for XPU, ROCm and CUDA, w
 
 devices-packages:  ## install what `make devices` needs
 	$(MAKE) VENV=$(VENV)-devices EXTRAS=dev,xpu-test,portable-test $(VENV)-devices/.installed
+
+# Lightning, transformers, PEFT, Ray and others. An environment of its own: 2 GB of packages.
+integrations: integrations-packages  ## run the tests with other frameworks (2 GB of packages)
+	$(VENV)-integrations/bin/python -m pytest tests/integrations
+
+integrations-packages:  ## install what `make integrations` needs
+	$(MAKE) VENV=$(VENV)-integrations EXTRAS=dev,integrations $(VENV)-integrations/.installed
 
 soak: $(VENV)/.installed  ## run the long storms that `make test` leaves out
 	$(BIN)/python -m pytest -m soak --timeout 3600
@@ -52,7 +59,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 help:  ## say what each target does
-	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' Makefile | expand -t 23
 
 clean:  ## remove environments, builds and caches
-	rm -rf $(VENV) $(VENV)-devices build dist runs *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-devices $(VENV)-integrations build dist runs *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from accel.probe import Accepted
 from accel.registry import Entry, in_order, known, probe
+from accel.shown import Sheet, Shown
 
 
 @dataclass(frozen=True)
@@ -31,17 +32,27 @@ class Candidate:
     origin: str
 
 
-def candidates() -> list[Candidate]:
+class Candidates(Shown, list[Candidate]):
+    """The verdicts as a list, which a notebook shows as a table."""
+
+    def sheets(self) -> tuple[Sheet]:
+        """Return a row for each backend."""
+        rows = [
+            (one.name, "yes" if one.accepted else "no", f"{one.reason} {one.fix}".strip())
+            for one in self
+        ]
+        return (Sheet("Backends", ("backend", "usable", "reason"), rows),)
+
+
+def candidates() -> Candidates:
     """Return the verdict on every known backend, in the order of detection.
 
     Creates no device context, compiles nothing, prints nothing and raises nothing: a backend that
     fails is a rejected candidate whose `error` holds the traceback.
     """
     entries, shadowed = known()
-    return [
-        *(_judge(entry) for entry in in_order(entries)),
-        *(_shadowed(plugin, taken) for plugin, taken in shadowed),
-    ]
+    judged = map(_judge, in_order(entries))
+    return Candidates([*judged, *(_shadowed(plugin, taken) for plugin, taken in shadowed)])
 
 
 def _judge(entry: Entry) -> Candidate:

@@ -13,6 +13,7 @@ import click
 
 from accel.cli.engine import JSON, builder_of, reason_of
 from accel.cli.tables import table
+from accel.shown import Sheet
 
 if TYPE_CHECKING:
     from accel.jit.disk.location import Location
@@ -58,20 +59,17 @@ def ls(as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=2))
         return
     now = time.time()
-    table(
-        "Cache",
-        ("artifact", "backend", "size", "age", "reason"),
-        [
-            (
-                f"{row['name']}-{row['digest'][:8]}",
-                row["backend"],
-                f"{row['size'] / 1024:.0f} KiB",
-                f"{(now - row['created']) / 3600:.1f} h",
-                row["trouble"] or "in use",
-            )
-            for row in rows
-        ],
-    )
+    shown = [
+        (
+            f"{row['name']}-{row['digest'][:8]}",
+            row["backend"],
+            f"{row['size'] / 1024:.0f} KiB",
+            f"{(now - row['created']) / 3600:.1f} h",
+            row["trouble"] or "in use",
+        )
+        for row in rows
+    ]
+    table(Sheet("Cache", ("artifact", "backend", "size", "age", "reason"), shown))
 
 
 def _current_digests() -> Iterator[tuple[str, str]]:

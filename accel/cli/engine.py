@@ -12,6 +12,7 @@ import click
 from accel.cli.tables import table
 from accel.errors import AccelError, UnknownOp
 from accel.probe import Accepted, Rejected
+from accel.shown import Sheet
 
 if TYPE_CHECKING:
     from accel.builders.base import OpBuilder
@@ -71,11 +72,8 @@ def explain(op: str, accelerator: str, as_json: bool) -> None:
         click.echo(json.dumps(facts, indent=2))
         return
     click.echo(f"{builder.NAME} on {builder.backend}: {reason_of(verdict)}\n")
-    table(
-        "Rungs",
-        ("rung", "usable", "reason"),
-        [(rung, "yes" if usable else "no", reason) for rung, usable, reason in rungs],
-    )
+    rows = [(rung, "yes" if usable else "no", reason) for rung, usable, reason in rungs]
+    table(Sheet("Rungs", ("rung", "usable", "reason"), rows))
     for line in builder.notes():
         click.echo(f"{line}\n")
     if note is not None:

@@ -95,31 +95,8 @@ def report(as_json: bool) -> None:
     place = facts["cache"]
     click.echo(f"cache: {place['path'] or 'none'}. {place['note']}".rstrip(". "))
     click.echo(f"threads: {facts['threads']['note']}\n")
-    table("Backends", ("backend", "usable", "reason"), _backend_rows(facts["backends"]))
-    table("Ops", ("backend", "rung", "ops", "reason"), _op_rows(facts["ops"]))
-
-
-def _backend_rows(backends: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    return [
-        (row["name"], "yes" if row["accepted"] else "no", f"{row['reason']} {row['fix']}".strip())
-        for row in backends
-    ]
-
-
-def _op_rows(ops: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """Return a row for every verdict, with the backends and the ops that share it."""
-    by_verdict: dict[tuple[str, str, str], list[str]] = {}
-    for row in ops:
-        for backend, verdict in row["backends"].items():
-            key = (backend, verdict["rung"], verdict["reason"])
-            by_verdict.setdefault(key, []).append(row["op"].removesuffix("Builder"))
-    shared: dict[tuple[str, str, str], list[str]] = {}
-    for (backend, rung, reason), names in by_verdict.items():
-        shared.setdefault((rung, reason, ", ".join(names)), []).append(backend)
-    return [
-        (", ".join(backends), rung, names, reason)
-        for (rung, reason, names), backends in shared.items()
-    ]
+    for sheet in facts.sheets():
+        table(sheet)
 
 
 @main.command()

@@ -11,7 +11,8 @@ from typing import Any
 
 from accel import registry
 from accel.probe import FAILURES, Accepted, Rejected
-from accel.verdicts import candidates
+from accel.shown import Sheet, Shown
+from accel.verdicts import Candidate, Candidates, candidates
 
 # The load from which on another process competes with the threads of a program.
 _BUSY = 0.7
@@ -110,10 +111,36 @@ def threads() -> dict[str, Any]:
     return {"cpus": cpus, "load": load, "spin": spin, "hurts": hurts, "note": note}
 
 
-def report() -> dict[str, Any]:
+class Report(Shown, dict[str, Any]):
+    """The report as a dict, which a notebook shows as tables."""
+
+    def sheets(self) -> tuple[Sheet, Sheet]:
+        """Return a table of the backends and one of the ops."""
+        columns = ("backend", "rung", "ops", "reason")
+        (backends,) = Candidates(Candidate(**row) for row in self["backends"]).sheets()
+        return backends, Sheet("Ops", columns, _op_rows(self["ops"]))
+
+
+def _op_rows(ops: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """Return a row for every verdict, with the backends and the ops that share it."""
+    by_verdict: dict[tuple[str, str, str], list[str]] = {}
+    for row in ops:
+        for backend, verdict in row["backends"].items():
+            key = (backend, verdict["rung"], verdict["reason"])
+            by_verdict.setdefault(key, []).append(row["op"].removesuffix("Builder"))
+    shared: dict[tuple[str, str, str], list[str]] = {}
+    for (backend, rung, reason), names in by_verdict.items():
+        shared.setdefault((rung, reason, ", ".join(names)), []).append(backend)
+    return [
+        (", ".join(backends), rung, names, reason)
+        for (rung, reason, names), backends in shared.items()
+    ]
+
+
+def report() -> Report:
     """Return the report: versions, the choice, cache, threads, backends, and ops by backend."""
     name, how = chosen()
-    return {
+    facts = {
         "versions": versions(),
         "accelerator": {"name": name, "chosen": how},
         "backends": [asdict(candidate) for candidate in candidates()],
@@ -122,3 +149,4 @@ def report() -> dict[str, Any]:
         "cache": cache(),
         "threads": threads(),
     }
+    return Report(facts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from accel.ops.checks import FLOATS, check_kind, check_storage, is_dense
 from accel.ops.optimizers.codes8bit import blocks, decode, memory_order
 from accel.optim.policy import MASTER
+from accel.optim.shards import like, local_of, own_scales, scales_shape
 
 if TYPE_CHECKING:
     from accel.optim.stepped import SteppedOptimizer
@@ -136,11 +138,21 @@ def _check_scales(
     codes, scales = entry[key], entry.get(scale)
     if not isinstance(scales, Tensor):
         raise _refusal(optimizer, number, f"has 8-bit codes as {key!r} and no {scale!r}")
-    if scales.numel() != blocks(codes.numel()):
+    shape = scales_shape(codes)
+    # What has no shape is refused by name where it is read.
+    if scales.is_nested or scales.shape == shape:
+        return
+    if scales.dim() > 1:
         raise ValueError(
-            f"The entry of parameter {number} has {scales.numel()} numbers as {scale!r}; its "
-            f"{codes.numel()} codes need {blocks(codes.numel())}. It was not saved whole."
+            f"The entry of parameter {number} has {scale!r} of shape {tuple(scales.shape)}, of a "
+            f"parameter that was divided otherwise between processes; its codes need {shape}. "
+            f"Load it with as many processes as saved it, or save it with float moments: "
+            f"optimizer.register_state_dict_post_hook(Adam8bit.with_float_moments)."
         )
+    raise ValueError(
+        f"The entry of parameter {number} has {scales.numel()} numbers as {scale!r}; its "
+        f"{codes.numel()} codes need {math.prod(shape)}. It was not saved whole."
+    )
 
 
 def floats(entry: Mapping[str, Any], key: str, place: str = "") -> Tensor:
@@ -148,18 +160,22 @@ def floats(entry: Mapping[str, Any], key: str, place: str = "") -> Tensor:
 
     Raises `TypeError` or `ValueError` naming the key, after `place`.
     """
-    moment: Tensor = entry[key]
+    whole: Tensor = entry[key]
+    moment = local_of(whole)
     name = f"{place}state[{key!r}]"
     check_kind(moment, name, (torch.uint8, *FLOATS))
     check_storage(moment, name)
     if moment.dtype != torch.uint8:
-        return moment.float()
-    check_codes(entry, key, place)
+        return whole.float()
     scale_key, signed = _CODES[key]
+    own: Group = {key: moment}
+    if isinstance(entry.get(scale_key), Tensor):
+        own[scale_key] = own_scales(entry[scale_key], moment)
+    check_codes(own, key, place)
     values = torch.empty_like(moment, dtype=torch.float32)
-    scales = entry[scale_key].float()
+    scales: Tensor = own[scale_key].float()
     memory_order(values).copy_(decode(memory_order(moment), scales, signed=signed))
-    return values
+    return like(values, whole)
 
 
 def check_codes(entry: Mapping[str, Any], key: str, place: str = "") -> None:

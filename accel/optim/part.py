@@ -9,11 +9,13 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from accel.ops.optimizers.capture import is_recorded
+from accel.ops.optimizers.family import Family
 from accel.ops.optimizers.kernel import Kernel
 from accel.ops.optimizers.lists import Hyper, TensorLists
 from accel.ops.optimizers.prepared.plan import Plan
 from accel.ops.optimizers.prepared.watch import Seen, Watch
 from accel.optim.policy import MASTER
+from accel.optim.shards import own_extra
 
 if TYPE_CHECKING:
     from ctypes import CDLL
@@ -32,6 +34,16 @@ def are_plain(values: Sequence[Any]) -> bool:
 def all_local(optimizer: SteppedOptimizer, tensors: list[Tensor]) -> list[Tensor]:
     """Return `local` of each, which is the list itself if they are ordinary tensors."""
     return tensors if are_plain(tensors) else [*map(optimizer.local, tensors)]
+
+
+def own_extras(
+    family: Family | None, field: str, own: Sequence[Tensor], extras: Sequence[Tensor]
+) -> Sequence[Tensor]:
+    """Return what belongs to `own` of each of a family's extra tensors, by the op's field."""
+    if family is None or are_plain(extras):
+        return extras
+    elements = family.extra_kinds[field].elements
+    return [own_extra(extra, one, elements) for extra, one in zip(extras, own, strict=True)]
 
 
 class Members(NamedTuple):
@@ -113,9 +125,13 @@ class Part:
             found = [state.get(key) if isinstance(state, dict) else None for state in states]
             if not are_plain(found) and not all(isinstance(one, Tensor) for one in found):
                 return None
-            lists[field] = all_local(optimizer, found)  # type: ignore[arg-type]
+            extra = key in optimizer.extra_keys
+            lists[field] = found if extra else all_local(optimizer, found)  # type: ignore[assignment, arg-type]
         steps = lists.pop("steps")
-        extras = {field: lists.pop(field) for field in optimizer.extra_keys.values()}
+        extras = {
+            field: own_extras(optimizer.family, field, lists["params"], lists.pop(field))
+            for field in optimizer.extra_keys.values()
+        }
         # Of all that the group has: a gradient that is missing shifts nobody's random bits.
         places = [group.places[index] for index in self.at]
         return TensorLists(lists, steps, {**extras, **self.scratch}, places)

@@ -15,6 +15,7 @@ from accel.ops.optimizers.checks import check_gradients
 from accel.ops.optimizers.family import Family
 from accel.ops.optimizers.lists import Hyper, TensorLists
 from accel.optim.options import scaling
+from accel.optim.part import own_extras
 from accel.optim.policy import MASTER
 from accel.optim.state import complete_states, keep_states, keys_of
 
@@ -193,7 +194,10 @@ def _parts(
             roles = {role: [*map(optimizer.local, listed)] for role, listed in roles.items()}
         scratch = optimizer.scratch(roles["params"])
         extras = {
-            field: [state[key] for state in chosen] for key, field in optimizer.extra_keys.items()
+            field: own_extras(
+                optimizer.family, field, roles["params"], [state[key] for state in chosen]
+            )
+            for key, field in optimizer.extra_keys.items()
         }
         steps = [state["step"] for state in chosen]
         whole = len(at) == len(group["params"])

@@ -12,6 +12,7 @@ SOURCES = sorted([*(ROOT / "accel").rglob("*.py"), *(ROOT / "op_builder").rglob(
 # From the lowest up: a module imports its own line and those above it. The longest name counts.
 LAYERS = (
     ("errors", "record", "probe", "environment", "targets", "torch_build"),
+    ("shown",),
     ("host", "nvidia"),
     ("jit.disk",),
     ("jit.headers", "jit.recipe"),
