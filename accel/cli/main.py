@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
@@ -12,8 +10,8 @@ from typing import IO, Any
 import click
 
 from accel.cli.engine import JSON, build, cache, explain
+from accel.cli.output import standard_output
 from accel.cli.run import run
-from accel.cli.tables import table
 from accel.errors import AccelError
 
 _JSON_ASKED = "accel.json"
@@ -34,6 +32,10 @@ class _JSONError(click.ClickException):
 
 class _Group(click.Group):
     """A group that prints an `AccelError` as one paragraph, or as JSON, without a traceback."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        with standard_output():
+            return super().main(*args, **extra)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         as_json = "--json" in (args[1] if len(args) > 1 else extra["args"])
@@ -69,56 +71,23 @@ def _told(as_json: bool) -> Iterator[None]:
 @click.pass_context
 def main(ctx: click.Context, as_json: bool) -> None:
     """Hardware abstraction for PyTorch. Without a command: the report."""
-    for stream in (sys.stdout, sys.stderr):
-        # File names and manifests may hold text that cannot be encoded.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
     if ctx.invoked_subcommand is None:
-        ctx.invoke(report, as_json=as_json)
+        ctx.invoke(report, everything=False, as_json=as_json)
 
 
 @main.command()
+@click.option("--all", "everything", is_flag=True, help="Every backend and op, with all reasons.")
 @JSON
-def report(as_json: bool) -> None:
-    """Show backends and ops, each with the reason for its verdict."""
+def report(everything: bool, as_json: bool) -> None:
+    """Show the accelerator in use and its ops, each with the reason for its verdict."""
+    from accel.cli.overview import show
     from accel.cli.report import report as gather
 
     facts = gather()
     if as_json:
         click.echo(json.dumps(facts, indent=2))
-        return
-    versions = facts["versions"]
-    click.echo(" · ".join(f"{name} {version}" for name, version in versions.items()))
-    choice = facts["accelerator"]
-    click.echo(f"accelerator: {choice['name'] or 'none'} ({choice['chosen']})")
-    place = facts["cache"]
-    click.echo(f"cache: {place['path'] or 'none'}. {place['note']}".rstrip(". "))
-    click.echo(f"threads: {facts['threads']['note']}\n")
-    table("Backends", ("backend", "usable", "reason"), _backend_rows(facts["backends"]))
-    table("Ops", ("backend", "rung", "ops", "reason"), _op_rows(facts["ops"]))
-
-
-def _backend_rows(backends: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    return [
-        (row["name"], "yes" if row["accepted"] else "no", f"{row['reason']} {row['fix']}".strip())
-        for row in backends
-    ]
-
-
-def _op_rows(ops: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """Return a row for every verdict, with the backends and the ops that share it."""
-    by_verdict: dict[tuple[str, str, str], list[str]] = {}
-    for row in ops:
-        for backend, verdict in row["backends"].items():
-            key = (backend, verdict["rung"], verdict["reason"])
-            by_verdict.setdefault(key, []).append(row["op"].removesuffix("Builder"))
-    shared: dict[tuple[str, str, str], list[str]] = {}
-    for (backend, rung, reason), names in by_verdict.items():
-        shared.setdefault((rung, reason, ", ".join(names)), []).append(backend)
-    return [
-        (", ".join(backends), rung, names, reason)
-        for (rung, reason, names), backends in shared.items()
-    ]
+    else:
+        show(facts, everything=everything)
 
 
 @main.command()

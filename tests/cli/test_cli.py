@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,25 @@ def test_without_a_command_it_reports() -> None:
     assert "accelerator: cpu (ACCELERATOR=cpu)" in said
     assert "FusedAdam" in said
     assert "was built without" in said
+
+
+def test_the_report_begins_with_the_accelerator_and_its_ops() -> None:
+    first, rest = accel("report").split("Other backends\n")
+    assert first.startswith("accelerator: cpu (ACCELERATOR=cpu): the host, ")
+    assert "Ops on cpu" in first and "FusedAdam" in first and "cuda" not in first
+    others, _, last = rest.partition("\n\n")
+    *lines, more = others.splitlines()
+    assert [line.split()[0] for line in lines] == [
+        row["name"] for row in data("report")["backends"] if row["name"] != "cpu"
+    ]
+    assert "https://" not in others and "accel report --all" in more
+    assert last.startswith("cache: ") and "torch " in last
+
+
+def test_the_whole_report_says_what_to_do_about_every_backend() -> None:
+    said = accel("report", "--all")
+    assert "https://pytorch.org/get-started" in said
+    assert re.search(r"^  .*\bhpu\b.* reference ", said, re.MULTILINE)
 
 
 def test_the_report_as_json_holds_every_verdict_with_its_reason() -> None:
