@@ -92,8 +92,9 @@ def cache() -> dict[str, Any]:
 def threads() -> dict[str, Any]:
     """Return whether torch's idle threads spin, the machine's load, and whether that hurts now."""
     from accel import environment
+    from accel.host import processors
 
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cpus = len(processors.usable())
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     spin = environment.threads_spin() and cpus > 1
     hurts = spin and load >= _BUSY
