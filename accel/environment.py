@@ -108,6 +108,11 @@ def for_program(wanted: Mapping[str, str]) -> tuple[dict[str, str], dict[str, st
     return {**os.environ, **ours}, kept
 
 
+def changed(**variables: str) -> dict[str, str]:
+    """Return the variables of a process to be started, with others instead of the user's."""
+    return {**os.environ, **variables}
+
+
 def thread_places() -> dict[str, str]:
     """Return the user's variables that bind OpenMP's threads to processors."""
     names = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")

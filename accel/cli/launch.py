@@ -38,7 +38,7 @@ class Request:
 
     @property
     def distributed(self) -> bool:
-        """Whether torchrun starts the program."""
+        """``True`` if torchrun starts the program."""
         return self.nproc is not None or bool(self.options)
 
 

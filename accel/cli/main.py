@@ -9,6 +9,7 @@ from typing import IO, Any
 
 import click
 
+from accel.cli.bench import bench
 from accel.cli.engine import JSON, build, cache, explain
 from accel.cli.output import standard_output
 from accel.cli.run import run
@@ -38,7 +39,7 @@ class _Group(click.Group):
             return super().main(*args, **extra)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        as_json = "--json" in (args[1] if len(args) > 1 else extra["args"])
+        as_json = _asks_for_json(args[1] if len(args) > 1 else extra["args"])
         with _told(as_json):
             made = super().make_context(*args, **extra)
             made.meta[_JSON_ASKED] = as_json
@@ -47,6 +48,13 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         with _told(bool(ctx.meta.get(_JSON_ASKED))):
             return super().invoke(ctx)
+
+
+def _asks_for_json(words: list[str]) -> bool:
+    """Return whether errors are to be JSON: ``--json`` may also name a file, or be a program's."""
+    if words[:1] == ["run"] or (words[:1] == ["bench"] and words[1:2] != ["compare"]):
+        return False
+    return "--json" in words
 
 
 @contextmanager
@@ -109,6 +117,7 @@ def conformance(ctx: click.Context, target: str, as_json: bool) -> None:
     ctx.exit(0 if result.passed else 1)
 
 
+main.add_command(bench)
 main.add_command(build)
 main.add_command(cache)
 main.add_command(explain)

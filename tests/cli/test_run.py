@@ -104,6 +104,7 @@ def test_a_signal_ends_the_script() -> None:
         (("--accelerator", "my_npu", "show.py"), "ACCELERATOR=my_npu accel run"),
         (("--nproc", "2", "-c", "pass"), "torchrun starts scripts and modules, not '-c'"),
         (("--nnodes", "2", "show.py"), "needs --rdzv-endpoint HOST:PORT"),
+        (("nope.py", "--json"), "no script 'nope.py'"),
         (("--standalone", "--rdzv-endpoint", "a:1", "show.py"), "means one machine"),
     ],
     ids=str,
