@@ -120,6 +120,28 @@ def test_a_build_that_fails_is_told_at_the_end_and_in_the_exit_code(
     assert "/bin/false" in said
 
 
+@pytest.mark.parametrize("ops", [("fused_adam", "cpu_adam"), ("all",)], ids=" ".join)
+def test_an_architecture_for_a_library_of_the_host_is_said_to_be_ignored(
+    cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ops: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("CXX", "/bin/false")
+    said = accel("build", *ops, "--arch", "9.0", "--out", str(tmp_path / "out"), code=1)
+    (line,) = [line for line in said.splitlines() if line.startswith("--arch 9.0 is ignored for ")]
+    assert "fused_adam" in line and "cpu_adam" in line
+    assert "is ignored" not in accel("build", *ops, "--out", str(tmp_path / "out"), code=1)
+
+
+def test_an_architecture_of_an_op_of_cuda_is_not_ignored(capfd: pytest.CaptureFixture[str]) -> None:
+    from accel.cli import engine
+
+    for ops, ignored in ((("fused_adam",), ""), (("fused_adam", "cpu_adam"), "cpu_adam")):
+        engine._say_ignored("9.0", engine._recipes(ops, "cuda", "9.0"), named=True)
+        said = capfd.readouterr().err
+        assert said == (ignored and f"--arch 9.0 is ignored for {ignored}: only CUDA has it.\n")
+    engine._say_ignored("9.0", engine._recipes((), "cuda", "9.0"), named=False)
+    assert capfd.readouterr().err == ""
+
+
 def test_the_cache_can_be_looked_after(cache_dir: Path, tmp_path: Path) -> None:
     accel("build", "fused_adam", "--out", str(tmp_path / "out"))
     assert accel("cache", "path").strip() == str(cache_dir)
