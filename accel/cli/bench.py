@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ import click
 from accel.cli.tables import table
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
+# What matplotlib writes and a reader can open everywhere.
+_DRAWN = (".png", ".svg", ".pdf")
 Advance = Callable[[str, float], None]
 
 
@@ -127,6 +130,10 @@ def _writable(options: dict[str, Any]) -> None:
     for name, path in (("--json", options["out"]), ("--png", options["png"])):
         if path is not None and not path.parent.is_dir():
             raise InvalidSetting(f"{name} {path}: there is no folder {path.parent}; make it first.")
+        if path is not None and not os.access(path.parent, os.W_OK):
+            raise InvalidSetting(f"{name} {path}: {path.parent} is read-only; name another folder.")
+    if options["png"] is not None and options["png"].suffix.lower() not in _DRAWN:
+        raise InvalidSetting(f"--png {options['png']}: its name must end in {', '.join(_DRAWN)}.")
     if options["png"] is not None and find_spec("matplotlib") is None:
         raise InvalidSetting(
             "--png needs matplotlib, which is not installed: pip install 'accel-torch[bench]'"
@@ -146,9 +153,9 @@ def _conclude(
         "method": method,
         "cases": cases,
     }
+    _show(found)
     if options["out"] is not None:
         results.write(found, options["out"])
-    _show(found)
     if options["png"] is not None:
         from accel.bench import picture
 

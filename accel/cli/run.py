@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -65,7 +66,9 @@ def _options(command: Any) -> Any:
 )
 @click.option("--standalone", is_flag=True, help="One machine; the default.")
 @_options
-@click.argument("program", nargs=-1, type=click.UNPROCESSED)
+@click.argument(
+    "program", nargs=-1, type=click.UNPROCESSED, metavar="(SCRIPT.PY | -m MODULE) [ARGS]..."
+)
 def run(
     accelerator: str, nproc: str | None, standalone: bool, program: tuple[str, ...], **options: Any
 ) -> None:
@@ -93,6 +96,8 @@ def run(
         launch = plan(Request(accelerator, nproc, given, program))
     except AccelError as error:
         raise BadRun(str(error)) from error
-    click.echo(f"accel run: {launch.summary}", err=True)
+    # A full disk behind stderr is no reason not to run the program.
+    with suppress(OSError):
+        click.echo(f"accel run: {launch.summary}", err=True)
     sys.stdout.flush()
     os.execve(sys.executable, [sys.executable, *launch.arguments], launch.variables)

@@ -144,6 +144,8 @@ def test_builds_are_measured_in_processes_of_their_own(cache_dir: Path) -> None:
     [
         (("optim", "--shapes", "few,huge"), 2, "'huge' is none of big, gpt2"),
         (("lists", "--json", "nowhere/a.json"), 1, "there is no folder nowhere; make it first"),
+        (("lists", "--png", "a.gif"), 1, "--png a.gif: its name must end in .png"),
+        (("optim", "--json", "/proc/1/a.json"), 1, "a.json"),
         (("optim", "--accelerator", "xpu"), 1, "--accelerator xpu, but torch"),
         (("build", "--op", "nope"), 1, "--op nope: the CPU has no such op with sources. Known:"),
         (("plot", "absent.json"), 1, "absent.json cannot be read: No such file"),

@@ -82,6 +82,13 @@ def test_it_becomes_torchrun() -> None:
     assert first.endswith("torchrun --standalone --nproc-per-node=2")
 
 
+def test_a_full_disk_behind_stderr_keeps_nothing_from_running() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "accel", "run", "show.py"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, check=False)
+    assert done.returncode == 3 and done.stdout
+
+
 def test_a_signal_ends_the_script() -> None:
     process = started("show.py", "wait")
     assert process.stdout is not None
