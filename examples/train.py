@@ -39,11 +39,9 @@ def introduce(run: Run, display: Display) -> None:
     detected = asked.lower() in {"", "auto"}
     why = "the first that can be used" if detected else f"ACCELERATOR={asked}"
     display.say(f"accelerator  {acc.name} ({properties.name}{threads}): {why}")
-    for candidate in accel.candidates() if detected else ():
-        if candidate.name == acc.name:
-            break
-        if not candidate.accepted:
-            display.say(f"             not {candidate.name}: {candidate.reason}")
+    names = [one.name for one in accel.candidates() if not one.accepted] if detected else []
+    if names:
+        display.say(f"             not usable here: {', '.join(names)}; accel report says why")
     builder = {"fused": "FusedAdamBuilder", "8bit": "Adam8bitBuilder"}.get(run.settings.optimizer)
     if builder is not None:
         op = acc.create_op_builder(builder).load()
