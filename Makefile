@@ -40,8 +40,8 @@ lint: $(VENV)/.installed  ## check style and types
 	$(BIN)/mypy
 
 bench: $(VENV)/.installed  ## measure builds and optimizers
-	$(BIN)/python benchmarks/build.py
-	$(BIN)/python benchmarks/optim.py
+	$(BIN)/accel bench build
+	$(BIN)/accel bench optim
 
 # What benchmarks/gpu.py needs on a machine with a GPU, libraries included; needs nvcc.
 gpu-pack: $(VENV)/.installed  ## pack what benchmarks/gpu.py needs on a machine with a GPU; needs nvcc

@@ -126,7 +126,9 @@ def build(
 ) -> None:
     """Build OPS (default: all) ahead of time into a portable folder; needs no device."""
     backend = _backend(accelerator)
-    rows = [_build_one(recipe, names, out) for names, recipe in _recipes(ops, backend, arch)]
+    recipes = _recipes(ops, backend, arch)
+    _say_ignored(arch, recipes, named=bool(ops) and ops != ("all",))
+    rows = [_build_one(recipe, names, out) for names, recipe in recipes]
     failed = [row for row in rows if not row["built"]]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
@@ -160,6 +162,14 @@ def _recipes(ops: tuple[str, ...], backend: str, arch: str) -> list[tuple[list[s
     if not by_artifact:
         raise UnknownOp(f"{backend} has no op with native sources, so there is nothing to build.")
     return [*by_artifact.values(), *host_watch.needed_by(by_artifact.values())]
+
+
+def _say_ignored(arch: str, recipes: list[tuple[list[str], Recipe]], *, named: bool) -> None:
+    """Say that an architecture has no meaning for the host's libraries, if they were asked for."""
+    on_device = {name for ops, recipe in recipes if recipe.language == "cuda" for name in ops}
+    names = [name for ops, _ in recipes for name in ops if name not in on_device]
+    if arch and names and (named or not on_device):
+        click.echo(f"--arch {arch} is ignored for {', '.join(names)}: only CUDA has it.", err=True)
 
 
 def _build_one(recipe: Recipe, names: list[str], out: Path) -> dict[str, Any]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
 import click
 
+from accel.cli.bench import bench
 from accel.cli.cache import cache
 from accel.cli.engine import JSON, build, explain
+from accel.cli.output import standard_output
 from accel.cli.run import run
-from accel.cli.tables import table
 from accel.errors import AccelError
 
 _JSON_ASKED = "accel.json"
@@ -36,8 +35,12 @@ class _JSONError(click.ClickException):
 class _Group(click.Group):
     """A group that prints an `AccelError` as one paragraph, or as JSON, without a traceback."""
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        with standard_output():
+            return super().main(*args, **extra)
+
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        as_json = "--json" in (args[1] if len(args) > 1 else extra["args"])
+        as_json = _asks_for_json(args[1] if len(args) > 1 else extra["args"])
         with _told(as_json):
             made = super().make_context(*args, **extra)
             made.meta[_JSON_ASKED] = as_json
@@ -46,6 +49,13 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         with _told(bool(ctx.meta.get(_JSON_ASKED))):
             return super().invoke(ctx)
+
+
+def _asks_for_json(words: list[str]) -> bool:
+    """Return whether errors are to be JSON: ``--json`` may also name a file, or be a program's."""
+    if words[:1] == ["run"] or (words[:1] == ["bench"] and words[1:2] != ["compare"]):
+        return False
+    return "--json" in words
 
 
 @contextmanager
@@ -70,33 +80,23 @@ def _told(as_json: bool) -> Iterator[None]:
 @click.pass_context
 def main(ctx: click.Context, as_json: bool) -> None:
     """Hardware abstraction for PyTorch. Without a command: the report."""
-    for stream in (sys.stdout, sys.stderr):
-        # File names and manifests may hold text that cannot be encoded.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
     if ctx.invoked_subcommand is None:
-        ctx.invoke(report, as_json=as_json)
+        ctx.invoke(report, everything=False, as_json=as_json)
 
 
 @main.command()
+@click.option("--all", "everything", is_flag=True, help="Every backend and op, with all reasons.")
 @JSON
-def report(as_json: bool) -> None:
-    """Show backends and ops, each with the reason for its verdict."""
+def report(everything: bool, as_json: bool) -> None:
+    """Show the accelerator in use and its ops, each with the reason for its verdict."""
+    from accel.cli.overview import show
     from accel.cli.report import report as gather
 
     facts = gather()
     if as_json:
         click.echo(json.dumps(facts, indent=2))
-        return
-    versions = facts["versions"]
-    click.echo(" · ".join(f"{name} {version}" for name, version in versions.items()))
-    choice = facts["accelerator"]
-    click.echo(f"accelerator: {choice['name'] or 'none'} ({choice['chosen']})")
-    place = facts["cache"]
-    click.echo(f"cache: {place['path'] or 'none'}. {place['note']}".rstrip(". "))
-    click.echo(f"threads: {facts['threads']['note']}\n")
-    for sheet in facts.sheets():
-        table(sheet)
+    else:
+        show(facts, everything=everything)
 
 
 @main.command()
@@ -118,6 +118,7 @@ def conformance(ctx: click.Context, target: str, as_json: bool) -> None:
     ctx.exit(0 if result.passed else 1)
 
 
+main.add_command(bench)
 main.add_command(build)
 main.add_command(cache)
 main.add_command(explain)

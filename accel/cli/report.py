@@ -93,8 +93,9 @@ def cache() -> dict[str, Any]:
 def threads() -> dict[str, Any]:
     """Return whether torch's idle threads spin, the machine's load, and whether that hurts now."""
     from accel import environment
+    from accel.host import processors
 
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cpus = len(processors.usable())
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     spin = environment.threads_spin() and cpus > 1
     hurts = spin and load >= _BUSY
@@ -118,7 +119,7 @@ class Report(Shown, dict[str, Any]):
         """Return a table of the backends and one of the ops."""
         columns = ("backend", "rung", "ops", "reason")
         (backends,) = Candidates(Candidate(**row) for row in self["backends"]).sheets()
-        return backends, Sheet("Ops", columns, _op_rows(self["ops"]))
+        return backends, Sheet("Ops on all backends", columns, _op_rows(self["ops"]))
 
 
 def _op_rows(ops: list[dict[str, Any]]) -> list[tuple[str, ...]]:

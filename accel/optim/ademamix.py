@@ -99,7 +99,7 @@ class AdEMAMix(KernelOptimizer):
         """Return the numbers of a group's next step, checked; raises naming the argument."""
         lr, lr_tensor = rate(group["lr"])
         beta1, beta2, beta3 = betas(group["betas"], 3)
-        beta3_warmup = checks.check_not_negative("beta3_warmup", group["beta3_warmup"] or 0.0)
+        beta3_warmup = checks.check_steps("beta3_warmup", group["beta3_warmup"])
         # A recorded step reads a tensor's value, and checks it, when it runs.
         if not isinstance(beta3, Tensor):
             check_warmup(beta3, beta3_warmup)
@@ -111,7 +111,7 @@ class AdEMAMix(KernelOptimizer):
             beta3=beta3,
             alpha=checks.check_not_negative("alpha", group["alpha"]),
             eps=checks.check_not_negative("eps", group["eps"]),
-            alpha_warmup=checks.check_not_negative("alpha_warmup", group["alpha_warmup"] or 0.0),
+            alpha_warmup=checks.check_steps("alpha_warmup", group["alpha_warmup"]),
             beta3_warmup=beta3_warmup,
             weight_decay=checks.check_not_negative("weight_decay", group["weight_decay"]),
             flags=ADEMAMIX_MAXIMIZE * switch("maximize", group["maximize"]),

@@ -30,6 +30,7 @@ LAYERS = (
     ("misnamed", "registry"),
     ("current", "verdicts"),
     ("optim", "testing", "integrations"),
+    ("bench",),
     ("cli", "__main__"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
