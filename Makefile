@@ -5,7 +5,7 @@ VENV ?= .venv
 EXTRAS ?= dev
 BIN := $(VENV)/bin
 
-.PHONY: help train test devices devices-packages lint soak sanitize bench gpu-pack clean
+.PHONY: help train test devices devices-packages lint soak sanitize bench wheel docs gpu-pack clean
 
 train: $(VENV)/.installed  ## train a small transformer on the device that is found, in about a minute
 	$(BIN)/accel run examples/train.py
@@ -35,6 +35,11 @@ lint: $(VENV)/.installed  ## check style and types
 bench: $(VENV)/.installed  ## measure builds and optimizers
 	$(BIN)/python benchmarks/build.py
 	$(BIN)/python benchmarks/optim.py
+
+# auditwheel is installed for this target only.
+wheel: $(VENV)/.installed  ## make the wheels of a release: pure, and with prebuilt CPU ops
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[release]'
+	$(BIN)/python tools/wheel.py --out dist
 
 # What benchmarks/gpu.py needs on a machine with a GPU, libraries included; needs nvcc.
 gpu-pack: $(VENV)/.installed  ## pack what benchmarks/gpu.py needs on a machine with a GPU; needs nvcc
