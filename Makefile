@@ -41,6 +41,11 @@ wheel: $(VENV)/.installed  ## make the wheels of a release: pure, and with prebu
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[release]'
 	$(BIN)/python tools/wheel.py --out dist
 
+# An environment of its own. mkdocs-material says in each build that a successor exists.
+docs:  ## build the documentation as a site, in build/site; a warning is an error
+	$(MAKE) VENV=$(VENV)-docs EXTRAS=docs $(VENV)-docs/.installed
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/python -m mkdocs build --strict
+
 # What benchmarks/gpu.py needs on a machine with a GPU, libraries included; needs nvcc.
 gpu-pack: $(VENV)/.installed  ## pack what benchmarks/gpu.py needs on a machine with a GPU; needs nvcc
 	rm -rf build/gpu
@@ -60,4 +65,4 @@ help:  ## say what each target does
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' Makefile | expand -t 18
 
 clean:  ## remove environments, builds and caches
-	rm -rf $(VENV) $(VENV)-devices build dist runs *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-devices $(VENV)-docs build dist runs *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
