@@ -5,7 +5,7 @@ VENV ?= .venv
 EXTRAS ?= dev
 BIN := $(VENV)/bin
 
-.PHONY: help train test devices devices-packages integrations integrations-packages lint soak sanitize bench gpu-pack clean
+.PHONY: help train test devices devices-packages integrations integrations-packages lint soak sanitize bench wheel docs gpu-pack clean
 
 train: $(VENV)/.installed  ## train a small transformer on the device that is found, in about a minute
 	$(BIN)/accel run examples/train.py
@@ -43,6 +43,16 @@ bench: $(VENV)/.installed  ## measure builds and optimizers
 	$(BIN)/accel bench build
 	$(BIN)/accel bench optim
 
+# auditwheel is installed for this target only.
+wheel: $(VENV)/.installed  ## make the wheels of a release: pure, and with prebuilt CPU ops
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[release]'
+	$(BIN)/python tools/wheel.py --out dist
+
+# An environment of its own. mkdocs-material says in each build that a successor exists.
+docs:  ## build the documentation as a site, in build/site; a warning is an error
+	$(MAKE) VENV=$(VENV)-docs EXTRAS=docs $(VENV)-docs/.installed
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/python -m mkdocs build --strict
+
 # What benchmarks/gpu.py needs on a machine with a GPU, libraries included; needs nvcc.
 gpu-pack: $(VENV)/.installed  ## pack what benchmarks/gpu.py needs on a machine with a GPU; needs nvcc
 	rm -rf build/gpu
@@ -62,4 +72,4 @@ help:  ## say what each target does
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' Makefile | expand -t 23
 
 clean:  ## remove environments, builds and caches
-	rm -rf $(VENV) $(VENV)-devices $(VENV)-integrations build dist runs *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-devices $(VENV)-integrations $(VENV)-docs build dist runs *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from accel.errors import CacheUntrusted
-from accel.jit.disk.source_dirs import in_package
+from accel.jit.disk.source_dirs import guarded_as_package, in_package
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -37,7 +37,7 @@ class Folder:
         path: where it is, without symbolic links.
         fd: its descriptor.
         missing: the rest of the path that was asked for, if that does not exist.
-        exempt: whether it belongs to this package: whoever can change it can change the code.
+        exempt: whether it is this package's: what is guarded as the package is may be used.
     """
 
     def __init__(
@@ -122,7 +122,9 @@ class Folder:
             os.chmod(name, PRIVATE, dir_fd=self.fd)
 
     def _refuse(self, fd: int, path: Path) -> None:
-        if not self.exempt and (fault := _fault(fd, path, (os.geteuid(), 0))):
+        if self.exempt and guarded_as_package(fd):
+            return
+        if fault := _fault(fd, path, (os.geteuid(), 0)):
             raise CacheUntrusted(fault)
 
 
@@ -151,9 +153,8 @@ def hold(path: Path) -> Folder:
         CacheUntrusted: others may change it, or could exchange it.
         OSError: it does not exist, is no folder, or may not be entered.
     """
-    if in_package(path):
-        return Folder(path, os.open(path, _FOLDER | _ONE), exempt=True)
-    folder = reach(path)
+    own = in_package(path)
+    folder = Folder(path, os.open(path, _FOLDER | _ONE), exempt=True) if own else reach(path)
     try:
         if folder.missing:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
