@@ -20,6 +20,7 @@ from accel.ops.optimizers.reference.adam import (
 )
 from accel.optim.base import KernelOptimizer
 from accel.optim.options import betas, rate, switch, torch_options
+from accel.optim.policy import policy_of
 
 Group = dict[str, Any]
 
@@ -103,12 +104,8 @@ class FusedAdam(KernelOptimizer):
             **torch_options(foreach, capturable, differentiable, fused),
             "decoupled_weight_decay": switch("adam_w_mode", adam_w_mode),
         }
-        policy = {
-            "state_dtype": state_dtype,
-            "master_dtype": torch.float32 if master_weights else master_dtype,
-            "rounding": rounding,
-            "seed": seed,
-        }
+        master_dtype = torch.float32 if master_weights else master_dtype
+        policy = policy_of(state_dtype, master_dtype, rounding, seed)
         super().__init__(params, defaults, policy, set_grad_none=set_grad_none)
         self.adam_w_mode = int(bool(adam_w_mode))
 

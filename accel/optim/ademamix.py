@@ -18,6 +18,7 @@ from accel.ops.optimizers.ademamix import (
 from accel.ops.optimizers.family import Family
 from accel.optim.base import KernelOptimizer
 from accel.optim.options import betas, rate, switch, torch_options
+from accel.optim.policy import policy_of
 
 Group = dict[str, Any]
 
@@ -87,12 +88,7 @@ class AdEMAMix(KernelOptimizer):
             "maximize": switch("maximize", maximize),
             **torch_options(foreach, capturable, differentiable, fused),
         }
-        policy = {
-            "state_dtype": state_dtype,
-            "master_dtype": master_dtype,
-            "rounding": rounding,
-            "seed": seed,
-        }
+        policy = policy_of(state_dtype, master_dtype, rounding, seed)
         super().__init__(params, defaults, policy, set_grad_none=set_grad_none)
 
     def hyper(self, group: Group) -> AdEMAMixHyper:

@@ -26,6 +26,7 @@ from accel.ops.optimizers.reference.lamb import (
 from accel.optim.base import KernelOptimizer
 from accel.optim.options import betas, rate, refuse, switch, torch_options
 from accel.optim.part import Part
+from accel.optim.policy import policy_of
 from accel.optim.step_cache import PreparedGroup
 
 Group = dict[str, Any]
@@ -118,12 +119,7 @@ class FusedLamb(KernelOptimizer):
             "maximize": switch("maximize", maximize),
             **torch_options(foreach, capturable, differentiable, fused),
         }
-        policy = {
-            "state_dtype": state_dtype,
-            "master_dtype": master_dtype,
-            "rounding": rounding,
-            "seed": seed,
-        }
+        policy = policy_of(state_dtype, master_dtype, rounding, seed)
         self._last = LastRatios()
         super().__init__(params, defaults, policy)
 

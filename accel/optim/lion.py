@@ -14,7 +14,7 @@ from accel.ops.optimizers.family import Family
 from accel.ops.optimizers.reference.lion import LION, LION_MAXIMIZE, LionHyper
 from accel.optim.base import KernelOptimizer
 from accel.optim.options import Options, betas, rate, switch, torch_options
-from accel.optim.policy import PARAM
+from accel.optim.policy import PARAM, policy_of
 
 Group = dict[str, Any]
 
@@ -66,12 +66,7 @@ class FusedLion(KernelOptimizer):
             "maximize": switch("maximize", maximize),
             **torch_options(foreach, capturable, differentiable, fused),
         }
-        policy = {
-            "state_dtype": state_dtype,
-            "master_dtype": master_dtype,
-            "rounding": rounding,
-            "seed": seed,
-        }
+        policy = policy_of(state_dtype, master_dtype, rounding, seed)
         super().__init__(params, defaults, policy, set_grad_none=set_grad_none)
 
     def hyper(self, group: Group) -> LionHyper:
