@@ -8,7 +8,7 @@ import pytest
 from snippets import need, run
 
 need("ray")
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.launched]
 # Ray starts several processes here, each of which imports torch.
 LIMIT = 600
 
