@@ -10,7 +10,7 @@ from sharded_runs import run_two as run_script
 from snippets import PAGES, need, program, start
 
 need("deepspeed")
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.launched]
 # DeepSpeed compiles a library for collectives on every CPU run, which takes a minute.
 QUICK = 'import deepspeed\ndeepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False\n'
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from snippets import PAGES, program, run_two, start
 
+pytestmark = pytest.mark.launched
 PAGE = "torchrun.md"
 KILLER = Path(__file__).parents[1] / "support/kill_once.py"
 

@@ -23,6 +23,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_state_dict,
 )
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import distribute_tensor
 
 from accel import optim
 from accel.optim import Adam8bit, clip_grad_norm_
@@ -113,8 +114,6 @@ def check_clipping() -> None:
     for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
         gradient = torch.randn(theirs.shape, generator=torch.Generator().manual_seed(ours.numel()))
         theirs.grad = gradient
-        from torch.distributed.tensor import distribute_tensor
-
         given: Any = ours
         ours.grad = distribute_tensor(gradient, given.device_mesh, given.placements)
     found: Any = clip_grad_norm_(model.parameters(), 0.5)
@@ -122,6 +121,17 @@ def check_clipping() -> None:
     torch.testing.assert_close(found.full_tensor(), expected)
     for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(ours.grad.full_tensor(), theirs.grad)  # type: ignore[union-attr]
+
+
+def check_compiled() -> None:
+    """A compiled step of shards and their codes has the bits of one that is not."""
+    found = []
+    for compiled in (False, True):
+        model, optimizer = built("Adam8bit")
+        if compiled:
+            optimizer.step = torch.compile(optimizer.step, backend="aot_eager")
+        found.append(train(model, optimizer, range(2)))
+    assert torch.equal(*found)
 
 
 def check_another_division() -> None:
@@ -147,6 +157,7 @@ def main() -> None:
     for kind in KINDS:
         check(kind, Path(sys.argv[1]))
     check_clipping()
+    check_compiled()
     check_another_division()
     dist.barrier()
     sys.stdout.write(f"rank {os.environ['RANK']} is done\n")
