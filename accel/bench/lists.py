@@ -22,6 +22,7 @@ METHOD = (
 )
 OURS = "accel"
 DEFAULT = ("many", "middle", "big")
+BUILDER = "MultiTensorBuilder"
 # Four bytes of an element: read, read and written.
 _BYTES_MOVED = 12
 Params = list[torch.Tensor]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from accel import optim
+from accel import environment, optim
 from accel.base import Accelerator
 from accel.bench import bounds
 from accel.bench.shapes import Case
@@ -25,6 +25,7 @@ METHOD = (
 )
 OURS, OURS_8BIT = "accel FusedAdam", "accel Adam8bit"
 DEFAULT = ("many", "middle", "big")
+BUILDER = "FusedAdamBuilder"
 # Parameter, gradient and two moments of four bytes each; all but the gradient are written, too.
 _BYTES_MOVED = 28
 _BYTES_KEPT = 16
@@ -58,6 +59,9 @@ def contestants(device_type: str, *, peers: bool) -> tuple[dict[str, Maker], dic
         "bitsandbytes": _bitsandbytes,
     }
     left_out = {}
+    if environment.deepspeed_mode():
+        del others["DeepSpeed"]
+        left_out["DeepSpeed"] = "ACCEL_DEEPSPEED is set, by which its optimizer is accel's"
     for name, find in others.items():
         try:
             with warnings.catch_warnings():

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _PACKAGES = ("accel-torch", "torch", "deepspeed", "bitsandbytes", "triton")
+# What two results must share, versions aside, to be results of the same thing.
+_ALIKE = ("accelerator", "device", "cpus", "threads", "driver", "implementation", "method")
 Results = dict[str, Any]
 
 
@@ -41,6 +43,19 @@ def surroundings(accelerator: Accelerator | None) -> Results:
         properties = accelerator.device_properties()
         facts |= {"device": properties.name, "driver": properties.driver}
     return facts
+
+
+def conditions(accelerator: Accelerator, builder: str) -> Results:
+    """Return how an op runs: its implementation, and the threads of torch and of CPU kernels."""
+    import torch
+
+    from accel.ops.threads import cpu_threads
+
+    op = accelerator.create_op_builder(builder).load()
+    return {
+        "implementation": op.implementation,
+        "threads": {"torch": torch.get_num_threads(), "accel": cpu_threads()},
+    }
 
 
 def versions() -> dict[str, str]:
@@ -136,7 +151,15 @@ def unlike(before: Results, after: Results) -> list[str]:
     """Return in what the surroundings differ, one line each."""
     pairs = [
         (name, before.get(name), after.get(name))
-        for name in ("accelerator", "device", "cpus", "driver", "method")
+        for name in (
+            "accelerator",
+            "device",
+            "cpus",
+            "threads",
+            "driver",
+            "implementation",
+            "method",
+        )
     ]
     old, new = before.get("versions", {}), after.get("versions", {})
     pairs += [(name, old.get(name), new.get(name)) for name in sorted({*old, *new})]

@@ -112,7 +112,8 @@ def _over_shapes(kind: str, accelerator: str, shapes: str, **options: Any) -> No
                 advance=lambda part, name=name: advance(name, part),
             )
             strategy.empty_cache()
-    _conclude(kind, benchmark.METHOD, results.surroundings(strategy), found, options)
+    facts = results.surroundings(strategy) | results.conditions(strategy, benchmark.BUILDER)
+    _conclude(kind, benchmark.METHOD, facts, found, options)
 
 
 def _strategy(name: str) -> Any:
@@ -170,7 +171,8 @@ def _show(found: dict[str, Any]) -> None:
     from accel.bench import tables
     from accel.cli import report
 
-    click.echo(tables.title(found))
+    how = f", {found['implementation']} implementation" if "implementation" in found else ""
+    click.echo(f"{tables.title(found)}{how}")
     for case in found["cases"].values():
         heading = f"{case['title']}: {case['unit']}, {case['rounds']} rounds"
         table(Sheet(heading, tables.COLUMNS, tables.rows(case)))

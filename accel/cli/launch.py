@@ -75,7 +75,10 @@ def plan(request: Request) -> Launch:
         for name, value in wanted.items()
         if name not in kept and variables.get(name) == value
     }
+    replaced = {}
     if request.accelerator:
+        if environment.accelerator() not in {"", request.accelerator}:
+            replaced = {"ACCELERATOR": environment.accelerator()}
         variables["ACCELERATOR"] = request.accelerator
         ours = {"ACCELERATOR": request.accelerator, **ours}
     elif environment.accelerator():
@@ -83,6 +86,7 @@ def plan(request: Request) -> Launch:
     launcher = _rendezvous(request, count) if request.distributed else ()
     said = [
         _written("set", ours),
+        _written("instead of your", replaced),
         _written("your own", {**kept, **(places if count > 1 else {})}),
         f"bound by rank to {len(nodes)} NUMA nodes" if bound else "",
         f"torchrun {' '.join(launcher)}" if launcher else "",

@@ -76,6 +76,9 @@ def test_peers_that_are_not_there_are_left_out_with_the_reason(
     assert {"torch fused", "torch foreach", optim.OURS} < {*makers}
     assert left_out == {"DeepSpeed": "not installed", "bitsandbytes": "not installed"}
 
+    monkeypatch.setenv("ACCEL_DEEPSPEED", "1")
+    assert "by which its" in optim.contestants("cpu", peers=True)[1]["DeepSpeed"]
+
     def broken(params: object) -> object:
         raise RuntimeError("no kernel\nhere")
 
@@ -120,7 +123,8 @@ def test_it_measures_writes_and_draws(
     said = run(capfd, kind, *options, "--json", str(file), "--png", str(png))
     found = json.loads(file.read_text())
     assert found["benchmark"] == kind and found["format"] == results.FORMAT
-    for name in ("date", "device", "cpus", "method"):
+    assert found["implementation"] == "jit" and "jit implementation" in said.splitlines()[0]
+    for name in ("date", "device", "cpus", "method", "threads"):
         assert found[name], name
     assert found["versions"]["torch"] == torch.__version__
     case = found["cases"]["few"]

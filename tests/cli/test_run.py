@@ -172,7 +172,9 @@ def test_the_users_variables_win_and_are_told(monkeypatch: pytest.MonkeyPatch) -
     assert made.summary.startswith("set OMP_NUM_THREADS=")
     # An option is typed later than a variable.
     monkeypatch.setenv("ACCELERATOR", "xpu")
-    assert planned(accelerator="cpu").variables["ACCELERATOR"] == "cpu"
+    made = planned(accelerator="cpu")
+    assert made.variables["ACCELERATOR"] == "cpu"
+    assert "; instead of your ACCELERATOR=xpu; " in made.summary
 
 
 def test_a_backend_that_the_program_registers_is_left_to_it(
