@@ -181,3 +181,12 @@ def test_a_run_on_a_cpu_becomes_a_result(
     assert facts["measures"]["adam_big"]["of_a_memory_pass"] == 0.5
     assert figures.host().count("| 1.50 | 4.00 |") == 3
     assert "A note." in figures.host_method()
+
+
+def test_every_target_of_make_that_a_page_names_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    pattern = re.compile(r"`make ([a-z -]+)`|^make ([a-z-]+)", re.MULTILINE)
+    found = [pattern.findall(page.read_text()) for page in PAGES]
+    named = {word for page in found for pair in page for one in pair for word in one.split()}
+    assert {"train", "test", "wheel", "docs", "lint", "devices"} <= named
+    assert named - targets == set()
