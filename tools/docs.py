@@ -211,25 +211,31 @@ def numbers(stem: str) -> list[str]:
     rows = []
     for file in sorted((ROOT / "benchmarks/results").glob("*.json")):
         facts = json.loads(file.read_text())
-        device = f"{facts.get('gpu') or facts.get('cpu')}, {str(facts.get('date'))[:10]}"
+        busy = " (busy)" if "busy" in facts.get("note", "") else ""
+        device = f"{facts.get('gpu') or facts.get('cpu')}{busy}, {str(facts.get('date'))[:10]}"
         for name, measure in facts.get("measures", {}).items():
             if name.startswith(f"{stem}_") and isinstance(measure, dict):
-                ours = {
-                    key.replace("_", " "): value
+                told = ", ".join(
+                    _said(key.replace("_", " "), value)
                     for key, value in measure.items()
                     if isinstance(value, (int, float)) and key != "took"
-                }
-                told = ", ".join(f"{key} {_number(key, value)}" for key, value in ours.items())
+                )
                 rows.append(f"| {device} | {name} | {told} |")
     return rows
 
 
-def _number(key: str, value: float) -> str:
+def _said(key: str, value: float) -> str:
     if key.endswith("seconds"):
-        return f"{value * 1e3:.3g} ms"
+        return f"{key.removesuffix('seconds').strip() or 'accel'} {_digits(value * 1e3)} ms"
     if key == "bytes per s":
-        return f"{value / 1e9:.4g} GB/s"
-    return f"{value:.3g}" if isinstance(value, float) else f"{value:,}"
+        return f"{value / 1e9:,.0f} GB/s"
+    if key.startswith(("times ", "of ")):
+        return f"{value:.2f} {key}"
+    return f"{value:,} {key}" if isinstance(value, int) else f"{value:.3g} {key}"
+
+
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def site_link(page: str, link: str) -> str | None:

@@ -123,7 +123,7 @@ def test_rungs_are_those_that_are_declared(site: ModuleType) -> None:
 
 
 def test_an_ops_page_has_what_was_measured(ops: dict[str, str]) -> None:
-    assert "times torch fused 1.19" in ops["ops/fused_adam.md"]
+    assert "1.19 times torch fused" in ops["ops/fused_adam.md"]
     assert "## Numbers" not in ops["ops/utils.md"]
 
 
@@ -157,6 +157,7 @@ def test_the_plot_is_drawn_from_the_results(figures: ModuleType, tmp_path: Path)
     races = figures.races()
     facts = json.loads((ROOT / "benchmarks/results/nvidia-h100-80gb-hbm3.json").read_text())
     many = facts["measures"]["many_tensors"]
+    assert ("CPU" in str(races)) is ("busy" not in figures.cpu()["note"])
     ratio = races["H100: 2000 tensors of 1024"]["torch fused"]
     assert ratio == many["times_torch_fused"] > 1.9
     subprocess.run([sys.executable, "-c", (
@@ -180,3 +181,12 @@ def test_a_run_on_a_cpu_becomes_a_result(
     assert facts["measures"]["adam_big"]["of_a_memory_pass"] == 0.5
     assert figures.host().count("| 1.50 | 4.00 |") == 3
     assert "A note." in figures.host_method()
+
+
+def test_every_target_of_make_that_a_page_names_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    pattern = re.compile(r"`make ([a-z -]+)`|^make ([a-z-]+)", re.MULTILINE)
+    found = [pattern.findall(page.read_text()) for page in PAGES]
+    named = {word for page in found for pair in page for one in pair for word in one.split()}
+    assert {"train", "test", "wheel", "docs", "lint", "devices"} <= named
+    assert named - targets == set()
