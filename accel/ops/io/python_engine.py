@@ -167,7 +167,8 @@ def _open(path: bytes | None, fd: int, address: int, offset: int, length: int, f
         ends = offset + length if length else 0
         if not write and stat.S_ISREG(facts.st_mode) and ends > facts.st_size:
             raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
-        os.set_blocking(own, True)
+        if path is not None:
+            os.set_blocking(own, True)
     except OSError:
         os.close(own)
         raise
