@@ -19,7 +19,7 @@ from torch import Tensor
 from accel.builders.kinds import HostOpBuilder
 from accel.builders.lookup import find_builder
 from accel.ops.io.async_io import AsyncIO
-from accel.ops.io.engines import io_uring_refusal
+from accel.ops.io.choosing import io_uring_refusal
 
 ENGINES = ("io_uring", "threads", "python")
 NATIVE = ENGINES[:2]

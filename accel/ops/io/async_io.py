@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor
 
 from accel.ops.base import Op
-from accel.ops.io.engines import choice
+from accel.ops.io.choosing import choice
 from accel.ops.io.handle import AioHandle
 from accel.ops.io.memcpy import copy_bytes
 from accel.ops.io.pinned import shared

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from accel.errors import AccelError
 from accel.ops.io.buffers import Buffer, check_int, check_path
-from accel.ops.io.engines import MOST_THREADS, make_engine
+from accel.ops.io.choosing import make_engine
+from accel.ops.io.engines import MOST_THREADS
 from accel.ops.io.jobs import Job, Jobs, give_up
 from accel.ops.io.pinned import PinnedMemory
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 
 class Locking(Protocol):
-    """What asks the system to lock memory."""
+    """The interface of those who ask the system to lock memory."""
 
     def lock(self, address: int, size: int) -> int:
         """Lock as much as is allowed, from the start on, and return how many bytes."""

@@ -33,7 +33,7 @@ from io_cases import (
 )
 
 from accel.errors import AccelError, InvalidSetting, OpUnavailable
-from accel.ops.io import engines
+from accel.ops.io import choosing, engines
 from accel.ops.io.async_io import AsyncIO
 from accel.ops.io.failures import TransferError
 
@@ -294,7 +294,7 @@ def test_a_dropped_handle_finishes(io: AsyncIO, tmp_path: Path) -> None:
 
 def test_waiting_releases_the_interpreter(tmp_path: Path) -> None:
     """Another thread runs during a wait that cannot end."""
-    engine = engines.make_engine(faulty()._library, 4096, 1, 1)
+    engine = choosing.make_engine(faulty()._library, 4096, 1, 1)
     memory = torch.zeros(4096, dtype=torch.uint8)
     seen: list[int] = []
     done = threading.Event()
@@ -444,10 +444,10 @@ def test_a_difference_is_told(io: AsyncIO, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_engine_and_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    refusal = engines.io_uring_refusal()
+    refusal = choosing.io_uring_refusal()
     monkeypatch.setenv("ACCEL_IO_ENGINE", "threads")
     assert "ACCEL_IO_ENGINE=threads" in builder().notes()[0]
-    monkeypatch.setattr(engines, "io_uring_refusal", lambda: "a seccomp filter forbids it")
+    monkeypatch.setattr(choosing, "io_uring_refusal", lambda: "a seccomp filter forbids it")
     monkeypatch.delenv("ACCEL_IO_ENGINE")
     assert builder().notes() == (
         "Engine: a pool of threads; io_uring cannot be used: a seccomp filter forbids it.",
@@ -461,7 +461,7 @@ def test_the_engine_and_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InvalidSetting, match="ACCEL_IO_ENGINE='posix'"):
         builder().load().aio_handle()
     if not refusal:
-        monkeypatch.setattr(engines, "io_uring_refusal", lambda: "")
+        monkeypatch.setattr(choosing, "io_uring_refusal", lambda: "")
         monkeypatch.delenv("ACCEL_IO_ENGINE")
         assert builder().notes()[0].startswith("Engine: io_uring")
 
@@ -482,7 +482,7 @@ def test_in_a_sandbox_without_io_uring(tmp_path: Path) -> None:
 
     def run() -> None:
         forbid_io_uring()
-        engines.io_uring_refusal.cache_clear()
+        choosing.io_uring_refusal.cache_clear()
         handle = op.aio_handle()
         handle.async_pwrite(torch.ones(1000), tmp_path / "file")
         assert handle.wait() == 1
@@ -499,7 +499,7 @@ def test_a_thread_without_a_ring_does_without(
     """The limit is met after the choice."""
 
     def run() -> None:
-        monkeypatch.setattr(engines, "io_uring_refusal", lambda: "")
+        monkeypatch.setattr(choosing, "io_uring_refusal", lambda: "")
         forbid_io_uring()
         handle = builder().load().aio_handle(4096, 4)
         data = handle.new_cpu_locked_tensor(100_000, torch.empty(0, dtype=torch.uint8)).fill_(3)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from io_cases import NATIVE, builder, bytes_of, file_of, missing, op_of, open_files, tensor_of
 
 from accel.ops.io.async_io import AsyncIO
-from accel.ops.io.engines import BUFFERED, WRITE, make_engine
+from accel.ops.io.choosing import make_engine
+from accel.ops.io.engines import BUFFERED, WRITE
 
 MIB = 1 << 20
 DTYPES = (
@@ -94,6 +95,15 @@ def test_layouts(io: AsyncIO, tmp_path: Path, data: Any, dtype: torch.dtype, lat
     handle.wait()
     assert bytes_of(found) == bytes_of(given)
     handle.close()
+
+
+def test_a_strided_view_of_a_locked_tensor(io: AsyncIO, tmp_path: Path) -> None:
+    content = file_of(tmp_path / "file", 4096)
+    handle = io.aio_handle()
+    room = handle.new_cpu_locked_tensor(8192, torch.empty(0, dtype=torch.uint8))
+    assert handle.sync_pread(room[::2], tmp_path / "file") == 1
+    assert bytes_of(room[::2]) == content
+    assert not room[1::2].any()
 
 
 def test_results_are_deepspeeds(io: AsyncIO, tmp_path: Path) -> None:
