@@ -29,8 +29,8 @@ class HostOpBuilder(OpBuilder):
         return ["-O2", "-pthread", "-fno-exceptions", "-fno-rtti"]
 
     def extra_ldflags(self) -> list[str]:
-        """Return the library of threads, where it is one of its own."""
-        return ["-pthread"]
+        """Return the library of threads, which older C libraries have apart."""
+        return ["-lpthread"]
 
     def recipe(self) -> Recipe:
         """Return what is to be built: the host's, whatever the accelerator."""

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ring and pool: many threads on one handle, whatever requests come to; every byte is compared.
 #include "accel/io.h"
+#include "io/file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -137,6 +138,35 @@ static void refused(int64_t engine) {
   accel_io_destroy(handle);
 }
 
+// What goes through the page cache waits for direct writes to the file, and the reverse.
+static void gates(int64_t engine) {
+  void *const handle = make(4096, 2, 1, engine);
+  const std::string path = path_of(1000);
+  Memory memory(8192);
+  memset(memory.bytes, 1, 8192);
+  accel_io_result result;
+  REQUIRE(accel_io_run(handle, path.c_str(), -1, memory.bytes, 0, 8192, ACCEL_IO_WRITE, &result) == 0);
+  const bool has_direct = result.direct == 8192;
+  struct stat found;
+  REQUIRE(stat(path.c_str(), &found) == 0);
+  accel::Gate *const gate = accel::Gate::of(found.st_dev, found.st_ino);
+  REQUIRE(gate == accel::Gate::of(found.st_dev, found.st_ino) && gate != accel::Gate::of(found.st_dev, 1));
+  for (const auto kind : {accel::Gate::kDirectWrite, accel::Gate::kCached}) {
+    if (kind == accel::Gate::kCached && !has_direct) continue;
+    REQUIRE(gate->try_enter(kind) && gate->try_enter(kind));
+    const int64_t flags = ACCEL_IO_WRITE | (kind == accel::Gate::kDirectWrite ? ACCEL_IO_BUFFERED : 0);
+    const int64_t ticket = accel_io_submit(handle, path.c_str(), -1, memory.bytes, 0, 8192, flags);
+    REQUIRE(ticket > 0 && accel_io_wait(handle, ticket, 20) == 1);
+    gate->leave(kind);
+    REQUIRE(accel_io_wait(handle, ticket, 20) == 1);
+    gate->leave(kind);
+    REQUIRE(all(handle).at(ticket).done == 8192);
+  }
+  gate->give_back();
+  gate->give_back();
+  accel_io_destroy(handle);
+}
+
 int main() {
   char name[] = "/var/tmp/accel-io-XXXXXX";
   REQUIRE(mkdtemp(name));
@@ -145,6 +175,7 @@ int main() {
     accel_io_faults(0, 0, 0, 0);
     many_pending(engine);
     refused(engine);
+    gates(engine);
     together(engine, 8, 3, false);
     accel_io_faults(0, 0, 3, 5);
     together(engine, 2, 2, false);
