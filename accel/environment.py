@@ -187,6 +187,14 @@ def cpu_target() -> str:
     return _text("ACCEL_CPU_TARGET").lower()
 
 
+def io_engine() -> str:
+    """``ACCEL_IO_ENGINE``: ``auto``, ``io_uring`` or ``threads``. Raises `InvalidSetting`."""
+    text = _text("ACCEL_IO_ENGINE") or "auto"
+    if text not in {"auto", "io_uring", "threads"}:
+        raise InvalidSetting(f"ACCEL_IO_ENGINE={text!r}: expected auto, io_uring or threads.")
+    return text
+
+
 def num_threads() -> int | None:
     """``ACCEL_NUM_THREADS``: threads for CPU kernels, or ``None``. Raises `InvalidSetting`."""
     return _positive_int("ACCEL_NUM_THREADS")

@@ -16,7 +16,13 @@ from typing import Any, ClassVar, cast
 
 from accel import jit
 from accel.builders.base import OpBuilder
-from accel.builders.kinds import CPUOpBuilder, CUDAOpBuilder, ReferenceOpBuilder, SYCLOpBuilder
+from accel.builders.kinds import (
+    CPUOpBuilder,
+    CUDAOpBuilder,
+    HostOpBuilder,
+    ReferenceOpBuilder,
+    SYCLOpBuilder,
+)
 from accel.probe import Probe, Rejected
 from accel.targets import split
 
@@ -32,12 +38,16 @@ DECLARED: Mapping[str, str] = {
     "adam8bit": "accel.ops.optimizers.adam8bit:Adam8bit",
     "multi_tensor": "accel.ops.lists.multi_tensor:MultiTensor",
     "utils": "accel.ops.utils.byte_views:Utils",
+    "async_io": "accel.ops.io.async_io:AsyncIO",
+    "pin_memory": "accel.ops.io.pin_memory:PinMemory",
 }
 """accel's own ops; builders, conformance specs and the tests' cases follow from these names."""
 
 HOST = "cpu_"
 """Names of ops that step tensors of the host begin so, whatever the accelerator."""
 _OPTIMIZERS = "accel.ops.optimizers."
+ON_FILES = "accel.ops.io."
+"""Ops that lie there work on files and memory of the host, not on tensors of a backend."""
 
 _KINDS: dict[str, tuple[type[OpBuilder], str]] = {
     "cpu": (CPUOpBuilder, ".cpp"),
@@ -90,7 +100,8 @@ def conventional(
     """
     step = _step_of(op) if DECLARED.get(op) == target else ""
     # The optimizers' files have other names.
-    sources, triton = ((), "") if step else find(op, target, backend)
+    on_files = target.startswith(ON_FILES)
+    sources, triton = ((), "") if step else find(op, target, "cpu" if on_files else backend)
     kind, _ = _KINDS.get(backend, (ReferenceOpBuilder, ""))
     attributes = {
         **_names(op, target),
@@ -102,6 +113,9 @@ def conventional(
         "__module__": "accel.builders.lookup",
         "__doc__": f"``{op}`` on ``{backend}``.",
     }
+    if on_files:
+        del attributes["triton"]
+        return cast("type[OpBuilder]", type(name, (HostOpBuilder,), attributes))
     if not sources and not triton:
         del attributes["triton"]
         attributes["__doc__"] = f"The reference of ``{op}`` on ``{backend}``."

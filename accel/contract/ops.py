@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from typing import Literal, TypeAlias
 
     from accel.builders.base import OpBuilder
+    from accel.ops.io.async_io import AsyncIO
+    from accel.ops.io.pin_memory import PinMemory
     from accel.ops.lists.multi_tensor import MultiTensor
     from accel.ops.optimizers.adagrad import CPUAdagrad, FusedAdagrad
     from accel.ops.optimizers.adam import CPUAdam, FusedAdam
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     _FusedLamb: TypeAlias = Literal["FusedLambBuilder", "fused_lamb"]
     _Adam8bit: TypeAlias = Literal["Adam8bitBuilder", "adam8bit"]
     _MultiTensor: TypeAlias = Literal["MultiTensorBuilder", "multi_tensor"]
+    _AsyncIO: TypeAlias = Literal["AsyncIOBuilder", "async_io"]
+    _PinMemory: TypeAlias = Literal["PinMemoryBuilder", "pin_memory"]
 
 
 class OpMembers(Forwarding):
@@ -65,6 +69,10 @@ class OpMembers(Forwarding):
     def get_op_builder(self, class_name: _Adam8bit) -> type[OpBuilder[Adam8bit]]: ...
     @overload
     def get_op_builder(self, class_name: _MultiTensor) -> type[OpBuilder[MultiTensor]]: ...
+    @overload
+    def get_op_builder(self, class_name: _AsyncIO) -> type[OpBuilder[AsyncIO]]: ...
+    @overload
+    def get_op_builder(self, class_name: _PinMemory) -> type[OpBuilder[PinMemory]]: ...
     @overload
     def get_op_builder(self, class_name: str) -> type[OpBuilder[Any]]: ...
     def get_op_builder(self, class_name: str) -> type[OpBuilder]:
@@ -105,6 +113,10 @@ class OpMembers(Forwarding):
     def create_op_builder(self, class_name: _Adam8bit) -> OpBuilder[Adam8bit]: ...
     @overload
     def create_op_builder(self, class_name: _MultiTensor) -> OpBuilder[MultiTensor]: ...
+    @overload
+    def create_op_builder(self, class_name: _AsyncIO) -> OpBuilder[AsyncIO]: ...
+    @overload
+    def create_op_builder(self, class_name: _PinMemory) -> OpBuilder[PinMemory]: ...
     @overload
     def create_op_builder(self, class_name: str) -> OpBuilder[Any]: ...
     def create_op_builder(self, class_name: str) -> OpBuilder:

@@ -13,6 +13,8 @@ from family_cases import FAMILIES, flags_of
 
 from accel.jit import csrc_dir
 from accel.ops import abi
+from accel.ops.io.choosing import IO_URING, THREADS
+from accel.ops.io.engines import BUFFERED, WRITE, Result
 from accel.ops.optimizers.abi import DTYPES, ROUNDING
 from accel.ops.optimizers.codes8bit import ADAM8BIT_BLOCK, LARGEST
 from accel.ops.optimizers.prepared.native_watch import Expected, Python, WatchArgs
@@ -22,6 +24,7 @@ STRUCTS = {
     **{f"accel_{stem}_args": (family.args, f"{stem}.h") for stem, family in FAMILIES.items()},
     "accel_python": (Python, "tensors.h"),
     "accel_expected": (Expected, "tensors.h"),
+    "accel_io_result": (Result, "io.h"),
     "accel_watch": (WatchArgs, "tensors.h"),
 }
 
@@ -80,6 +83,10 @@ def test_constants_are_equal(tmp_path: Path) -> None:
 
     constants = {
         **vars(abi),
+        "IO_THREADS": THREADS,
+        "IO_URING": IO_URING,
+        "IO_WRITE": WRITE,
+        "IO_BUFFERED": BUFFERED,
         "ADAM8BIT_BLOCK": ADAM8BIT_BLOCK,
         "ADAM8BIT_LARGEST_EXP_AVG": LARGEST[True],
         "ADAM8BIT_LARGEST_EXP_AVG_SQ": LARGEST[False],
