@@ -14,8 +14,9 @@ from accel.current import accelerator_for
 from accel.ops.optimizers.family import Family
 from accel.ops.optimizers.kernel import Kernel
 from accel.ops.optimizers.lists import Hyper
-from accel.optim.entries import check_states
+from accel.optim.entries import check_states, moved
 from accel.optim.foreign import Loading, fitted
+from accel.optim.grad_norm import WHOLE, Clipping, LastNorm, clip, is_clipping, set_limit
 from accel.optim.hooks import marked_where_watched
 from accel.optim.options import refuse_pieces, scaling, torch_options
 from accel.optim.policy import DEFAULT_SEED, POLICY_KEYS, Policy, check_policy, keep_policy
@@ -28,7 +29,7 @@ _POLICY_OF = itemgetter(*POLICY_KEYS)
 _NOTHING = (object(),) * len(POLICY_KEYS)
 
 
-class KernelOptimizer(torch.optim.Optimizer):
+class KernelOptimizer(Clipping):
     """A torch optimizer whose step is one call of a kernel for each group, device and dtype.
 
     A subclass names its builder and states and turns a group into the kernel's numbers. Steps are
@@ -55,6 +56,7 @@ class KernelOptimizer(torch.optim.Optimizer):
         self, params: Any, defaults: Group, policy: Policy, *, set_grad_none: bool = True
     ) -> None:
         defaults.update(check_policy(policy, seeded=self.always_seeded))
+        set_limit(defaults)
         self.set_grad_none = bool(set_grad_none)
         self._forget()
         # As in torch, numbers are judged before parameters.
@@ -124,6 +126,7 @@ class KernelOptimizer(torch.optim.Optimizer):
         taken: list[PreparedGroup] = []
         try:
             hypers = self._take_all(taken)
+            clip(self, hypers)
             for prepared, hyper in zip(taken, hypers, strict=True):
                 self.run(prepared, hyper)
                 prepared.release()
@@ -154,6 +157,7 @@ class KernelOptimizer(torch.optim.Optimizer):
         undo: list[Callable[[], None]] = []
         scaled = scaling(self)
         group: Group = {}
+        self.clips = is_clipping(self)
         try:
             for group in self.param_groups:
                 hypers.append(self._take(len(hypers), group, scaled, taken, undo))
@@ -196,6 +200,7 @@ class KernelOptimizer(torch.optim.Optimizer):
         if not all(map(is_, given, self._judged.get(index, _NOTHING))):
             check_policy(group, seeded=self.always_seeded)
             self._judged[index] = given
+        set_limit(group)
         if group["differentiable"]:
             self._check_torch_options(group)
         return self.hyper(group)
@@ -209,6 +214,7 @@ class KernelOptimizer(torch.optim.Optimizer):
         """Start with no group prepared or checked."""
         self._prepared: dict[int, PreparedGroup] = {}
         self._judged: dict[int, tuple[Any, ...]] = {}
+        self.last_norm = LastNorm()
 
     def _set_rounding(self, index: int, group: Group, hyper: Hyper) -> None:
         hyper.rounding = group["rounding"]
@@ -220,6 +226,7 @@ class KernelOptimizer(torch.optim.Optimizer):
     def add_param_group(self, param_group: Group) -> None:
         """Add a group, checked as the constructor checks; see `torch.optim.Optimizer`."""
         super().add_param_group(param_group)
+        self.clips = is_clipping(self)
         try:
             self.refuse_pieces(self.param_groups[-1]["params"])
             self._settle(self.param_groups[-1])
@@ -229,8 +236,8 @@ class KernelOptimizer(torch.optim.Optimizer):
 
     def refuse_pieces(self, params: Iterable[Tensor]) -> None:
         """Raise `Unsupported` for pieces of parameters, if this class `needs_whole` ones."""
-        if self.needs_whole:
-            refuse_pieces(type(self).__name__, params, self.needs_whole)
+        if self.needs_whole or self.clips:
+            refuse_pieces(type(self).__name__, params, self.needs_whole or WHOLE)
 
     def _settle(self, group: Group) -> None:
         """Fill in what a group from elsewhere lacks and check it."""
@@ -238,6 +245,7 @@ class KernelOptimizer(torch.optim.Optimizer):
             group.setdefault(key, value)
         self._check_torch_options(group)
         group.update(check_policy(group, seeded=self.always_seeded))
+        set_limit(group)
         self.hyper(group)
 
     @property
@@ -262,6 +270,7 @@ class KernelOptimizer(torch.optim.Optimizer):
         """Restore a pickled or loaded state, and what is derived from it."""
         self.set_grad_none = getattr(self, "set_grad_none", True)
         super().__setstate__(state)
+        set_limit(self.defaults)
         self._forget()
         loading = self.__dict__.pop("_loading", None)
         for index, group in enumerate(self.param_groups):
@@ -270,7 +279,7 @@ class KernelOptimizer(torch.optim.Optimizer):
             self._settle(group)
         if loading is not None:
             for key, value in loading.states(self.param_groups):
-                self.state[key] = self._own(key, value)
+                self.state[key] = moved(value, key, self.home)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state of this class, of the torch optimizer of that name, or of one that fits.
@@ -297,15 +306,6 @@ class KernelOptimizer(torch.optim.Optimizer):
         finally:
             hook.remove()
             self.__dict__.pop("_loading", None)
-
-    def _own(self, key: Any, value: Any) -> Any:
-        if not isinstance(key, Tensor) or not isinstance(value, dict):
-            return value
-        device = self.home(key)
-        return {
-            name: entry.to(device) if isinstance(entry, Tensor) and not entry.is_meta else entry
-            for name, entry in value.items()
-        }
 
     def home(self, param: Tensor) -> torch.device:
         """Return the device of a parameter's states."""
