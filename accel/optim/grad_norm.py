@@ -78,7 +78,7 @@ def is_clipping(optimizer: Clipping) -> bool:
         return False
     limits = [group.get(KEY, 0.0) for group in optimizer.param_groups]
     # What is no number is refused by `set_limit`.
-    return any(not isinstance(limit, int | float) or limit > 0 for limit in limits)
+    return any(type(limit) not in (int, float) or limit > 0 for limit in limits)
 
 
 def clip(optimizer: KernelOptimizer, hypers: Sequence[Hyper]) -> None:

@@ -75,10 +75,11 @@ def check_clipping_of_whole_and_sharded() -> None:
     train(sharded, found, 2, start=2)
     assert_same(sharded, plain)
     assert_same_norm(found, expected)
-    sharded[0].weight.grad = DTensor.from_local(
-        sharded[0].weight.grad.to_local(), sharded[0].weight.device_mesh, [Partial()], run_check=False,
-        shape=sharded[0].weight.shape, stride=sharded[0].weight.stride(),
-    )  # fmt: skip
+    weight = sharded[0].weight
+    local, mesh, size = weight.grad.to_local(), weight.device_mesh, weight.shape
+    weight.grad = DTensor.from_local(
+        local, mesh, [Partial()], run_check=False, shape=size, stride=weight.stride()
+    )
     try:
         found.step()
     except Unsupported as error:
