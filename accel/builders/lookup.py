@@ -7,7 +7,7 @@ import sys
 from typing import NamedTuple
 
 from accel.builders.base import OpBuilder
-from accel.builders.convention import DECLARED, conventional, name_of
+from accel.builders.convention import DECLARED, HOST, conventional, name_of
 from accel.builders.kinds import declared
 from accel.errors import UnknownOp, suggestion
 from accel.targets import EntryPoint, installed, split
@@ -141,6 +141,9 @@ def _find(name: str, asked: str, module: str, backend: str) -> type[OpBuilder]:
         return own[asked]
     for op, target in _ops().items():
         if _name_of(op) == asked:
+            if op in DECLARED and op.startswith(HOST):
+                # It steps tensors of the host, wherever the model is.
+                return dict(declared("accel.builders.cpu"))[asked]
             return _reference(asked, op, target, backend)
     known = sorted({*own, *builder_names()})
     meant = suggestion(asked, known, "Builder")
