@@ -20,7 +20,7 @@ pytestmark = [
 ]
 PAGE = ROOT / "docs" / "deepspeed-ops.md"
 OPTIMIZERS = ("CPUAdagrad", "CPUAdam", "CPULion", "FusedAdam", "FusedLamb", "FusedLion")
-OURS = {"UtilsBuilder", *(f"{name}Builder" for name in OPTIMIZERS)}
+OURS = {"RandomLTDBuilder", "UtilsBuilder", *(f"{name}Builder" for name in OPTIMIZERS)}
 THEIRS = {
     "cpu": {"CCLCommBuilder", "ShareMemCommBuilder"},
     "cuda": {"DeepCompileBuilder", "EvoformerAttnBuilder"},
@@ -162,6 +162,20 @@ for kind in (torch.float32, torch.bfloat16, torch.float16):
             param.grad = grad.clone()
             optimizer.step()
     assert torch.equal(*params) and not torch.equal(params[0], start), kind
+
+# DeepSpeed's layers with tokens dropped, and their derivatives.
+from deepspeed.ops.random_ltd import dropping_utils as ltd
+ids, mask = ltd.bert_sample_tokens(5, 12, 3, layers=2, attn_mask=torch.rand(3, 1, 12, 12))
+assert ids.dtype == torch.int32 and torch.equal(ids, ids.sort(-1).values)
+tokens = torch.randn(3, 12, 8, dtype=torch.float64, requires_grad=True)
+for first in (True, False):
+    given = tokens if first else tokens.transpose(0, 1).contiguous()
+    everything, some = ltd.GatherTokens.apply(given, ids[0], first)
+    result = ltd.ScatterTokens.apply(everything, some * 3, ids[0], first)
+    kept = torch.zeros(3, 12, 1, dtype=torch.bool).scatter_(1, ids[0].long().unsqueeze(-1), True)
+    wanted = torch.where(kept, tokens * 3, tokens)
+    assert torch.equal(result if first else result.transpose(0, 1), wanted)
+    result.square().sum().backward()
 
 param = torch.nn.Parameter(torch.ones(300))
 lamb = FusedLamb([param], lr=1e-2)
