@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from accel.ops.optimizers.ademamix import FusedAdEMAMix
     from accel.ops.optimizers.lamb import FusedLamb
     from accel.ops.optimizers.lion import CPULion, FusedLion
+    from accel.ops.tokens.random_ltd import RandomLTD
 
     _FusedAdam: TypeAlias = Literal["FusedAdamBuilder", "fused_adam"]
     _CPUAdam: TypeAlias = Literal["CPUAdamBuilder", "cpu_adam"]
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     _FusedLamb: TypeAlias = Literal["FusedLambBuilder", "fused_lamb"]
     _Adam8bit: TypeAlias = Literal["Adam8bitBuilder", "adam8bit"]
     _MultiTensor: TypeAlias = Literal["MultiTensorBuilder", "multi_tensor"]
+    _RandomLTD: TypeAlias = Literal["RandomLTDBuilder", "random_ltd"]
 
 
 class OpMembers(Forwarding):
@@ -65,6 +67,8 @@ class OpMembers(Forwarding):
     def get_op_builder(self, class_name: _Adam8bit) -> type[OpBuilder[Adam8bit]]: ...
     @overload
     def get_op_builder(self, class_name: _MultiTensor) -> type[OpBuilder[MultiTensor]]: ...
+    @overload
+    def get_op_builder(self, class_name: _RandomLTD) -> type[OpBuilder[RandomLTD]]: ...
     @overload
     def get_op_builder(self, class_name: str) -> type[OpBuilder[Any]]: ...
     def get_op_builder(self, class_name: str) -> type[OpBuilder]:
@@ -104,6 +108,8 @@ class OpMembers(Forwarding):
     def create_op_builder(self, class_name: _Adam8bit) -> OpBuilder[Adam8bit]: ...
     @overload
     def create_op_builder(self, class_name: _MultiTensor) -> OpBuilder[MultiTensor]: ...
+    @overload
+    def create_op_builder(self, class_name: _RandomLTD) -> OpBuilder[RandomLTD]: ...
     @overload
     def create_op_builder(self, class_name: str) -> OpBuilder[Any]: ...
     def create_op_builder(self, class_name: str) -> OpBuilder:

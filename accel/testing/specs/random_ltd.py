@@ -45,7 +45,9 @@ class RandomLTDSpec(OpSpec):
             )
 
         def drawn() -> Tensor:
-            return torch.randperm(length, generator=generator, device="cpu")[:kept]
+            return torch.randperm(length, generator=generator, dtype=torch.int64, device="cpu")[
+                :kept
+            ]
 
         rows = [torch.stack([drawn() for _ in range(batch)]) for _ in range(layers)]
         unsorted = torch.stack(rows).double()
