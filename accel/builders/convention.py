@@ -40,6 +40,7 @@ DECLARED: Mapping[str, str] = {
     "utils": "accel.ops.utils.byte_views:Utils",
     "async_io": "accel.ops.io.async_io:AsyncIO",
     "pin_memory": "accel.ops.io.pin_memory:PinMemory",
+    "random_ltd": "accel.ops.tokens.random_ltd:RandomLTD",
 }
 """accel's own ops; builders, conformance specs and the tests' cases follow from these names."""
 

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from accel.builders.base import OpBuilder
-from accel.builders.convention import DECLARED, conventional, name_of
+from accel.builders.convention import DECLARED, HOST, conventional, name_of
 from accel.builders.kinds import declared
 from accel.errors import UnknownOp, suggestion
 from accel.record import Record
@@ -148,6 +148,9 @@ def _find(
         return _with_triton(own[asked], backend, uses_triton)
     for op, target in _ops().items():
         if _name_of(op) == asked:
+            if op in DECLARED and op.startswith(HOST):
+                # It steps tensors of the host, wherever the model is.
+                return dict(declared("accel.builders.cpu"))[asked]
             return _conventional(asked, op, target, backend, bool(uses_triton))
     known = sorted({*own, *builder_names()})
     meant = suggestion(asked, known, "Builder")

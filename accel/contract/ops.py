@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from accel.ops.optimizers.ademamix import FusedAdEMAMix
     from accel.ops.optimizers.lamb import FusedLamb
     from accel.ops.optimizers.lion import CPULion, FusedLion
+    from accel.ops.tokens.random_ltd import RandomLTD
 
     _FusedAdam: TypeAlias = Literal["FusedAdamBuilder", "fused_adam"]
     _CPUAdam: TypeAlias = Literal["CPUAdamBuilder", "cpu_adam"]
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     _MultiTensor: TypeAlias = Literal["MultiTensorBuilder", "multi_tensor"]
     _AsyncIO: TypeAlias = Literal["AsyncIOBuilder", "async_io"]
     _PinMemory: TypeAlias = Literal["PinMemoryBuilder", "pin_memory"]
+    _RandomLTD: TypeAlias = Literal["RandomLTDBuilder", "random_ltd"]
 
 
 class OpMembers(Forwarding):
@@ -73,6 +75,8 @@ class OpMembers(Forwarding):
     def get_op_builder(self, class_name: _AsyncIO) -> type[OpBuilder[AsyncIO]]: ...
     @overload
     def get_op_builder(self, class_name: _PinMemory) -> type[OpBuilder[PinMemory]]: ...
+    @overload
+    def get_op_builder(self, class_name: _RandomLTD) -> type[OpBuilder[RandomLTD]]: ...
     @overload
     def get_op_builder(self, class_name: str) -> type[OpBuilder[Any]]: ...
     def get_op_builder(self, class_name: str) -> type[OpBuilder]:
@@ -117,6 +121,8 @@ class OpMembers(Forwarding):
     def create_op_builder(self, class_name: _AsyncIO) -> OpBuilder[AsyncIO]: ...
     @overload
     def create_op_builder(self, class_name: _PinMemory) -> OpBuilder[PinMemory]: ...
+    @overload
+    def create_op_builder(self, class_name: _RandomLTD) -> OpBuilder[RandomLTD]: ...
     @overload
     def create_op_builder(self, class_name: str) -> OpBuilder[Any]: ...
     def create_op_builder(self, class_name: str) -> OpBuilder:

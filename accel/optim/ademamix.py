@@ -38,6 +38,7 @@ class AdEMAMix(KernelOptimizer):
         weight_decay: coefficient of the decoupled decay.
         set_grad_none: what `zero_grad` does when it is not told.
         maximize: go up instead of down.
+        max_grad_norm: as in `FusedAdam`.
         foreach, fused, capturable, differentiable: as in `FusedAdam`.
         state_dtype, master_dtype, rounding, seed: as in `FusedAdam`. A slow moment in 16 bits needs
             ``rounding="stochastic"``: what a step adds to it is less than its nearest neighbours.
@@ -68,6 +69,7 @@ class AdEMAMix(KernelOptimizer):
         set_grad_none: bool = True,
         *,
         maximize: bool = False,
+        max_grad_norm: float = 0.0,
         foreach: bool | None = None,
         capturable: bool = False,
         differentiable: bool = False,
@@ -86,6 +88,7 @@ class AdEMAMix(KernelOptimizer):
             "eps": eps,
             "weight_decay": weight_decay,
             "maximize": switch("maximize", maximize),
+            "max_grad_norm": max_grad_norm,
             **torch_options(foreach, capturable, differentiable, fused),
         }
         policy = policy_of(state_dtype, master_dtype, rounding, seed)

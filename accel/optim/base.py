@@ -9,14 +9,16 @@ import torch
 from torch import Tensor
 
 from accel.ops.optimizers.lists import Hyper
-from accel.optim.entries import check_states
+from accel.optim.entries import check_states, moved
 from accel.optim.foreign import Loading, fitted
+from accel.optim.grad_limit import Group, LastNorm, is_clipping, set_limit
+from accel.optim.grad_norm import clip
 from accel.optim.hooks import marked_where_watched
 from accel.optim.options import scaling
 from accel.optim.policy import POLICY_KEYS, Policy, check_policy, keep_policy
 from accel.optim.state import add_place, check_complete, complete_state, keep_states
 from accel.optim.step_cache import PreparedGroup
-from accel.optim.stepped import Group, SteppedOptimizer
+from accel.optim.stepped import SteppedOptimizer
 from accel.optim.traced import complete_group, traced_step
 
 
@@ -31,6 +33,7 @@ class KernelOptimizer(SteppedOptimizer):
         self, params: Any, defaults: Group, policy: Policy, *, set_grad_none: bool = True
     ) -> None:
         defaults.update(check_policy(policy, seeded=self.always_seeded))
+        set_limit(defaults)
         self.set_grad_none = bool(set_grad_none)
         self._forget()
         # As in torch, numbers are judged before parameters.
@@ -76,6 +79,7 @@ class KernelOptimizer(SteppedOptimizer):
         taken: list[PreparedGroup] = []
         try:
             hypers = self._take_all(taken)
+            clip(self, hypers)
             for prepared, hyper in zip(taken, hypers, strict=True):
                 self.run(prepared, hyper)
                 prepared.release()
@@ -106,6 +110,7 @@ class KernelOptimizer(SteppedOptimizer):
         undo: list[Callable[[], None]] = []
         scaled = scaling(self)
         group: Group = {}
+        self.clips = is_clipping(self)
         try:
             for group in self.param_groups:
                 hypers.append(self._take(len(hypers), group, scaled, taken, undo))
@@ -145,10 +150,12 @@ class KernelOptimizer(SteppedOptimizer):
         """Start with no group prepared or checked."""
         self._prepared: dict[int, PreparedGroup] = {}
         self._judged: dict[int, tuple[Any, ...]] = {}
+        self.last_norm = LastNorm()
 
     def add_param_group(self, param_group: Group) -> None:
         """Add a group, checked as the constructor checks; see `torch.optim.Optimizer`."""
         super().add_param_group(param_group)
+        self.clips = is_clipping(self)
         try:
             self.refuse_pieces(self.param_groups[-1]["params"])
             self._settle(self.param_groups[-1])
@@ -162,6 +169,7 @@ class KernelOptimizer(SteppedOptimizer):
             group.setdefault(key, value)
         self._check_torch_options(group)
         group.update(check_policy(group, seeded=self.always_seeded))
+        set_limit(group)
         self.hyper(group)
 
     @property
@@ -186,6 +194,7 @@ class KernelOptimizer(SteppedOptimizer):
         """Restore a pickled or loaded state, and what is derived from it."""
         self.set_grad_none = getattr(self, "set_grad_none", True)
         super().__setstate__(state)
+        set_limit(self.defaults)
         self._forget()
         loading = self.__dict__.pop("_loading", None)
         for index, group in enumerate(self.param_groups):
@@ -194,7 +203,7 @@ class KernelOptimizer(SteppedOptimizer):
             self._settle(group)
         if loading is not None:
             for key, value in loading.states(self.param_groups):
-                self.state[key] = self._own(key, value)
+                self.state[key] = moved(value, key, self.home)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state of this class, of the torch optimizer of that name, or of one that fits.
@@ -221,12 +230,3 @@ class KernelOptimizer(SteppedOptimizer):
         finally:
             hook.remove()
             self.__dict__.pop("_loading", None)
-
-    def _own(self, key: Any, value: Any) -> Any:
-        if not isinstance(key, Tensor) or not isinstance(value, dict):
-            return value
-        device = self.home(key)
-        return {
-            name: entry.to(device) if isinstance(entry, Tensor) and not entry.is_meta else entry
-            for name, entry in value.items()
-        }

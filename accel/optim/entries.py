@@ -25,6 +25,17 @@ def entries_of(states: Any, param: Tensor) -> Group:
     return found
 
 
+def moved(entry: Any, param: Any, home: Callable[[Tensor], torch.device]) -> Any:
+    """Return a loaded entry of the state with its tensors at the home of its parameter's states."""
+    if not isinstance(param, Tensor) or not isinstance(entry, dict):
+        return entry
+    device = home(param)
+    return {
+        name: value.to(device) if isinstance(value, Tensor) and not value.is_meta else value
+        for name, value in entry.items()
+    }
+
+
 def check_states(states: Any) -> None:
     """Refuse what can be no optimizer's `state`: `TypeError` naming it."""
     if not isinstance(states, dict):

@@ -29,6 +29,7 @@ class FusedLion(KernelOptimizer):
         weight_decay: coefficient of the decoupled decay.
         set_grad_none: what `zero_grad` does when it is not told.
         maximize: go up instead of down.
+        max_grad_norm: as in `FusedAdam`.
         foreach, fused, capturable, differentiable: as in `FusedAdam`.
         state_dtype, master_dtype, rounding, seed: as in `FusedAdam`.
 
@@ -50,6 +51,7 @@ class FusedLion(KernelOptimizer):
         set_grad_none: bool = True,
         *,
         maximize: bool = False,
+        max_grad_norm: float = 0.0,
         foreach: bool | None = None,
         capturable: bool = False,
         differentiable: bool = False,
@@ -64,6 +66,7 @@ class FusedLion(KernelOptimizer):
             "betas": betas,
             "weight_decay": weight_decay,
             "maximize": switch("maximize", maximize),
+            "max_grad_norm": max_grad_norm,
             **torch_options(foreach, capturable, differentiable, fused),
         }
         policy = policy_of(state_dtype, master_dtype, rounding, seed)

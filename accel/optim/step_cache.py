@@ -190,7 +190,8 @@ def _check_counters(states: Sequence[Group], at: Sequence[int]) -> None:
 def _policy(optimizer: SteppedOptimizer, group: Group) -> tuple[object, ...]:
     """Return what else decides on a group's states, and on whether they may be written."""
     inference = torch.is_inference_mode_enabled()
-    return (optimizer.state_keys(group), group["state_dtype"], group["master_dtype"], inference)
+    kept = (group["state_dtype"], group["master_dtype"])
+    return (optimizer.state_keys(group), *kept, inference, optimizer.clips)
 
 
 def _by_kernel(

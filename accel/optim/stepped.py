@@ -14,15 +14,15 @@ from accel.current import accelerator_for
 from accel.ops.optimizers.family import Family
 from accel.ops.optimizers.kernel import Kernel
 from accel.ops.optimizers.lists import Hyper
+from accel.optim.grad_limit import WHOLE, Clipping, Group, set_limit
 from accel.optim.options import refuse_pieces, torch_options
 from accel.optim.policy import DEFAULT_SEED, POLICY_KEYS, check_policy
 
-Group = dict[str, Any]
 _POLICY_OF = itemgetter(*POLICY_KEYS)
 _NOTHING = (object(),) * len(POLICY_KEYS)
 
 
-class SteppedOptimizer(torch.optim.Optimizer):
+class SteppedOptimizer(Clipping):
     """The part of `KernelOptimizer` that knows nothing of how a step is prepared and run."""
 
     builder: ClassVar[str]
@@ -89,6 +89,7 @@ class SteppedOptimizer(torch.optim.Optimizer):
         if not all(map(is_, given, self._judged.get(index, _NOTHING))):
             check_policy(group, seeded=self.always_seeded)
             self._judged[index] = given
+        set_limit(group)
         if group["differentiable"]:
             self._check_torch_options(group)
         return self.hyper(group)
@@ -109,8 +110,8 @@ class SteppedOptimizer(torch.optim.Optimizer):
 
     def refuse_pieces(self, params: Iterable[Tensor]) -> None:
         """Raise `Unsupported` for pieces of parameters, if this class `needs_whole` ones."""
-        if self.needs_whole:
-            refuse_pieces(type(self).__name__, params, self.needs_whole)
+        if self.needs_whole or self.clips:
+            refuse_pieces(type(self).__name__, params, self.needs_whole or WHOLE)
 
     def home(self, param: Tensor) -> torch.device:
         """Return the device of a parameter's states."""

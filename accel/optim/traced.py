@@ -14,6 +14,8 @@ from accel.ops import checks
 from accel.ops.optimizers.checks import check_gradients
 from accel.ops.optimizers.family import Family
 from accel.ops.optimizers.lists import Hyper, TensorLists
+from accel.optim.grad_limit import is_clipping
+from accel.optim.grad_norm import load, norm_on, scale_down, together
 from accel.optim.options import scaling
 from accel.optim.part import own_extras
 from accel.optim.policy import MASTER
@@ -87,6 +89,7 @@ def complete_group(optimizer: SteppedOptimizer, group: Group, index: int, lists:
     places = [at for at, param in enumerate(group["params"]) if param.grad is not None]
     params = [group["params"][at] for at in places]
     put_back = keep_states(optimizer, params)
+    optimizer.clips = is_clipping(optimizer)
     try:
         optimizer.judge(index, group)
         scaling(optimizer)
@@ -94,6 +97,9 @@ def complete_group(optimizer: SteppedOptimizer, group: Group, index: int, lists:
         states = complete_states(optimizer, group, params, places)
         own = [optimizer.local(param) for param in params]
         devices = dict.fromkeys(param.device for param in own)
+        if optimizer.clips:
+            for device in devices:
+                load(device)
         kernels = [optimizer.kernel(device).key for device in devices]
     except Exception:
         put_back()
@@ -118,6 +124,8 @@ def _check(optimizer: SteppedOptimizer, params: Sequence[Tensor]) -> None:
     grads = [optimizer.local(param.grad) for param in params if param.grad is not None]
     checks.check_tensors({"params": own, "grads": grads})
     check_gradients("grads", grads)
+    if optimizer.clips and any(map(is_not, own, params)):
+        raise Unsupported("A norm over the processes' shards takes collectives between two ops.")
     if optimizer.family is None or any(optimizer.home(param) != param.device for param in own):
         raise Unsupported("A step elsewhere than the parameters lie takes waits and streams.")
 
@@ -134,6 +142,7 @@ def traced_step(optimizer: SteppedOptimizer) -> None:
     What the ops refuse they refuse when they run.
     """
     ready = []
+    given: list[Tensor] = []
     scale, found_inf = scaling(optimizer)
     for index, group in enumerate(optimizer.param_groups):
         hyper = optimizer.hyper(group)
@@ -144,9 +153,9 @@ def traced_step(optimizer: SteppedOptimizer) -> None:
             untraced: Any = optimizer
             untraced.untraced_step()
             return
-        seed, given, sharded, places, *kernels = known.split(" ")
+        seed, group_seed, sharded, places, *kernels = known.split(" ")
         # A compiler may take an int for one that varies; comparing it makes it a constant.
-        if group["seed"] is not None and group["seed"] != int(given):
+        if group["seed"] is not None and group["seed"] != int(group_seed):
             raise AssertionError("The seed changed while the step was traced.")
         at = places.split(",")
         parts = _parts(optimizer, group, lists, at, kernels, sharded == "True")
@@ -155,8 +164,23 @@ def traced_step(optimizer: SteppedOptimizer) -> None:
         hyper.rounding, hyper.seed = group["rounding"], int(seed)
         optimizer.adjust(group, traced, hyper)
         ready.append((traced, hyper))
+        given += lists[1]
+    _clip(optimizer, given, [hyper for _, hyper in ready])
     for traced, hyper in ready:
         optimizer.run(traced, hyper)
+
+
+def _clip(optimizer: SteppedOptimizer, grads: Sequence[Tensor], hypers: Sequence[Hyper]) -> None:
+    """Do what `accel.optim.grad_norm.clip` does, on the gradients that are traced."""
+    if not is_clipping(optimizer):
+        optimizer.last_norm.value = None
+        return
+    by_device: dict[torch.device, list[Tensor]] = {}
+    for grad in grads:
+        by_device.setdefault(grad.device, []).append(grad)
+    norms = [norm_on(device, listed) for device, listed in by_device.items()]
+    device = optimizer.param_groups[0]["params"][0].device
+    scale_down(optimizer, together(norms, device), hypers)
 
 
 def _parts(

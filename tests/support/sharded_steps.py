@@ -13,13 +13,15 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_module, distribute_tensor
-from torch.distributed.tensor.placement_types import Replicate, Shard
+from torch.distributed.tensor.placement_types import Partial, Replicate, Shard
 
+from accel.errors import Unsupported
 from accel.optim import Adam8bit, CPUAdagrad, CPUAdam, FusedAdam, FusedLamb, FusedLion
 
 STEPS = 5
 KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "FusedAdam": (FusedAdam, {"lr": 1e-2, "weight_decay": 0.1, "amsgrad": True}),
+    "FusedAdam clipping": (FusedAdam, {"lr": 1e-2, "max_grad_norm": 0.05}),
     "CPUAdam": (CPUAdam, {"lr": 1e-2}),
     "FusedLion": (FusedLion, {"lr": 1e-2}),
     "CPUAdagrad": (CPUAdagrad, {"lr": 1e-2}),
@@ -50,6 +52,42 @@ def assert_same(sharded: nn.Module, plain: nn.Module) -> None:
         torch.testing.assert_close(whole(ours.detach()), theirs.detach(), rtol=1e-5, atol=1e-6)
 
 
+def assert_same_norm(found: Any, expected: Any) -> None:
+    """Assert that every process has the norm of the whole."""
+    if found.defaults["max_grad_norm"] and not found.clips_groups:
+        assert not isinstance(found.grad_norm, DTensor)
+        torch.testing.assert_close(found.grad_norm, expected.grad_norm, rtol=1e-5, atol=0)
+
+
+def check_clipping_of_whole_and_sharded() -> None:
+    """Parameters that are not sharded count once, and a compiled step clips as well."""
+    plain, sharded = network(), network()
+    fully_shard(sharded[0])
+    options = {"lr": 1e-2, "max_grad_norm": 0.05}
+    expected, found = (
+        FusedAdam(plain.parameters(), **options),
+        FusedAdam(sharded.parameters(), **options),
+    )
+    train(plain, expected, 2)
+    train(sharded, found, 2)
+    found.step = torch.compile(found.step, backend="eager")  # type: ignore[method-assign]
+    train(plain, expected, 2, start=2)
+    train(sharded, found, 2, start=2)
+    assert_same(sharded, plain)
+    assert_same_norm(found, expected)
+    weight = sharded[0].weight
+    local, mesh, size = weight.grad.to_local(), weight.device_mesh, weight.shape
+    weight.grad = DTensor.from_local(
+        local, mesh, [Partial()], run_check=False, shape=size, stride=weight.stride()
+    )
+    try:
+        found.step()
+    except Unsupported as error:
+        assert "max_grad_norm" in str(error)
+    else:
+        raise AssertionError("A gradient that is not added up yet was clipped.")
+
+
 def check_fsdp(name: str) -> None:
     cls, options = KINDS[name]
     plain, sharded = network(), network()
@@ -61,6 +99,7 @@ def check_fsdp(name: str) -> None:
     train(sharded, found, STEPS)
     assert any(isinstance(param, DTensor) for param in sharded.parameters())
     assert_same(sharded, plain)
+    assert_same_norm(found, expected)
     if name == "FusedLamb":
         assert found.get_lamb_coeffs() == expected.get_lamb_coeffs() or all(
             abs(a - b) < 1e-4 * b
@@ -96,6 +135,7 @@ def check_mesh_of_two_dimensions(name: str) -> None:
         expected.step()
         found.step()
     assert_same(sharded, plain)
+    assert_same_norm(found, expected)
 
 
 def check_8bit(model: nn.Module) -> None:
@@ -147,6 +187,7 @@ def main() -> None:
         check_mesh_of_two_dimensions(name)
     check_8bit(sharded_by_rows())
     check_8bit(sharded_by_columns())
+    check_clipping_of_whole_and_sharded()
     # Nobody leaves while another still waits for its part of the last exchange.
     dist.barrier()
     dist.destroy_process_group()
