@@ -34,6 +34,7 @@ DECLARED: Mapping[str, str] = {
     "fused_lamb": "accel.ops.optimizers.lamb:FusedLamb",
     "adam8bit": "accel.ops.optimizers.adam8bit:Adam8bit",
     "multi_tensor": "accel.ops.lists.multi_tensor:MultiTensor",
+    "blockwise_quantizer": "accel.ops.quantizers.blockwise_quantizer:BlockwiseQuantizer",
     "utils": "accel.ops.utils.byte_views:Utils",
 }
 """accel's own ops; builders, conformance specs and the tests' cases follow from these names."""

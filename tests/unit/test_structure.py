@@ -22,7 +22,7 @@ LAYERS = (
     ("jit", "jit.loading", "jit.explain"),
     ("ops",),
     ("ops.frame",),
-    ("ops.optimizers", "ops.utils", "ops.lists"),
+    ("ops.optimizers", "ops.utils", "ops.lists", "ops.quantizers"),
     ("builders",),
     ("contract", "base"),
     ("cpu", "cuda", "xpu", "hpu", "vendors"),
