@@ -184,7 +184,10 @@ def _stored(packed: Tensor, dtype: torch.dtype) -> Tensor:
 def _mean(absmax: Tensor) -> Tensor:
     """Return the mean of magnitudes; those that are not finite spoil their own block alone."""
     finite = absmax.isfinite()
-    return torch.where(finite, absmax, 0.0).sum() / finite.sum().clamp(min=1)
+    # In float64 the order in which a device adds hardly ever shows.
+    wide = torch.float32 if absmax.device.type == "mps" else torch.float64
+    total = torch.where(finite, absmax, 0.0).sum(dtype=wide)
+    return (total / finite.sum().clamp(min=1)).float()
 
 
 def _of_state(state: Any) -> tuple[int, torch.Size]:
