@@ -35,6 +35,7 @@ DECLARED: Mapping[str, str] = {
     "adam8bit": "accel.ops.optimizers.adam8bit:Adam8bit",
     "multi_tensor": "accel.ops.lists.multi_tensor:MultiTensor",
     "blockwise_quantizer": "accel.ops.quantizers.blockwise_quantizer:BlockwiseQuantizer",
+    "quantizer": "accel.ops.quantizers.quantizer:Quantizer",
     "utils": "accel.ops.utils.byte_views:Utils",
 }
 """accel's own ops; builders, conformance specs and the tests' cases follow from these names."""

@@ -57,6 +57,16 @@ class BlockwiseQuantizerBuilder(_KernelBuilder):
     native_sources = ("cpu/quantizers/blockwise_quantizer.cpp",)
 
 
+class QuantizerBuilder(_KernelBuilder):
+    """Integer codes of groups, in DeepSpeed's format."""
+
+    NAME = "quantizer"
+    BUILD_VAR = "ACCEL_BUILD_QUANTIZER"
+    op = "accel.ops.quantizers.quantizer:Quantizer"
+    artifact = "quantizer"
+    native_sources = ("cpu/quantizers/quantizer.cpp",)
+
+
 globals().update(optimizer_builders(_KernelBuilder, __name__))
 
 if TYPE_CHECKING:

@@ -9,12 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from accel.builders.cpu import BlockwiseQuantizerBuilder
+from accel.builders.cpu import BlockwiseQuantizerBuilder, QuantizerBuilder
 from accel.ops.quantizers.blockwise_quantizer import BlockwiseQuantizer
+from accel.ops.quantizers.quantizer import Quantizer
 
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
 BLOCKWISE_BITS = "e1dc96be73d8450e"
 """Digest of what `blockwise_bits` encodes and decodes, on every rung and device."""
+
+QUANTIZER_BITS = "?"
+"""The same of `quantizer_bits`."""
 
 
 def rungs() -> dict[str, BlockwiseQuantizer]:
@@ -45,30 +49,65 @@ def special(numel: int, dtype: torch.dtype) -> Tensor:
     return x
 
 
+class Digest:
+    """A digest of tensors; the payload of NaN does not count."""
+
+    def __init__(self) -> None:
+        self._found = hashlib.sha256()
+
+    def add(self, *tensors: Tensor) -> None:
+        for tensor in tensors:
+            plain = tensor
+            if tensor.is_floating_point():
+                plain = torch.where(tensor.isnan(), torch.nan, tensor).float().view(torch.int32)
+            self._found.update(bytes(plain.reshape(-1).contiguous().view(torch.uint8).tolist()))
+
+    def __str__(self) -> str:
+        return self._found.hexdigest()[:16]
+
+
 def blockwise_bits(op: Any) -> str:
     """Return a digest of the op's codes, magnitudes and elements."""
-    found = hashlib.sha256()
-
-    def add(tensor: Tensor) -> None:
-        if tensor.is_floating_point():
-            tensor = torch.where(tensor.isnan(), torch.nan, tensor).float().view(torch.int32)
-        found.update(bytes(tensor.reshape(-1).contiguous().view(torch.uint8).tolist()))
-
+    found = Digest()
     for dtype in TYPES:
         x = special(3001, dtype)
         for blocksize in (7, 64, 256, 1500):
             for code in (None, numbers(256, torch.float32, 5)):
                 codes, absmax = op.quantize_blockwise(x, code, blocksize)
-                add(codes)
-                add(absmax)
-                add(op.dequantize_blockwise(codes, absmax, code, blocksize, dtype))
+                found.add(codes, absmax)
+                found.add(op.dequantize_blockwise(codes, absmax, code, blocksize, dtype))
         for quant_type in ("nf4", "fp4"):
             for blocksize, compressed in ((32, False), (64, True), (2048, False)):
                 packed, state = op.quantize_4bit(x, blocksize, quant_type, compressed)
-                add(packed)
-                add(state.absmax)
-                add(op.dequantize_4bit(packed, state))
-    return found.hexdigest()[:16]
+                found.add(packed, state.absmax, op.dequantize_4bit(packed, state))
+    return str(found)
+
+
+def quantizer_rungs() -> dict[str, Quantizer]:
+    """Return the native op and the reference."""
+    return {"native": QuantizerBuilder().jit_load(), "reference": Quantizer()}
+
+
+def quantizer_bits(op: Any) -> str:
+    """Return a digest of what all of the op's functions return."""
+    found = Digest()
+    for dtype in TYPES:
+        # Ties among them: integers, and halves between them.
+        steps = (torch.arange(3072, dtype=torch.int64) % 511 - 255).to(dtype) / 2
+        for x in (special(3072, dtype), numbers(3072, dtype, 9), steps):
+            for bits in (8, 4):
+                for kind in (op.Symmetric, op.Asymmetric):
+                    for groups in (2, 16, 96):
+                        codes, params = op.quantize(x.view(6, -1), groups, bits, kind)
+                        found.add(codes, params)
+                        call = (codes, params, groups, bits, kind)
+                        found.add(op.dequantize(*call), op.dequantize_fp32(*call))
+                    codes, params = op.swizzle_quant(x, 48, bits, kind, 2, 3, 4)
+                    found.add(codes, params)
+                    for out_groups in (4, 12, 128):
+                        call = (codes, params, 48, out_groups, bits, kind, 4)
+                        found.add(*op.quantized_reduction(*call))
+    return str(found)
 
 
 def same(one: Tensor, other: Tensor) -> bool:
