@@ -37,6 +37,8 @@ DECLARED: Mapping[str, str] = {
     "fused_lamb": "accel.ops.optimizers.lamb:FusedLamb",
     "adam8bit": "accel.ops.optimizers.adam8bit:Adam8bit",
     "multi_tensor": "accel.ops.lists.multi_tensor:MultiTensor",
+    "blockwise_quantizer": "accel.ops.quantizers.blockwise_quantizer:BlockwiseQuantizer",
+    "quantizer": "accel.ops.quantizers.quantizer:Quantizer",
     "utils": "accel.ops.utils.byte_views:Utils",
     "async_io": "accel.ops.io.async_io:AsyncIO",
     "pin_memory": "accel.ops.io.pin_memory:PinMemory",

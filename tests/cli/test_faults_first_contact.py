@@ -103,7 +103,8 @@ def test_readmes_commands_run(cache_dir: Path, tmp_path: Path) -> None:
 def test_every_other_page_is_run_by_a_test() -> None:
     # Pages for contributors are followed in tests/simulated or are about this repository; gpu.md
     # needs a GPU, releasing.md is followed in tests/end_to_end/test_wheel.py, async-io.md in
-    # tests/ops/io, the pages of coming-from in tests/docs, and the others have no program.
+    # tests/ops/io, quantizers.md in tests/ops/quantizers, the pages of coming-from in tests/docs;
+    # the others have no program.
     contributing = {"add-a-backend.md", "add-an-op.md", "add-an-optimizer.md", "releasing.md"}
     elsewhere = {
         *contributing,
@@ -112,6 +113,8 @@ def test_every_other_page_is_run_by_a_test() -> None:
         "why.md",
         "compatibility.md",
         "async-io.md",
+        "quantizers.md",
+        "deepspeed-ops.md",
     }
     tests = "".join(path.read_text() for path in (ROOT / "tests/integrations").glob("test_*.py"))
     every = [path for path in (ROOT / "docs").rglob("*.md") if path.parent.name != "coming-from"]

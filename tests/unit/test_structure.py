@@ -23,7 +23,7 @@ LAYERS = (
     ("jit", "jit.loading", "jit.explain"),
     ("ops",),
     ("ops.frame",),
-    ("ops.io", "ops.lists", "ops.optimizers", "ops.tokens", "ops.utils"),
+    ("ops.io", "ops.lists", "ops.optimizers", "ops.quantizers", "ops.tokens", "ops.utils"),
     ("builders",),
     ("contract", "base"),
     ("cpu", "cuda", "xpu", "hpu", "vendors"),

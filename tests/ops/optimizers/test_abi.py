@@ -18,6 +18,7 @@ from accel.ops.io.engines import BUFFERED, WRITE, Result
 from accel.ops.optimizers.abi import DTYPES, ROUNDING
 from accel.ops.optimizers.codes8bit import ADAM8BIT_BLOCK, LARGEST
 from accel.ops.optimizers.prepared.native_watch import Expected, Python, WatchArgs
+from accel.ops.quantizers.codes import QUANT_TYPES
 
 INCLUDE = csrc_dir() / "include"
 STRUCTS = {
@@ -102,6 +103,8 @@ def test_constants_are_equal(tmp_path: Path) -> None:
         expected[f"ACCEL_{str(dtype).removeprefix('torch.').upper()}"] = code
     for rounding, code in ROUNDING.items():
         expected[f"ACCEL_ROUND_{rounding.upper()}"] = code
+    for code, kind in enumerate(QUANT_TYPES):
+        expected[f"ACCEL_{kind.upper()}"] = code
     for code, level in enumerate(abi.SIMD_LEVELS):
         expected[f"ACCEL_SIMD_{level.upper()}"] = code
     assert found == expected
