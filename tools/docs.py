@@ -117,10 +117,10 @@ def api_page(title: str, module: str, first: Sequence[str]) -> str:
 
 def op_pages() -> Iterator[tuple[str, str]]:
     """Yield a page for each of accel's ops, and their table; torch is needed."""
-    from accel import registry
+    import accel
     from accel.builders.convention import DECLARED, name_of
 
-    backends = [candidate.name for candidate in registry.candidates()]
+    backends = [candidate.name for candidate in accel.candidates()]
     columns: dict[str, list[str]] = {name: [] for name in backends}
     rows = []
     for op, target in DECLARED.items():
@@ -143,16 +143,14 @@ def op_pages() -> Iterator[tuple[str, str]]:
 def rungs(op: str, backend: str) -> list[tuple[str, str]]:
     """Return the rungs that an op declares on a backend, best first, each with what it runs."""
     from accel import registry
-    from accel.builders.convention import TRITON
-    from accel.builders.lookup import find_builder
 
-    builder = find_builder(op, registry.builders_module(backend), backend)()
+    builder = registry.strategy(backend).create_op_builder(op)
     found = []
     if builder.has_sources():
         source = ", ".join(f"`csrc/{one}`" for one in map(_in_csrc, builder.sources()))
         found += [("prebuilt", f"{source}, built before"), ("jit", f"{source}, on first use")]
     kernel = getattr(builder, "triton", "") or builder.entry_point
-    if kernel and builder.backend in TRITON:
+    if kernel and builder.uses_triton:
         found.append(("portable", "a Triton kernel"))
     if any(rung == "vendor" for rung, _ in builder.stand_ins()) and builder.entry_point:
         found.insert(0, ("vendor", "the vendor's optimizer, if its arguments allow"))

@@ -52,7 +52,10 @@ def race(
 ) -> Times:
     """Return the times of all contestants and of the limit; arguments as in `interleaved`."""
     device = accelerator.device()
-    params = [torch.empty(shape, device=device, requires_grad=True) for shape in case.shapes]
+    params = [
+        torch.empty(shape, dtype=torch.float32, device=device, requires_grad=True)
+        for shape in case.shapes
+    ]
 
     def renew() -> None:
         for param in params:

@@ -72,7 +72,7 @@ def distributed_scales(scales: Tensor, codes: Tensor) -> Tensor:
     shape = torch.Size(scales_shape(codes))
     local = scales.new_zeros(*[1] * codes.dim(), shape[-1])
     local.view(-1)[: scales.numel()] = scales
-    stride = torch.empty(shape, device="meta").stride()
+    stride = torch.empty(shape, dtype=scales.dtype, device="meta").stride()
     return DTensor.from_local(
         local, given.device_mesh, given.placements, run_check=False, shape=shape, stride=stride
     )

@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 
-from accel import registry
+import accel
 from accel.builders.convention import DECLARED, name_of
 from accel.targets import resolve
 
@@ -91,7 +91,8 @@ def test_the_navigation_has_every_page_once(site: ModuleType) -> None:
     pages += ["index.md", "ops/index.md", "ops/utils.md", "someone/new.md"]
     listed = json.dumps(site.navigation(pages))
     assert {page: listed.count(f'"{page}"') for page in pages} == dict.fromkeys(pages, 1)
-    assert '"Guides": ["someone/new.md"]' in listed
+    guides = next(section["Guides"] for section in json.loads(listed) if "Guides" in section)
+    assert "someone/new.md" in guides
     assert listed.index("ops/index.md") < listed.index("ops/utils.md")
 
 
@@ -103,7 +104,7 @@ def test_an_ops_page_has_its_surface_and_its_rungs(ops: dict[str, str], op: str)
     for name in resolve(target).functions:
         assert re.search(rf"^(::: .*\.|### `){name}\b", page, re.MULTILINE), name
     table = page.partition("## Rungs")[2]
-    assert all(f"`{one.name}`" in table for one in registry.candidates())
+    assert all(f"`{one.name}`" in table for one in accel.candidates())
     assert f"[`{op}`]({op}.md)" in ops["ops/index.md"]
 
 
