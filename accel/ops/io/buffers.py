@@ -36,26 +36,23 @@ class Buffer:
         _check(tensor, write)
         self._tensor: Tensor = tensor
         self._write = write
-        plain = tensor.is_contiguous() and not tensor.is_neg() and not tensor.is_conj()
-        with torch.no_grad():
-            if plain:
-                self._memory: Tensor = tensor
-            elif write:
-                self._memory = tensor.resolve_conj().resolve_neg().contiguous()
-            else:
-                self._memory = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+        self._memory: Tensor
+        if tensor.is_contiguous() and not tensor.is_neg() and not tensor.is_conj():
+            self._memory = tensor
+        elif write:
+            self._memory = tensor.resolve_conj().resolve_neg().contiguous()
+        else:
+            self._memory = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
         self.address: int = self._memory.data_ptr()
         self.length: int = self._memory.nbytes
-        self._mark()
 
     def finish(self) -> None:
         """Put what was read where the tensor has its elements."""
         if self._write:
             return
         if self._memory is not self._tensor:
-            with torch.no_grad():
-                self._tensor.copy_(self._memory)
-        self._mark()
+            self._tensor.copy_(self._memory)
+        self.mark()
 
     def first_difference(self, path: bytes, offset: int) -> int | None:
         """Return which byte of the file differs from the memory, ``None`` if none does."""
@@ -67,8 +64,8 @@ class Buffer:
                     return offset + at
         return None
 
-    def _mark(self) -> None:
-        # Autograd is to see that a tensor that it saved has changed.
+    def mark(self) -> None:
+        """Let autograd see that a tensor that it may have saved changes."""
         if not self._write and not self._tensor.is_inference():
             increment_version(self._tensor)
 
@@ -96,8 +93,10 @@ def _check(tensor: Any, write: bool) -> None:
     check_storage(tensor, "buffer")
     if write:
         return
-    check_writable({"buffer": [tensor]}, single=True)
-    check_no_overlap({"buffer": [tensor]}, {}, single=True)
+    if tensor.is_inference():
+        check_writable({"buffer": [tensor]}, single=True)
+    if not tensor.is_contiguous():
+        check_no_overlap({"buffer": [tensor]}, {}, single=True)
 
 
 def check_path(value: Any, name: str = "filename") -> bytes:

@@ -74,6 +74,7 @@ class Jobs:
             except OSError as error:
                 raise job.refused(error.errno or errno.EIO) from None
             self.begun[ticket] = job
+            job.buffer.mark()
             return ticket
 
     def wait(self) -> int:

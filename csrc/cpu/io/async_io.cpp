@@ -280,7 +280,7 @@ class Handle {
     const Transfer &transfer = *piece->transfer;
     const int64_t length = faulty(piece->length, true);
     if (length < 0) {
-      ended(ring, piece, length);
+      ended(ring, piece, length, false);
       return;
     }
     ring->prepare(transfer.write, transfer.file.descriptor(true), transfer.memory(*piece), length, piece->offset, piece);
@@ -297,7 +297,7 @@ class Handle {
     bool any = false;
     while (ring->next(&tag, &result)) {
       any = true;
-      ended(ring, static_cast<Piece *>(tag), result);
+      ended(ring, static_cast<Piece *>(tag), result, true);
     }
     if (any || !status || status == -EINTR) return;
     // The kernel lacks something for now, such as memory.
@@ -306,10 +306,11 @@ class Handle {
     nanosleep(&pause, nullptr);
   }
 
-  void ended(Ring *ring, Piece *piece, int64_t result) {
+  // Goes on with a piece whose request has ended: by the ring if it may be tried again there.
+  void ended(Ring *ring, Piece *piece, int64_t result, bool again) {
     int64_t error = 0;
     Settled settled = settle(piece, result, &error);
-    if (settled == Settled::kAgain && !piece->tries && !ring->is_full()) {
+    if (settled == Settled::kAgain && again && !piece->tries && !ring->is_full()) {
       start_request(ring, piece);
       return;
     }

@@ -320,7 +320,8 @@ def test_waiting_releases_the_interpreter(tmp_path: Path) -> None:
     engine.close()
 
 
-def test_ctrl_c(tmp_path: Path) -> None:
+@pytest.mark.parametrize("direct", [False, True])
+def test_ctrl_c(tmp_path: Path, direct: bool) -> None:
     """It ends a wait, whose transfers a further one waits for, and cancels a synchronous call."""
 
     def interrupt_soon() -> None:
@@ -328,24 +329,49 @@ def test_ctrl_c(tmp_path: Path) -> None:
 
     def run() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        handle, data = faulty().aio_handle(4096, 2), torch.ones(100_000)
+        handle = faulty().aio_handle(4096, 2)
+        room = handle.new_cpu_locked_tensor(100_001, torch.ones(1))
+        data = room[:-1] if direct else room[1:]
         with faults(again=1):  # No request ends.
             handle.async_pwrite(data, tmp_path / "file")
-            interrupt_soon()
             with pytest.raises(KeyboardInterrupt):
+                interrupt_soon()
                 handle.wait()
         assert handle.wait() == 1
         assert (tmp_path / "file").read_bytes() == bytes_of(data)
         with faults(again=1):
-            interrupt_soon()
-            threading.Timer(0.3, faults().__enter__).start()
+            engine = handle._jobs.engine
+            cancel = engine.cancel
+            engine.cancel = lambda ticket: (cancel(ticket), faults().__enter__())
             with pytest.raises(KeyboardInterrupt):
+                interrupt_soon()
                 handle.sync_pwrite(data, tmp_path / "other")
         assert handle.wait() == 0
         assert (tmp_path / "other").stat().st_size < data.nbytes
         assert handle.sync_pwrite(data, tmp_path / "other") == 1
 
     in_child(run)
+
+
+@pytest.mark.parametrize("engine", NATIVE)
+def test_without_any_thread(engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller does the work if the system gives no thread."""
+    op = op_of(engine, monkeypatch)
+    data, path = torch.arange(100_000), tmp_path / "file"
+
+    def run() -> None:
+        fd = os.open(path, os.O_CREAT | os.O_WRONLY)
+        if os.geteuid() == 0:
+            os.setresuid(65534, 65534, 65534)
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            threading.Thread(target=print).start()
+        handle = op.aio_handle(4096, 2, False, False, 3)
+        assert [handle.async_pwrite(data, fd, 800_000 * at) for at in range(2)] == [0, 0]
+        assert handle.wait() == 2
+
+    in_child(run)
+    assert path.read_bytes() == 2 * bytes_of(data)
 
 
 def test_signals_do_not_disturb(io: AsyncIO, tmp_path: Path) -> None:
