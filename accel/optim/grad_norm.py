@@ -11,7 +11,6 @@ from torch import Tensor
 from accel.current import accelerator_for
 from accel.errors import Unsupported
 from accel.ops import checks
-from accel.ops.lists.declared import FLOATS
 from accel.ops.lists.reference import norms_of, widest
 from accel.ops.optimizers.lists import Hyper
 from accel.optim.part import are_plain
@@ -27,6 +26,7 @@ WHOLE = (
 )
 """Why flat parameters of FSDP1 cannot be clipped by their optimizer."""
 
+_TYPES = frozenset({torch.float32, torch.bfloat16, torch.float16})
 _CHUNK = 65536  # Apex's usual number, which the op checks and does not use.
 
 
@@ -154,7 +154,7 @@ def together(norms: Sequence[Tensor], device: torch.device) -> Tensor:
 
 def norm_on(device: torch.device, grads: Sequence[Tensor]) -> Tensor:
     """Return the norm of gradients on one device, float32 unless one has more digits."""
-    if any(grad.dtype not in FLOATS for grad in grads):
+    if any(grad.dtype not in _TYPES for grad in grads):
         wide: Tensor = torch.linalg.vector_norm(norms_of(grads, device))
         return wide
     # Its flag would tell what is not finite; the norm does so, too.
