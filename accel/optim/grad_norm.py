@@ -63,12 +63,13 @@ class Clipping(torch.optim.Optimizer):
         return self.last_norm.value
 
 
-def set_limit(group: Group) -> None:
-    """Make ``max_grad_norm`` a float, 0 if it is missing from defaults or from an old state.
+def set_limit(group: Group, missing: float | None = None) -> None:
+    """Make a group's ``max_grad_norm`` a float; raises `TypeError` or `ValueError` naming it.
 
-    Raises `TypeError` or `ValueError` naming it.
+    `missing` is what defaults of an older or another class have; without it, a group that has none
+    raises `KeyError`.
     """
-    found = group.get(KEY, 0.0)
+    found = group[KEY] if missing is None else group.get(KEY, missing)
     group[KEY] = checks.check_number(KEY, found, lambda x: x >= 0.0, "a number from 0 on")
 
 
@@ -105,7 +106,7 @@ def scale_down(optimizer: KernelOptimizer, norm: Tensor, hypers: Sequence[Hyper]
         given = hyper.grad_scale
         unscaled = exact if given is None else exact / given.to(exact).reshape(())
         optimizer.last_norm.value = unscaled.to(norm.dtype)
-        if not group[KEY]:
+        if not group[KEY] or not group["params"]:
             continue
         excess = ((unscaled + 1e-6) / group[KEY]).clamp(min=1.0)
         total = excess if given is None else excess * given.to(exact).reshape(())
@@ -135,12 +136,13 @@ def total_norm(optimizer: KernelOptimizer) -> Tensor:
             torch.distributed.all_reduce(square, group=reduction)
             norm = square.sqrt().to(norm.dtype)
         norms.append(norm)
-    return together(norms, params[0].device)
+    return together(norms, params)
 
 
-def together(norms: Sequence[Tensor], device: torch.device) -> Tensor:
-    """Return the norm of norms, on the first one's device; 0 on `device` if there are none."""
+def together(norms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+    """Return the norm of norms, on the first one's device; 0 beside `params` if there are none."""
     if not norms:
+        device = params[0].device if params else torch.device("cpu")
         return torch.zeros((), dtype=torch.float32, device=device)
     if len(norms) == 1:
         return norms[0]
