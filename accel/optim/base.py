@@ -33,7 +33,7 @@ class KernelOptimizer(SteppedOptimizer):
         self, params: Any, defaults: Group, policy: Policy, *, set_grad_none: bool = True
     ) -> None:
         defaults.update(check_policy(policy, seeded=self.always_seeded))
-        set_limit(defaults)
+        set_limit(defaults, 0.0)
         self.set_grad_none = bool(set_grad_none)
         self._forget()
         # As in torch, numbers are judged before parameters.
@@ -194,7 +194,7 @@ class KernelOptimizer(SteppedOptimizer):
         """Restore a pickled or loaded state, and what is derived from it."""
         self.set_grad_none = getattr(self, "set_grad_none", True)
         super().__setstate__(state)
-        set_limit(self.defaults)
+        set_limit(self.defaults, 0.0)
         self._forget()
         loading = self.__dict__.pop("_loading", None)
         for index, group in enumerate(self.param_groups):

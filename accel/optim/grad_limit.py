@@ -51,12 +51,13 @@ class Clipping(torch.optim.Optimizer):
         return self.last_norm.value
 
 
-def set_limit(group: Group) -> None:
-    """Make ``max_grad_norm`` a float, 0 if it is missing from defaults or from an old state.
+def set_limit(group: Group, missing: float | None = None) -> None:
+    """Make a group's ``max_grad_norm`` a float; raises `TypeError` or `ValueError` naming it.
 
-    Raises `TypeError` or `ValueError` naming it.
+    `missing` is what defaults of an older or another class have; without it, a group that has none
+    raises `KeyError`.
     """
-    found = group.get(KEY, 0.0)
+    found = group[KEY] if missing is None else group.get(KEY, missing)
     group[KEY] = checks.check_number(KEY, found, lambda x: x >= 0.0, "a number from 0 on")
 
 

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from accel.current import accelerator_for
 from accel.errors import Unsupported
-from accel.ops.lists.declared import FLOATS
 from accel.ops.lists.reference import norms_of, widest
 from accel.ops.optimizers.lists import Hyper
 from accel.optim.grad_limit import KEY, is_clipping
 from accel.optim.part import are_plain
 from accel.optim.stepped import SteppedOptimizer
 
+_TYPES = frozenset({torch.float32, torch.bfloat16, torch.float16})
 _CHUNK = 65536  # Apex's usual number, which the op checks and does not use.
 
 
@@ -44,7 +44,7 @@ def scale_down(optimizer: SteppedOptimizer, norm: Tensor, hypers: Sequence[Hyper
         given = hyper.grad_scale
         unscaled = exact if given is None else exact / given.to(exact).reshape(())
         optimizer.last_norm.value = unscaled.to(norm.dtype)
-        if not group[KEY]:
+        if not group[KEY] or not group["params"]:
             continue
         excess = ((unscaled + 1e-6) / group[KEY]).clamp(min=1.0)
         total = excess if given is None else excess * given.to(exact).reshape(())
@@ -74,12 +74,13 @@ def total_norm(optimizer: SteppedOptimizer) -> Tensor:
             torch.distributed.all_reduce(square, group=reduction)
             norm = square.sqrt().to(norm.dtype)
         norms.append(norm)
-    return together(norms, params[0].device)
+    return together(norms, params)
 
 
-def together(norms: Sequence[Tensor], device: torch.device) -> Tensor:
-    """Return the norm of norms, on the first one's device; 0 on `device` if there are none."""
+def together(norms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+    """Return the norm of norms, on the first one's device; 0 beside `params` if there are none."""
     if not norms:
+        device = params[0].device if params else torch.device("cpu")
         return torch.zeros((), dtype=torch.float32, device=device)
     if len(norms) == 1:
         return norms[0]
@@ -93,7 +94,7 @@ def together(norms: Sequence[Tensor], device: torch.device) -> Tensor:
 
 def norm_on(device: torch.device, grads: Sequence[Tensor]) -> Tensor:
     """Return the norm of gradients on one device, float32 unless one has more digits."""
-    if any(grad.dtype not in FLOATS for grad in grads):
+    if any(grad.dtype not in _TYPES for grad in grads):
         wide: Tensor = torch.linalg.vector_norm(norms_of(grads, device))
         return wide
     # Its flag would tell what is not finite; the norm does so, too.

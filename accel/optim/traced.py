@@ -179,8 +179,7 @@ def _clip(optimizer: SteppedOptimizer, grads: Sequence[Tensor], hypers: Sequence
     for grad in grads:
         by_device.setdefault(grad.device, []).append(grad)
     norms = [norm_on(device, listed) for device, listed in by_device.items()]
-    device = optimizer.param_groups[0]["params"][0].device
-    scale_down(optimizer, together(norms, device), hypers)
+    scale_down(optimizer, together(norms, optimizer.param_groups[0]["params"]), hypers)
 
 
 def _parts(
