@@ -6,10 +6,18 @@ import os
 
 import pytest
 import torch
-from quantizer_cases import BLOCKWISE_BITS, blockwise_bits, numbers, same
+from quantizer_cases import (
+    BLOCKWISE_BITS,
+    QUANTIZER_BITS,
+    blockwise_bits,
+    numbers,
+    quantizer_bits,
+    same,
+)
 
 from accel.ops.frame.triton import TritonKernel
 from accel.ops.quantizers.blockwise_quantizer import BlockwiseQuantizer
+from accel.ops.quantizers.quantizer import Quantizer
 
 # The interpreter computes by numpy, which warns of what kernels choose not to use.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -38,3 +46,8 @@ def test_blockwise_sizes(blockwise: BlockwiseQuantizer, numel: int) -> None:
     packed, state = blockwise.quantize_4bit(x, 32, "fp4")
     assert same(packed, other.quantize_4bit(x, 32, "fp4")[0])
     assert same(blockwise.dequantize_4bit(packed, state), other.dequantize_4bit(packed, state))
+
+
+def test_groups_have_the_bits() -> None:
+    kernel = TritonKernel("accel.ops.quantizers.triton.quantizer")
+    assert quantizer_bits(Quantizer(kernel, backend="cpu")) == QUANTIZER_BITS

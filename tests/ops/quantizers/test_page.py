@@ -13,6 +13,8 @@ PAGE = Path(__file__).parents[3] / "docs/quantizers.md"
 PROGRAMS = [part.split("```")[0] for part in PAGE.read_text().split("```python\n")[1:]]
 PRINTED = [
     "torch.uint8 torch.Size([200]) torch.bfloat16\ntorch.Size([25600, 1]) torch.Size([512, 100])\n",
+    "torch.Size([64, 32]) torch.Size([16, 2]) torch.Size([64, 64])\n"
+    "torch.Size([1024]) torch.Size([16, 1])\n",
 ]
 
 
