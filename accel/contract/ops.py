@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from accel.ops.optimizers.ademamix import FusedAdEMAMix
     from accel.ops.optimizers.lamb import FusedLamb
     from accel.ops.optimizers.lion import CPULion, FusedLion
+    from accel.ops.quantizers.blockwise_quantizer import BlockwiseQuantizer
+    from accel.ops.quantizers.quantizer import Quantizer
     from accel.ops.tokens.random_ltd import RandomLTD
 
     _FusedAdam: TypeAlias = Literal["FusedAdamBuilder", "fused_adam"]
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     _FusedLamb: TypeAlias = Literal["FusedLambBuilder", "fused_lamb"]
     _Adam8bit: TypeAlias = Literal["Adam8bitBuilder", "adam8bit"]
     _MultiTensor: TypeAlias = Literal["MultiTensorBuilder", "multi_tensor"]
+    _BlockwiseQuantizer: TypeAlias = Literal["BlockwiseQuantizerBuilder", "blockwise_quantizer"]
+    _Quantizer: TypeAlias = Literal["QuantizerBuilder", "quantizer"]
     _AsyncIO: TypeAlias = Literal["AsyncIOBuilder", "async_io"]
     _PinMemory: TypeAlias = Literal["PinMemoryBuilder", "pin_memory"]
     _RandomLTD: TypeAlias = Literal["RandomLTDBuilder", "random_ltd"]
@@ -71,6 +75,12 @@ class OpMembers(Forwarding):
     def get_op_builder(self, class_name: _Adam8bit) -> type[OpBuilder[Adam8bit]]: ...
     @overload
     def get_op_builder(self, class_name: _MultiTensor) -> type[OpBuilder[MultiTensor]]: ...
+    @overload
+    def get_op_builder(
+        self, class_name: _BlockwiseQuantizer
+    ) -> type[OpBuilder[BlockwiseQuantizer]]: ...
+    @overload
+    def get_op_builder(self, class_name: _Quantizer) -> type[OpBuilder[Quantizer]]: ...
     @overload
     def get_op_builder(self, class_name: _AsyncIO) -> type[OpBuilder[AsyncIO]]: ...
     @overload
@@ -117,6 +127,12 @@ class OpMembers(Forwarding):
     def create_op_builder(self, class_name: _Adam8bit) -> OpBuilder[Adam8bit]: ...
     @overload
     def create_op_builder(self, class_name: _MultiTensor) -> OpBuilder[MultiTensor]: ...
+    @overload
+    def create_op_builder(
+        self, class_name: _BlockwiseQuantizer
+    ) -> OpBuilder[BlockwiseQuantizer]: ...
+    @overload
+    def create_op_builder(self, class_name: _Quantizer) -> OpBuilder[Quantizer]: ...
     @overload
     def create_op_builder(self, class_name: _AsyncIO) -> OpBuilder[AsyncIO]: ...
     @overload

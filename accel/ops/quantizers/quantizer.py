@@ -20,7 +20,7 @@ from accel.ops.quantizers.groups import (
 
 
 class QuantizationType(IntEnum):
-    """How a group's codes lie: around 0, or around the middle of its ends."""
+    """The place of a group's codes: around 0, or around the middle of its extremes."""
 
     Symmetric = 0
     Asymmetric = 1
