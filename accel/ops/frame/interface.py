@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from accel.ops.base import Op
+from accel.ops.frame.call import TAKEN
 from accel.ops.frame.checks import CallChecks, Types
 from accel.ops.frame.schema import Schema
 
@@ -72,6 +73,11 @@ class Declaration(Op):
 def check_declaration(cls: type[Declaration]) -> None:
     """Raise `ValueError` if a declaration contradicts itself."""
     schema, told = cls.parsed, f"{cls.__qualname__} ({cls.parsed.name})"
+    if taken := sorted(TAKEN.intersection(schema.names)):
+        raise ValueError(
+            f"{told}: the text of its calls has other things of the name {', '.join(taken)}; give "
+            f"the argument another name."
+        )
     if not schema.tensors:
         raise ValueError(
             f"{told} takes no tensor: a compiler would take it for a constant, or remove it. "

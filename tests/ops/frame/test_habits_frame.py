@@ -205,6 +205,8 @@ def test_sources_are_found_by_the_ops_name() -> None:
         ("f(int handle) -> ()", "takes no tensor"),
         ("f(Tensor? x) -> ()", "cannot be None"),
         ("f(Tensor x) -> Tensor", "outputs"),
+        ("f(Tensor codes) -> ()", "the name codes; give"),
+        ("f(Tensor x, int status) -> ()", "the name status; give"),
     ],
 )
 def test_declarations_that_contradict_themselves(schema: str, message: str) -> None:
