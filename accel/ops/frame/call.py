@@ -86,19 +86,9 @@ _SCOPE: dict[str, Any] = {
     "threads": cpu_threads,
     **{one.__name__: one for one in _ARRAYS},
 }
-_GIVEN = (
-    "careful",
-    "check",
-    "followed",
-    "native",
-    "outputs",
-    "refused",
-    "run",
-    "types",
-    "workspace",
-)
-TAKEN = frozenset({*_SCOPE, *_GIVEN, "result", "status", "work"})
-"""Names that the text of a call uses itself, so that no argument can have them."""
+_GIVEN = {"careful", "check", "followed", "native", "outputs", "refused", "run", "workspace"}
+TAKEN = frozenset({*_SCOPE, *_GIVEN, "result", "status", "types", "work"})
+"""Names that the text of a call uses itself, so that no op and no argument can have them."""
 
 
 class CallText:

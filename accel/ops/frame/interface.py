@@ -73,10 +73,10 @@ class Declaration(Op):
 def check_declaration(cls: type[Declaration]) -> None:
     """Raise `ValueError` if a declaration contradicts itself."""
     schema, told = cls.parsed, f"{cls.__qualname__} ({cls.parsed.name})"
-    if taken := sorted(TAKEN.intersection(schema.names)):
+    if taken := sorted(TAKEN.intersection((schema.name, *schema.names))):
         raise ValueError(
-            f"{told}: the text of its calls has other things of the name {', '.join(taken)}; give "
-            f"the argument another name."
+            f"{told}: the text of its calls has other things of the name {', '.join(taken)}; take "
+            f"another name."
         )
     if not schema.tensors:
         raise ValueError(
