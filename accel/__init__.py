@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from accel.current import use_accelerator as use_accelerator
     from accel.probe import Accepted as Accepted
     from accel.probe import Rejected as Rejected
-    from accel.registry import Candidate as Candidate
-    from accel.registry import candidates as candidates
     from accel.registry import register_accelerator as register_accelerator
     from accel.registry import register_op as register_op
+    from accel.verdicts import Candidate as Candidate
+    from accel.verdicts import candidates as candidates
 
 _HOMES = {
     "Accelerator": "accel.base",
     "Accepted": "accel.probe",
-    "Candidate": "accel.registry",
+    "Candidate": "accel.verdicts",
     "Rejected": "accel.probe",
     "accelerator_for": "accel.current",
-    "candidates": "accel.registry",
+    "candidates": "accel.verdicts",
     "get_accelerator": "accel.current",
     "register_accelerator": "accel.registry",
     "register_op": "accel.registry",

@@ -6,10 +6,9 @@ for the device, or raises `Unsupported`.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from accel.contract.amp import AmpMembers
-from accel.contract.device import DeviceProperties
 from accel.contract.dtypes import DtypeMembers, TensorFactory
 from accel.contract.forward import CAPABILITIES, Forwarding
 from accel.contract.memory import MemoryMembers
@@ -17,6 +16,9 @@ from accel.contract.ops import OpMembers
 from accel.contract.randomness import RandomMembers
 from accel.contract.streams import StreamMembers
 from accel.contract.tools import ToolMembers
+
+if TYPE_CHECKING:
+    from accel.contract.properties import DeviceProperties
 
 __all__ = ["CAPABILITIES", "Accelerator", "DeviceProperties", "TensorFactory"]
 
@@ -75,3 +77,12 @@ class Accelerator(
     def __repr__(self) -> str:
         """Name the class and the device type."""
         return f"{type(self).__name__}({self.name!r})"
+
+
+def __getattr__(name: str) -> Any:
+    """Return `DeviceProperties`, which is made on first use."""
+    if name != "DeviceProperties":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from accel.contract.properties import DeviceProperties
+
+    return DeviceProperties

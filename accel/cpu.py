@@ -8,12 +8,14 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accel.base import Accelerator, DeviceProperties
+from accel.base import Accelerator
 from accel.host import memory, streams
 from accel.probe import Accepted, Probe
 
 if TYPE_CHECKING:
     import torch
+
+    from accel.base import DeviceProperties
 
 _resident = memory.ResidentSet()
 
@@ -71,6 +73,8 @@ class CPUAccelerator(Accelerator):
     def device_properties(self, device_index: int | None = None) -> DeviceProperties:
         """Return the processor's model and the best SIMD level that torch uses on it."""
         import torch
+
+        from accel.base import DeviceProperties
 
         self._index(device_index, "device_properties")
         level = torch.backends.cpu.get_cpu_capability()

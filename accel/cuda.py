@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import sys
 import threading
-from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from accel.base import Accelerator, DeviceProperties
-from accel.jit.tools import nvcc
-from accel.nvidia import driver as nvidia
-from accel.nvidia.archs import default_compute_capabilities
-from accel.ops.optimizers.triton import OLDEST_CAPABILITY
+from accel.base import Accelerator
 from accel.probe import Accepted, Probe, Rejected
 from accel.torch_build import TorchBuild, torch_build
+
+if TYPE_CHECKING:
+    from accel.base import DeviceProperties
+    from accel.nvidia.driver import GPU
 
 _FIRST_BF16 = (8, 0)
 _FIRST_FP16 = (5, 3)
@@ -46,6 +45,7 @@ class CUDAAccelerator(Accelerator):
     name = "cuda"
     communication_backend = "nccl"
     op_builders = "accel.builders.cuda"
+    uses_triton = True
     exported_env = ("NCCL", "CUDA_", "LD_LIBRARY_PATH", "PATH")
 
     def is_available(self) -> bool:
@@ -73,6 +73,8 @@ class CUDAAccelerator(Accelerator):
         return self._probe_nvidia(build)
 
     def _probe_nvidia(self, build: TorchBuild) -> Probe:
+        from accel.nvidia import driver as nvidia
+
         driver = nvidia.read_driver()
         if isinstance(driver, Rejected):
             return self._probe_torch(build, "by torch's account") if nvidia.has_cuda() else driver
@@ -109,12 +111,14 @@ class CUDAAccelerator(Accelerator):
         build = torch_build()
         return bool(build and build.hip)
 
-    def _gpu(self, device_index: int | None) -> nvidia.GPU | None:
+    def _gpu(self, device_index: int | None) -> GPU | None:
         """Return the driver's facts about a device, ``None`` if only torch can tell.
 
         Before CUDA is initialised the current device is 0. Among unlike GPUs the driver's order
         may not be CUDA's, so that nothing is claimed there.
         """
+        from accel.nvidia import driver as nvidia
+
         driver = Rejected("ROCm") if self._rocm else nvidia.read_driver()
         if isinstance(driver, Rejected):
             return None
@@ -132,6 +136,10 @@ class CUDAAccelerator(Accelerator):
 
     def device_properties(self, device_index: int | None = None) -> DeviceProperties:
         """Return a device's properties, with its driver's version. May create a context."""
+        from dataclasses import replace
+
+        from accel.nvidia import driver as nvidia
+
         found = super().device_properties(device_index)
         driver = nvidia.read_driver()
         version = None if isinstance(driver, Rejected) else driver.version
@@ -145,6 +153,8 @@ class CUDAAccelerator(Accelerator):
 
         From NVML until CUDA is initialised, from the runtime afterwards.
         """
+        from accel.nvidia import driver as nvidia
+
         index = self._index(device_index, "available_memory")
         gpu = None if self._initialised() else self._gpu(index)
         if gpu is not None:
@@ -205,6 +215,9 @@ class CUDAAccelerator(Accelerator):
 
     def is_triton_supported(self) -> bool:
         """Return whether Triton is installed and every visible device is new enough. No context."""
+        from accel.nvidia import driver as nvidia
+        from accel.ops.optimizers.triton import OLDEST_CAPABILITY
+
         if find_spec("triton") is None or not self._is_usable():
             return False
         driver = Rejected("ROCm") if self._rocm else nvidia.read_driver()
@@ -276,12 +289,7 @@ class CUDAAccelerator(Accelerator):
         For the toolkit whose nvcc would be used; without one for torch's CUDA release; ``""`` with
         neither and on ROCm. Runs nothing.
         """
-        if self._rocm:
-            return ""
-        place = nvcc.locate()
-        toolkit = None if isinstance(place, Rejected) else nvcc.toolkit_version(place)
+        from accel.jit.tools.cuda_targets import usual_targets
+
         build = torch_build()
-        if toolkit is None and build is not None and build.cuda:
-            major, _, minor = build.cuda.partition(".")
-            toolkit = (int(major), int(minor or 0))
-        return default_compute_capabilities(toolkit) if toolkit else ""
+        return "" if self._rocm else usual_targets(build.cuda if build is not None else "")

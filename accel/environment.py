@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -95,12 +94,34 @@ def threads_spin() -> bool:
     return not (_text("GOMP_SPINCOUNT") or _text("OMP_WAIT_POLICY"))
 
 
-def for_sleeping_threads() -> dict[str, str]:
-    """Return the variables of a process to be started whose OpenMP threads sleep while they wait.
+def for_program(wanted: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the variables of a program to be started, and those of `wanted` that the user has set.
 
-    What this process's own variables say of that is kept.
+    The user's win. ``GOMP_SPINCOUNT`` also gives way to ``OMP_WAIT_POLICY``, which says the same.
     """
-    return {**os.environ, **({"GOMP_SPINCOUNT": "0"} if threads_spin() else {})}
+    names = {name: name for name in wanted}
+    if "GOMP_SPINCOUNT" in wanted and not _text("GOMP_SPINCOUNT"):
+        names["GOMP_SPINCOUNT"] = "OMP_WAIT_POLICY"
+    kept = {names[name]: os.environ[names[name]] for name in wanted if _text(names[name])}
+    ours = {name: value for name, value in wanted.items() if names[name] not in kept}
+    return {**os.environ, **ours}, kept
+
+
+def changed(**variables: str) -> dict[str, str]:
+    """Return the variables of a process to be started, with others instead of the user's."""
+    return {**os.environ, **variables}
+
+
+def thread_places() -> dict[str, str]:
+    """Return the user's variables that bind OpenMP's threads to processors."""
+    names = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
+    return {name: os.environ[name] for name in names if _text(name)}
+
+
+def local_rank() -> int:
+    """``LOCAL_RANK``: this process's number among those of its job on this machine, default 0."""
+    text = _text("LOCAL_RANK")
+    return int(text) if text.isascii() and text.isdigit() else 0
 
 
 def accelerator() -> str:
@@ -166,6 +187,14 @@ def cpu_target() -> str:
     return _text("ACCEL_CPU_TARGET").lower()
 
 
+def io_engine() -> str:
+    """``ACCEL_IO_ENGINE``: ``auto``, ``io_uring`` or ``threads``. Raises `InvalidSetting`."""
+    text = _text("ACCEL_IO_ENGINE") or "auto"
+    if text not in {"auto", "io_uring", "threads"}:
+        raise InvalidSetting(f"ACCEL_IO_ENGINE={text!r}: expected auto, io_uring or threads.")
+    return text
+
+
 def num_threads() -> int | None:
     """``ACCEL_NUM_THREADS``: threads for CPU kernels, or ``None``. Raises `InvalidSetting`."""
     return _positive_int("ACCEL_NUM_THREADS")
@@ -213,7 +242,7 @@ def loader_variables() -> dict[str, str]:
 
 def cxx() -> tuple[str, ...]:
     """``CXX``: the C++ compiler's command, split into words like a shell does; empty if unset."""
-    return tuple(shlex.split(os.environ.get("CXX", "")))
+    return _words(os.environ.get("CXX", ""))
 
 
 def nvcc() -> str:
@@ -239,9 +268,15 @@ def torch_cuda_arch_list() -> str:
 
 def cflags() -> tuple[str, ...]:
     """``CFLAGS`` then ``CXXFLAGS``: the user's compiler flags, split as a shell splits words."""
-    return tuple(shlex.split(os.environ.get("CFLAGS", ""))) + tuple(
-        shlex.split(os.environ.get("CXXFLAGS", ""))
-    )
+    return _words(os.environ.get("CFLAGS", "")) + _words(os.environ.get("CXXFLAGS", ""))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    if not text:
+        return ()
+    import shlex
+
+    return tuple(shlex.split(text))
 
 
 def search_path() -> str:

@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from accel import environment
-from accel.base import Accelerator, DeviceProperties
+from accel.base import Accelerator
 from accel.probe import FAILURES, Accepted, Probe, Rejected
+
+if TYPE_CHECKING:
+    from accel.base import DeviceProperties
 
 _PACKAGE = "habana_frameworks.torch"
 _INSTALL = "Install Gaudi's software and its build of torch (https://docs.habana.ai)."
@@ -121,6 +124,8 @@ class HPUAccelerator(Accelerator):
 
     def device_properties(self, device_index: int | None = None) -> DeviceProperties:
         """Return the device's properties; Gaudi reports neither a UUID nor a driver version."""
+        from accel.base import DeviceProperties
+
         index = self._index(device_index, "device_properties")
         with self.device_index(index):
             model = str(self._forward("get_device_name", member="device_properties"))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
+from accel.record import Record
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+
+class Accepted(Record):
     """Yes. `note` tells people what was found; ``""`` if there is nothing to add."""
 
     note: str = ""
@@ -17,8 +17,7 @@ class Accepted:
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(Record):
     """No. `reason` says what was found, `fix` what to do about it; ``""`` if nothing helps."""
 
     reason: str

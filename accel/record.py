@@ -27,7 +27,8 @@ class Record:
     fields: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
-        cls.fields = tuple(cls.__annotations__)
+        cls.fields = (*dict.fromkeys((*cls.fields, *cls.__annotations__)),)
+        setattr(cls, "__match_args__", cls.fields)  # noqa: B010 - type checkers refuse the plain form
 
     def __init__(self, *values: Any, **named: Any) -> None:
         given = dict(zip(self.fields, values, strict=False))

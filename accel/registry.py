@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -13,8 +11,8 @@ from accel.base import Accelerator
 from accel.builders import lookup
 from accel.builders.lookup import register_op as register_op
 from accel.errors import BackendUnavailable, UnknownBackend
-from accel.misnamed import nearest, unknown_message
 from accel.probe import FAILURES, Accepted, Probe, Rejected
+from accel.record import Record
 from accel.targets import installed, resolve, split
 
 ENTRY_POINT_GROUP = "accel.backends"
@@ -22,8 +20,7 @@ PLUGIN_PRIORITY = 100
 _log = logging.getLogger("accel")
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(Record):
     """One known backend: the place of its class, and its priority in detection."""
 
     name: str
@@ -31,29 +28,6 @@ class Entry:
     priority: int
     hint: str = ""
     origin: str = "built in"
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """The verdict on one known backend.
-
-    Attributes:
-        name: the backend's name, as ``ACCELERATOR`` takes it.
-        accepted: whether it can be used here.
-        reason: what was found.
-        fix: what to do about a rejection, or ``""``.
-        error: the traceback of a backend that could not be imported or probed, or ``None``.
-        priority: its place in detection; the highest accepted one is taken.
-        origin: ``built in``, ``registered``, or the package that registers it.
-    """
-
-    name: str
-    accepted: bool
-    reason: str
-    fix: str
-    error: str | None
-    priority: int
-    origin: str
 
 
 _BUILT_IN = MappingProxyType(
@@ -131,20 +105,16 @@ def _plugins() -> Iterator[Entry]:
     yield from sorted(found, key=lambda entry: (entry.origin, entry.target))
 
 
-def _known() -> tuple[dict[str, Entry], list[Candidate]]:
-    """Return every backend by name, and the plugins that claim a name that is taken."""
+def known() -> tuple[dict[str, Entry], list[tuple[Entry, Entry]]]:
+    """Return every backend by name, and the plugins that claim a name of which others."""
     entries = {**_BUILT_IN, **_registered}
-    shadowed: list[Candidate] = []
+    shadowed: list[tuple[Entry, Entry]] = []
     for plugin in _plugins():
         taken = entries.get(plugin.name)
         if taken is None:
             entries[plugin.name] = plugin
         elif taken.target != plugin.target:
-            reason = f"{plugin.target} claims a name of {taken.target} ({taken.origin})."
-            fix = f"Rename the entry point in {plugin.origin}, or uninstall it."
-            shadowed.append(
-                Candidate(plugin.name, False, reason, fix, None, plugin.priority, plugin.origin)
-            )
+            shadowed.append((plugin, taken))
     return {**_GENERIC, **entries}, shadowed
 
 
@@ -163,13 +133,15 @@ def _load(entry: Entry) -> Accelerator:
     return _instances.setdefault(entry, made)
 
 
-def _probe(entry: Entry) -> tuple[Probe, str | None]:
+def probe(entry: Entry) -> tuple[Probe, str | None]:
     """Ask a backend whether it can be used; a plugin that raises is rejected, never fatal."""
     try:
         verdict = _load(entry).probe()
     except FAILURES as error:
         reason = f"{entry.target} failed: {type(error).__name__}: {str(error).rstrip('.')}."
         fix = entry.hint or f"Fix it or uninstall it ({entry.origin})."
+        import traceback
+
         return Rejected(reason, fix), traceback.format_exc()
     if not isinstance(verdict, Accepted | Rejected):
         reason = f"{entry.target}.probe() returned {verdict!r}, not Accepted or Rejected."
@@ -177,33 +149,16 @@ def _probe(entry: Entry) -> tuple[Probe, str | None]:
     return verdict, None
 
 
-def _judge(entry: Entry) -> Candidate:
-    verdict, error = _probe(entry)
-    reason, fix = (
-        (verdict.note, "") if isinstance(verdict, Accepted) else (verdict.reason, verdict.fix)
-    )
-    return Candidate(entry.name, bool(verdict), reason, fix, error, entry.priority, entry.origin)
-
-
-def _in_order(entries: dict[str, Entry]) -> list[Entry]:
+def in_order(entries: dict[str, Entry]) -> list[Entry]:
+    """Return backends in the order of detection."""
     return sorted(entries.values(), key=lambda entry: (-entry.priority, entry.name))
-
-
-def candidates() -> list[Candidate]:
-    """Return the verdict on every known backend, in the order of detection.
-
-    Creates no device context, compiles nothing, prints nothing and raises nothing: a backend that
-    fails is a rejected candidate whose `error` holds the traceback.
-    """
-    entries, shadowed = _known()
-    return [_judge(entry) for entry in _in_order(entries)] + shadowed
 
 
 def detect() -> Accelerator:
     """Return the accepted backend of the highest priority; log the choice once, with reasons."""
     verdicts: list[str] = []
-    for entry in _in_order(_known()[0]):
-        verdict, _ = _probe(entry)
+    for entry in in_order(known()[0]):
+        verdict, _ = probe(entry)
         if verdict:
             _log.info("chose %s (%s)", entry.name, "; ".join(verdicts) or "first in order")
             return _load(entry)
@@ -222,10 +177,10 @@ def require(name: str, asked: str) -> Accelerator:
         UnknownBackend: nothing of that name is known.
         BackendUnavailable: it is known and cannot be used here.
     """
-    entry = {**_BUILT_IN, **_registered}.get(name) or _known()[0].get(name)
+    entry = {**_BUILT_IN, **_registered}.get(name) or known()[0].get(name)
     if entry is None:
-        raise UnknownBackend(unknown_message(name, asked, sorted(_known()[0])))
-    verdict, error = _probe(entry)
+        raise _unknown(name, asked)
+    verdict, error = probe(entry)
     if isinstance(verdict, Accepted):
         return _load(entry)
     more = " accel.candidates() has the traceback." if error is not None else ""
@@ -233,6 +188,12 @@ def require(name: str, asked: str) -> Accelerator:
     raise BackendUnavailable(
         f"{asked}, but {verdict} {instead} to use what this machine has.{more}"
     )
+
+
+def _unknown(name: str, asked: str) -> UnknownBackend:
+    from accel.misnamed import unknown_message
+
+    return UnknownBackend(unknown_message(name, asked, sorted(known()[0])))
 
 
 def for_device_type(kind: str) -> Accelerator:
@@ -253,9 +214,9 @@ def for_device_type(kind: str) -> Accelerator:
 
 
 def _find_by_kind(kind: str) -> Accelerator:
-    entries = _known()[0]
+    entries = known()[0]
     first = [entries[kind]] if kind in entries else []
-    for entry in first + [entry for entry in _in_order(entries) if entry not in first]:
+    for entry in first + [entry for entry in in_order(entries) if entry not in first]:
         try:
             strategy = _load(entry)
         except FAILURES as error:
@@ -263,6 +224,8 @@ def _find_by_kind(kind: str) -> Accelerator:
             continue
         if strategy.device_type == kind:
             return strategy
+    from accel.misnamed import nearest
+
     names = sorted(entries)
     raise UnknownBackend(
         f"device type {kind!r}, which no known backend drives.{nearest(kind.lower(), names)} "
@@ -276,7 +239,7 @@ def builder_names() -> tuple[str, ...]:
     Imports no torch of its own; a backend that cannot be imported here adds no names.
     """
     modules: list[str] = []
-    for entry in _known()[0].values():
+    for entry in known()[0].values():
         if entry in _BUILT_IN.values() or entry in _GENERIC.values():
             continue
         try:
@@ -289,13 +252,13 @@ def builder_names() -> tuple[str, ...]:
     return lookup.builder_names(*modules)
 
 
-def builders_module(backend: str) -> str:
-    """Return the module of a known backend's builders, ``""`` if it has none.
+def strategy(backend: str) -> Accelerator:
+    """Return the strategy of a known backend, whether or not it can be used here.
 
     Raises:
         UnknownBackend: nothing of that name is known.
     """
-    entry = _known()[0].get(backend)
+    entry = known()[0].get(backend)
     if entry is None:
-        raise UnknownBackend(unknown_message(backend, f"backend {backend!r}", sorted(_known()[0])))
-    return _load(entry).op_builder_dir()
+        raise _unknown(backend, f"backend {backend!r}")
+    return _load(entry)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from accel.record import Record
 
-@dataclass(frozen=True, slots=True)
-class TorchBuild:
+
+class TorchBuild(Record):
     """One build of torch.
 
     Attributes:

@@ -10,11 +10,14 @@ import platform
 from importlib import import_module
 from importlib.util import find_spec
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from accel.base import Accelerator, DeviceProperties
+from accel.base import Accelerator
 from accel.probe import FAILURES, Accepted, Probe, Rejected
 from accel.torch_build import torch_build
+
+if TYPE_CHECKING:
+    from accel.base import DeviceProperties
 
 _GPU = "torch calls NVIDIA and AMD GPUs 'cuda', Intel's 'xpu' and Apple's 'mps'."
 _ROCM = "torch calls AMD GPUs 'cuda', too."
@@ -170,6 +173,8 @@ class MPSAccelerator(Accelerator):
 
     def device_properties(self, device_index: int | None = None) -> DeviceProperties:
         """Return the processor's name and the memory that torch may use."""
+        from accel.base import DeviceProperties
+
         self._only(device_index, "device_properties")
         memory = self.total_memory()
         return DeviceProperties(platform.processor() or "mps", None, memory, None, None)

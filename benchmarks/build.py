@@ -11,54 +11,31 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import shutil
 import statistics
-import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-# Prints the seconds that one load takes once everything is imported.
-OURS = """
-import json, sys, time
-torch = sys.argv[1] == "torch"
-if torch:
-    import torch
-from accel.builders import cpu
-from accel import jit
-jit.acquire, jit.Recipe
-recipe = next(b for b in vars(cpu).values() if getattr(b, "NAME", "") == sys.argv[2])().recipe()
-began = time.perf_counter()
-library = jit.acquire(recipe)
-print(json.dumps(time.perf_counter() - began))
-"""
-# The whole of a process's first load: accel's own modules are imported in it.
-FIRST = """
-import json, sys, time
-import torch, accel
-builder = accel.accelerator_for("cpu").create_op_builder(sys.argv[2])
-began = time.perf_counter()
-assert builder.load().implementation == "jit"
-print(json.dumps(time.perf_counter() - began))
-"""
-TORCH = """
-import json, sys, time
-import torch
-from torch.utils import cpp_extension
-began = time.perf_counter()
-cpp_extension.load("bench_adam", [sys.argv[1]], extra_include_paths=sys.argv[2:],
-                   extra_cflags=["-O3", "-fopenmp"], extra_ldflags=["-fopenmp"])
-print(json.dumps(time.perf_counter() - began))
-"""
+from accel.bench.build import recipe_and_plan  # noqa: E402
+from accel.bench.processes import (  # noqa: E402
+    FIRST,
+    LOAD,
+    bare,
+    child,
+    cold,
+    load,
+    result,
+    scratch,
+    torch_builder,
+)
+
 DEEPSPEED = """
 import json, time
 import deepspeed
@@ -67,57 +44,6 @@ began = time.perf_counter()
 CPUAdamBuilder().load(verbose=False)
 print(json.dumps(time.perf_counter() - began))
 """
-# The same kernels in the way that torch's users write extensions.
-EXTENSION = """#include <torch/extension.h>
-#include "{source}"
-PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {{
-  m.def("step", [](std::int64_t args) {{
-    return accel_adam_step(reinterpret_cast<const accel_adam_args *>(args), nullptr);
-  }});
-}}
-"""
-
-
-@contextmanager
-def scratch() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="accel-bench-") as folder:
-        yield Path(folder)
-
-
-def child(code: str, *arguments: str, **variables: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=REPOSITORY,
-        env={**os.environ, **variables},
-    )
-
-
-def told(process: subprocess.Popen[str]) -> float:
-    out, _ = process.communicate()
-    if process.returncode:
-        raise SystemExit(f"a measured process failed with {process.returncode}")
-    seconds: float = json.loads(out.splitlines()[-1])
-    return seconds
-
-
-def ours(op: str, cache: Path, torch: str = "bare", code: str = OURS) -> float:
-    return told(child(code, torch, op, ACCEL_CACHE_DIR=str(cache)))
-
-
-def bare(plan: Any) -> float:
-    """Run the plan's own commands, one after the other, and nothing else."""
-    with scratch() as folder:
-        began = time.perf_counter()
-        for command in plan.commands:
-            subprocess.run(command.argv, cwd=folder, check=True)
-        return time.perf_counter() - began
-
-
-def cold(op: str) -> float:
-    with scratch() as folder:
-        return ours(op, folder / "cache")
 
 
 def crowd(op: str, count: int = 8) -> tuple[float, float]:
@@ -125,9 +51,9 @@ def crowd(op: str, count: int = 8) -> tuple[float, float]:
     with scratch() as folder:
         began = time.perf_counter()
         loaders = [
-            child(OURS, "bare", op, ACCEL_CACHE_DIR=str(folder / "cache")) for _ in range(count)
+            child(LOAD, "bare", op, ACCEL_CACHE_DIR=str(folder / "cache")) for _ in range(count)
         ]
-        slowest = max(told(loader) for loader in loaders)
+        slowest = max(result(loader) for loader in loaders)
         return slowest, time.perf_counter() - began
 
 
@@ -137,7 +63,7 @@ def peak_memory(op: str) -> tuple[float, float]:
 
     peaks = [0.0, 0.0]
     with scratch() as folder:
-        process = child(OURS, "bare", op, ACCEL_CACHE_DIR=str(folder / "cache"))
+        process = child(LOAD, "bare", op, ACCEL_CACHE_DIR=str(folder / "cache"))
         asker = psutil.Process(process.pid)
         done = threading.Event()
 
@@ -149,7 +75,7 @@ def peak_memory(op: str) -> tuple[float, float]:
 
         thread = threading.Thread(target=sample)
         thread.start()
-        told(process)
+        result(process)
         done.set()
         thread.join()
     return peaks[0] / 1e6, peaks[1] / 1e6
@@ -174,36 +100,15 @@ def _resident(process: Any) -> float:
         return 0.0
 
 
-def torch_builder(source: Path, folders: Sequence[Path]) -> tuple[float, float]:
-    """Return cold and warm seconds of ``torch.utils.cpp_extension.load``."""
-    with scratch() as folder:
-        extension = folder / "bench_adam.cpp"
-        extension.write_text(EXTENSION.format(source=source))
-        arguments = (str(extension), *map(str, folders))
-        first, again = (
-            told(child(TORCH, *arguments, TORCH_EXTENSIONS_DIR=str(folder / "root")))
-            for _ in range(2)
-        )
-        return first, again
-
-
 def deepspeed_builder() -> tuple[float, float]:
     """Return cold and warm seconds of DeepSpeed's CPUAdamBuilder."""
     with scratch() as folder:
         variables = {"TORCH_EXTENSIONS_DIR": str(folder), "DS_ACCELERATOR": "cpu"}
-        return told(child(DEEPSPEED, **variables)), told(child(DEEPSPEED, **variables))
+        return result(child(DEEPSPEED, **variables)), result(child(DEEPSPEED, **variables))
 
 
 def measure(op: str, rounds: int, peers: bool, show: Callable[[str], None]) -> dict[str, Any]:
-    from accel import jit
-    from accel.builders import cpu
-
-    builder = next(one for one in vars(cpu).values() if getattr(one, "NAME", "") == op)
-    recipe = builder().recipe()
-    # The bare compiler takes the sources whole: one call for each, as anyone would.
-    plan = jit.make_plan(recipe.replace(parts=()))
-    if not plan:
-        raise SystemExit(str(plan))
+    recipe, plan = recipe_and_plan(op)
     results: dict[str, Any] = {"op": op, "compiler": plan.compiler.label, "rounds": rounds}
     pairs = []
     for number in range(rounds):
@@ -216,10 +121,10 @@ def measure(op: str, rounds: int, peers: bool, show: Callable[[str], None]) -> d
     )
     show("warm load")
     with scratch() as folder:
-        ours(op, folder / "cache", "torch", FIRST)
-        for name, code in (("warm load", FIRST), ("warm load, modules imported", OURS)):
+        load(op, folder / "cache", "torch", FIRST)
+        for name, code in (("warm load", FIRST), ("warm load, modules imported", LOAD)):
             results[name] = statistics.median(
-                ours(op, folder / "cache", "torch", code) for _ in range(rounds)
+                load(op, folder / "cache", "torch", code) for _ in range(rounds)
             )
     show("8 cold processes")
     results["8 processes, slowest load"], results["8 processes, wall"] = crowd(op)

@@ -19,13 +19,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gpu_bench import agenda, picture, reach
+from gpu_bench import agenda, reach
 from gpu_bench.conductor import Conductor
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from accel import environment  # noqa: E402
+from accel.bench import gpu_picture as picture  # noqa: E402
 from accel.jit.tools import nvcc  # noqa: E402
 from accel.nvidia.driver import Driver, read_driver  # noqa: E402
 from accel.probe import Rejected  # noqa: E402

@@ -18,6 +18,7 @@ import data
 import torch
 from curve import draw_curve
 from display import Display
+from load import Load
 from processes import find_world, leave, mean, process_group
 from run import Run, make_run
 from settings import Request, parse
@@ -38,11 +39,9 @@ def introduce(run: Run, display: Display) -> None:
     detected = asked.lower() in {"", "auto"}
     why = "the first that can be used" if detected else f"ACCELERATOR={asked}"
     display.say(f"accelerator  {acc.name} ({properties.name}{threads}): {why}")
-    for candidate in accel.candidates() if detected else ():
-        if candidate.name == acc.name:
-            break
-        if not candidate.accepted:
-            display.say(f"             not {candidate.name}: {candidate.reason}")
+    names = [one.name for one in accel.candidates() if not one.accepted] if detected else []
+    if names:
+        display.say(f"             not usable here: {', '.join(names)}; accel report says why")
     builder = {"fused": "FusedAdamBuilder", "8bit": "Adam8bitBuilder"}.get(run.settings.optimizer)
     if builder is not None:
         op = acc.create_op_builder(builder).load()
@@ -60,9 +59,13 @@ def introduce(run: Run, display: Display) -> None:
         display.say(f"resumed      at step {run.step}")
 
 
-def train(run: Run, last: int, out: Path, display: Display) -> None:
-    """Go on until `last` steps are done, evaluating and saving at regular steps and at the end."""
+def train(run: Run, last: int, out: Path, display: Display) -> float:
+    """Go on until `last` steps are done, evaluating and saving at regular steps and at the end.
+
+    Returns the throughput in tokens per second, evaluating and saving left out.
+    """
     losses: list[Tensor] = []
+    tokens, seconds = 0, 0.0
     started = time.perf_counter()
     while run.step < last:
         losses.append(run.advance())
@@ -73,7 +76,9 @@ def train(run: Run, last: int, out: Path, display: Display) -> None:
         run.train += [loss / math.log(2) for loss in mean(torch.stack(losses), run.world).tolist()]
         run.acc.synchronize()
         bytes_seen = len(losses) * run.settings.batch * run.settings.context * run.world.size
-        display.losses(run.step, run.train[-1], bytes_seen / (time.perf_counter() - started))
+        passed = time.perf_counter() - started
+        tokens, seconds = tokens + bytes_seen, seconds + passed
+        display.losses(run.step, run.train[-1], bytes_seen / passed)
         losses.clear()
         if pause:
             run.held_out.append((run.step, run.evaluate()))
@@ -82,6 +87,19 @@ def train(run: Run, last: int, out: Path, display: Display) -> None:
             if run.world.leads:
                 checkpoint.save(out / CHECKPOINT, content)
         started = time.perf_counter()
+    return tokens / seconds
+
+
+def report_speed(run: Run, rate: float, load: Load, display: Display) -> None:
+    """Print the throughput, and whether other processes took the processors."""
+    display.say(f"throughput   {rate:,.0f} tokens/s")
+    # The other processes of this run would count among the others.
+    slowed = load.hint() if run.world.size == 1 else ""
+    if slowed:
+        asleep = os.environ.get("GOMP_SPINCOUNT") or os.environ.get("OMP_WAIT_POLICY")
+        on_host = run.acc.device_type == "cpu" and not asleep
+        more = "; accel run examples/train.py lets waiting threads sleep" if on_host else ""
+        display.say(f"slowed       {slowed}{more}")
 
 
 def conclude(run: Run, out: Path, display: Display) -> None:
@@ -119,7 +137,9 @@ def perform(request: Request) -> None:
             raise RunError(f"The checkpoint is at step {run.step} of {last}: ask for more --steps.")
         with Display(settings.steps, shown=world.leads) as display:
             introduce(run, display)
-            train(run, last, request.out, display)
+            load = Load()
+            rate = train(run, last, request.out, display)
+            report_speed(run, rate, load, display)
             conclude(run, request.out, display)
 
 

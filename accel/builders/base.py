@@ -8,19 +8,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
-from accel import environment, jit
+from accel import jit
 from accel.builders import choosing
-from accel.builders.choosing import SourceMissing, told
-from accel.builders.packaging import Packaged
+from accel.builders.choosing import SourceMissing
 from accel.errors import OpUnavailable
-from accel.ops.optimizers.triton import Portable, probe_portable
-from accel.probe import Accepted, Probe, Rejected
+from accel.probe import Probe, Rejected
 from accel.targets import resolve
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
-    from accel.jit import Plan, Recipe
+    from accel.jit import Library, Plan, Recipe
     from accel.ops.base import Implementation, Op
 
     Loaded = TypeVar("Loaded", default=Any)
@@ -30,16 +28,8 @@ else:
     # Defaults of type variables are newer than the oldest Python.
     Loaded = TypeVar("Loaded")
 
-_ALLOWED_RUNGS = {
-    "auto": frozenset({"prebuilt", "jit", "portable", "vendor", "reference"}),
-    "native": frozenset({"prebuilt", "jit"}),
-    "reference": frozenset({"reference"}),
-}
-_REFERENCE_NOTE = "plain PyTorch, on every device"
-_warned: set[tuple[str, str]] = set()
 
-
-class OpBuilder(Packaged, Generic[Loaded]):
+class OpBuilder(Generic[Loaded]):
     """The declaration of one op on one backend; constructing one has no effects.
 
     A subclass is a declaration: class attributes, or the methods `sources`, `include_paths`,
@@ -54,6 +44,8 @@ class OpBuilder(Packaged, Generic[Loaded]):
         artifact: stem of the built library; ops that share sources share it. Default: `NAME`.
         native_sources: paths of the native sources, relative to ``csrc/``.
         entry_point: the native library's function that a portable kernel may stand in for.
+        uses_triton: whether Triton kernels may take the native library's place; the attribute of
+            that name of a strategy decides for the builders that are asked of it.
         targets: levels or architectures to compile for, all in one library.
         openmp: whether the sources use OpenMP.
         cxx_runtime: whether the sources use exceptions, ``new`` or C++'s standard library.
@@ -67,6 +59,7 @@ class OpBuilder(Packaged, Generic[Loaded]):
     artifact: ClassVar[str] = ""
     native_sources: ClassVar[tuple[str, ...]] = ()
     entry_point: ClassVar[str] = ""
+    uses_triton: ClassVar[bool] = False
     targets: ClassVar[tuple[str, ...]] = ()
     openmp: ClassVar[bool] = False
     cxx_runtime: ClassVar[bool] = True
@@ -171,19 +164,9 @@ class OpBuilder(Packaged, Generic[Loaded]):
 
     def rungs(self) -> tuple[tuple[str, Probe], ...]:
         """Return every rung with its verdict, best first; compiles nothing, raises nothing."""
-        return (*self._native_rungs(), *self.stand_ins(), ("reference", self._ref()))
+        from accel.builders.verdicts import rungs
 
-    def _native_rungs(self) -> tuple[tuple[str, Probe], ...]:
-        if not self.has_sources():
-            none = Rejected("this backend has no native implementation.")
-            return (("prebuilt", none), ("jit", none))
-        packaged = self.probe_packaged()
-        try:
-            prebuilt, compiled = jit.availability(self.recipe())
-        except Exception as error:
-            broken = Rejected(told(error))
-            prebuilt, compiled = ("prebuilt", broken), ("jit", broken)
-        return (prebuilt if packaged is None else ("prebuilt", packaged)), compiled
+        return rungs(self)
 
     def has_sources(self) -> bool:
         """Return whether the builder declares native sources."""
@@ -191,7 +174,9 @@ class OpBuilder(Packaged, Generic[Loaded]):
 
     def portable(self) -> Probe:
         """Return whether a kernel that is compiled for any device at run time can be used."""
-        return probe_portable(self.backend, self.entry_point)
+        from accel.ops.optimizers.triton import probe_portable
+
+        return probe_portable(self.backend, self.entry_point, used=self.uses_triton)
 
     def stand_ins(self) -> tuple[tuple[str, Probe], ...]:
         """Return the rungs between the native ones and the reference, best first."""
@@ -199,21 +184,17 @@ class OpBuilder(Packaged, Generic[Loaded]):
 
     def stand_in(self) -> Implementation | None:
         """Return what takes the place of the native library if there is none, if anything."""
-        return Portable() if self.portable() else None
+        if not self.portable():
+            return None
+        from accel.ops.optimizers.triton import Portable
 
-    def _ref(self) -> Probe:
-        if self.op:
-            return Accepted(_REFERENCE_NOTE)
-        return Rejected("a plain library has no reference.")
+        return Portable()
 
     def compatibility(self) -> Probe:
         """Return the verdict on the best rung that the policy in force allows."""
-        allowed = _ALLOWED_RUNGS[environment.ops_policy()]
-        verdicts = [(rung, probe) for rung, probe in self.rungs() if rung in allowed]
-        for rung, probe in verdicts:
-            if isinstance(probe, Accepted):
-                return Accepted(f"{rung}: {probe.note}".rstrip(": "))
-        return Rejected("; ".join(f"{rung}: {probe}" for rung, probe in verdicts))
+        from accel.builders.verdicts import compatibility
+
+        return compatibility(self)
 
     def is_compatible(self, verbose: bool = False) -> bool:
         """Return whether `load` can be expected to work; with `verbose`, warn why not."""
@@ -245,14 +226,42 @@ class OpBuilder(Packaged, Generic[Loaded]):
         op: Loaded = choosing.native(self, verbose)
         return op
 
-    def _warn(self, text: str) -> bool:
-        # The lines after the first name folders, which change with every try.
-        news = (self.name, text.partition("\n")[0])
-        if news in _warned:
-            return False
-        _warned.add(news)
-        warnings.warn(f"{self.name}: {text}", RuntimeWarning, stacklevel=4)
-        return True
+    def builder(self) -> Any:
+        """Return a ``setuptools.Extension`` of the native sources, for one's own ``setup.py``.
+
+        It needs no ``cmdclass`` and agrees with any. It lies in the package of the module that
+        defines the builder, unless `absolute_name` is overridden, and `load` finds it there,
+        with or without the sources.
+
+        Raises:
+            OpUnavailable: the builder declares no native source, or is one of accel's own.
+        """
+        from accel.builders.setuptools import extension
+
+        return extension(self)
+
+    def packaged(self) -> Library | None:
+        """Return the library that `builder` put into this class's package, ``None`` without one.
+
+        Raises:
+            OpUnavailable: it must not be used, and there are no sources to build another.
+        """
+        if self._is_ours():
+            return None
+        from accel.builders import packaging
+
+        return packaging.load(self)
+
+    def probe_packaged(self) -> Probe | None:
+        """Return where that library is or why it must not be used, ``None`` without one."""
+        if self._is_ours():
+            return None
+        from accel.builders import packaging
+
+        return packaging.probe(self)
+
+    def _is_ours(self) -> bool:
+        return type(self).__module__.startswith("accel.builders.")
 
     def _keep(self, library: Implementation | None) -> Any:
         """Return the one object for this op, backend and digest."""
@@ -269,14 +278,9 @@ class OpBuilder(Packaged, Generic[Loaded]):
 
     def notes(self) -> tuple[str, ...]:
         """Return further sentences for `accel explain` about the op; imports torch."""
-        if not self.op:
-            return ()
-        try:
-            op: Any = self._op_class()
-        except Exception as error:
-            return (f"{self.op} cannot be imported: {told(error)}",)
-        # An op of somebody else's need not be a subclass of ours.
-        return tuple(getattr(op, "notes", lambda backend: ())(self.backend))
+        from accel.builders.verdicts import notes
+
+        return notes(self)
 
     def _op_class(self) -> type[Op]:
         found: type[Op] = resolve(self.op)

@@ -10,13 +10,14 @@ import contextlib
 import operator
 import os
 import time
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from accel import environment
 from accel.errors import AccelError, InvalidSetting, OpUnavailable, UnknownOp, cannot_import
 
 if TYPE_CHECKING:
-    from accel.builders.base import OpBuilder
+    from accel.builders.declaration import Declaration
     from accel.jit.source_changes import Watch
 
 
@@ -28,10 +29,11 @@ MISTAKES = (InvalidSetting, UnknownOp, SourceMissing)
 """What the caller or the author of a builder did wrong: raised under every policy."""
 
 _AGAIN_S = 60.0
+_warned: set[tuple[str, str]] = set()
 _KINDS = ("accel.builders.base", "accel.builders.kinds")
 
 
-def load(builder: OpBuilder, verbose: bool) -> Any:
+def load(builder: Declaration, verbose: bool) -> Any:
     """Return the op of a builder; see `OpBuilder.load`, which this is."""
     loaded = type(builder)._loaded
     key = ("answer", type(builder), builder.name)
@@ -48,7 +50,7 @@ def load(builder: OpBuilder, verbose: bool) -> Any:
     return op
 
 
-def _load(builder: OpBuilder, verbose: bool) -> Any:
+def _load(builder: Declaration, verbose: bool) -> Any:
     policy = environment.ops_policy()
     if policy == "reference" and builder.op:
         return _reference(builder, OpUnavailable("ACCEL_OPS=reference asks for no other rung."))
@@ -70,7 +72,7 @@ def _load(builder: OpBuilder, verbose: bool) -> Any:
     return _instead(builder, trouble)
 
 
-def native(builder: OpBuilder, verbose: bool) -> Any:
+def native(builder: Declaration, verbose: bool) -> Any:
     """Return the native op of a builder; see `OpBuilder.jit_load`, which this is.
 
     A prebuilt library that turns out to be none of this op is passed over for one that is built.
@@ -90,7 +92,7 @@ def native(builder: OpBuilder, verbose: bool) -> Any:
                 raise
             except Exception as error:
                 jit.refuse_prebuilt(library, told(error))
-                if builder._warn(f"{library.path} is skipped: {told(error)}"):
+                if warn_once(builder, f"{library.path} is skipped: {told(error)}"):
                     keep_note(builder, error)
             library = jit.acquire(recipe, verbose=verbose)
         return builder._keep(library)
@@ -100,11 +102,11 @@ def native(builder: OpBuilder, verbose: bool) -> Any:
         raise _refusal(builder, error) from error
 
 
-def _refusal(builder: OpBuilder, error: Exception) -> OpUnavailable:
+def _refusal(builder: Declaration, error: Exception) -> OpUnavailable:
     return OpUnavailable(f"{builder.name} ({builder.backend}) cannot be loaded: {told(error)}")
 
 
-def _instead(builder: OpBuilder, trouble: AccelError) -> Any:
+def _instead(builder: Declaration, trouble: AccelError) -> Any:
     """Return the op from the next rung that works; say why."""
     instead = op = None
     try:
@@ -120,12 +122,12 @@ def _instead(builder: OpBuilder, trouble: AccelError) -> Any:
     # Without nvcc, or on ROCm, a portable kernel is what is meant to be used.
     meant = isinstance(trouble, OpUnavailable) and trouble.__cause__ is None
     expected = meant and (instead is not None or not builder.has_sources())
-    if not expected and builder._warn(using(instead, trouble)):
+    if not expected and warn_once(builder, using(instead, trouble)):
         keep_note(builder, trouble)
     return op
 
 
-def _reference(builder: OpBuilder, trouble: AccelError) -> Any:
+def _reference(builder: Declaration, trouble: AccelError) -> Any:
     try:
         return builder._keep(None)
     except Exception as error:
@@ -133,6 +135,17 @@ def _reference(builder: OpBuilder, trouble: AccelError) -> Any:
         if limit is None:
             raise
         raise OpUnavailable(f"{limit}\nBefore that: {trouble}") from error
+
+
+def warn_once(builder: Declaration, text: str) -> bool:
+    """Warn about an op; return whether this process had not been told that yet."""
+    # The lines after the first name folders, which change with every try.
+    news = (builder.name, text.partition("\n")[0])
+    if news in _warned:
+        return False
+    _warned.add(news)
+    warnings.warn(f"{builder.name}: {text}", RuntimeWarning, stacklevel=4)
+    return True
 
 
 def using(instead: object, trouble: AccelError) -> str:
@@ -158,7 +171,7 @@ def told(error: BaseException) -> str:
         return f"{type(error).__name__}: {error}".rstrip(": ")
 
 
-def keep_note(builder: OpBuilder, error: BaseException) -> None:
+def keep_note(builder: Declaration, error: BaseException) -> None:
     """Keep why this op is not native, for `accel explain` in another process."""
     with contextlib.suppress(Exception):
         from accel.jit.cache import trouble
@@ -184,7 +197,7 @@ class Answer:
     op: Any
     _watch: Watch
 
-    def __init__(self, builder: OpBuilder) -> None:
+    def __init__(self, builder: Declaration) -> None:
         from accel.jit.loading import forget_inputs
 
         forget_inputs()
@@ -203,10 +216,10 @@ class Answer:
         if own and builder.probe_packaged() is None:
             self._lists = self._ask(builder)
 
-    def _ask(self, builder: OpBuilder) -> list[Any]:
+    def _ask(self, builder: Declaration) -> list[Any]:
         return [getattr(builder, name)() for name in self._asked]
 
-    def settle(self, builder: OpBuilder, op: Any) -> bool:
+    def settle(self, builder: Declaration, op: Any) -> bool:
         """Take the op of the load that is over; return whether the answer is good for more."""
         from accel.jit.loading import inputs
 
@@ -222,7 +235,7 @@ class Answer:
             self._until = time.monotonic() + _AGAIN_S
         return self.holds(builder)
 
-    def holds(self, builder: OpBuilder) -> bool:
+    def holds(self, builder: Declaration) -> bool:
         """Return whether a load would give the same now."""
         try:
             return (
@@ -246,7 +259,7 @@ def _is_overridden(kind: type, name: str) -> bool:
     return getattr(kind, name).__module__ not in _KINDS
 
 
-def _takes_cuda(builder: OpBuilder) -> bool:
+def _takes_cuda(builder: Declaration) -> bool:
     return builder.language == "cuda" or _is_overridden(type(builder), "recipe")
 
 

@@ -16,10 +16,13 @@ from typing import Any, ClassVar, cast
 
 from accel import jit
 from accel.builders.base import OpBuilder
-from accel.builders.kinds import CPUOpBuilder, CUDAOpBuilder, ReferenceOpBuilder, SYCLOpBuilder
-from accel.ops.frame.triton import TritonKernel
-from accel.ops.optimizers.triton import BACKENDS as TRITON
-from accel.ops.optimizers.triton import probe_triton
+from accel.builders.kinds import (
+    CPUOpBuilder,
+    CUDAOpBuilder,
+    HostOpBuilder,
+    ReferenceOpBuilder,
+    SYCLOpBuilder,
+)
 from accel.probe import Probe, Rejected
 from accel.targets import split
 
@@ -34,13 +37,20 @@ DECLARED: Mapping[str, str] = {
     "fused_lamb": "accel.ops.optimizers.lamb:FusedLamb",
     "adam8bit": "accel.ops.optimizers.adam8bit:Adam8bit",
     "multi_tensor": "accel.ops.lists.multi_tensor:MultiTensor",
+    "blockwise_quantizer": "accel.ops.quantizers.blockwise_quantizer:BlockwiseQuantizer",
+    "quantizer": "accel.ops.quantizers.quantizer:Quantizer",
     "utils": "accel.ops.utils.byte_views:Utils",
+    "async_io": "accel.ops.io.async_io:AsyncIO",
+    "pin_memory": "accel.ops.io.pin_memory:PinMemory",
+    "random_ltd": "accel.ops.tokens.random_ltd:RandomLTD",
 }
 """accel's own ops; builders, conformance specs and the tests' cases follow from these names."""
 
 HOST = "cpu_"
 """Names of ops that step tensors of the host begin so, whatever the accelerator."""
 _OPTIMIZERS = "accel.ops.optimizers."
+ON_FILES = "accel.ops.io."
+"""Ops that lie there work on files and memory of the host, not on tensors of a backend."""
 
 _KINDS: dict[str, tuple[type[OpBuilder], str]] = {
     "cpu": (CPUOpBuilder, ".cpp"),
@@ -66,14 +76,22 @@ class ConventionalBuilder(OpBuilder):
         """Return whether the op's Triton kernels can be used."""
         if not self.triton:
             return Rejected("no portable kernel.")
-        return probe_triton(self.backend)
+        from accel.ops.optimizers.triton import probe_triton
+
+        return probe_triton(self.backend, used=self.uses_triton)
 
     def stand_in(self) -> Any:
         """Return the op's Triton kernels if they can be used."""
-        return TritonKernel(self.triton) if self.portable() else None
+        if not self.portable():
+            return None
+        from accel.ops.frame.triton import TritonKernel
+
+        return TritonKernel(self.triton)
 
 
-def conventional(name: str, op: str, target: str, backend: str) -> type[OpBuilder]:
+def conventional(
+    name: str, op: str, target: str, backend: str, *, uses_triton: bool = False
+) -> type[OpBuilder]:
     """Return the builder class of an op on a backend; a reference's if nothing is found.
 
     Args:
@@ -81,17 +99,26 @@ def conventional(name: str, op: str, target: str, backend: str) -> type[OpBuilde
         op: the op's name.
         target: where the op's class is, ``"module:Class"``.
         backend: the backend's name.
+        uses_triton: whether Triton compiles for the backend's devices.
     """
-    sources, triton = find(op, target, backend)
+    step = _step_of(op) if DECLARED.get(op) == target else ""
+    # The optimizers' files have other names.
+    on_files = target.startswith(ON_FILES)
+    sources, triton = ((), "") if step else find(op, target, "cpu" if on_files else backend)
     kind, _ = _KINDS.get(backend, (ReferenceOpBuilder, ""))
     attributes = {
         **_names(op, target),
         "backend": backend,
+        "uses_triton": uses_triton,
+        "entry_point": step if uses_triton else "",
         "native_sources": sources,
         "triton": triton,
         "__module__": "accel.builders.lookup",
         "__doc__": f"``{op}`` on ``{backend}``.",
     }
+    if on_files:
+        del attributes["triton"]
+        return cast("type[OpBuilder]", type(name, (HostOpBuilder,), attributes))
     if not sources and not triton:
         del attributes["triton"]
         attributes["__doc__"] = f"The reference of ``{op}`` on ``{backend}``."
@@ -107,6 +134,12 @@ def optimizers() -> dict[str, str]:
         for op, target in DECLARED.items()
         if target.startswith(_OPTIMIZERS)
     }
+
+
+def _step_of(op: str) -> str:
+    """Return the function of an optimizer's libraries, ``""`` for the host's and other ops."""
+    stem = "" if op.startswith(HOST) else optimizers().get(op)
+    return f"accel_{stem}_step" if stem else ""
 
 
 def name_of(target: str) -> str:
@@ -139,11 +172,11 @@ def optimizer_builders(
         elif stem in others or _has(source):
             native = {} if stem in others else {"artifact": stem, "native_sources": (source,)}
             # Whatever may take a library's place is found by its function.
-            instead = stem in others or backend in TRITON
+            instead = stem in others or kind.uses_triton
             attributes = {
                 **_names(op, DECLARED[op]),
                 **native,
-                "entry_point": f"accel_{stem}_step" if instead else "",
+                "entry_point": _step_of(op) if instead else "",
                 "__module__": home,
                 "__doc__": f"``{op}`` on ``{backend}``.",
             }

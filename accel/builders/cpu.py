@@ -47,6 +47,26 @@ class MultiTensorBuilder(_KernelBuilder):
     native_sources = ("cpu/lists/multi_tensor.cpp",)
 
 
+class BlockwiseQuantizerBuilder(_KernelBuilder):
+    """Codes of 8 and 4 bits over blocks, in bitsandbytes' formats."""
+
+    NAME = "blockwise_quantizer"
+    BUILD_VAR = "ACCEL_BUILD_BLOCKWISE_QUANTIZER"
+    op = "accel.ops.quantizers.blockwise_quantizer:BlockwiseQuantizer"
+    artifact = "blockwise_quantizer"
+    native_sources = ("cpu/quantizers/blockwise_quantizer.cpp",)
+
+
+class QuantizerBuilder(_KernelBuilder):
+    """Integer codes of groups, in DeepSpeed's format."""
+
+    NAME = "quantizer"
+    BUILD_VAR = "ACCEL_BUILD_QUANTIZER"
+    op = "accel.ops.quantizers.quantizer:Quantizer"
+    artifact = "quantizer"
+    native_sources = ("cpu/quantizers/quantizer.cpp",)
+
+
 globals().update(optimizer_builders(_KernelBuilder, __name__))
 
 if TYPE_CHECKING:

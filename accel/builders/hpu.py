@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from accel.builders.base import OpBuilder
-from accel.builders.choosing import using
+from accel.builders.choosing import using, warn_once
 from accel.builders.convention import optimizer_builders
 from accel.builders.kinds import ReferenceOpBuilder
 from accel.errors import OpUnavailable
@@ -32,7 +32,7 @@ class GaudiOpBuilder(ReferenceOpBuilder):
             return load_gaudi(self.entry_point)
         except OpUnavailable as error:
             instead = super().stand_in()
-            self._warn(using(instead, error))
+            warn_once(self, using(instead, error))
             return instead
 
 

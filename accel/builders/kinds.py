@@ -19,11 +19,30 @@ class CPUOpBuilder(OpBuilder):
     openmp = True
 
 
+class HostOpBuilder(OpBuilder):
+    """A kind: C++ for files and memory of the host; one library serves every backend."""
+
+    cxx_runtime = False
+
+    def cxx_args(self) -> list[str]:
+        """Return the flags of plain C++ with threads."""
+        return ["-O2", "-pthread", "-fno-exceptions", "-fno-rtti"]
+
+    def extra_ldflags(self) -> list[str]:
+        """Return the library of threads, which older C libraries have apart."""
+        return ["-lpthread"]
+
+    def recipe(self) -> Recipe:
+        """Return what is to be built: the host's, whatever the accelerator."""
+        return super().recipe().replace(backend=CPUOpBuilder.backend)
+
+
 class CUDAOpBuilder(OpBuilder):
     """A kind: plain CUDA sources; needs nvcc, and nothing of torch."""
 
     backend = "cuda"
     language = "cuda"
+    uses_triton = True
 
 
 class SYCLOpBuilder(OpBuilder):
@@ -52,7 +71,7 @@ class ReferenceOpBuilder(OpBuilder):
     """A kind: the PyTorch reference, for a backend that has no native form of an op."""
 
 
-KINDS = (OpBuilder, CPUOpBuilder, CUDAOpBuilder, SYCLOpBuilder, ReferenceOpBuilder)
+KINDS = (OpBuilder, CPUOpBuilder, HostOpBuilder, CUDAOpBuilder, SYCLOpBuilder, ReferenceOpBuilder)
 
 
 def declared(module_name: str) -> Iterator[tuple[str, type[OpBuilder]]]:

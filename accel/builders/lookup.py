@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import NamedTuple
+from typing import Any
 
 from accel.builders.base import OpBuilder
-from accel.builders.convention import DECLARED, conventional, name_of
+from accel.builders.convention import DECLARED, HOST, conventional, name_of
 from accel.builders.kinds import declared
 from accel.errors import UnknownOp, suggestion
+from accel.record import Record
 from accel.targets import EntryPoint, installed, split
 
 ENTRY_POINT_GROUP = "accel.ops"
 _log = logging.getLogger("accel")
 
 
-class _Answer(NamedTuple):
+class _Answer(Record):
     """A builder that was found, and what the search depended on."""
 
     builder: type[OpBuilder]
@@ -27,8 +28,8 @@ class _Answer(NamedTuple):
 
 
 _registered: dict[str, str] = {}
-_references: dict[tuple[str, str], type[OpBuilder]] = {}
-_answers: dict[tuple[str, str, str], _Answer] = {}
+_derived: dict[tuple[Any, ...], type[OpBuilder]] = {}
+_answers: dict[tuple[str, str, str, bool | None], _Answer] = {}
 
 
 def builder_name(op: str) -> str:
@@ -100,26 +101,30 @@ def _name_of(op: str) -> str:
     return name_of(DECLARED[op]) if op in DECLARED else builder_name(op)
 
 
-def find_builder(name: str, module: str, backend: str) -> type[OpBuilder]:
+def find_builder(
+    name: str, module: str, backend: str, uses_triton: bool | None = None
+) -> type[OpBuilder]:
     """Return the class that has the builder name (or op name) `name` on `backend`.
 
     Args:
         name: ``"FusedAdamBuilder"``, or the op's own name ``"fused_adam"``.
         module: the backend's builders module, ``""`` if it has none.
         backend: the backend's name, for the reference rung of an op without a builder in `module`.
+        uses_triton: whether Triton compiles for its devices, as its strategy says; ``None``: as
+            the builders in `module` say.
 
     Raises:
         UnknownOp: no op of that name exists anywhere.
     """
-    known = _answers.get((name, module, backend))
+    known = _answers.get((name, module, backend, uses_triton))
     if known is not None and _holds(known, module):
         return known.builder
     asked = name if name.endswith("Builder") else _name_of(name)
     # Before the search, so that nothing can be registered unseen meanwhile.
     registered, points = dict(_registered), installed()
-    builder = _find(name, asked, module, backend)
+    builder = _find(name, asked, module, backend, uses_triton)
     own = _in_module(module, asked)
-    _answers[name, module, backend] = _Answer(builder, asked, own, registered, points)
+    _answers[name, module, backend, uses_triton] = _Answer(builder, asked, own, registered, points)
     return builder
 
 
@@ -135,21 +140,41 @@ def _in_module(module: str, asked: str) -> object:
     return getattr(sys.modules.get(module), asked, None) if module else None
 
 
-def _find(name: str, asked: str, module: str, backend: str) -> type[OpBuilder]:
+def _find(
+    name: str, asked: str, module: str, backend: str, uses_triton: bool | None
+) -> type[OpBuilder]:
     own = dict(declared(module)) if module else {}
     if asked in own:
-        return own[asked]
+        return _with_triton(own[asked], backend, uses_triton)
     for op, target in _ops().items():
         if _name_of(op) == asked:
-            return _reference(asked, op, target, backend)
+            if op in DECLARED and op.startswith(HOST):
+                # It steps tensors of the host, wherever the model is.
+                return dict(declared("accel.builders.cpu"))[asked]
+            return _conventional(asked, op, target, backend, bool(uses_triton))
     known = sorted({*own, *builder_names()})
     meant = suggestion(asked, known, "Builder")
     raise UnknownOp(f"{name!r} is not a known op.{meant} Known: {', '.join(known)}.")
 
 
-def _reference(name: str, op: str, target: str, backend: str) -> type[OpBuilder]:
+def _with_triton(
+    builder: type[OpBuilder], backend: str, uses_triton: bool | None
+) -> type[OpBuilder]:
+    """Return a backend's builder as its strategy has it; another backend's stays as it is."""
+    if uses_triton in (None, builder.uses_triton) or builder.backend != backend:
+        return builder
+    attributes = {"uses_triton": uses_triton, "__module__": builder.__module__}
+    made: Any = type(builder.__name__, (builder,), {**attributes, "__doc__": builder.__doc__})
+    return _derived.setdefault((builder, uses_triton), made)
+
+
+def _conventional(
+    name: str, op: str, target: str, backend: str, uses_triton: bool
+) -> type[OpBuilder]:
     """Return the builder of an op that `backend` has no own builder for."""
-    key = (backend, target)
-    found = _references.get(key)
+    key = (backend, target, uses_triton)
+    found = _derived.get(key)
     # Threads that ask at once make several, and all are given the first.
-    return found or _references.setdefault(key, conventional(name, op, target, backend))
+    return found or _derived.setdefault(
+        key, conventional(name, op, target, backend, uses_triton=uses_triton)
+    )

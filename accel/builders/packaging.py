@@ -1,7 +1,6 @@
-"""A builder's library inside somebody's package: made by their ``setup.py``, found by `load`.
+"""A builder's library inside somebody's package, which `accel.builders.setuptools` put there.
 
-The library is built by the engine, exactly as `load` would build it, and installed as one file that
-ends with a record of what it was made from.
+It is one file that ends with a record of what it was made from.
 """
 
 from __future__ import annotations
@@ -17,83 +16,56 @@ from importlib import import_module
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from accel.errors import OpUnavailable
 from accel.probe import Accepted, Probe, Rejected
 
 if TYPE_CHECKING:
-    from accel.builders.base import OpBuilder
+    from accel.builders.declaration import Declaration
     from accel.jit import Library, Recipe
 
-_END = b" accel\n"
-_DIGITS = 10
-_KEPT = ("backend", "fit", "digest", "extension", "targets", "compiler", "glibc", "sha256")
+END = b" accel\n"
+DIGITS = 10
 _log = logging.getLogger("accel")
 _places: dict[tuple[type, str], Path | None] = {}
 _libraries: dict[tuple[Path, str], Library] = {}
 
 
-class Packaged:
-    """The part of `OpBuilder` for packages: its form for ``setup.py``, and loading the result."""
+def load(builder: Declaration) -> Library | None:
+    """Return the library that lies in a builder's package, ``None`` without one.
 
-    def builder(self) -> Any:
-        """Return a ``setuptools.Extension`` of the native sources, for one's own ``setup.py``.
-
-        It needs no ``cmdclass`` and agrees with any. It lies in the package of the module that
-        defines the builder, unless `absolute_name` is overridden, and `load` finds it there,
-        with or without the sources.
-
-        Raises:
-            OpUnavailable: the builder declares no native source, or is one of accel's own.
-        """
-        kind = type(self)
-        if _is_ours(kind):
-            raise OpUnavailable(
-                f"{kind.__name__} is accel's own: accel compiles it on first use, so no other "
-                f"package builds it. Take it out of ext_modules and depend on accel-torch. To "
-                f"ship it compiled, run `accel build --out FOLDER` and set ACCEL_PREBUILT_DIR."
-            )
-        return _extension(cast("OpBuilder", self))
-
-    def packaged(self) -> Library | None:
-        """Return the library that `builder` put into this class's package, ``None`` without one.
-
-        Raises:
-            OpUnavailable: it must not be used, and there are no sources to build another.
-        """
-        found = self.probe_packaged()
-        if found is None:
-            return None
-        builder = cast("OpBuilder", self)
-        if isinstance(found, Accepted):
-            path = Path(found.note)
-            try:
-                return _load(path, extension_name(builder))
-            except OSError as error:
-                found = _refused(path, f"it cannot be loaded: {error}.")
-        if not _fit(builder):
-            raise OpUnavailable(f"{builder.name} ({builder.backend}): {found}")
-        _log.info("%s: %s", builder.name, found)
+    Raises:
+        OpUnavailable: it must not be used, and there are no sources to build another.
+    """
+    found = probe(builder)
+    if found is None:
         return None
-
-    def probe_packaged(self) -> Probe | None:
-        """Return where that library is or why it must not be used, ``None`` without one."""
-        kind = type(self)
-        if _is_ours(kind):
-            return None
-        builder = cast("OpBuilder", self)
-        key = (kind, builder.name)
-        if key not in _places:
-            _places[key] = _installed(builder)
-        path = _places[key]
-        if path is None:
-            return None
-        why = _why_not(path, builder)
-        return _refused(path, why) if why else Accepted(str(path))
+    if isinstance(found, Accepted):
+        path = Path(found.note)
+        try:
+            return _load(path, extension_name(builder))
+        except OSError as error:
+            found = _refused(path, f"it cannot be loaded: {error}.")
+    if not _fit(builder):
+        raise OpUnavailable(f"{builder.name} ({builder.backend}): {found}")
+    _log.info("%s: %s", builder.name, found)
+    return None
 
 
-def extension_name(builder: OpBuilder) -> str:
+def probe(builder: Declaration) -> Probe | None:
+    """Return where that library is or why it must not be used, ``None`` without one."""
+    key = (type(builder), builder.name)
+    if key not in _places:
+        _places[key] = _installed(builder)
+    path = _places[key]
+    if path is None:
+        return None
+    why = _why_not(path, builder)
+    return _refused(path, why) if why else Accepted(str(path))
+
+
+def extension_name(builder: Declaration) -> str:
     """Return the full name of a builder's library as a member of a package."""
     kind = type(builder)
     if _is_named(kind):
@@ -105,20 +77,16 @@ def extension_name(builder: OpBuilder) -> str:
     return f"{package}.{builder.name}" if package else builder.name
 
 
-def _is_named(kind: type[OpBuilder]) -> bool:
+def _is_named(kind: type[Declaration]) -> bool:
     """Return whether a class says by itself where its library belongs."""
     return kind.absolute_name.__module__ != "accel.builders.base"
-
-
-def _is_ours(kind: type) -> bool:
-    return kind.__module__.startswith("accel.builders.")
 
 
 def _refused(path: Path, why: str) -> Rejected:
     return Rejected(f"{path} is not used: {why}", "Install the package that it belongs to again.")
 
 
-def _package_of_sources(builder: OpBuilder) -> str:
+def _package_of_sources(builder: Declaration) -> str:
     """Return the package that holds the first source, for a builder that ``setup.py`` defines."""
     try:
         folder = builder.recipe().sources[0].resolve().parent
@@ -133,91 +101,14 @@ def _package_of_sources(builder: OpBuilder) -> str:
     return ".".join(names)
 
 
-def _recipe(builder: OpBuilder) -> Recipe:
+def renamed_recipe(builder: Declaration) -> Recipe:
     """Return the recipe under the extension's own last name, which a Python module is asked for."""
     renamed = copy.copy(builder)
     vars(renamed)["artifact"] = extension_name(builder).rpartition(".")[2]
     return renamed.recipe()
 
 
-def _extension(builder: OpBuilder) -> Any:
-    from setuptools import Extension
-
-    from accel.jit.recipe import take_fit
-
-    _teach_setuptools()
-    recipe = _recipe(builder)
-    openmp = ["-fopenmp"] if recipe.openmp else []
-    made = Extension(
-        name=extension_name(builder),
-        # Only what is given relative to setup.py reaches a source distribution.
-        sources=[_from_here(source) for source in recipe.sources],
-        depends=[_from_here(path) for path in take_fit(recipe).files.values()],
-        include_dirs=[str(path) for path in (*recipe.include_dirs, *recipe.system_include_dirs)],
-        library_dirs=[str(folder) for folder in recipe.library_dirs],
-        extra_compile_args=["-std=c++17", "-O3", *recipe.compile_flags, *openmp],
-        extra_link_args=[*recipe.link_flags, *openmp],
-        language="c++",
-    )
-    vars(made)["accel_recipe"] = recipe
-    return made
-
-
-def _from_here(path: Path) -> str:
-    here = Path.cwd().resolve()
-    real = path.resolve()
-    return real.relative_to(here).as_posix() if real.is_relative_to(here) else str(path)
-
-
-def _teach_setuptools() -> None:
-    """Let every ``build_ext`` of this process build our extensions by the engine, others as ever.
-
-    Extensions cannot say by themselves how they are built, and a class of our own in ``cmdclass``
-    would exclude torch's and Cython's.
-    """
-    from setuptools.command.build_ext import build_ext
-
-    plain = build_ext.build_extension
-    if hasattr(plain, "accel"):
-        return
-
-    @functools.wraps(plain)
-    def build_extension(self: Any, ext: Any) -> None:
-        recipe = vars(ext).get("accel_recipe")
-        if recipe is None:
-            plain(self, ext)
-        else:
-            _build(recipe, Path(self.build_temp), Path(self.get_ext_fullpath(ext.name)))
-
-    vars(build_extension)["accel"] = True
-    build_ext.build_extension = build_extension  # type: ignore[method-assign]
-
-
-def _build(recipe: Recipe, scratch: Path, target: Path) -> None:
-    """Build one library to `target`; what fails is an error of setuptools, without a traceback."""
-    from setuptools.errors import CompileError
-
-    from accel.errors import AccelError
-    from accel.jit.build.prebuilt import build_prebuilt
-    from accel.jit.cache.artifact import MANIFEST
-
-    try:
-        folder = build_prebuilt(recipe, scratch.absolute() / "accel", verbose=True)
-    except AccelError as error:
-        raise CompileError(str(error)) from error
-    manifest = json.loads((folder / MANIFEST).read_bytes())
-    record = {name: manifest[name] for name in _KEPT} | {"identity": dict(recipe.identity)}
-    text = b"\n" + json.dumps(record, sort_keys=True).encode()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    library = (folder / f"{recipe.name}.so").read_bytes()
-    staged = target.with_name(f".{target.name}.{os.getpid()}")
-    staged.write_bytes(library + text + b"%0*d" % (_DIGITS, len(text)) + _END)
-    staged.chmod(0o755)
-    # A process that has the old file mapped keeps it.
-    staged.replace(target)
-
-
-def _installed(builder: OpBuilder) -> Path | None:
+def _installed(builder: Declaration) -> Path | None:
     """Return the file of a builder's packaged library; imports nothing."""
     kind = type(builder)
     if kind.__module__ == "__main__" and not _is_named(kind):
@@ -245,9 +136,9 @@ def _record(path: Path, mark: tuple[int, ...]) -> dict[str, Any] | None:
     from accel.jit.disk.safe_io import sha256
 
     check(data := path.read_bytes())
-    start = max(0, len(data) - len(_END) - _DIGITS)
-    length = data[start : start + _DIGITS]
-    if not data.endswith(_END) or not length.isdigit():
+    start = max(0, len(data) - len(END) - DIGITS)
+    length = data[start : start + DIGITS]
+    if not data.endswith(END) or not length.isdigit():
         return None
     record: dict[str, Any] = json.loads(data[start - int(length) : start])
     if record["sha256"] != sha256(data[: start - int(length)]):
@@ -260,15 +151,15 @@ def _recorded(path: Path) -> dict[str, Any] | None:
     return _record(path, (facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns))
 
 
-def _fit(builder: OpBuilder) -> str:
+def _fit(builder: Declaration) -> str:
     """Return the fit of the sources as they are now, ``""`` if the package brings none."""
     try:
-        return _recipe(builder).fit
+        return renamed_recipe(builder).fit
     except OSError:
         return ""
 
 
-def _why_not(path: Path, builder: OpBuilder) -> str:
+def _why_not(path: Path, builder: Declaration) -> str:
     """Return why a packaged library must not be used, ``""`` if it may."""
     try:
         record = _recorded(path)

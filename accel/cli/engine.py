@@ -1,12 +1,9 @@
-"""The commands about builds: ``accel explain``, ``accel build`` and ``accel cache``."""
+"""The commands about builds: ``accel explain`` and ``accel build``."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import os
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +12,11 @@ import click
 from accel.cli.tables import table
 from accel.errors import AccelError, UnknownOp
 from accel.probe import Accepted, Rejected
+from accel.shown import Sheet
 
 if TYPE_CHECKING:
     from accel.builders.base import OpBuilder
     from accel.jit import Recipe
-    from accel.jit.disk.location import Location
     from accel.jit.explain import Comparison, Explanation
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print machine-readable JSON.")
@@ -34,15 +31,15 @@ def _backend(name: str) -> str:
 
     if not name:
         return get_accelerator().name
-    registry.builders_module(name)
+    registry.strategy(name)
     return name
 
 
-def _builder(op: str, backend: str) -> OpBuilder:
+def builder_of(op: str, backend: str) -> OpBuilder:
+    """Return the builder of an op on a known backend."""
     from accel import registry
-    from accel.builders.lookup import find_builder
 
-    return find_builder(op, registry.builders_module(backend), backend)()
+    return registry.strategy(backend).create_op_builder(op)
 
 
 @click.command()
@@ -54,32 +51,29 @@ def explain(op: str, accelerator: str, as_json: bool) -> None:
     from accel.jit.cache.trouble import last_note
     from accel.jit.explain import explain as explain_recipe
 
-    builder = _builder(op, _backend(accelerator))
+    builder = builder_of(op, _backend(accelerator))
     verdict = builder.compatibility()
     try:
         explanation = explain_recipe(builder.recipe())
     except (AccelError, OSError):
         explanation = None
     note = last_note(builder.backend, builder.name)
-    rungs = [(rung, bool(probe), _reason(probe)) for rung, probe in builder.rungs()]
+    rungs = [(rung, bool(probe), reason_of(probe)) for rung, probe in builder.rungs()]
     if as_json:
         facts: dict[str, Any] = explanation.as_dict() if explanation is not None else {}
         facts |= {
             "op": builder.NAME,
             "backend": builder.backend,
-            "verdict": _reason(verdict),
+            "verdict": reason_of(verdict),
             "rungs": [dict(zip(("rung", "accepted", "reason"), row, strict=True)) for row in rungs],
             "last_failure": None if note is None else note._asdict(),
             "notes": builder.notes(),
         }
         click.echo(json.dumps(facts, indent=2))
         return
-    click.echo(f"{builder.NAME} on {builder.backend}: {_reason(verdict)}\n")
-    table(
-        "Rungs",
-        ("rung", "usable", "reason"),
-        [(rung, "yes" if usable else "no", reason) for rung, usable, reason in rungs],
-    )
+    click.echo(f"{builder.NAME} on {builder.backend}: {reason_of(verdict)}\n")
+    rows = [(rung, "yes" if usable else "no", reason) for rung, usable, reason in rungs]
+    table(Sheet("Rungs", ("rung", "usable", "reason"), rows))
     for line in builder.notes():
         click.echo(f"{line}\n")
     if note is not None:
@@ -88,7 +82,8 @@ def explain(op: str, accelerator: str, as_json: bool) -> None:
         _show(explanation)
 
 
-def _reason(probe: Accepted | Rejected) -> str:
+def reason_of(probe: Accepted | Rejected) -> str:
+    """Return a verdict in words."""
     return probe.note if isinstance(probe, Accepted) else str(probe)
 
 
@@ -131,7 +126,9 @@ def build(
 ) -> None:
     """Build OPS (default: all) ahead of time into a portable folder; needs no device."""
     backend = _backend(accelerator)
-    rows = [_build_one(recipe, names, out) for names, recipe in _recipes(ops, backend, arch)]
+    recipes = _recipes(ops, backend, arch)
+    _say_ignored(arch, recipes, named=bool(ops) and ops != ("all",))
+    rows = [_build_one(recipe, names, out) for names, recipe in recipes]
     failed = [row for row in rows if not row["built"]]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
@@ -153,7 +150,7 @@ def _recipes(ops: tuple[str, ...], backend: str, arch: str) -> list[tuple[list[s
     asked = registry.builder_names() if everything else ops
     by_artifact: dict[tuple[str, str], tuple[list[str], Recipe]] = {}
     for op in asked:
-        builder = _builder(op, backend)
+        builder = builder_of(op, backend)
         if everything and not builder.has_sources():
             continue
         recipe = builder.recipe()
@@ -167,6 +164,14 @@ def _recipes(ops: tuple[str, ...], backend: str, arch: str) -> list[tuple[list[s
     return [*by_artifact.values(), *host_watch.needed_by(by_artifact.values())]
 
 
+def _say_ignored(arch: str, recipes: list[tuple[list[str], Recipe]], *, named: bool) -> None:
+    """Say that an architecture has no meaning for the host's libraries, if they were asked for."""
+    on_device = {name for ops, recipe in recipes if recipe.language == "cuda" for name in ops}
+    names = [name for ops, _ in recipes for name in ops if name not in on_device]
+    if arch and names and (named or not on_device):
+        click.echo(f"--arch {arch} is ignored for {', '.join(names)}: only CUDA has it.", err=True)
+
+
 def _build_one(recipe: Recipe, names: list[str], out: Path) -> dict[str, Any]:
     from accel.jit.build.prebuilt import build_prebuilt
 
@@ -177,132 +182,3 @@ def _build_one(recipe: Recipe, names: list[str], out: Path) -> dict[str, Any]:
     except AccelError as error:
         return {**row, "built": False, "error": str(error)}
     return {**row, "built": True, "path": str(path), "seconds": time.perf_counter() - start}
-
-
-@click.group()
-def cache() -> None:
-    """Inspect and clean the folder of compiled ops."""
-
-
-@cache.command()
-@JSON
-def path(as_json: bool) -> None:
-    """Print the cache's folder."""
-    place = _place()
-    facts = {"path": str(place.path), "note": place.note}
-    click.echo(json.dumps(facts) if as_json else os.fsencode(place.path))
-
-
-def _place() -> Location:
-    """Return where the cache is, with a note on stderr if it is not the usual place."""
-    from accel.jit.disk import location
-
-    place = location.locate()
-    if place.note:
-        click.echo(place.note, err=True)
-    return place
-
-
-@cache.command()
-@JSON
-def ls(as_json: bool) -> None:
-    """List the cached artifacts: size, age, and why an op would not use one."""
-    from accel.jit.cache import maintenance
-
-    _place()
-    wanted = dict(_current_digests())
-    rows = []
-    for entry in maintenance.entries():
-        reason = entry.trouble or ("" if entry.digest in wanted else "no known op uses it now.")
-        rows.append({**dataclasses.asdict(entry), "folder": str(entry.folder), "trouble": reason})
-    if as_json:
-        click.echo(json.dumps(rows, indent=2))
-        return
-    now = time.time()
-    table(
-        "Cache",
-        ("artifact", "backend", "size", "age", "reason"),
-        [
-            (
-                f"{row['name']}-{row['digest'][:8]}",
-                row["backend"],
-                f"{row['size'] / 1024:.0f} KiB",
-                f"{(now - row['created']) / 3600:.1f} h",
-                row["trouble"] or "in use",
-            )
-            for row in rows
-        ],
-    )
-
-
-def _current_digests() -> Iterator[tuple[str, str]]:
-    """Yield digest and op of everything that a known builder would use now."""
-    from accel import registry
-    from accel.jit import Plan, make_plan
-    from accel.ops.optimizers.prepared import host_watch
-
-    for candidate in registry.candidates():
-        if candidate.error is not None:
-            continue
-        for name in registry.builder_names():
-            plan = _builder(name, candidate.name).plan()
-            if isinstance(plan, Plan):
-                yield plan.digest, name
-    if isinstance(watch := make_plan(host_watch.recipe()), Plan):
-        yield watch.digest, host_watch.NAME
-
-
-@cache.command()
-@JSON
-@click.pass_context
-def verify(ctx: click.Context, as_json: bool) -> None:
-    """Check every artifact and its checksum; exit 1 if one is broken."""
-    from accel.jit.cache import maintenance
-
-    _place()
-    checked = maintenance.verify_all()
-    rows = [(str(entry.folder), bool(probe), _reason(probe)) for entry, probe in checked]
-    if as_json:
-        names = ("path", "sound", "reason")
-        click.echo(json.dumps([dict(zip(names, row, strict=True)) for row in rows], indent=2))
-    else:
-        for folder, sound, reason in rows:
-            click.echo(f"{'sound' if sound else 'broken'}  {folder}  {reason}".rstrip())
-    ctx.exit(0 if all(sound for _, sound, _ in rows) else 1)
-
-
-@cache.command()
-@click.option("--older-than", type=float, metavar="DAYS", help="Remove what is unused for DAYS.")
-@click.option("--max-size", type=float, metavar="MIB", help="Keep the last used, up to MIB.")
-@click.option("--orphans", is_flag=True, help="Remove artifacts that no known op uses now.")
-@click.option("--dry-run", is_flag=True, help="Show what would be removed; remove nothing.")
-@JSON
-def prune(
-    older_than: float | None,
-    max_size: float | None,
-    orphans: bool,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
-    """Remove broken artifacts, leftovers of killed builds, and what the options select."""
-    from accel.jit.cache import maintenance
-
-    _place()
-    removals = maintenance.prune(
-        older_than=_scaled(older_than, lambda days: days * 86400),
-        max_bytes=_scaled(max_size, lambda size: int(size * 1024 * 1024)),
-        current=dict(_current_digests()) if orphans else None,
-        dry_run=dry_run,
-    )
-    rows = [{**dataclasses.asdict(one), "path": str(one.path)} for one in removals]
-    if as_json:
-        click.echo(json.dumps(rows, indent=2))
-        return
-    for row in rows:
-        click.echo(f"{'would remove' if dry_run else 'removed'} {row['path']}: {row['reason']}")
-    freed = sum(row["size"] for row in rows) / 1024
-    click.echo(f"{len(rows)} removed, {freed:.0f} KiB" if not dry_run else f"{freed:.0f} KiB")
-
-
-def _scaled(value: float | None, scale: Callable[[float], Any]) -> Any:
-    return None if value is None else scale(value)

@@ -1,19 +1,19 @@
-"""The ``accel`` command: what can be used here, and why; see `accel.cli.engine` for builds."""
+"""The ``accel`` command: what can be used here, and why; `accel.cli.engine` has builds."""
 
 from __future__ import annotations
 
-import io
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
 import click
 
-from accel.cli.engine import JSON, build, cache, explain
+from accel.cli.bench import bench
+from accel.cli.cache import cache
+from accel.cli.engine import JSON, build, explain
+from accel.cli.output import standard_output
 from accel.cli.run import run
-from accel.cli.tables import table
 from accel.errors import AccelError
 
 _JSON_ASKED = "accel.json"
@@ -35,8 +35,12 @@ class _JSONError(click.ClickException):
 class _Group(click.Group):
     """A group that prints an `AccelError` as one paragraph, or as JSON, without a traceback."""
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        with standard_output():
+            return super().main(*args, **extra)
+
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        as_json = "--json" in (args[1] if len(args) > 1 else extra["args"])
+        as_json = _asks_for_json(args[1] if len(args) > 1 else extra["args"])
         with _told(as_json):
             made = super().make_context(*args, **extra)
             made.meta[_JSON_ASKED] = as_json
@@ -45,6 +49,13 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         with _told(bool(ctx.meta.get(_JSON_ASKED))):
             return super().invoke(ctx)
+
+
+def _asks_for_json(words: list[str]) -> bool:
+    """Return whether errors are to be JSON: ``--json`` may also name a file, or be a program's."""
+    if words[:1] == ["run"] or (words[:1] == ["bench"] and words[1:2] != ["compare"]):
+        return False
+    return "--json" in words
 
 
 @contextmanager
@@ -69,56 +80,23 @@ def _told(as_json: bool) -> Iterator[None]:
 @click.pass_context
 def main(ctx: click.Context, as_json: bool) -> None:
     """Hardware abstraction for PyTorch. Without a command: the report."""
-    for stream in (sys.stdout, sys.stderr):
-        # File names and manifests may hold text that cannot be encoded.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
     if ctx.invoked_subcommand is None:
-        ctx.invoke(report, as_json=as_json)
+        ctx.invoke(report, everything=False, as_json=as_json)
 
 
 @main.command()
+@click.option("--all", "everything", is_flag=True, help="Every backend and op, with all reasons.")
 @JSON
-def report(as_json: bool) -> None:
-    """Show backends and ops, each with the reason for its verdict."""
+def report(everything: bool, as_json: bool) -> None:
+    """Show the accelerator in use and its ops, each with the reason for its verdict."""
+    from accel.cli.overview import show
     from accel.cli.report import report as gather
 
     facts = gather()
     if as_json:
         click.echo(json.dumps(facts, indent=2))
-        return
-    versions = facts["versions"]
-    click.echo(" · ".join(f"{name} {version}" for name, version in versions.items()))
-    choice = facts["accelerator"]
-    click.echo(f"accelerator: {choice['name'] or 'none'} ({choice['chosen']})")
-    place = facts["cache"]
-    click.echo(f"cache: {place['path'] or 'none'}. {place['note']}".rstrip(". "))
-    click.echo(f"threads: {facts['threads']['note']}\n")
-    table("Backends", ("backend", "usable", "reason"), _backend_rows(facts["backends"]))
-    table("Ops", ("backend", "rung", "ops", "reason"), _op_rows(facts["ops"]))
-
-
-def _backend_rows(backends: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    return [
-        (row["name"], "yes" if row["accepted"] else "no", f"{row['reason']} {row['fix']}".strip())
-        for row in backends
-    ]
-
-
-def _op_rows(ops: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """Return a row for every verdict, with the backends and the ops that share it."""
-    by_verdict: dict[tuple[str, str, str], list[str]] = {}
-    for row in ops:
-        for backend, verdict in row["backends"].items():
-            key = (backend, verdict["rung"], verdict["reason"])
-            by_verdict.setdefault(key, []).append(row["op"].removesuffix("Builder"))
-    shared: dict[tuple[str, str, str], list[str]] = {}
-    for (backend, rung, reason), names in by_verdict.items():
-        shared.setdefault((rung, reason, ", ".join(names)), []).append(backend)
-    return [
-        (", ".join(backends), rung, names, reason)
-        for (rung, reason, names), backends in shared.items()
-    ]
+    else:
+        show(facts, everything=everything)
 
 
 @main.command()
@@ -140,6 +118,7 @@ def conformance(ctx: click.Context, target: str, as_json: bool) -> None:
     ctx.exit(0 if result.passed else 1)
 
 
+main.add_command(bench)
 main.add_command(build)
 main.add_command(cache)
 main.add_command(explain)

@@ -10,8 +10,9 @@ from importlib import metadata
 from typing import Any
 
 from accel import registry
-from accel.builders import lookup
 from accel.probe import FAILURES, Accepted, Rejected
+from accel.shown import Sheet, Shown
+from accel.verdicts import Candidate, Candidates, candidates
 
 # The load from which on another process competes with the threads of a program.
 _BUSY = 0.7
@@ -44,7 +45,7 @@ def chosen() -> tuple[str | None, str]:
 
 def ops() -> list[dict[str, Any]]:
     """Return one row per op: its name, its builder, and per backend the rung and its reason."""
-    known = registry.candidates()
+    known = candidates()
     broken = {candidate.name for candidate in known if candidate.error is not None}
     backends = dict.fromkeys(one.name for one in known if one.name not in broken)
     rows = []
@@ -62,7 +63,7 @@ def _verdict(name: str, backend: str) -> dict[str, str]:
 
 
 def _rung_of(name: str, backend: str) -> dict[str, str]:
-    builder = lookup.find_builder(name, registry.builders_module(backend), backend)()
+    builder = registry.strategy(backend).create_op_builder(name)
     verdict = builder.compatibility()
     if isinstance(verdict, Rejected):
         return {"rung": "none", "reason": str(verdict)}
@@ -92,8 +93,9 @@ def cache() -> dict[str, Any]:
 def threads() -> dict[str, Any]:
     """Return whether torch's idle threads spin, the machine's load, and whether that hurts now."""
     from accel import environment
+    from accel.host import processors
 
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cpus = len(processors.usable())
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     spin = environment.threads_spin() and cpus > 1
     hurts = spin and load >= _BUSY
@@ -110,15 +112,42 @@ def threads() -> dict[str, Any]:
     return {"cpus": cpus, "load": load, "spin": spin, "hurts": hurts, "note": note}
 
 
-def report() -> dict[str, Any]:
+class Report(Shown, dict[str, Any]):
+    """The report as a dict, which a notebook shows as tables."""
+
+    def sheets(self) -> tuple[Sheet, Sheet]:
+        """Return a table of the backends and one of the ops."""
+        columns = ("backend", "rung", "ops", "reason")
+        (backends,) = Candidates(Candidate(**row) for row in self["backends"]).sheets()
+        return backends, Sheet("Ops on all backends", columns, _op_rows(self["ops"]))
+
+
+def _op_rows(ops: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """Return a row for every verdict, with the backends and the ops that share it."""
+    by_verdict: dict[tuple[str, str, str], list[str]] = {}
+    for row in ops:
+        for backend, verdict in row["backends"].items():
+            key = (backend, verdict["rung"], verdict["reason"])
+            by_verdict.setdefault(key, []).append(row["op"].removesuffix("Builder"))
+    shared: dict[tuple[str, str, str], list[str]] = {}
+    for (backend, rung, reason), names in by_verdict.items():
+        shared.setdefault((rung, reason, ", ".join(names)), []).append(backend)
+    return [
+        (", ".join(backends), rung, names, reason)
+        for (rung, reason, names), backends in shared.items()
+    ]
+
+
+def report() -> Report:
     """Return the report: versions, the choice, cache, threads, backends, and ops by backend."""
     name, how = chosen()
-    return {
+    facts = {
         "versions": versions(),
         "accelerator": {"name": name, "chosen": how},
-        "backends": [asdict(candidate) for candidate in registry.candidates()],
+        "backends": [asdict(candidate) for candidate in candidates()],
         "ops": ops(),
         "executable": sys.executable,
         "cache": cache(),
         "threads": threads(),
     }
+    return Report(facts)

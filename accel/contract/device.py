@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from accel.contract.forward import Forwarding
@@ -13,24 +12,7 @@ from accel.errors import BackendUnavailable
 if TYPE_CHECKING:
     import torch
 
-
-@dataclass(frozen=True)
-class DeviceProperties:
-    """Properties of one device.
-
-    Attributes:
-        name: the maker's name of the device.
-        uuid: its identity across processes, or ``None`` if it has none.
-        total_memory: bytes of memory that it has.
-        capability: generation or instruction set, such as ``"9.0"`` or ``"AVX512"``, or ``None``.
-        driver: version of its driver, or ``None``.
-    """
-
-    name: str
-    uuid: str | None
-    total_memory: int
-    capability: str | None
-    driver: str | None
+    from accel.contract.properties import DeviceProperties
 
 
 class DeviceMembers(Forwarding):
@@ -179,6 +161,8 @@ class DeviceMembers(Forwarding):
 
         If torch has no properties of it, the name is `device_name` and the memory 0.
         """
+        from accel.contract.properties import DeviceProperties
+
         index = self._index(device_index, "device_properties")
         if index is None:
             index = self.current_device()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from accel.contract.device import DeviceMembers
@@ -82,8 +83,13 @@ class DtypeMembers(DeviceMembers):
         return dtypes
 
     def is_triton_supported(self) -> bool:
-        """Return whether Triton kernels run here. Default ``False``. No device context."""
-        return False
+        """Return whether Triton kernels run here. No device context.
+
+        Default: whether the backend has `uses_triton`, ``triton`` is installed and a device usable.
+        """
+        if not self.uses_triton or find_spec("triton") is None:
+            return False
+        return self._is_usable()
 
     def prefer_triton_grouped_mm(self) -> bool:
         """Return whether Triton's grouped product beats torch's. Default ``False``."""

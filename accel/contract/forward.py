@@ -33,6 +33,8 @@ class Forwarding:
         contract_version: version of the contract that the class was written for. Members that
             later versions add come with defaults, so an older class keeps working.
         lacks: the names in `CAPABILITIES` that this device does not have. Default: none.
+        uses_triton: whether ops without a native library run accel's Triton kernels, if ``triton``
+            is installed and compiles for these devices. Default: ``False``.
         supports_nvtx_domain: whether ranges keep NVTX domains apart. Default: ``False``.
     """
 
@@ -40,6 +42,7 @@ class Forwarding:
     device_type: ClassVar[str]
     contract_version: ClassVar[int] = 2
     lacks: ClassVar[tuple[str, ...]] = ()
+    uses_triton: ClassVar[bool] = False
     supports_nvtx_domain: ClassVar[bool] = False
 
     # True once the device was found, so that checks on hot paths cost nothing.

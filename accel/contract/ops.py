@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from typing import Literal, TypeAlias
 
     from accel.builders.base import OpBuilder
+    from accel.ops.io.async_io import AsyncIO
+    from accel.ops.io.pin_memory import PinMemory
     from accel.ops.lists.multi_tensor import MultiTensor
     from accel.ops.optimizers.adagrad import CPUAdagrad, FusedAdagrad
     from accel.ops.optimizers.adam import CPUAdam, FusedAdam
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from accel.ops.optimizers.ademamix import FusedAdEMAMix
     from accel.ops.optimizers.lamb import FusedLamb
     from accel.ops.optimizers.lion import CPULion, FusedLion
+    from accel.ops.quantizers.blockwise_quantizer import BlockwiseQuantizer
+    from accel.ops.quantizers.quantizer import Quantizer
+    from accel.ops.tokens.random_ltd import RandomLTD
 
     _FusedAdam: TypeAlias = Literal["FusedAdamBuilder", "fused_adam"]
     _CPUAdam: TypeAlias = Literal["CPUAdamBuilder", "cpu_adam"]
@@ -29,6 +34,11 @@ if TYPE_CHECKING:
     _FusedLamb: TypeAlias = Literal["FusedLambBuilder", "fused_lamb"]
     _Adam8bit: TypeAlias = Literal["Adam8bitBuilder", "adam8bit"]
     _MultiTensor: TypeAlias = Literal["MultiTensorBuilder", "multi_tensor"]
+    _BlockwiseQuantizer: TypeAlias = Literal["BlockwiseQuantizerBuilder", "blockwise_quantizer"]
+    _Quantizer: TypeAlias = Literal["QuantizerBuilder", "quantizer"]
+    _AsyncIO: TypeAlias = Literal["AsyncIOBuilder", "async_io"]
+    _PinMemory: TypeAlias = Literal["PinMemoryBuilder", "pin_memory"]
+    _RandomLTD: TypeAlias = Literal["RandomLTDBuilder", "random_ltd"]
 
 
 class OpMembers(Forwarding):
@@ -66,6 +76,18 @@ class OpMembers(Forwarding):
     @overload
     def get_op_builder(self, class_name: _MultiTensor) -> type[OpBuilder[MultiTensor]]: ...
     @overload
+    def get_op_builder(
+        self, class_name: _BlockwiseQuantizer
+    ) -> type[OpBuilder[BlockwiseQuantizer]]: ...
+    @overload
+    def get_op_builder(self, class_name: _Quantizer) -> type[OpBuilder[Quantizer]]: ...
+    @overload
+    def get_op_builder(self, class_name: _AsyncIO) -> type[OpBuilder[AsyncIO]]: ...
+    @overload
+    def get_op_builder(self, class_name: _PinMemory) -> type[OpBuilder[PinMemory]]: ...
+    @overload
+    def get_op_builder(self, class_name: _RandomLTD) -> type[OpBuilder[RandomLTD]]: ...
+    @overload
     def get_op_builder(self, class_name: str) -> type[OpBuilder[Any]]: ...
     def get_op_builder(self, class_name: str) -> type[OpBuilder]:
         """Return the builder class of that name (or of that op's name) for this backend.
@@ -77,7 +99,8 @@ class OpMembers(Forwarding):
         try:
             from accel.builders.lookup import find_builder
 
-            return find_builder(class_name, self.op_builder_dir(), self.name)
+            module = self.op_builder_dir()
+            return find_builder(class_name, module, self.name, self.uses_triton)
         except Exception as error:
             limit = cannot_import(f"{class_name} ({self.name})", error)
             if limit is None:
@@ -104,6 +127,18 @@ class OpMembers(Forwarding):
     def create_op_builder(self, class_name: _Adam8bit) -> OpBuilder[Adam8bit]: ...
     @overload
     def create_op_builder(self, class_name: _MultiTensor) -> OpBuilder[MultiTensor]: ...
+    @overload
+    def create_op_builder(
+        self, class_name: _BlockwiseQuantizer
+    ) -> OpBuilder[BlockwiseQuantizer]: ...
+    @overload
+    def create_op_builder(self, class_name: _Quantizer) -> OpBuilder[Quantizer]: ...
+    @overload
+    def create_op_builder(self, class_name: _AsyncIO) -> OpBuilder[AsyncIO]: ...
+    @overload
+    def create_op_builder(self, class_name: _PinMemory) -> OpBuilder[PinMemory]: ...
+    @overload
+    def create_op_builder(self, class_name: _RandomLTD) -> OpBuilder[RandomLTD]: ...
     @overload
     def create_op_builder(self, class_name: str) -> OpBuilder[Any]: ...
     def create_op_builder(self, class_name: str) -> OpBuilder:

@@ -46,7 +46,8 @@ class RandomMembers(DeviceMembers):
         Devices beyond the last state keep theirs. May create contexts.
 
         Raises:
-            ValueError: there are more states than devices; no generator is changed then.
+            ValueError: there are more states than devices, or none although there is a device; no
+                generator is changed then.
         """
         self._require("set_rng_state_all", "rng")
         states = [*new_states]
@@ -55,6 +56,11 @@ class RandomMembers(DeviceMembers):
             raise ValueError(
                 f"{self.name}: set_rng_state_all() got {len(states)} states, and this process sees "
                 f"{count} device(s). Give it a slice of them, one for each device."
+            )
+        if count and not states:
+            raise ValueError(
+                f"{self.name}: set_rng_state_all() got no state, and this process sees {count} "
+                f"device(s). Give it what get_rng_state_all() returned: a state for each."
             )
         for index, state in enumerate(states):
             self.set_rng_state(state, index)

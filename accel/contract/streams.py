@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from accel.contract.device import DeviceMembers
+
+if TYPE_CHECKING:
+    from accel.contract.protocols import DeviceEvent, DeviceStream
 
 _NO_STREAMS = "Ask has('streams') first; without streams, work runs in the order of its calls."
 _NO_GRAPHS = "Ask has('graphs') first, and call the captured function instead."
@@ -15,23 +18,22 @@ _NO_GRAPHS = "Ask has('graphs') first, and call the captured function instead."
 class StreamMembers(DeviceMembers):
     """Stream, event and graph members of the contract.
 
-    A stream has ``wait_event``, ``wait_stream``, ``record_event``, ``synchronize`` and ``query``;
-    an event has ``record``, ``wait``, ``synchronize``, ``query`` and ``elapsed_time`` (float
-    milliseconds); a graph has ``replay`` and ``reset``.
+    `accel.contract.protocols` has what streams and events can do on every device; a graph has
+    ``replay`` and ``reset``.
     """
 
     @property
-    def Stream(self) -> type[Any]:
+    def Stream(self) -> type[DeviceStream]:
         """Class of streams, ``Stream(device=None, priority=0)``. One may create a context."""
         self._require("Stream", "streams")
-        found: type[Any] = self._attribute("Stream", "Stream", _NO_STREAMS)
+        found: type[DeviceStream] = self._attribute("Stream", "Stream", _NO_STREAMS)
         return found
 
     @property
-    def Event(self) -> type[Any]:
+    def Event(self) -> type[DeviceEvent]:
         """Class of events: ``Event(enable_timing=False)``. Recording one may create a context."""
         self._require("Event", "events")
-        found: type[Any] = self._attribute("Event", "Event")
+        found: type[DeviceEvent] = self._attribute("Event", "Event")
         return found
 
     def stream(self, stream: Any) -> AbstractContextManager[Any]:
@@ -44,15 +46,17 @@ class StreamMembers(DeviceMembers):
         scope: AbstractContextManager[Any] = self._forward("stream", stream, way_out=_NO_STREAMS)
         return scope
 
-    def current_stream(self, device_index: int | None = None) -> Any:
+    def current_stream(self, device_index: int | None = None) -> DeviceStream:
         """Return this thread's stream on a device, by default the current. May create a context."""
-        return self._forward_at("current_stream", device_index)
+        found: DeviceStream = self._forward_at("current_stream", device_index)
+        return found
 
-    def default_stream(self, device_index: int | None = None) -> Any:
+    def default_stream(self, device_index: int | None = None) -> DeviceStream:
         """Return the stream that every thread starts with on a device. May create a context."""
         self._index(device_index, "default_stream")
         if hasattr(self._torch_module("default_stream"), "default_stream"):
-            return self._forward_at("default_stream", device_index)
+            found: DeviceStream = self._forward_at("default_stream", device_index)
+            return found
         return self._stream_of_a_new_thread(device_index)
 
     def set_stream(self, stream: Any) -> None:
@@ -119,7 +123,7 @@ class StreamMembers(DeviceMembers):
         """Run the captured work again, on the same memory, on the current stream."""
         graph.replay()
 
-    def _stream_of_a_new_thread(self, device_index: int | None) -> Any:
+    def _stream_of_a_new_thread(self, device_index: int | None) -> DeviceStream:
         """Return the default stream of a device whose module has no function for it.
 
         The current stream is kept per thread and begins as the default one, so a thread that has
@@ -128,7 +132,7 @@ class StreamMembers(DeviceMembers):
         index = self._index(device_index, "default_stream")
         if index is None:
             index = self.current_device()
-        answers: list[Any] = []
+        answers: list[DeviceStream] = []
         errors: list[Exception] = []
 
         def ask() -> None:

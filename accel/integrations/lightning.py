@@ -5,13 +5,14 @@ Importing this module registers the accelerator and the strategy ``accel`` with 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from accel.base import Accelerator
 from accel.current import get_accelerator
 from accel.integrations.needs import require
 
-require("lightning", (2, 5), (3, 0))
+require("lightning")
 
 import torch  # noqa: E402 - what is missing is said first
 from lightning.pytorch import Trainer  # noqa: E402
@@ -112,7 +113,7 @@ class AccelStrategy(SingleDeviceStrategy):
         super().__init__(get_accelerator().device() if device is None else device, **options)
 
 
-def _place(strategy: Strategy, devices: list[torch.device] | None, acc: Accelerator) -> None:
+def _place(strategy: Strategy, devices: Sequence[Any] | None, acc: Accelerator) -> None:
     """Put a strategy for one device onto a device of `acc`; others know theirs already."""
     if not isinstance(strategy, SingleDeviceStrategy):
         return

@@ -27,17 +27,7 @@ _HOMES = {
     "refuse_archive": "accel.jit.disk.source_dirs",
     "refuse_prebuilt": "accel.jit.loading",
 }
-__all__ = [
-    "Library",
-    "Plan",
-    "Recipe",
-    "acquire",
-    "availability",
-    "csrc_dir",
-    "make_plan",
-    "refuse_archive",
-    "refuse_prebuilt",
-]
+__all__ = sorted(_HOMES)  # noqa: PLE0605 - computed from the one table above
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from accel.jit.plan import Plan, make_plan
 from accel.jit.recipe import Recipe, take_fit
 from accel.jit.tools.ninja import shell_text
 from accel.probe import Probe, Rejected
+from accel.shown import Sheet, Shown
 
 _ABSENT = "absent"
 
@@ -46,7 +47,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(Shown):
     """All facts that decide which library one recipe gets here and now.
 
     Attributes:
@@ -74,6 +75,24 @@ class Explanation:
     cache: Path | None
     note: str
     artifacts: tuple[Comparison, ...]
+
+    def sheets(self) -> Iterator[Sheet]:
+        """Yield a table of the rungs, one of the facts, and one of the artifacts, if any exist."""
+        rungs = [(rung, "yes" if probe else "no", _text_of(probe)) for rung, probe in self.rungs]
+        title = f"{self.name} on {self.backend}"
+        yield Sheet(title, ("rung", "usable", "reason"), rungs)
+        refused = isinstance(self.plan, Rejected)
+        facts = [
+            ("plan", str(self.plan) if refused else f"{len(self.commands)} commands"),
+            ("digest", self.digest or "none"),
+            ("cache", f"{self.cache or 'none'}. {self.note}".rstrip(". ")),
+        ]
+        yield Sheet("Facts", ("fact", "value"), facts)
+        if self.artifacts:
+            found = [
+                (str(one.folder), one.verdict or "would be used as is") for one in self.artifacts
+            ]
+            yield Sheet("Artifacts", ("folder", "verdict"), found)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the same as plain data for JSON."""

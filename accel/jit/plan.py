@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ from accel.record import Record
 
 if TYPE_CHECKING:
     from accel.jit.tools.ninja import Command
-    from accel.nvidia.archs import ArchPlan
+    from accel.nvidia.arch_plan import ArchPlan
 
 
 class Plan(Record):
@@ -169,14 +170,8 @@ def plan_of(recipe: Recipe, fitted: Fit) -> Plan | Rejected:
     compiler, host, archs = tools
     flags = compile_flags(recipe, compiler, archs)
     host_flags = host_compile_flags(recipe) if host is not None else ()
-    variables = [
-        (name, sha256(text.encode("utf-8", "surrogateescape"))[:16])
-        for name, text in sorted(read.items())
-    ]
     try:
-        if any(flag.endswith("=native") for flag in (*flags, *host_flags)):
-            variables.append(("processor", processor()))
-        variables += [(f"specs {path}", sha256(read_regular(path))) for path in specs_of(user)]
+        variables = _variables(read, (*flags, *host_flags), user)
     except OSError as error:
         return Rejected(f"{error.filename} cannot be read: {error.strerror}.")
     return Plan(
@@ -188,9 +183,22 @@ def plan_of(recipe: Recipe, fitted: Fit) -> Plan | Rejected:
         link_flags(recipe, compiler),
         user,
         fitted,
-        tuple(variables),
+        variables,
         archs,
     )
+
+
+def _variables(
+    read: Mapping[str, str], flags: Sequence[str], user: Sequence[str]
+) -> tuple[tuple[str, str], ...]:
+    """Return what else decides a build, by name: variables, the processor, files of flags."""
+    found = [
+        (name, sha256(text.encode("utf-8", "surrogateescape"))[:16])
+        for name, text in sorted(read.items())
+    ]
+    if any(flag.endswith("=native") for flag in flags):
+        found.append(("processor", processor()))
+    return (*found, *((f"specs {path}", sha256(read_regular(path))) for path in specs_of(user)))
 
 
 def _tools_for(

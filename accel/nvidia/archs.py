@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from accel.errors import suggestion
-from accel.probe import Rejected
 
 # Names that torch accepts in TORCH_CUDA_ARCH_LIST (torch.utils.cpp_extension).
 NAMED: dict[str, str] = {
@@ -39,8 +38,6 @@ _RELEASES: tuple[tuple[tuple[int, int], str, str], ...] = (
     ((12, 9), "10.3 12.1", ""),
     ((13, 0), "8.8 11.0", "5.0 5.2 5.3 6.0 6.1 6.2 7.0 7.2 10.1"),
 )
-# One family of devices under two names, by the release that renamed it (CUDA 13.0 release notes).
-_RENAMED = (((13, 0), (10, 1), (11, 0)),)
 # As nvcc, CMake and compilers' flags write an architecture.
 _FOREIGN = re.compile(r"(?:sm|compute|lto)?_?(\d{1,2})(\d)([af]?)(?:-real|-virtual)?", re.I)
 _SPELLING = re.compile(r"(?P<major>\d+)\.(?P<minor>\d)(?P<suffix>[af]?)(?P<ptx>(\+PTX)?)", re.I)
@@ -99,30 +96,6 @@ class Arch:
         return f"-gencode=arch=compute_{self.number},code=[{codes}]"
 
 
-@dataclass(frozen=True, slots=True)
-class ArchPlan:
-    """The targets of a build.
-
-    Attributes:
-        targets: architectures, oldest first; the newest plain one keeps its PTX.
-        origin: where the request came from, for people.
-        dropped: one sentence for each request that this nvcc cannot meet, or renames.
-    """
-
-    targets: tuple[Arch, ...]
-    origin: str
-    dropped: tuple[str, ...] = ()
-
-    @property
-    def flags(self) -> tuple[str, ...]:
-        """The ``-gencode`` flags for nvcc."""
-        return tuple(arch.flag for arch in self.targets)
-
-    def __str__(self) -> str:
-        """Return the targets as a ``TORCH_CUDA_ARCH_LIST`` would spell them."""
-        return ";".join(map(str, self.targets))
-
-
 def supported_by(toolkit: tuple[int, int]) -> tuple[str, ...]:
     """Return the plain architectures that nvcc of `toolkit` compiles for, oldest first.
 
@@ -133,7 +106,7 @@ def supported_by(toolkit: tuple[int, int]) -> tuple[str, ...]:
     for release, added, dropped in _RELEASES:
         if toolkit >= release:
             known = (known | set(added.split())) - set(dropped.split())
-    return tuple(sorted(known, key=_capability))
+    return tuple(sorted(known, key=capability_of))
 
 
 def default_compute_capabilities(toolkit: tuple[int, int]) -> str:
@@ -144,7 +117,7 @@ def default_compute_capabilities(toolkit: tuple[int, int]) -> str:
     """
     families: dict[int, str] = {}
     for name in supported_by(toolkit):
-        families.setdefault(_capability(name)[0], name)
+        families.setdefault(capability_of(name)[0], name)
     return ";".join(families.values()) + "+PTX" if families else ""
 
 
@@ -162,57 +135,16 @@ def parse_archs(
     """
     every = {"native": [Arch(*capability) for capability in native]}
     if able:
-        every["all"] = [Arch(*capability) for capability in sorted(map(_capability, able))]
+        every["all"] = [Arch(*capability) for capability in sorted(map(capability_of, able))]
         every["all-major"] = [*{arch.major: arch for arch in reversed(every["all"])}.values()]
     found: list[Arch] = []
     for word in re.split(r"[;,\s]+", text.strip(" ;,\t\n")):
         found.extend(_parse_word(word, every))
-    return _merged(found)
+    return merged(found)
 
 
-def plan_archs(
-    requested: str = "",
-    *,
-    origin: str = "TORCH_CUDA_ARCH_LIST",
-    visible: Sequence[tuple[int, int]] = (),
-    toolkit: tuple[int, int],
-    supported: Iterable[str] = (),
-) -> ArchPlan | Rejected:
-    """Choose the targets of a build.
-
-    Args:
-        requested: the user's list, or ``""``; then `visible`, then the toolkit's defaults decide.
-        origin: where `requested` was written, for messages.
-        visible: compute capabilities of the devices that this process may use.
-        toolkit: version of nvcc's release.
-        supported: plain architectures that nvcc says it compiles for; empty asks the table.
-
-    Returns:
-        The plan, or `Rejected` when the list cannot be read or nothing in it can be compiled.
-        The newest plain target keeps its PTX, so that devices newer than nvcc can run it.
-    """
-    able = tuple(sorted(supported or supported_by(toolkit), key=_capability))
-    nvcc = f"nvcc {toolkit[0]}.{toolkit[1]}"
-    if not able:
-        return Rejected(
-            f"{nvcc} is older than CUDA 11.", "Install a CUDA toolkit of 11.0 or newer."
-        )
-    if requested.strip(" ;,"):
-        try:
-            wanted = parse_archs(requested, native=visible, able=able)
-        except ValueError as error:
-            return Rejected(f"{origin}={requested!r}: {error}", "Correct the list, or unset it.")
-        if requested.strip().lower() == "native":
-            return _fit_visible(visible, able, nvcc)
-        return _fit_requested(wanted, able, toolkit, f"{origin}={requested!r}")
-    if visible:
-        return _fit_visible(visible, able, nvcc)
-    targets = parse_archs(default_compute_capabilities(toolkit))
-    kept = tuple(arch for arch in targets if arch.name in able)
-    return ArchPlan(_with_ptx(kept), f"defaults of CUDA {toolkit[0]}.{toolkit[1]}")
-
-
-def _capability(name: str) -> tuple[int, int]:
+def capability_of(name: str) -> tuple[int, int]:
+    """Return major and minor number of a spelling."""
     major, minor = name.split(".")
     return int(major), int(re.sub(r"\D", "", minor))
 
@@ -238,83 +170,10 @@ def _parse_word(word: str, every: Mapping[str, list[Arch]]) -> list[Arch]:
     return [Arch(*capability, match["suffix"].lower(), bool(match["ptx"]))]
 
 
-def _renamed(arch: Arch, toolkit: tuple[int, int]) -> Arch:
-    """Return the same devices by the name that `toolkit` has for them."""
-    for since, old, new in _RENAMED:
-        before, after = (old, new) if toolkit >= since else (new, old)
-        if arch.capability == before:
-            return replace(arch, major=after[0], minor=after[1])
-    return arch
-
-
-def _merged(archs: Iterable[Arch]) -> tuple[Arch, ...]:
+def merged(archs: Iterable[Arch]) -> tuple[Arch, ...]:
+    """Return every architecture once, in order, with PTX if any of its entries has it."""
     ptx: dict[Arch, bool] = {}
     for arch in archs:
         plain = replace(arch, ptx=False)
         ptx[plain] = ptx.get(plain, False) or arch.ptx
     return tuple(replace(arch, ptx=ptx[arch]) for arch in sorted(ptx))
-
-
-def _with_ptx(archs: tuple[Arch, ...]) -> tuple[Arch, ...]:
-    """Keep PTX for the newest plain target: code with a suffix is of no use to other devices."""
-    plain = [arch for arch in archs if not arch.suffix]
-    extra = (replace(plain[-1], ptx=True),) if plain else ()
-    return _merged((*archs, *extra))
-
-
-def _compiles(arch: Arch, able: tuple[str, ...], toolkit: tuple[int, int]) -> bool:
-    if arch.name in able:
-        return True
-    since = {"a": ((9, 0), (12, 0)), "f": ((10, 0), (12, 9))}.get(arch.suffix)
-    return (
-        since is not None
-        and f"{arch.major}.{arch.minor}" in able
-        and arch.capability >= since[0]
-        and toolkit >= since[1]
-    )
-
-
-def _fit_requested(
-    wanted: tuple[Arch, ...], able: tuple[str, ...], toolkit: tuple[int, int], origin: str
-) -> ArchPlan | Rejected:
-    nvcc = f"nvcc {toolkit[0]}.{toolkit[1]}"
-    has = f"{nvcc} compiles for {', '.join(able)}"
-    kept: list[Arch] = []
-    notes: list[str] = []
-    for arch in wanted:
-        other = arch if _compiles(arch, able, toolkit) else _renamed(arch, toolkit)
-        if not _compiles(other, able, toolkit):
-            notes.append(f"{arch.name}: {has}.")
-            continue
-        kept.append(other)
-        if other != arch:
-            notes.append(f"{arch.name}: {nvcc} calls it {other.name}.")
-    if not kept:
-        names = ", ".join(arch.name for arch in wanted)
-        return Rejected(
-            f"{origin} asks for {names}; {has}.",
-            "Ask for one of these, or use another toolkit (CUDA_HOME).",
-        )
-    return ArchPlan(_with_ptx(_merged(kept)), origin, tuple(notes))
-
-
-def _fit_visible(
-    visible: Sequence[tuple[int, int]], able: tuple[str, ...], nvcc: str
-) -> ArchPlan | Rejected:
-    targets: list[Arch] = []
-    dropped: list[str] = []
-    capabilities = [_capability(name) for name in able if name[-1].isdigit()]
-    for device in sorted(set(visible)):
-        # A device that nvcc does not know runs the newest older target: code, or else its PTX.
-        older = [capability for capability in capabilities if capability <= device]
-        if older:
-            targets.append(Arch(*older[-1]))
-        else:
-            dropped.append(f"{device[0]}.{device[1]}: {nvcc} compiles for {', '.join(able)}.")
-    if not targets:
-        names = ", ".join(f"{major}.{minor}" for major, minor in sorted(set(visible)))
-        return Rejected(
-            f"The visible devices are of {names}; {nvcc} compiles for {', '.join(able)}.",
-            "Use an older CUDA toolkit (CUDA_HOME).",
-        )
-    return ArchPlan(_with_ptx(_merged(targets)), "visible devices", tuple(dropped))

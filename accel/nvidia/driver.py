@@ -5,18 +5,17 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import lru_cache
 
 from accel import environment
 from accel.probe import Rejected
+from accel.record import Record
 
 NVML = "libnvidia-ml.so.1"
 _NAME_BYTES = 96
 
 
-@dataclass(frozen=True, slots=True)
-class GPU:
+class GPU(Record):
     """One GPU, or one MIG instance of a GPU.
 
     Attributes:
@@ -34,8 +33,7 @@ class GPU:
     mig: tuple[GPU, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Driver:
+class Driver(Record):
     """An installed driver.
 
     Attributes:
@@ -46,7 +44,7 @@ class Driver:
 
     version: str
     cuda: tuple[int, int]
-    gpus: tuple[GPU, ...] = field(default=())
+    gpus: tuple[GPU, ...] = ()
 
 
 class NvmlError(RuntimeError):

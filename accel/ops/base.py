@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -37,7 +38,10 @@ class Op:
 
     Attributes:
         name: the op's name, such as ``"fused_adam"``.
-        functions: names of the functions of the call surface.
+        functions: names of the functions of the call surface. Classes and members of enums that
+            the class has as attributes belong to it, too.
+        registers: names in torch's dispatcher by which programs for DeepSpeed call a `DeclaredOp`,
+            such as ``"deepspeed::inference_all_reduce"``; they are there in DeepSpeed mode only.
         implementation: the rung: ``"prebuilt"``, ``"jit"``, ``"portable"``, ``"vendor"`` or
             ``"reference"``.
         digest: the library's digest, or ``None``.
@@ -46,6 +50,7 @@ class Op:
 
     name: ClassVar[str] = ""
     functions: ClassVar[tuple[str, ...]] = ()
+    registers: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(
         self,

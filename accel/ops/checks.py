@@ -204,6 +204,16 @@ def check_not_negative(name: str, value: Any) -> float:
     return check_number(name, value, lambda x: 0.0 <= x < math.inf, "a finite number from 0 on")
 
 
+def check_steps(name: str, value: Any) -> float:
+    """Return a count of steps, ``None`` as 0; raises like `check_number`."""
+    return check_number(
+        name,
+        0.0 if value is None else value,
+        lambda x: 0.0 <= x < math.inf and x % 1.0 == 0.0,
+        "a whole number of steps, or None",
+    )
+
+
 def check_seed(seed: Any) -> int:
     """Return a seed; raises `TypeError` or `ValueError` unless it is an int of 64 bits from 0."""
     if isinstance(seed, bool) or not isinstance(seed, int):

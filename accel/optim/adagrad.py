@@ -14,7 +14,7 @@ from accel.ops.optimizers.family import Family
 from accel.ops.optimizers.reference.adagrad import ADAGRAD, ADAGRAD_MAXIMIZE, AdagradHyper
 from accel.optim.base import KernelOptimizer
 from accel.optim.options import AdagradOptions, rate, refuse, switch, torch_options
-from accel.optim.policy import PARAM
+from accel.optim.policy import PARAM, policy_of
 
 Group = dict[str, Any]
 
@@ -32,6 +32,7 @@ class FusedAdagrad(KernelOptimizer):
         lr_decay: the rate is ``lr / (1 + (step - 1) * lr_decay)``, from 0 on.
         initial_accumulator_value: what the sums start from, from 0 on.
         maximize: go up instead of down.
+        max_grad_norm: as in `FusedAdam`.
         foreach, fused, capturable, differentiable: as in `FusedAdam`.
         state_dtype, master_dtype, rounding, seed: as in `FusedAdam`.
 
@@ -56,6 +57,7 @@ class FusedAdagrad(KernelOptimizer):
         lr_decay: float = 0.0,
         initial_accumulator_value: float = 0.0,
         maximize: bool = False,
+        max_grad_norm: float = 0.0,
         foreach: bool | None = None,
         capturable: bool = False,
         differentiable: bool = False,
@@ -73,14 +75,10 @@ class FusedAdagrad(KernelOptimizer):
             "weight_decay": weight_decay,
             "initial_accumulator_value": initial_accumulator_value,
             "maximize": switch("maximize", maximize),
+            "max_grad_norm": max_grad_norm,
             **torch_options(foreach, capturable, differentiable, fused),
         }
-        policy = {
-            "state_dtype": state_dtype,
-            "master_dtype": master_dtype,
-            "rounding": rounding,
-            "seed": seed,
-        }
+        policy = policy_of(state_dtype, master_dtype, rounding, seed)
         super().__init__(params, defaults, policy, set_grad_none=set_grad_none)
 
     def hyper(self, group: Group) -> AdagradHyper:

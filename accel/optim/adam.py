@@ -20,6 +20,7 @@ from accel.ops.optimizers.reference.adam import (
 )
 from accel.optim.base import KernelOptimizer
 from accel.optim.options import betas, rate, switch, torch_options
+from accel.optim.policy import policy_of
 
 Group = dict[str, Any]
 
@@ -38,6 +39,13 @@ class FusedAdam(KernelOptimizer):
         amsgrad: divide by the largest second moment so far.
         set_grad_none: what `zero_grad` does when it is not told.
         maximize: go up instead of down.
+        max_grad_norm: the largest L2 norm of the gradients of all groups together, after a
+            `GradScaler`'s scale is divided out: a step scales them down to it, as
+            `torch.nn.utils.clip_grad_norm_` would, without writing them. What is not finite acts as
+            there: an infinite norm makes gradients 0 or NaN, and NaN makes them NaN, unless a
+            `GradScaler` skips the step. 0: none are scaled; infinity: none are, and `grad_norm` is
+            there all the same. A group's own entry is the limit of its gradients, the norm is that
+            of all groups.
         foreach: accepted without effect: all tensors go in one call.
         fused: true: a `GradScaler` leaves unscaling and skipping to the step, which then waits for
             nothing, and frameworks cannot clip; else it does both itself. All tensors go in one
@@ -82,6 +90,7 @@ class FusedAdam(KernelOptimizer):
         set_grad_none: bool = True,
         *,
         maximize: bool = False,
+        max_grad_norm: float = 0.0,
         foreach: bool | None = None,
         capturable: bool = False,
         differentiable: bool = False,
@@ -100,15 +109,12 @@ class FusedAdam(KernelOptimizer):
             "weight_decay": weight_decay,
             "amsgrad": switch("amsgrad", amsgrad),
             "maximize": switch("maximize", maximize),
+            "max_grad_norm": max_grad_norm,
             **torch_options(foreach, capturable, differentiable, fused),
             "decoupled_weight_decay": switch("adam_w_mode", adam_w_mode),
         }
-        policy = {
-            "state_dtype": state_dtype,
-            "master_dtype": torch.float32 if master_weights else master_dtype,
-            "rounding": rounding,
-            "seed": seed,
-        }
+        master_dtype = torch.float32 if master_weights else master_dtype
+        policy = policy_of(state_dtype, master_dtype, rounding, seed)
         super().__init__(params, defaults, policy, set_grad_none=set_grad_none)
         self.adam_w_mode = int(bool(adam_w_mode))
 

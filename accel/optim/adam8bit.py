@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
-from accel.errors import Unsupported
 from accel.ops.checks import FLOATS, is_dense
 from accel.ops.optimizers.codes8bit import blocks, encode, memory_order
 from accel.ops.optimizers.family import Family
@@ -24,6 +23,7 @@ from accel.optim.adam import FusedAdam
 from accel.optim.entries import check_entry
 from accel.optim.foreign import MOMENTS, check_codes, floats
 from accel.optim.options import AdamOptions, refuse, switch
+from accel.optim.shards import distributed_scales, like, own_scales, scales_shape
 from accel.optim.state import complete_frame
 
 Group = dict[str, Any]
@@ -42,6 +42,9 @@ class Adam8bit(FusedAdam):
     float32, and slows the other elements of its block as long as their common scale is so large.
     NaN makes the moments of its whole block NaN, so that the block's parameters become NaN.
 
+    Of a distributed parameter every process encodes its shard, in blocks of the shard's own. Such a
+    state fits parameters that are divided alike; see `with_float_moments` for others.
+
     Args:
         params: parameters or groups: float32, bfloat16 or float16.
         lr, bias_correction, betas, eps, adam_w_mode, weight_decay, amsgrad, set_grad_none: as in
@@ -51,8 +54,8 @@ class Adam8bit(FusedAdam):
 
     Raises:
         TypeError, ValueError: an argument of the wrong kind or out of range, named.
-        Unsupported: ``amsgrad``, ``state_dtype``, ``differentiable``; at a step, parameters that
-            are distributed.
+        Unsupported: ``amsgrad``, ``state_dtype``, ``differentiable``; parameters of
+            FullyShardedDataParallel.
     """
 
     builder: ClassVar[str] = "Adam8bitBuilder"
@@ -117,43 +120,56 @@ class Adam8bit(FusedAdam):
     def complete(self, group: Group, param: Tensor) -> Group:
         """Return a parameter's state, float moments encoded and codes laid out as it is."""
         self.refuse_pieces([param])
-        if hasattr(param, "to_local"):
-            raise Unsupported(
-                "Adam8bit cannot step distributed parameters: blocks end where shards do not. "
-                "Use FusedAdam with state_dtype=torch.bfloat16."
-            )
         state = complete_frame(self, group, param)
+        own = self.local(param)
         for key, scale_key, signed in MOMENTS:
-            codes = _blank(param)
-            moment = scale = None
+            codes = _blank(own)
+            moment = None
             if key in state:
                 moment = check_entry(state, key, param, self.local, (torch.uint8, *FLOATS))
             if scale_key in state:
-                count = blocks(param.numel())
-                scale = check_entry(state, scale_key, param, self.local, _SCALES, count)
-            if moment is None or (moment.dtype == torch.uint8 and scale is None):
-                state[key] = codes.zero_()
-                state[scale_key] = torch.zeros(
-                    blocks(param.numel()), dtype=torch.float32, device=param.device
-                )
+                shape = scales_shape(state.get(key, param))
+                check_entry(state, scale_key, param, self.local, _SCALES, shape)
+            if moment is None or (moment.dtype == torch.uint8 and scale_key not in state):
+                none = torch.zeros(blocks(own.numel()), dtype=torch.float32, device=param.device)
+                state[key] = like(codes.zero_(), param)
+                state[scale_key] = distributed_scales(none, state[key])
                 continue
+            given: Group = {key: moment}
+            if scale_key in state:
+                given[scale_key] = own_scales(state[scale_key], moment)
             if moment.dtype == torch.uint8:
-                check_codes(state, key)
+                check_codes(given, key)
             if moment.dtype != torch.uint8 or moment.stride() != codes.stride():
-                values = floats(state, key)
+                values = floats(given, key)
                 flat = memory_order(torch.empty_like(codes, dtype=torch.float32).copy_(values))
-                fresh, state[scale_key] = encode(flat, signed=signed)
+                fresh, scales = encode(flat, signed=signed)
                 memory_order(codes).copy_(fresh)
-                state[key] = codes
+                state[key] = like(codes, param)
+                state[scale_key] = distributed_scales(scales, state[key])
         return state
 
     def float_state_dict(self) -> dict[str, Any]:
         """Return a `state_dict` with float32 moments, as `FusedAdam` and torch's AdamW load it."""
-        state_dict = self.state_dict()
+        return self.with_float_moments(self, self.state_dict())
+
+    @staticmethod
+    def with_float_moments(
+        optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Return a `state_dict` of this class with float32 moments in place of codes.
+
+        For ``optimizer.register_state_dict_post_hook``: what is then saved can be loaded by any
+        number of processes, however they divide the parameters, to within the rounding of codes.
+
+        Args:
+            optimizer: whose it is; not used.
+            state_dict: what its `state_dict` returns; not changed.
+        """
         converted = {}
         for number, saved in state_dict["state"].items():
-            entry = {key: value for key, value in saved.items() if key not in self.extra_keys}
-            for key in saved.keys() & self.states.keys():
+            entry = {key: value for key, value in saved.items() if key not in Adam8bit.extra_keys}
+            for key in saved.keys() & Adam8bit.states.keys():
                 entry[key] = floats(saved, key, f"The state of parameter {number}: ")
             converted[number] = entry
         return {**state_dict, "state": converted}

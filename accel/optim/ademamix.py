@@ -18,6 +18,7 @@ from accel.ops.optimizers.ademamix import (
 from accel.ops.optimizers.family import Family
 from accel.optim.base import KernelOptimizer
 from accel.optim.options import betas, rate, switch, torch_options
+from accel.optim.policy import policy_of
 
 Group = dict[str, Any]
 
@@ -37,6 +38,7 @@ class AdEMAMix(KernelOptimizer):
         weight_decay: coefficient of the decoupled decay.
         set_grad_none: what `zero_grad` does when it is not told.
         maximize: go up instead of down.
+        max_grad_norm: as in `FusedAdam`.
         foreach, fused, capturable, differentiable: as in `FusedAdam`.
         state_dtype, master_dtype, rounding, seed: as in `FusedAdam`. A slow moment in 16 bits needs
             ``rounding="stochastic"``: what a step adds to it is less than its nearest neighbours.
@@ -67,6 +69,7 @@ class AdEMAMix(KernelOptimizer):
         set_grad_none: bool = True,
         *,
         maximize: bool = False,
+        max_grad_norm: float = 0.0,
         foreach: bool | None = None,
         capturable: bool = False,
         differentiable: bool = False,
@@ -85,21 +88,17 @@ class AdEMAMix(KernelOptimizer):
             "eps": eps,
             "weight_decay": weight_decay,
             "maximize": switch("maximize", maximize),
+            "max_grad_norm": max_grad_norm,
             **torch_options(foreach, capturable, differentiable, fused),
         }
-        policy = {
-            "state_dtype": state_dtype,
-            "master_dtype": master_dtype,
-            "rounding": rounding,
-            "seed": seed,
-        }
+        policy = policy_of(state_dtype, master_dtype, rounding, seed)
         super().__init__(params, defaults, policy, set_grad_none=set_grad_none)
 
     def hyper(self, group: Group) -> AdEMAMixHyper:
         """Return the numbers of a group's next step, checked; raises naming the argument."""
         lr, lr_tensor = rate(group["lr"])
         beta1, beta2, beta3 = betas(group["betas"], 3)
-        beta3_warmup = checks.check_not_negative("beta3_warmup", group["beta3_warmup"] or 0.0)
+        beta3_warmup = checks.check_steps("beta3_warmup", group["beta3_warmup"])
         # A recorded step reads a tensor's value, and checks it, when it runs.
         if not isinstance(beta3, Tensor):
             check_warmup(beta3, beta3_warmup)
@@ -111,7 +110,7 @@ class AdEMAMix(KernelOptimizer):
             beta3=beta3,
             alpha=checks.check_not_negative("alpha", group["alpha"]),
             eps=checks.check_not_negative("eps", group["eps"]),
-            alpha_warmup=checks.check_not_negative("alpha_warmup", group["alpha_warmup"] or 0.0),
+            alpha_warmup=checks.check_steps("alpha_warmup", group["alpha_warmup"]),
             beta3_warmup=beta3_warmup,
             weight_decay=checks.check_not_negative("weight_decay", group["weight_decay"]),
             flags=ADEMAMIX_MAXIMIZE * switch("maximize", group["maximize"]),

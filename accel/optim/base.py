@@ -2,88 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from operator import is_, itemgetter
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
-from accel.current import accelerator_for
-from accel.ops.optimizers.family import Family
-from accel.ops.optimizers.kernel import Kernel
 from accel.ops.optimizers.lists import Hyper
-from accel.optim.entries import check_states
+from accel.optim.entries import check_states, moved
 from accel.optim.foreign import Loading, fitted
+from accel.optim.grad_limit import Group, LastNorm, is_clipping, set_limit
+from accel.optim.grad_norm import clip
 from accel.optim.hooks import marked_where_watched
-from accel.optim.options import refuse_pieces, scaling, torch_options
-from accel.optim.policy import DEFAULT_SEED, POLICY_KEYS, Policy, check_policy, keep_policy
+from accel.optim.options import scaling
+from accel.optim.policy import POLICY_KEYS, Policy, check_policy, keep_policy
 from accel.optim.state import add_place, check_complete, complete_state, keep_states
 from accel.optim.step_cache import PreparedGroup
+from accel.optim.stepped import SteppedOptimizer
 from accel.optim.traced import complete_group, traced_step
 
-Group = dict[str, Any]
-_POLICY_OF = itemgetter(*POLICY_KEYS)
-_NOTHING = (object(),) * len(POLICY_KEYS)
 
-
-class KernelOptimizer(torch.optim.Optimizer):
+class KernelOptimizer(SteppedOptimizer):
     """A torch optimizer whose step is one call of a kernel for each group, device and dtype.
 
     A subclass names its builder and states and turns a group into the kernel's numbers. Steps are
     counted per tensor, as torch does, in float32 scalars on the parameter's device.
     """
 
-    builder: ClassVar[str]
-    family: ClassVar[Family | None] = None
-    """The op in the dispatcher; without it a compiled step is a break in the graph."""
-
-    states: ClassVar[Mapping[str, str]]
-    """The op's roles by the key under which torch keeps them in an optimizer's state."""
-
-    extra_keys: ClassVar[Mapping[str, str]] = {}
-    """The op's further tensors, of shapes of their own, by their keys in an optimizer's state."""
-
-    needs_whole: ClassVar[str] = ""
-    """Why pieces of parameters, as FSDP1 makes them, cannot be stepped, if they cannot."""
-
-    always_seeded: ClassVar[bool] = False
-    """Whether every step needs random bits, whatever the rounding."""
-
     def __init__(
         self, params: Any, defaults: Group, policy: Policy, *, set_grad_none: bool = True
     ) -> None:
         defaults.update(check_policy(policy, seeded=self.always_seeded))
+        set_limit(defaults, 0.0)
         self.set_grad_none = bool(set_grad_none)
         self._forget()
         # As in torch, numbers are judged before parameters.
         self.hyper(defaults)
         super().__init__(params, defaults)
 
-    def hyper(self, group: Group) -> Hyper:
-        """Return the numbers of a group's next step, checked; raises naming the argument."""
-        raise NotImplementedError
-
-    def state_keys(self, group: Group) -> tuple[str, ...]:
-        """Return the keys of the states that a group's tensors have."""
-        return tuple(self.states)
-
-    def new_state(self, key: str, param: Tensor, group: Group, dtype: torch.dtype) -> Tensor:
-        """Return a state as it is before the first step."""
-        return torch.zeros_like(param, dtype=dtype, device=self.home(param))
-
-    def scratch(self, params: Sequence[Tensor]) -> dict[str, Sequence[Tensor]]:
-        """Return memory that the op writes and keeps nothing in, by field, one entry for each."""
-        return {}
-
     def complete(self, group: Group, param: Tensor) -> Group:
         """Return a parameter's state with everything that its next step needs."""
         self.refuse_pieces([param])
         return complete_state(self, group, param)
-
-    def adjust(self, group: Group, prepared: PreparedGroup, hyper: Hyper) -> None:
-        """Change a step's numbers by what the group's gradients are."""
 
     def prepare(self, group: Group, grads: Sequence[Tensor | None]) -> PreparedGroup:
         """Return what the group's next steps work on; raises if a tensor cannot be stepped."""
@@ -92,11 +52,6 @@ class KernelOptimizer(torch.optim.Optimizer):
     def run(self, prepared: PreparedGroup, hyper: Hyper) -> None:
         """Step a prepared group."""
         prepared.step(hyper)
-
-    def kernel(self, device: torch.device) -> Kernel:
-        """Return the kernel for a device, loaded by its accelerator; raises what `load` raises."""
-        found: Kernel = accelerator_for(device).create_op_builder(self.builder).load().kernel
-        return found
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -124,6 +79,7 @@ class KernelOptimizer(torch.optim.Optimizer):
         taken: list[PreparedGroup] = []
         try:
             hypers = self._take_all(taken)
+            clip(self, hypers)
             for prepared, hyper in zip(taken, hypers, strict=True):
                 self.run(prepared, hyper)
                 prepared.release()
@@ -154,6 +110,7 @@ class KernelOptimizer(torch.optim.Optimizer):
         undo: list[Callable[[], None]] = []
         scaled = scaling(self)
         group: Group = {}
+        self.clips = is_clipping(self)
         try:
             for group in self.param_groups:
                 hypers.append(self._take(len(hypers), group, scaled, taken, undo))
@@ -189,37 +146,16 @@ class KernelOptimizer(torch.optim.Optimizer):
         self.adjust(group, prepared, hyper)
         return hyper
 
-    def judge(self, index: int, group: Group) -> Hyper:
-        """Return the numbers of a group's next step; raises for what construction refuses, too."""
-        # What was checked and is immutable needs no second look.
-        given = _POLICY_OF(group)
-        if not all(map(is_, given, self._judged.get(index, _NOTHING))):
-            check_policy(group, seeded=self.always_seeded)
-            self._judged[index] = given
-        if group["differentiable"]:
-            self._check_torch_options(group)
-        return self.hyper(group)
-
-    def _check_torch_options(self, group: Group) -> None:
-        torch_options(
-            group["foreach"], group["capturable"], group["differentiable"], group["fused"]
-        )
-
     def _forget(self) -> None:
         """Start with no group prepared or checked."""
         self._prepared: dict[int, PreparedGroup] = {}
         self._judged: dict[int, tuple[Any, ...]] = {}
-
-    def _set_rounding(self, index: int, group: Group, hyper: Hyper) -> None:
-        hyper.rounding = group["rounding"]
-        if hyper.rounding == "stochastic" or self.always_seeded:
-            # Ops mix in each tensor's step, which a captured graph counts on the device.
-            seed = DEFAULT_SEED if group["seed"] is None else group["seed"]
-            hyper.seed = (seed + (index << 40)) & (2**64 - 1)
+        self.last_norm = LastNorm()
 
     def add_param_group(self, param_group: Group) -> None:
         """Add a group, checked as the constructor checks; see `torch.optim.Optimizer`."""
         super().add_param_group(param_group)
+        self.clips = is_clipping(self)
         try:
             self.refuse_pieces(self.param_groups[-1]["params"])
             self._settle(self.param_groups[-1])
@@ -227,17 +163,13 @@ class KernelOptimizer(torch.optim.Optimizer):
             self.param_groups.pop()
             raise
 
-    def refuse_pieces(self, params: Iterable[Tensor]) -> None:
-        """Raise `Unsupported` for pieces of parameters, if this class `needs_whole` ones."""
-        if self.needs_whole:
-            refuse_pieces(type(self).__name__, params, self.needs_whole)
-
     def _settle(self, group: Group) -> None:
         """Fill in what a group from elsewhere lacks and check it."""
         for key, value in self.defaults.items():
             group.setdefault(key, value)
         self._check_torch_options(group)
         group.update(check_policy(group, seeded=self.always_seeded))
+        set_limit(group)
         self.hyper(group)
 
     @property
@@ -262,6 +194,7 @@ class KernelOptimizer(torch.optim.Optimizer):
         """Restore a pickled or loaded state, and what is derived from it."""
         self.set_grad_none = getattr(self, "set_grad_none", True)
         super().__setstate__(state)
+        set_limit(self.defaults, 0.0)
         self._forget()
         loading = self.__dict__.pop("_loading", None)
         for index, group in enumerate(self.param_groups):
@@ -270,7 +203,7 @@ class KernelOptimizer(torch.optim.Optimizer):
             self._settle(group)
         if loading is not None:
             for key, value in loading.states(self.param_groups):
-                self.state[key] = self._own(key, value)
+                self.state[key] = moved(value, key, self.home)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state of this class, of the torch optimizer of that name, or of one that fits.
@@ -297,24 +230,3 @@ class KernelOptimizer(torch.optim.Optimizer):
         finally:
             hook.remove()
             self.__dict__.pop("_loading", None)
-
-    def _own(self, key: Any, value: Any) -> Any:
-        if not isinstance(key, Tensor) or not isinstance(value, dict):
-            return value
-        device = self.home(key)
-        return {
-            name: entry.to(device) if isinstance(entry, Tensor) and not entry.is_meta else entry
-            for name, entry in value.items()
-        }
-
-    def home(self, param: Tensor) -> torch.device:
-        """Return the device of a parameter's states."""
-        return param.device
-
-    def local(self, tensor: Tensor) -> Tensor:
-        """Return the part of a tensor that this process steps: a DTensor's shard, or all."""
-        # The type identifies ordinary tensors: asking for a missing attribute costs more.
-        if type(tensor) is Tensor or type(tensor) is Parameter:
-            return tensor
-        to_local: Callable[[], Tensor] | None = getattr(tensor, "to_local", None)
-        return tensor if to_local is None else to_local()

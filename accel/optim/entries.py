@@ -25,6 +25,17 @@ def entries_of(states: Any, param: Tensor) -> Group:
     return found
 
 
+def moved(entry: Any, param: Any, home: Callable[[Tensor], torch.device]) -> Any:
+    """Return a loaded entry of the state with its tensors at the home of its parameter's states."""
+    if not isinstance(param, Tensor) or not isinstance(entry, dict):
+        return entry
+    device = home(param)
+    return {
+        name: value.to(device) if isinstance(value, Tensor) and not value.is_meta else value
+        for name, value in entry.items()
+    }
+
+
 def check_states(states: Any) -> None:
     """Refuse what can be no optimizer's `state`: `TypeError` naming it."""
     if not isinstance(states, dict):
@@ -39,7 +50,7 @@ def check_entry(
     param: Tensor,
     local: Callable[[Tensor], Tensor],
     dtypes: Sequence[torch.dtype] = checks.FLOATS,
-    numel: int | None = None,
+    shape: tuple[int, ...] | None = None,
 ) -> Tensor:
     """Return the tensor of a state's entry; raises `TypeError` or `ValueError` naming the key.
 
@@ -52,7 +63,7 @@ def check_entry(
         param: the parameter.
         local: returns what this process has of a tensor.
         dtypes: the element types that it may have.
-        numel: how many elements it has, if its shape is its own.
+        shape: that of the whole entry, if it is not the parameter's.
     """
     name = f"state[{key!r}]"
     entry: Tensor = state[key]
@@ -62,9 +73,9 @@ def check_entry(
     except TypeError as error:
         raise TypeError(f"{error} {advice}") from None
     _check_place(entry, name, param)
-    if numel is not None:
-        if entry.numel() != numel:
-            raise ValueError(f"{name} has {entry.numel()} elements; expected {numel}. {advice}")
+    if shape is not None:
+        if entry.shape != shape:
+            raise ValueError(f"{name} has shape {tuple(entry.shape)}; expected {shape}. {advice}")
         return entry
     found, wanted = local(entry).shape, local(param).shape
     if found != wanted:

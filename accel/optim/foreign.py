@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,10 @@ from torch import Tensor
 from accel.ops.checks import FLOATS, check_kind, check_storage, is_dense
 from accel.ops.optimizers.codes8bit import blocks, decode, memory_order
 from accel.optim.policy import MASTER
+from accel.optim.shards import like, local_of, own_scales, scales_shape
 
 if TYPE_CHECKING:
-    from accel.optim.base import KernelOptimizer
+    from accel.optim.stepped import SteppedOptimizer
 
 Group = dict[str, Any]
 MOMENTS = (("exp_avg", "exp_avg_scale", True), ("exp_avg_sq", "exp_avg_sq_scale", False))
@@ -25,7 +27,7 @@ _OPTIONAL = "max_exp_avg_sq"
 _TORCHS = ("momentum_buffer", "square_avg", "acc_delta", "exp_inf")
 
 
-def fitted(optimizer: KernelOptimizer, state_dict: Group) -> Group:
+def fitted(optimizer: SteppedOptimizer, state_dict: Group) -> Group:
     """Return a state as the optimizer keeps it: codes decoded if it keeps floats.
 
     Raises `ValueError` naming the entry that lacks a part, or has another meaning there: Lion's
@@ -54,7 +56,7 @@ def _telling() -> set[str]:
 
 
 def _fitted(
-    optimizer: KernelOptimizer, number: Any, entry: Mapping[str, Any], telling: set[str]
+    optimizer: SteppedOptimizer, number: Any, entry: Mapping[str, Any], telling: set[str]
 ) -> Group:
     kept = dict(entry)
     coded = {key: scale for key, scale, _ in MOMENTS if _is_coded(entry.get(key))}
@@ -87,7 +89,7 @@ def _check_not_cast(number: Any, entry: Mapping[str, Any], uncoded: Mapping[str,
 
 
 def _check_whole(
-    optimizer: KernelOptimizer, number: Any, entry: Group, group: Mapping[str, Any]
+    optimizer: SteppedOptimizer, number: Any, entry: Group, group: Mapping[str, Any]
 ) -> None:
     """Refuse an entry that would go on as from the first step, which torch refuses by `KeyError`.
 
@@ -107,11 +109,11 @@ def _check_whole(
         )
 
 
-def _is_uncounted(optimizer: KernelOptimizer) -> bool:
+def _is_uncounted(optimizer: SteppedOptimizer) -> bool:
     return optimizer.family is not None and optimizer.family.name == "lion"
 
 
-def _refusal(optimizer: KernelOptimizer, number: Any, found: str) -> ValueError:
+def _refusal(optimizer: SteppedOptimizer, number: Any, found: str) -> ValueError:
     name = type(optimizer).__name__
     keys = ", ".join((*optimizer.states, *optimizer.extra_keys, "step", MASTER))
     return ValueError(
@@ -131,16 +133,26 @@ def _is_coded(moment: Any) -> bool:
 
 
 def _check_scales(
-    optimizer: KernelOptimizer, number: Any, entry: Mapping[str, Any], key: str, scale: str
+    optimizer: SteppedOptimizer, number: Any, entry: Mapping[str, Any], key: str, scale: str
 ) -> None:
     codes, scales = entry[key], entry.get(scale)
     if not isinstance(scales, Tensor):
         raise _refusal(optimizer, number, f"has 8-bit codes as {key!r} and no {scale!r}")
-    if scales.numel() != blocks(codes.numel()):
+    shape = scales_shape(codes)
+    # What has no shape is refused by name where it is read.
+    if scales.is_nested or scales.shape == shape:
+        return
+    if scales.dim() > 1:
         raise ValueError(
-            f"The entry of parameter {number} has {scales.numel()} numbers as {scale!r}; its "
-            f"{codes.numel()} codes need {blocks(codes.numel())}. It was not saved whole."
+            f"The entry of parameter {number} has {scale!r} of shape {tuple(scales.shape)}, of a "
+            f"parameter that was divided otherwise between processes; its codes need {shape}. "
+            f"Load it with as many processes as saved it, or save it with float moments: "
+            f"optimizer.register_state_dict_post_hook(Adam8bit.with_float_moments)."
         )
+    raise ValueError(
+        f"The entry of parameter {number} has {scales.numel()} numbers as {scale!r}; its "
+        f"{codes.numel()} codes need {math.prod(shape)}. It was not saved whole."
+    )
 
 
 def floats(entry: Mapping[str, Any], key: str, place: str = "") -> Tensor:
@@ -148,18 +160,22 @@ def floats(entry: Mapping[str, Any], key: str, place: str = "") -> Tensor:
 
     Raises `TypeError` or `ValueError` naming the key, after `place`.
     """
-    moment: Tensor = entry[key]
+    whole: Tensor = entry[key]
+    moment = local_of(whole)
     name = f"{place}state[{key!r}]"
     check_kind(moment, name, (torch.uint8, *FLOATS))
     check_storage(moment, name)
     if moment.dtype != torch.uint8:
-        return moment.float()
-    check_codes(entry, key, place)
+        return whole.float()
     scale_key, signed = _CODES[key]
+    own: Group = {key: moment}
+    if isinstance(entry.get(scale_key), Tensor):
+        own[scale_key] = own_scales(entry[scale_key], moment)
+    check_codes(own, key, place)
     values = torch.empty_like(moment, dtype=torch.float32)
-    scales = entry[scale_key].float()
+    scales: Tensor = own[scale_key].float()
     memory_order(values).copy_(decode(memory_order(moment), scales, signed=signed))
-    return values
+    return like(values, whole)
 
 
 def check_codes(entry: Mapping[str, Any], key: str, place: str = "") -> None:

@@ -26,6 +26,7 @@ from accel.ops.optimizers.reference.lamb import (
 from accel.optim.base import KernelOptimizer
 from accel.optim.options import betas, rate, refuse, switch, torch_options
 from accel.optim.part import Part
+from accel.optim.policy import policy_of
 from accel.optim.step_cache import PreparedGroup
 
 Group = dict[str, Any]
@@ -75,6 +76,7 @@ class FusedLamb(KernelOptimizer):
     builder: ClassVar[str] = "FusedLambBuilder"
     family: ClassVar[Family | None] = LAMB
     states: ClassVar[Mapping[str, str]] = {"exp_avg": "exp_avgs", "exp_avg_sq": "exp_avg_sqs"}
+    clips_groups: ClassVar[bool] = True
     needs_whole: ClassVar[str] = (
         "it needs the norms of whole parameters, and sees shards of flat ones. Shard the model by "
         "torch.distributed.fsdp.fully_shard"
@@ -118,12 +120,7 @@ class FusedLamb(KernelOptimizer):
             "maximize": switch("maximize", maximize),
             **torch_options(foreach, capturable, differentiable, fused),
         }
-        policy = {
-            "state_dtype": state_dtype,
-            "master_dtype": master_dtype,
-            "rounding": rounding,
-            "seed": seed,
-        }
+        policy = policy_of(state_dtype, master_dtype, rounding, seed)
         self._last = LastRatios()
         super().__init__(params, defaults, policy)
 
@@ -177,6 +174,7 @@ class FusedLamb(KernelOptimizer):
         scale = torch.ones_like(norm) if hyper.grad_scale is None else hyper.grad_scale.to(norm)
         excess = (norm / scale + 1e-6) / group["max_grad_norm"]
         hyper.grad_scale = scale * excess.clamp(min=1.0)
+        hyper.clipped = True
 
     def run(self, prepared: PreparedGroup, hyper: Hyper) -> None:
         """Step a prepared group; of distributed tensors the norms are added up between phases."""

@@ -14,7 +14,7 @@ from accel.ops.optimizers.family import Family
 from accel.ops.optimizers.reference.lion import LION, LION_MAXIMIZE, LionHyper
 from accel.optim.base import KernelOptimizer
 from accel.optim.options import Options, betas, rate, switch, torch_options
-from accel.optim.policy import PARAM
+from accel.optim.policy import PARAM, policy_of
 
 Group = dict[str, Any]
 
@@ -29,6 +29,7 @@ class FusedLion(KernelOptimizer):
         weight_decay: coefficient of the decoupled decay.
         set_grad_none: what `zero_grad` does when it is not told.
         maximize: go up instead of down.
+        max_grad_norm: as in `FusedAdam`.
         foreach, fused, capturable, differentiable: as in `FusedAdam`.
         state_dtype, master_dtype, rounding, seed: as in `FusedAdam`.
 
@@ -50,6 +51,7 @@ class FusedLion(KernelOptimizer):
         set_grad_none: bool = True,
         *,
         maximize: bool = False,
+        max_grad_norm: float = 0.0,
         foreach: bool | None = None,
         capturable: bool = False,
         differentiable: bool = False,
@@ -64,14 +66,10 @@ class FusedLion(KernelOptimizer):
             "betas": betas,
             "weight_decay": weight_decay,
             "maximize": switch("maximize", maximize),
+            "max_grad_norm": max_grad_norm,
             **torch_options(foreach, capturable, differentiable, fused),
         }
-        policy = {
-            "state_dtype": state_dtype,
-            "master_dtype": master_dtype,
-            "rounding": rounding,
-            "seed": seed,
-        }
+        policy = policy_of(state_dtype, master_dtype, rounding, seed)
         super().__init__(params, defaults, policy, set_grad_none=set_grad_none)
 
     def hyper(self, group: Group) -> LionHyper:

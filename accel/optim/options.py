@@ -21,6 +21,7 @@ class Options(TypedDict, total=False):
     """The keyword arguments that the constructors of all optimizers share."""
 
     maximize: bool
+    max_grad_norm: float
     foreach: bool | None
     capturable: bool
     differentiable: bool

@@ -9,16 +9,18 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from accel.ops.optimizers.capture import is_recorded
+from accel.ops.optimizers.family import Family
 from accel.ops.optimizers.kernel import Kernel
 from accel.ops.optimizers.lists import Hyper, TensorLists
 from accel.ops.optimizers.prepared.plan import Plan
 from accel.ops.optimizers.prepared.watch import Seen, Watch
 from accel.optim.policy import MASTER
+from accel.optim.shards import own_extra
 
 if TYPE_CHECKING:
     from ctypes import CDLL
 
-    from accel.optim.base import KernelOptimizer
+    from accel.optim.stepped import SteppedOptimizer
 
 Group = dict[str, Any]
 _PLAIN = {Tensor, Parameter}
@@ -29,9 +31,19 @@ def are_plain(values: Sequence[Any]) -> bool:
     return _PLAIN.issuperset(map(type, values))
 
 
-def all_local(optimizer: KernelOptimizer, tensors: list[Tensor]) -> list[Tensor]:
+def all_local(optimizer: SteppedOptimizer, tensors: list[Tensor]) -> list[Tensor]:
     """Return `local` of each, which is the list itself if they are ordinary tensors."""
     return tensors if are_plain(tensors) else [*map(optimizer.local, tensors)]
+
+
+def own_extras(
+    family: Family | None, field: str, own: Sequence[Tensor], extras: Sequence[Tensor]
+) -> Sequence[Tensor]:
+    """Return what belongs to `own` of each of a family's extra tensors, by the op's field."""
+    if family is None or are_plain(extras):
+        return extras
+    elements = family.extra_kinds[field].elements
+    return [own_extra(extra, one, elements) for extra, one in zip(extras, own, strict=True)]
 
 
 class Members(NamedTuple):
@@ -75,7 +87,7 @@ class Part:
 
     def __init__(
         self,
-        optimizer: KernelOptimizer,
+        optimizer: SteppedOptimizer,
         kernel: Kernel,
         keys: Mapping[str, str],
         at: Sequence[int],
@@ -94,7 +106,7 @@ class Part:
         self._plan = None if is_recorded() else Plan(kernel, self.tensors)
         self._watch = None if self._plan is None else Watch(self._plan, self.tensors)
 
-    def take(self, optimizer: KernelOptimizer, group: Members) -> bool:
+    def take(self, optimizer: SteppedOptimizer, group: Members) -> bool:
         """Take this step's tensors; ``False`` if they are not alike any more; see `Watch.take`."""
         tensors = None if self._watch is None else self._collect(optimizer, group)
         if tensors is None or self._watch is None or not self._watch.take(tensors):
@@ -102,7 +114,7 @@ class Part:
         self.tensors, self.params = tensors, [group.params[index] for index in self.at]
         return True
 
-    def _collect(self, optimizer: KernelOptimizer, group: Members) -> TensorLists | None:
+    def _collect(self, optimizer: SteppedOptimizer, group: Members) -> TensorLists | None:
         """Return the lists that the kernel takes; ``None`` if a state lacks a tensor."""
         states = [group.states[index] for index in self.at]
         lists: dict[str, Sequence[Tensor]] = {
@@ -113,9 +125,13 @@ class Part:
             found = [state.get(key) if isinstance(state, dict) else None for state in states]
             if not are_plain(found) and not all(isinstance(one, Tensor) for one in found):
                 return None
-            lists[field] = all_local(optimizer, found)  # type: ignore[arg-type]
+            extra = key in optimizer.extra_keys
+            lists[field] = found if extra else all_local(optimizer, found)  # type: ignore[assignment, arg-type]
         steps = lists.pop("steps")
-        extras = {field: lists.pop(field) for field in optimizer.extra_keys.values()}
+        extras = {
+            field: own_extras(optimizer.family, field, lists["params"], lists.pop(field))
+            for field in optimizer.extra_keys.values()
+        }
         # Of all that the group has: a gradient that is missing shifts nobody's random bits.
         places = [group.places[index] for index in self.at]
         return TensorLists(lists, steps, {**extras, **self.scratch}, places)

@@ -20,6 +20,11 @@ DEFAULT_SEED = 0
 POLICY_KEYS = ("state_dtype", "master_dtype", "rounding", "seed")
 
 
+def policy_of(state_dtype: Any, master_dtype: Any, rounding: Any, seed: Any) -> Policy:
+    """Return a constructor's arguments as a policy, not yet checked."""
+    return dict(zip(POLICY_KEYS, (state_dtype, master_dtype, rounding, seed), strict=True))
+
+
 def check_policy(policy: Policy, *, seeded: bool = False) -> dict[str, Any]:
     """Return the policy's entries; raises `TypeError` or `ValueError` naming the one that is wrong.
 

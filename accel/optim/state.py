@@ -13,19 +13,19 @@ from accel.optim.entries import check_counter, check_entry, entries_of
 from accel.optim.policy import MASTER, state_dtype_for, wants_master
 
 if TYPE_CHECKING:
-    from accel.optim.base import KernelOptimizer
+    from accel.optim.stepped import SteppedOptimizer
 
 Group = dict[str, Any]
 _ABSENT: Any = object()
 
 
-def keys_of(optimizer: KernelOptimizer, group: Group) -> dict[str, str]:
+def keys_of(optimizer: SteppedOptimizer, group: Group) -> dict[str, str]:
     """Return the keys of a parameter's state, with the field of the op's C struct for each."""
     states = {key: optimizer.states[key] for key in optimizer.state_keys(group)}
     return {**states, MASTER: "masters", "step": "steps", **optimizer.extra_keys}
 
 
-def keep_states(optimizer: KernelOptimizer, params: Iterable[Tensor]) -> Callable[[], None]:
+def keep_states(optimizer: SteppedOptimizer, params: Iterable[Tensor]) -> Callable[[], None]:
     """Return what puts the parameters' states back as they are now."""
     before = [(param, optimizer.state.get(param, _ABSENT)) for param in params]
     entries = [{**state} if isinstance(state, dict) else None for _, state in before]
@@ -42,7 +42,7 @@ def keep_states(optimizer: KernelOptimizer, params: Iterable[Tensor]) -> Callabl
 
 
 def complete_states(
-    optimizer: KernelOptimizer, group: Group, params: Sequence[Tensor], at: Iterable[int]
+    optimizer: SteppedOptimizer, group: Group, params: Sequence[Tensor], at: Iterable[int]
 ) -> list[Group]:
     """Return the parameters' states with everything that their next step needs.
 
@@ -77,7 +77,7 @@ def check_complete(group: Group, keys: Iterable[str], place: str) -> None:
             ) from None
 
 
-def complete_state(optimizer: KernelOptimizer, group: Group, param: Tensor) -> Group:
+def complete_state(optimizer: SteppedOptimizer, group: Group, param: Tensor) -> Group:
     """Return the parameter's state with step, float states and master copy as its step needs."""
     state = complete_frame(optimizer, group, param)
     home, dtype = optimizer.home(param), state_dtype_for(param, group)
@@ -91,7 +91,7 @@ def complete_state(optimizer: KernelOptimizer, group: Group, param: Tensor) -> G
     return state
 
 
-def complete_frame(optimizer: KernelOptimizer, group: Group, param: Tensor) -> Group:
+def complete_frame(optimizer: SteppedOptimizer, group: Group, param: Tensor) -> Group:
     """Return the parameter's state with a step counter and, if it is wanted, a master copy."""
     state, home = entries_of(optimizer.state, param), optimizer.home(param)
     settle_step(state, group, param, home)

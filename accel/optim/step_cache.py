@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ctypes import CDLL
 
     from accel.ops.optimizers.prepared.native_watch import NativeWatch
-    from accel.optim.base import KernelOptimizer
+    from accel.optim.stepped import SteppedOptimizer
 
 Group = dict[str, Any]
 _PATIENCE = 8
@@ -51,7 +51,7 @@ class PreparedGroup:
     """
 
     def __init__(
-        self, optimizer: KernelOptimizer, group: Group, grads: Sequence[Tensor | None]
+        self, optimizer: SteppedOptimizer, group: Group, grads: Sequence[Tensor | None]
     ) -> None:
         self._policy = _policy(optimizer, group)
         self._at = [index for index, grad in enumerate(grads) if grad is not None]
@@ -73,7 +73,7 @@ class PreparedGroup:
         _check_counters(states, self._at)
 
     def _members(
-        self, optimizer: KernelOptimizer, group: Group, grads: Sequence[Tensor | None]
+        self, optimizer: SteppedOptimizer, group: Group, grads: Sequence[Tensor | None]
     ) -> Members:
         params = [group["params"][index] for index in self._at]
         given = all_local(optimizer, [grad for grad in grads if grad is not None])
@@ -82,7 +82,7 @@ class PreparedGroup:
 
     def take(
         self,
-        optimizer: KernelOptimizer,
+        optimizer: SteppedOptimizer,
         group: Group,
         grads: Sequence[Tensor | None] | None = None,
     ) -> bool:
@@ -122,7 +122,7 @@ class PreparedGroup:
             self._watch_natively(optimizer, params)
         return alike
 
-    def _watch_natively(self, optimizer: KernelOptimizer, params: Sequence[Tensor]) -> None:
+    def _watch_natively(self, optimizer: SteppedOptimizer, params: Sequence[Tensor]) -> None:
         """Check the next step's tensors natively, if that works for all of them."""
         if self.sharded or not self._patience:
             return
@@ -187,14 +187,15 @@ def _check_counters(states: Sequence[Group], at: Sequence[int]) -> None:
             )
 
 
-def _policy(optimizer: KernelOptimizer, group: Group) -> tuple[object, ...]:
+def _policy(optimizer: SteppedOptimizer, group: Group) -> tuple[object, ...]:
     """Return what else decides on a group's states, and on whether they may be written."""
     inference = torch.is_inference_mode_enabled()
-    return (optimizer.state_keys(group), group["state_dtype"], group["master_dtype"], inference)
+    kept = (group["state_dtype"], group["master_dtype"])
+    return (optimizer.state_keys(group), *kept, inference, optimizer.clips)
 
 
 def _by_kernel(
-    optimizer: KernelOptimizer, params: Sequence[Tensor], states: Sequence[Group]
+    optimizer: SteppedOptimizer, params: Sequence[Tensor], states: Sequence[Group]
 ) -> list[tuple[Kernel, list[int]]]:
     """Sort indices by device and by whether there is a master copy, with the kernel of each."""
     sorted_out: dict[tuple[torch.device, bool], list[int]] = {}

@@ -14,12 +14,15 @@ from accel.ops import checks
 from accel.ops.optimizers.checks import check_gradients
 from accel.ops.optimizers.family import Family
 from accel.ops.optimizers.lists import Hyper, TensorLists
+from accel.optim.grad_limit import is_clipping
+from accel.optim.grad_norm import load, norm_on, scale_down, together
 from accel.optim.options import scaling
+from accel.optim.part import own_extras
 from accel.optim.policy import MASTER
 from accel.optim.state import complete_states, keep_states, keys_of
 
 if TYPE_CHECKING:
-    from accel.optim.base import KernelOptimizer
+    from accel.optim.stepped import SteppedOptimizer
 
 Group = dict[str, Any]
 Scratch = dict[str, Sequence[Tensor]]
@@ -65,7 +68,7 @@ class TracedGroup:
             self._family.dispatch(part.key, part.tensors, hyper)
 
 
-def complete_group(optimizer: KernelOptimizer, group: Group, index: int, lists: Any) -> str:
+def complete_group(optimizer: SteppedOptimizer, group: Group, index: int, lists: Any) -> str:
     """Complete a group's states and put the tensors of its next step into lists.
 
     torch's compiler runs this when it traces a step, and does not trace it: states are there before
@@ -86,6 +89,7 @@ def complete_group(optimizer: KernelOptimizer, group: Group, index: int, lists: 
     places = [at for at, param in enumerate(group["params"]) if param.grad is not None]
     params = [group["params"][at] for at in places]
     put_back = keep_states(optimizer, params)
+    optimizer.clips = is_clipping(optimizer)
     try:
         optimizer.judge(index, group)
         scaling(optimizer)
@@ -93,6 +97,9 @@ def complete_group(optimizer: KernelOptimizer, group: Group, index: int, lists: 
         states = complete_states(optimizer, group, params, places)
         own = [optimizer.local(param) for param in params]
         devices = dict.fromkeys(param.device for param in own)
+        if optimizer.clips:
+            for device in devices:
+                load(device)
         kernels = [optimizer.kernel(device).key for device in devices]
     except Exception:
         put_back()
@@ -112,27 +119,30 @@ def complete_group(optimizer: KernelOptimizer, group: Group, index: int, lists: 
     return " ".join(map(str, known))
 
 
-def _check(optimizer: KernelOptimizer, params: Sequence[Tensor]) -> None:
+def _check(optimizer: SteppedOptimizer, params: Sequence[Tensor]) -> None:
     own = [optimizer.local(param) for param in params]
     grads = [optimizer.local(param.grad) for param in params if param.grad is not None]
     checks.check_tensors({"params": own, "grads": grads})
     check_gradients("grads", grads)
+    if optimizer.clips and any(map(is_not, own, params)):
+        raise Unsupported("A norm over the processes' shards takes collectives between two ops.")
     if optimizer.family is None or any(optimizer.home(param) != param.device for param in own):
         raise Unsupported("A step elsewhere than the parameters lie takes waits and streams.")
 
 
-def _keep_untraced(optimizer: KernelOptimizer) -> None:
+def _keep_untraced(optimizer: SteppedOptimizer) -> None:
     if "untraced_step" not in vars(optimizer):
         disable: Any = torch.compiler.disable
         vars(optimizer)["untraced_step"] = disable(optimizer.step_groups)
 
 
-def traced_step(optimizer: KernelOptimizer) -> None:
+def traced_step(optimizer: SteppedOptimizer) -> None:
     """Do one step on every parameter that has a gradient, all of it by ops of the dispatcher.
 
     What the ops refuse they refuse when they run.
     """
     ready = []
+    given: list[Tensor] = []
     scale, found_inf = scaling(optimizer)
     for index, group in enumerate(optimizer.param_groups):
         hyper = optimizer.hyper(group)
@@ -143,9 +153,9 @@ def traced_step(optimizer: KernelOptimizer) -> None:
             untraced: Any = optimizer
             untraced.untraced_step()
             return
-        seed, given, sharded, places, *kernels = known.split(" ")
+        seed, group_seed, sharded, places, *kernels = known.split(" ")
         # A compiler may take an int for one that varies; comparing it makes it a constant.
-        if group["seed"] is not None and group["seed"] != int(given):
+        if group["seed"] is not None and group["seed"] != int(group_seed):
             raise AssertionError("The seed changed while the step was traced.")
         at = places.split(",")
         parts = _parts(optimizer, group, lists, at, kernels, sharded == "True")
@@ -154,12 +164,26 @@ def traced_step(optimizer: KernelOptimizer) -> None:
         hyper.rounding, hyper.seed = group["rounding"], int(seed)
         optimizer.adjust(group, traced, hyper)
         ready.append((traced, hyper))
+        given += lists[1]
+    _clip(optimizer, given, [hyper for _, hyper in ready])
     for traced, hyper in ready:
         optimizer.run(traced, hyper)
 
 
+def _clip(optimizer: SteppedOptimizer, grads: Sequence[Tensor], hypers: Sequence[Hyper]) -> None:
+    """Do what `accel.optim.grad_norm.clip` does, on the gradients that are traced."""
+    if not is_clipping(optimizer):
+        optimizer.last_norm.value = None
+        return
+    by_device: dict[torch.device, list[Tensor]] = {}
+    for grad in grads:
+        by_device.setdefault(grad.device, []).append(grad)
+    norms = [norm_on(device, listed) for device, listed in by_device.items()]
+    scale_down(optimizer, together(norms, optimizer.param_groups[0]["params"]), hypers)
+
+
 def _parts(
-    optimizer: KernelOptimizer,
+    optimizer: SteppedOptimizer,
     group: Group,
     lists: list[list[Any]],
     places: Sequence[str],
@@ -193,7 +217,10 @@ def _parts(
             roles = {role: [*map(optimizer.local, listed)] for role, listed in roles.items()}
         scratch = optimizer.scratch(roles["params"])
         extras = {
-            field: [state[key] for state in chosen] for key, field in optimizer.extra_keys.items()
+            field: own_extras(
+                optimizer.family, field, roles["params"], [state[key] for state in chosen]
+            )
+            for key, field in optimizer.extra_keys.items()
         }
         steps = [state["step"] for state in chosen]
         whole = len(at) == len(group["params"])

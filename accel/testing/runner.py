@@ -13,6 +13,7 @@ from unittest import SkipTest
 
 from accel.base import Accelerator
 from accel.probe import FAILURES
+from accel.shown import Sheet, Shown
 from accel.testing.accelerator import AcceleratorConformance
 from accel.testing.kit import Conformance, Undeclared, strategy_class
 from accel.testing.ops import OpConformance
@@ -40,7 +41,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Shown):
     """The suites' results for one accelerator.
 
     Attributes:
@@ -62,6 +63,15 @@ class Report:
         """The number of tests for each outcome."""
         found = Counter(outcome.verdict for outcome in self.outcomes)
         return {verdict: found[verdict] for verdict in Verdict.__args__}  # type: ignore[attr-defined]
+
+    def sheets(self) -> tuple[Sheet]:
+        """Return a row for each test that did not pass; the counts are in the title."""
+        counts = ", ".join(f"{count} {verdict}" for verdict, count in self.counts.items() if count)
+        title = f"conformance of {self.target}: {'PASS' if self.passed else 'FAIL'}, {counts}"
+        rows = [
+            (one.test, one.verdict, one.reason) for one in self.outcomes if one.verdict != "passed"
+        ]
+        return (Sheet(title, ("test", "verdict", "reason"), rows),)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as plain data."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+
+from accel.bench.timing import Times
+from accel.bench.timing import beside as beside
 
 from .bench import Bench
 
 Work = Callable[[], object]
-Times = dict[str, list[float]]
 ROUNDS, WARM = 15, 3
 
 
@@ -54,14 +55,3 @@ def host_seconds(bench: Bench, work: Work) -> float:
         times.append(time.perf_counter() - start)
     bench.accelerator.synchronize()
     return statistics.median(times)
-
-
-def beside(times: Times, ours: str) -> dict[str, Any]:
-    """Return the medians, and how many times as long as ours each peer takes, of the pairs."""
-    found: dict[str, Any] = {"seconds": statistics.median(times[ours])}
-    for name, theirs in times.items():
-        if name != ours:
-            found[f"{name}_seconds"] = statistics.median(theirs)
-            ratios = [other / own for other, own in zip(theirs, times[ours], strict=True)]
-            found[f"times_{name}"] = statistics.median(ratios)
-    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,25 @@ def test_without_a_command_it_reports() -> None:
     assert "accelerator: cpu (ACCELERATOR=cpu)" in said
     assert "FusedAdam" in said
     assert "was built without" in said
+
+
+def test_the_report_begins_with_the_accelerator_and_its_ops() -> None:
+    first, rest = accel("report").split("Other backends\n")
+    assert first.startswith("accelerator: cpu (ACCELERATOR=cpu): the host, ")
+    assert "Ops on cpu" in first and "FusedAdam" in first and "cuda" not in first
+    others, _, last = rest.partition("\n\n")
+    *lines, more = others.splitlines()
+    assert [line.split()[0] for line in lines] == [
+        row["name"] for row in data("report")["backends"] if row["name"] != "cpu"
+    ]
+    assert "https://" not in others and "accel report --all" in more
+    assert last.startswith("cache: ") and "torch " in last
+
+
+def test_the_whole_report_says_what_to_do_about_every_backend() -> None:
+    said = accel("report", "--all")
+    assert "https://pytorch.org/get-started" in said
+    assert re.search(r"^  .*\bhpu\b.* reference ", said, re.MULTILINE)
 
 
 def test_the_report_as_json_holds_every_verdict_with_its_reason() -> None:
@@ -98,6 +118,28 @@ def test_a_build_that_fails_is_told_at_the_end_and_in_the_exit_code(
     said = accel("build", "fused_adam", "--out", str(tmp_path / "out"), code=1)
     assert "0 built, 1 failed" in said
     assert "/bin/false" in said
+
+
+@pytest.mark.parametrize("ops", [("fused_adam", "cpu_adam"), ("all",)], ids=" ".join)
+def test_an_architecture_for_a_library_of_the_host_is_said_to_be_ignored(
+    cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ops: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("CXX", "/bin/false")
+    said = accel("build", *ops, "--arch", "9.0", "--out", str(tmp_path / "out"), code=1)
+    (line,) = [line for line in said.splitlines() if line.startswith("--arch 9.0 is ignored for ")]
+    assert "fused_adam" in line and "cpu_adam" in line
+    assert "is ignored" not in accel("build", *ops, "--out", str(tmp_path / "out"), code=1)
+
+
+def test_an_architecture_of_an_op_of_cuda_is_not_ignored(capfd: pytest.CaptureFixture[str]) -> None:
+    from accel.cli import engine
+
+    for ops, ignored in ((("fused_adam",), ""), (("fused_adam", "cpu_adam"), "cpu_adam")):
+        engine._say_ignored("9.0", engine._recipes(ops, "cuda", "9.0"), named=True)
+        said = capfd.readouterr().err
+        assert said == (ignored and f"--arch 9.0 is ignored for {ignored}: only CUDA has it.\n")
+    engine._say_ignored("9.0", engine._recipes((), "cuda", "9.0"), named=False)
+    assert capfd.readouterr().err == ""
 
 
 def test_the_cache_can_be_looked_after(cache_dir: Path, tmp_path: Path) -> None:

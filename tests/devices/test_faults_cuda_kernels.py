@@ -13,7 +13,8 @@ from accel.jit.recipe import take_fit
 from accel.jit.tools import nvcc
 from accel.jit.tools.cuda_targets import defines
 from accel.nvidia import driver
-from accel.nvidia.archs import ArchPlan, default_compute_capabilities, parse_archs
+from accel.nvidia.arch_plan import ArchPlan
+from accel.nvidia.archs import default_compute_capabilities, parse_archs
 from accel.probe import Rejected
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")

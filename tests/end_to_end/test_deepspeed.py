@@ -18,14 +18,12 @@ pytestmark = [
     pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed"),
     pytest.mark.timeout(600),
 ]
-ADAMS = ("CPUAdamBuilder", "FusedAdamBuilder")
-OURS = {
-    "cpu": {*ADAMS, "CPUAdagradBuilder", "CPULionBuilder", "UtilsBuilder"},
-    "cuda": {*ADAMS, "CPUAdagradBuilder", "CPULionBuilder", "UtilsBuilder"},
-}
+PAGE = ROOT / "docs" / "deepspeed-ops.md"
+OPTIMIZERS = ("CPUAdagrad", "CPUAdam", "CPULion", "FusedAdam", "FusedLamb", "FusedLion")
+OURS = {"RandomLTDBuilder", "UtilsBuilder", *(f"{name}Builder" for name in OPTIMIZERS)}
 THEIRS = {
-    "cpu": {"AsyncIOBuilder", "CCLCommBuilder", "ShareMemCommBuilder", "PinMemoryBuilder"},
-    "cuda": {"AsyncIOBuilder", "FusedLambBuilder", "FusedLionBuilder", "QuantizerBuilder"},
+    "cpu": {"CCLCommBuilder", "ShareMemCommBuilder"},
+    "cuda": {"DeepCompileBuilder", "EvoformerAttnBuilder"},
 }
 CLASSES = """
 import json, sys
@@ -67,7 +65,7 @@ def run(*command: str, **variables: str) -> str:
 
 
 def classes(backend: str, **variables: str) -> tuple[str, dict[str, str], bool, bool]:
-    names = json.dumps(sorted(OURS[backend] | THEIRS[backend]))
+    names = json.dumps(sorted(OURS | THEIRS[backend]))
     said = run("-c", CLASSES, names, DS_ACCELERATOR=backend, **variables)
     line = next(line for line in said.splitlines() if line.startswith("RESULT "))
     name, homes, flagged, bridged = json.loads(line.removeprefix("RESULT "))
@@ -78,7 +76,7 @@ def classes(backend: str, **variables: str) -> tuple[str, dict[str, str], bool, 
 def test_in_the_mode_every_builder_is_whose_it_should_be(backend: str) -> None:
     name, homes, flagged, bridged = classes(backend, ACCEL_DEEPSPEED="1")
     assert name == backend and not flagged and bridged
-    for builder in OURS[backend]:
+    for builder in OURS:
         assert homes[builder].startswith("accel.builders."), (builder, homes[builder])
     for builder in THEIRS[backend]:
         assert homes[builder].startswith("deepspeed."), (builder, homes[builder])
@@ -95,8 +93,10 @@ def test_its_report_runs_in_the_mode() -> None:
         "-c", "from deepspeed.env_report import cli_main; cli_main()",
         DS_ACCELERATOR="cpu", ACCEL_DEEPSPEED="1",
     )  # fmt: skip
-    row = next(line for line in said.splitlines() if line.startswith("cpu_adam"))
-    assert "OKAY" in row
+    # What DeepSpeed has no builder for on this accelerator is listed, too.
+    for name in ("cpu_adam", "fused_lion", "utils"):
+        (row,) = (line for line in said.splitlines() if line.startswith(f"{name} "))
+        assert "OKAY" in row
 
 
 def test_another_accelerator_keeps_its_ops_and_is_told_once() -> None:
@@ -105,7 +105,7 @@ def test_another_accelerator_keeps_its_ops_and_is_told_once() -> None:
         "import types, sys, warnings\n"
         "real = types.ModuleType('deepspeed.accelerator.real_accelerator')\n"
         "class Meta:\n"
-        "    _name = 'npu'\n"
+        "    _name = 'klxpu'\n"
         "    def get_op_builder(self, name): return name\n"
         "real.ds_accelerator = Meta()\n"
         "sys.modules[real.__name__] = real\n"
@@ -116,22 +116,80 @@ def test_another_accelerator_keeps_its_ops_and_is_told_once() -> None:
         "print(len(seen), seen[0].message, real.ds_accelerator.get_op_builder('CPUAdamBuilder'))\n",
         ACCEL_DEEPSPEED="1",
     )
-    assert said.startswith("1 ACCEL_DEEPSPEED=1: DeepSpeed's accelerator is 'npu'")
+    assert said.startswith("1 ACCEL_DEEPSPEED=1: DeepSpeed's accelerator is 'klxpu'")
     assert said.strip().endswith("CPUAdamBuilder")
 
 
-def test_tensors_are_bytes_on_the_cpu_too() -> None:
-    """DeepSpeed has no such op there, which its writer of checkpoints asks for."""
-    said = run(
-        "-c",
-        "import torch\n"
-        "from deepspeed.ops.op_builder import UtilsBuilder\n"
-        "cast = UtilsBuilder().load().cast_to_byte_tensor\n"
-        "print(cast(torch.ones(1)).tolist(), [one.dtype for one in cast([torch.ones(1)])])\n",
-        DS_ACCELERATOR="cpu",
-        ACCEL_DEEPSPEED="1",
-    )
-    assert said.splitlines()[-1] == "[0, 0, 128, 63] [torch.uint8]"
+def test_the_table_of_whose_ops_are_used() -> None:
+    script = str(ROOT / "tests" / "support" / "deepspeed_table.py")
+    said = run(script, DS_ACCELERATOR="cpu", ACCEL_DEEPSPEED="1")
+    found = [line for line in said.splitlines() if line.startswith("|")]
+    told = [line for line in PAGE.read_text().splitlines() if line.startswith("|")]
+    assert found == told, f"{PAGE.name} is old; {said}"
+    owners = {line.split("|")[1].strip(" `"): set(line.split("|")[2:-1]) for line in told[2:]}
+    assert all(" accel " in owners[name] for name in OURS)
+    assert {" accel ", " DeepSpeed ", " – "} <= set.union(*owners.values())
+
+
+WHERE_DEEPSPEED_HAS_NONE = """
+import torch
+import deepspeed
+from deepspeed.ops.lamb import FusedLamb
+from deepspeed.ops.lion import DeepSpeedCPULion, FusedLion
+from deepspeed.ops.op_builder import FusedLambBuilder, FusedLionBuilder, UtilsBuilder
+for builder in (FusedLambBuilder, FusedLionBuilder, UtilsBuilder):
+    assert deepspeed.ops.__compatible_ops__[builder.NAME] is True, builder
+assert UtilsBuilder.NAME in deepspeed.ops.op_builder.all_ops.ALL_OPS
+
+cast = UtilsBuilder().load().cast_to_byte_tensor
+assert cast(torch.ones(1)).tolist() == [0, 0, 128, 63]
+kinds = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int32, torch.int64)
+many = [torch.arange(9).to(kind) for kind in kinds]
+for one, whole in zip(cast(many), many, strict=True):
+    assert one.dtype == torch.uint8 and one.data_ptr() == whole.data_ptr()
+    assert one.numel() == whole.nbytes and torch.equal(one.view(whole.dtype), whole)
+
+# The optimizer over lists steps as the one of the host does, whatever the type.
+for kind in (torch.float32, torch.bfloat16, torch.float16):
+    start = torch.linspace(-2, 2, 1031).to(kind)
+    params = [torch.nn.Parameter(start.clone()) for _ in range(2)]
+    # Its moments on the host are float32 unless that is told.
+    host = DeepSpeedCPULion(params[:1], lr=1e-2, fp32_optimizer_states=False)
+    lists = FusedLion(params[1:], lr=1e-2)
+    for seed in range(5):
+        grad = torch.randn(1031, generator=torch.Generator().manual_seed(seed)).to(kind)
+        for param, optimizer in zip(params, (host, lists), strict=True):
+            param.grad = grad.clone()
+            optimizer.step()
+    assert torch.equal(*params) and not torch.equal(params[0], start), kind
+
+# DeepSpeed's layers with tokens dropped, and their derivatives.
+from deepspeed.ops.random_ltd import dropping_utils as ltd
+ids, mask = ltd.bert_sample_tokens(5, 12, 3, layers=2, attn_mask=torch.rand(3, 1, 12, 12))
+assert ids.dtype == torch.int32 and torch.equal(ids, ids.sort(-1).values)
+tokens = torch.randn(3, 12, 8, dtype=torch.float64, requires_grad=True)
+for first in (True, False):
+    given = tokens if first else tokens.transpose(0, 1).contiguous()
+    everything, some = ltd.GatherTokens.apply(given, ids[0], first)
+    result = ltd.ScatterTokens.apply(everything, some * 3, ids[0], first)
+    kept = torch.zeros(3, 12, 1, dtype=torch.bool).scatter_(1, ids[0].long().unsqueeze(-1), True)
+    wanted = torch.where(kept, tokens * 3, tokens)
+    assert torch.equal(result if first else result.transpose(0, 1), wanted)
+    result.square().sum().backward()
+
+param = torch.nn.Parameter(torch.ones(300))
+lamb = FusedLamb([param], lr=1e-2)
+for _ in range(3):
+    param.grad = torch.linspace(1, 2, 300)
+    lamb.step()
+assert param.isfinite().all() and (param < 1).all() and len(lamb.get_lamb_coeffs()) == 1
+print("done")
+"""
+
+
+def test_where_deepspeed_has_no_op() -> None:
+    said = run("-c", WHERE_DEEPSPEED_HAS_NONE, DS_ACCELERATOR="cpu", ACCEL_DEEPSPEED="1")
+    assert said.splitlines()[-1] == "done"
 
 
 def test_what_ours_lacks_comes_from_theirs() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import enum
 import json
 import os
 import pickle
@@ -12,13 +13,17 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 
+from accel.builders.convention import DECLARED, name_of
 from accel.builders.cpu import CPUAdagradBuilder, CPUAdamBuilder, CPULionBuilder
-from accel.integrations.deepspeed import ForwardingOp, Owners
+from accel.builders.lookup import find_builder
+from accel.integrations.deepspeed import ForwardingOp, Owners, builder_names, is_ours, register
+from accel.ops.base import Op
+from accel.ops.frame.declaration import DeclaredOp
 
 ROOT = Path(__file__).parents[2]
 needs_deepspeed = pytest.mark.skipif(
@@ -106,6 +111,104 @@ def test_copies_and_pickles_compile_nothing_of_theirs() -> None:
     copy.copy(op)
     with pytest.raises((AttributeError, TypeError, pickle.PicklingError)):
         pickle.dumps(op)
+
+
+class Twice(DeclaredOp):
+    schema = "twice_for_deepspeed(Tensor x) -> Tensor"
+    native = False
+
+    def outputs(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.empty_like(x)
+
+    def reference(self, x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+
+class Twice_(DeclaredOp):
+    schema = "twice_for_deepspeed_(Tensor(a!) x) -> ()"
+    native = False
+
+    def reference(self, x: torch.Tensor) -> None:
+        x.mul_(2)
+
+
+class Kind(enum.IntEnum):
+    Symmetric = 0
+    Asymmetric = 1
+
+
+class Everything(Op):
+    """An op with all that a module of DeepSpeed's has."""
+
+    name = "everything"
+    functions = ("quantize",)
+    registers: ClassVar = {
+        "deepspeed_test::twice": Twice,
+        "deepspeed_test::twice_": Twice_,
+    }
+    Kind = Kind
+    Symmetric, Asymmetric = Kind.Symmetric, Kind.Asymmetric
+
+    class Handle:
+        """A class that DeepSpeed makes objects of."""
+
+    def quantize(self) -> str:
+        return "ours"
+
+
+def test_classes_enums_and_registrations_are_carried_over() -> None:
+    loaded: list[str] = []
+
+    def theirs() -> Any:
+        assert not hasattr(torch.ops.deepspeed_test, "twice"), "both register one name"
+        loaded.append("theirs")
+        return SimpleNamespace(more=lambda: "theirs", quantize=lambda: "theirs", Symmetric=7)
+
+    owners = Owners(theirs)
+    owners.register(Everything())
+    owners.register(Everything())
+    op: Any = ForwardingOp(Everything(), owners)
+    assert op.quantize() == "ours" and isinstance(op.Handle(), Everything.Handle)
+    assert op.Symmetric is Kind.Symmetric and op.Kind(1) is op.Asymmetric
+    twice: Any = torch.ops.deepspeed_test.twice
+    x = torch.arange(3.0, requires_grad=True)
+    assert torch.equal(twice(x.detach()), 2 * x.detach())
+    assert twice(torch.ones(3, device="meta")).device.type == "meta"
+    y = torch.ones(3)
+    torch.ops.deepspeed_test.twice_(y)
+    assert torch.equal(y, torch.full((3,), 2.0))
+    assert not loaded
+    assert op.more() == "theirs" and op.quantize() == "theirs" and op.Symmetric == 7
+    assert not hasattr(torch.ops.deepspeed_test, "twice")
+
+
+def test_a_name_that_is_registered_already_stays() -> None:
+    library = torch.library.Library("deepspeed_test", "FRAGMENT")
+    library.define("twice(Tensor x) -> Tensor")
+    library.impl("twice", lambda x: x * 3, "CompositeExplicitAutograd")
+    made = register(Everything())
+    assert len(made) == 1
+    assert torch.equal(torch.ops.deepspeed_test.twice(torch.ones(2)), torch.full((2,), 3.0))
+    for one in (*made, library):
+        one._destroy()
+
+
+@pytest.mark.parametrize("backend", ["cpu", "cuda", "xpu", "hpu", "npu", "mps"])
+def test_what_is_bridged_follows_from_the_declarations(backend: str) -> None:
+    theirs = type("SomeBuilder", (), {"NAME": "some"})
+    nobodys = type("NotImplementedBuilder", (), {"NAME": "deepspeed_not_implemented"})
+    assert set(builder_names()) == {name_of(target) for target in DECLARED.values()}
+    for name in builder_names():
+        assert is_ours(name, backend, None) and is_ours(name, backend, nobodys)
+        if name.startswith("CPU") or name == "UtilsBuilder":
+            assert is_ours(name, backend, theirs), "it is the host's, or needs no kernel"
+    assert is_ours("FusedAdamBuilder", backend, theirs) == (backend not in ("npu", "mps"))
+    assert not is_ours("DeepCompileBuilder", backend, None)
+
+
+def test_ops_of_the_host_have_its_kernels_beside_any_device() -> None:
+    for name in ("CPUAdamBuilder", "CPULionBuilder", "cpu_adagrad"):
+        assert find_builder(name, "", "npu") is find_builder(name, "accel.builders.cpu", "cpu")
 
 
 def python(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:

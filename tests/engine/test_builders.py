@@ -11,7 +11,6 @@ import pytest
 import torch
 
 import accel
-from accel.builders import base
 from accel.builders.base import OpBuilder
 from accel.builders.cpu import CPUAdamBuilder, FusedAdamBuilder
 from accel.builders.kinds import CPUOpBuilder
@@ -21,7 +20,7 @@ from accel.errors import BuildFailed, InvalidSetting, OpUnavailable
 @pytest.fixture(autouse=True)
 def forget_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(OpBuilder, "_loaded", {})
-    monkeypatch.setattr(base, "_warned", set())
+    monkeypatch.setattr("accel.builders.choosing._warned", set())
     accel.set_accelerator("cpu")
 
 

@@ -55,17 +55,14 @@ import sys, json
 from pathlib import Path
 from accel.jit import acquire
 from accel.jit.tools.torch_extension import torch_recipe
-import time
 import torch
 project = Path(sys.argv[1])
 recipe = torch_recipe("engine_test_extension", "cpu", [project / "extension.cpp"],
                       include_dirs=[project], cxx_flags=["-O0"])
-began = time.perf_counter()
 library = acquire(recipe)
-seconds = time.perf_counter() - began
 module = library.load_module()
 assert torch.equal(torch.ops.engine_test.scaled(torch.ones(2)), torch.full((2,), 3.0))
-print(json.dumps([str(library.path), seconds, module.scaled(torch.ones(1)).item()]))
+print(json.dumps([str(library.path), module.scaled(torch.ones(1)).item()]))
 """
 
 
@@ -95,9 +92,7 @@ def test_an_extension_loads_unchanged(project: Path, monkeypatch: pytest.MonkeyP
             text=True,
         )
         assert done.returncode == 0, done.stderr
-        path, seconds, value = json.loads(done.stdout)
-        assert (path, value) == (str(library.path), 3.0)
-        assert seconds < 2
+        assert json.loads(done.stdout) == [str(library.path), 3.0]
 
 
 def test_a_module_is_named_and_kept_by_digest(project: Path) -> None:

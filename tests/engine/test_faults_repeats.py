@@ -91,19 +91,22 @@ def settle() -> None:
         time.sleep(0.02)
 
 
-def test_the_documented_pattern_takes_microseconds() -> None:
+def test_the_documented_pattern_is_a_few_calls() -> None:
+    """Calls are counted: a busy machine changes times, not these."""
     tensor = torch.zeros(3)
 
     def pattern() -> Any:
         return accel.accelerator_for(tensor).get_op_builder("FusedAdamBuilder")().load()
 
     first = pattern()
-    times = []
-    for _ in range(500):
-        began = time.perf_counter()
-        assert pattern() is first
-        times.append(time.perf_counter() - began)
-    assert sorted(times)[len(times) // 4] < 20e-6
+    calls: list[str] = []
+    sys.setprofile(lambda frame, event, _: calls.append(event + frame.f_code.co_name))
+    try:
+        again = pattern()
+    finally:
+        sys.setprofile(None)
+    assert again is first
+    assert len([call for call in calls if call.startswith("call")]) < 40, calls
 
 
 def edit(folder: Path) -> int:
@@ -201,7 +204,7 @@ def test_a_compiler_that_comes_later_is_found(
 ) -> None:
     import shutil
 
-    monkeypatch.setattr("accel.builders.base._warned", set())
+    monkeypatch.setattr("accel.builders.choosing._warned", set())
 
     real = {name: shutil.which(name) for name in ("g++", "ninja", "as", "ld")}
     later = folder / "bin"

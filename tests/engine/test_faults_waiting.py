@@ -37,7 +37,7 @@ def test_a_stopped_builder_is_named_and_not_waited_for(workshop: Workshop) -> No
     began = time.monotonic()
     told = [workshop.start() for _ in range(3)]
     assert [finish(one)["value"] for one in told] == [7, 7, 7]
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     assert workshop.compiles() == 2, "of those who waited one builds, and the others take it"
     (warning,) = {
         line
@@ -77,7 +77,7 @@ def test_a_lock_without_a_sign_of_life_is_not_waited_for(workshop: Workshop) -> 
         began = time.monotonic()
         told = workshop.load()
     assert told["value"] == 7
-    assert 5 < time.monotonic() - began < 25
+    assert 5 < time.monotonic() - began < 60
     assert f"by process {builder.pid} on elsewhere, since " in told["log"]
     assert "has shown no progress for 10 s; building it here instead" in told["log"]
 

@@ -28,6 +28,12 @@ from accel.ops.optimizers.triton.lamb import (
     rates_kernel,
 )
 from accel.ops.optimizers.triton.optimizer import count_kernel
+from accel.ops.quantizers.triton.blockwise_quantizer import decode_kernel, encode_kernel
+from accel.ops.quantizers.triton.quantizer import (
+    dequantize_kernel,
+    quantize_kernel,
+    reduce_kernel,
+)
 
 ALL_OPS = {"PARAM": 1, "GRAD": 2, "STATE": 0, "MASTER": True, "STOCHASTIC": True, "ALIGNED": True,
            "WIDTH": 16, "SIZE": 1024}  # fmt: skip
@@ -71,6 +77,20 @@ LISTS: dict[str, tuple[Any, dict[str, object]]] = {
     ),
 }
 KERNELS |= LISTS
+QUANTIZERS: dict[str, tuple[Any, dict[str, object]]] = {
+    "blockwise_encode": (
+        encode_kernel, {"BLOCK": 256, "DTYPE": 0, "HALF": 128, "ROWS": 8, "PART": 256}
+    ),
+    "four_bit_encode": (
+        encode_kernel, {"BLOCK": 4096, "DTYPE": 1, "HALF": 8, "ROWS": 1, "PART": 1024}
+    ),
+    "blockwise_decode": (decode_kernel, {"BLOCK": 256, "DTYPE": 2, "FOUR": False, "SIZE": 2048}),
+    "four_bit_decode": (decode_kernel, {"BLOCK": 64, "DTYPE": 1, "FOUR": True, "SIZE": 2048}),
+    "group_quantize": (quantize_kernel, {"DTYPE": 2, "BITS": 8, "ASYM": False, "PART": 1024}),
+    "group_dequantize": (dequantize_kernel, {"DTYPE": 2, "BITS": 4, "ASYM": True, "PART": 1024}),
+    "group_reduce": (reduce_kernel, {"DTYPE": 2, "BITS": 4, "ASYM": True, "PART": 1024}),
+}  # fmt: skip
+KERNELS |= QUANTIZERS
 TYPES = {
     "rows": "*i64",
     "owners": "*i32",
@@ -84,6 +104,13 @@ TYPES = {
     "partials": "*fp64",
     "seed": "i64",
     "count": "i32",
+    "bounds": "*fp32",
+    "values": "*fp32",
+    "order": "*u8",
+    "codes": "*u8",
+    "absmax": "*fp32",
+    "numel": "i64",
+    "blocks": "i64",
 }
 
 
@@ -93,11 +120,20 @@ def compiled(name: str, text: str) -> tuple[Any, bool]:
     target = GPUTarget(backend, int(arch) if arch.isdigit() else arch, int(warp))
     kernel, own = KERNELS[name]
     over_elements = "owners" in kernel.arg_names
-    if name in LISTS:
+    if name in QUANTIZERS:
+        constants = {key: value for key, value in own.items() if key in kernel.arg_names}
+    elif name in LISTS:
         constants = {name: it for name, it in ALL_LISTS.items() if name in kernel.arg_names} | own
     else:
         constants = {**ALL_OPS, **own} if over_elements else own
     types = TYPES | ({"owners": "*i64"} if name in LISTS else {})
+    if name in QUANTIZERS:
+        element = {0: "*fp32", 1: "*bf16", 2: "*fp16"}[own["DTYPE"]]  # type: ignore[index]
+        types |= {"a": element, "vals": element, "out": element}
+        if name.startswith("group"):
+            numbers = ("pipeline", "nodes", "devices", "contiguous", "in_count", "tensor", "groups")
+            types |= dict.fromkeys(("codes", "reduced"), "*i8") | dict.fromkeys(numbers, "i64")
+            types |= {"params": "*fp32", "new_params": "*fp32", "count": "i64"}
     signature = {
         argument: "constexpr" if argument in constants else types.get(argument, "fp32")
         for argument in kernel.arg_names

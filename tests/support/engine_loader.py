@@ -52,13 +52,11 @@ def main() -> None:
         sys.addaudithook(watch)
     told = {"pid": os.getpid()}
     acquire = jit.acquire
-    began = time.process_time()
     try:
         libraries = in_threads(job.get("threads", 0), acquire, recipe)
         library = libraries[0]
         assert all(other is library for other in libraries)
         told |= {
-            "milliseconds": (time.process_time() - began) * 1e3,
             "value": library.handle.value(),
             "rung": library.rung,
             "path": str(library.path),

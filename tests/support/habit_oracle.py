@@ -163,7 +163,21 @@ def wide(theirs: Optimizer, keys: Callable[[dict[str, Any]], tuple[str, ...]]) -
             param.data = param.data.to(dtype)
             param.grad = grad.detach().to(dtype)
             _complete(made.state[param], param, keys(group), group)
+    if not isinstance(theirs, LambModel):
+        _clip(made)
     return made
+
+
+def _clip(optimizer: Optimizer) -> None:
+    """Scale gradients down to the groups' limits, by one norm over all of them."""
+    listed = [param for group in optimizer.param_groups for param in group["params"]]
+    grads = [param.grad.double().reshape(-1) for param in listed if param.grad is not None]
+    norm = float(torch.cat([torch.zeros(1), *grads]).norm())
+    for group in optimizer.param_groups:
+        limit = group.get("max_grad_norm", 0.0)
+        for param in group["params"]:
+            if limit and param.grad is not None:
+                param.grad = param.grad * min(limit / (norm + 1e-6), 1.0)
 
 
 def _complete(

@@ -27,7 +27,7 @@ from accel.optim import (
     FusedLion,
 )
 
-SHARDED: tuple[Any, ...] = (CPUAdam, FusedAdagrad, FusedAdam, FusedLamb, FusedLion)
+SHARDED: tuple[Any, ...] = (Adam8bit, CPUAdam, FusedAdagrad, FusedAdam, FusedLamb, FusedLion)
 POLICY: dict[str, Any] = {
     "state_dtype": torch.bfloat16,
     "master_dtype": torch.float32,
@@ -50,8 +50,12 @@ def check_full_state_dict(cls: Any) -> None:
     model, other = network(), network()
     for each in (model, other):
         fully_shard(each)
-    optimizer, later = cls(model.parameters(), **POLICY), cls(other.parameters(), lr=0.5, **POLICY)
-    optimizer.param_groups[0]["state_dtype"] = torch.bfloat16
+    policy = {**POLICY}
+    if cls is Adam8bit:
+        del policy["state_dtype"]
+    optimizer, later = cls(model.parameters(), **policy), cls(other.parameters(), lr=0.5, **policy)
+    if cls is not Adam8bit:
+        optimizer.param_groups[0]["state_dtype"] = torch.bfloat16
     train(model, optimizer)
     whole = StateDictOptions(full_state_dict=True)
     state = copy.deepcopy(get_optimizer_state_dict(model, optimizer, options=whole))

@@ -10,11 +10,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def run_two(script: str) -> None:
+def run_two(script: str, *arguments: str) -> None:
     """Run a script of this folder; both of its processes say that they are done."""
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-         str(Path(__file__).with_name(script))],
+         str(Path(__file__).with_name(script)), *arguments],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

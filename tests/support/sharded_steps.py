@@ -13,7 +13,7 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_module, distribute_tensor
-from torch.distributed.tensor.placement_types import Replicate, Shard
+from torch.distributed.tensor.placement_types import Partial, Replicate, Shard
 
 from accel.errors import Unsupported
 from accel.optim import Adam8bit, CPUAdagrad, CPUAdam, FusedAdam, FusedLamb, FusedLion
@@ -21,6 +21,7 @@ from accel.optim import Adam8bit, CPUAdagrad, CPUAdam, FusedAdam, FusedLamb, Fus
 STEPS = 5
 KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "FusedAdam": (FusedAdam, {"lr": 1e-2, "weight_decay": 0.1, "amsgrad": True}),
+    "FusedAdam clipping": (FusedAdam, {"lr": 1e-2, "max_grad_norm": 0.05}),
     "CPUAdam": (CPUAdam, {"lr": 1e-2}),
     "FusedLion": (FusedLion, {"lr": 1e-2}),
     "CPUAdagrad": (CPUAdagrad, {"lr": 1e-2}),
@@ -51,6 +52,42 @@ def assert_same(sharded: nn.Module, plain: nn.Module) -> None:
         torch.testing.assert_close(whole(ours.detach()), theirs.detach(), rtol=1e-5, atol=1e-6)
 
 
+def assert_same_norm(found: Any, expected: Any) -> None:
+    """Assert that every process has the norm of the whole."""
+    if found.defaults["max_grad_norm"] and not found.clips_groups:
+        assert not isinstance(found.grad_norm, DTensor)
+        torch.testing.assert_close(found.grad_norm, expected.grad_norm, rtol=1e-5, atol=0)
+
+
+def check_clipping_of_whole_and_sharded() -> None:
+    """Parameters that are not sharded count once, and a compiled step clips as well."""
+    plain, sharded = network(), network()
+    fully_shard(sharded[0])
+    options = {"lr": 1e-2, "max_grad_norm": 0.05}
+    expected, found = (
+        FusedAdam(plain.parameters(), **options),
+        FusedAdam(sharded.parameters(), **options),
+    )
+    train(plain, expected, 2)
+    train(sharded, found, 2)
+    found.step = torch.compile(found.step, backend="eager")  # type: ignore[method-assign]
+    train(plain, expected, 2, start=2)
+    train(sharded, found, 2, start=2)
+    assert_same(sharded, plain)
+    assert_same_norm(found, expected)
+    weight = sharded[0].weight
+    local, mesh, size = weight.grad.to_local(), weight.device_mesh, weight.shape
+    weight.grad = DTensor.from_local(
+        local, mesh, [Partial()], run_check=False, shape=size, stride=weight.stride()
+    )
+    try:
+        found.step()
+    except Unsupported as error:
+        assert "max_grad_norm" in str(error)
+    else:
+        raise AssertionError("A gradient that is not added up yet was clipped.")
+
+
 def check_fsdp(name: str) -> None:
     cls, options = KINDS[name]
     plain, sharded = network(), network()
@@ -62,6 +99,7 @@ def check_fsdp(name: str) -> None:
     train(sharded, found, STEPS)
     assert any(isinstance(param, DTensor) for param in sharded.parameters())
     assert_same(sharded, plain)
+    assert_same_norm(found, expected)
     if name == "FusedLamb":
         assert found.get_lamb_coeffs() == expected.get_lamb_coeffs() or all(
             abs(a - b) < 1e-4 * b
@@ -97,18 +135,49 @@ def check_mesh_of_two_dimensions(name: str) -> None:
         expected.step()
         found.step()
     assert_same(sharded, plain)
+    assert_same_norm(found, expected)
 
 
-def check_8bit_is_refused() -> None:
+def check_8bit(model: nn.Module) -> None:
+    """Each process encodes its shard as a plain tensor of those values, and states are whole."""
+    params: list[Any] = [*model.parameters()]
+    plain = [nn.Parameter(param.to_local().detach().clone()) for param in params]
+    optimizer, expected = Adam8bit(params, lr=1e-2), Adam8bit(plain, lr=1e-2)
+    for index in range(STEPS):
+        for ours, theirs in zip(params, plain, strict=True):
+            generator = torch.Generator().manual_seed(index + ours.numel())
+            gradient = torch.randn(ours.shape, generator=generator)
+            ours.grad = distribute_tensor(gradient, ours.device_mesh, ours.placements)
+            theirs.grad = ours.grad.to_local().clone()
+        optimizer.step()
+        expected.step()
+    decoded = optimizer.float_state_dict()["state"]
+    for number, (ours, theirs) in enumerate(zip(params, plain, strict=True)):
+        assert torch.equal(ours.to_local(), theirs)
+        found, wanted = optimizer.state[ours], expected.state[theirs]
+        for key in ("exp_avg", "exp_avg_sq"):
+            assert found[key].shape == decoded[number][key].shape == ours.shape
+            assert torch.equal(found[key].to_local(), wanted[key])
+            own = found[f"{key}_scale"].to_local().view(-1)
+            assert torch.equal(own[: wanted[f"{key}_scale"].numel()], wanted[f"{key}_scale"])
+
+
+def sharded_by_columns() -> nn.Module:
+    model = network()
+    mesh = init_device_mesh("cpu", (1, dist.get_world_size()))
+    for module in model:
+        if isinstance(module, nn.Linear):
+            weight = distribute_tensor(module.weight.detach(), mesh, [Replicate(), Shard(1)])
+            module.weight = nn.Parameter(weight)
+            bias = distribute_tensor(module.bias.detach(), mesh, [Shard(0), Replicate()])
+            module.bias = nn.Parameter(bias)
+    return model
+
+
+def sharded_by_rows() -> nn.Module:
     model = network()
     fully_shard(model)
-    optimizer = Adam8bit(model.parameters())
-    try:
-        train(model, optimizer, 1)
-    except Unsupported as error:
-        assert "distributed" in str(error)
-    else:
-        raise AssertionError("Adam8bit stepped distributed parameters.")
+    return model
 
 
 def main() -> None:
@@ -116,7 +185,9 @@ def main() -> None:
     for name in KINDS:
         check_fsdp(name)
         check_mesh_of_two_dimensions(name)
-    check_8bit_is_refused()
+    check_8bit(sharded_by_rows())
+    check_8bit(sharded_by_columns())
+    check_clipping_of_whole_and_sharded()
     # Nobody leaves while another still waits for its part of the last exchange.
     dist.barrier()
     dist.destroy_process_group()

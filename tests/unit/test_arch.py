@@ -4,12 +4,11 @@ import re
 
 import pytest
 
+from accel.nvidia.arch_plan import ArchPlan, plan_archs
 from accel.nvidia.archs import (
     Arch,
-    ArchPlan,
     default_compute_capabilities,
     parse_archs,
-    plan_archs,
     supported_by,
 )
 from accel.probe import Rejected

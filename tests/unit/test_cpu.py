@@ -242,3 +242,8 @@ def test_ranges_are_in_the_profile(cpu):
         cpu.range_pop()
     names = {event.name for event in profile.events()}
     assert {"pushed", "scoped"} <= names
+
+
+def test_no_random_states_at_all_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"got no state, and this process sees 1 device"):
+        CPUAccelerator().set_rng_state_all([])

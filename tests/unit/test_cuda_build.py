@@ -4,7 +4,8 @@ import pytest
 
 from accel.jit.tools import cuda_targets
 from accel.nvidia import driver as nvidia
-from accel.nvidia.archs import ArchPlan, parse_archs
+from accel.nvidia.arch_plan import ArchPlan
+from accel.nvidia.archs import parse_archs
 from accel.nvidia.driver import GPU, Driver
 from accel.probe import Rejected
 from accel.torch_build import TorchBuild

@@ -4,7 +4,7 @@ import pytest
 
 from accel.jit.tools import cuda_targets
 from accel.nvidia import driver as nvidia
-from accel.nvidia.archs import ArchPlan
+from accel.nvidia.arch_plan import ArchPlan
 from accel.nvidia.driver import GPU, Driver
 from accel.probe import Rejected
 

@@ -18,7 +18,7 @@ def hasty_threads():
 
 def test_threads_get_one_class(hasty_threads):
     for _ in range(20):
-        lookup._references.clear()
+        lookup._derived.clear()
         lookup._answers.clear()
         start, found = threading.Barrier(8), []
 

@@ -8,7 +8,7 @@ import pytest
 
 from accel.jit.tools import compilers, nvcc
 from accel.jit.tools.compiler import Compiler, Unanswered
-from accel.nvidia.archs import ArchPlan, plan_archs
+from accel.nvidia.arch_plan import ArchPlan, plan_archs
 from accel.probe import Rejected
 
 ANSWERS = """#!/bin/sh

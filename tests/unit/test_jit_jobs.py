@@ -44,7 +44,7 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A machine of 32 processors without limits."""
-    monkeypatch.setattr(jobs, "_affinity", lambda: 32)
+    monkeypatch.setattr(jobs.processors, "usable", lambda: frozenset(range(32)))
     return Machine(tmp_path)
 
 

@@ -12,8 +12,8 @@ import accel
 from accel import registry
 from accel.cli.report import report
 from accel.errors import BackendUnavailable
-from accel.registry import Candidate
 from accel.targets import forget_installed
+from accel.verdicts import Candidate
 
 Install = Callable[..., None]
 

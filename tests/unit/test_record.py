@@ -30,6 +30,21 @@ def test_fields_come_by_position_and_by_name() -> None:
     assert repr(Point(1)) == "Point(x=1, y=2)"
 
 
+def test_a_subclass_adds_its_fields() -> None:
+    class Plain(Point):
+        pass
+
+    class Named(Point):
+        name: str = ""
+
+    assert Plain(1) == Plain(1, 2) != Point(1)
+    assert Named.fields == ("x", "y", "name")
+    assert Named(1, 2, "three").as_dict() == {"x": 1, "y": 2, "name": "three"}
+    match Named(1, 2, "three"):
+        case Named(x, _, name):
+            assert (x, name) == (1, "three")
+
+
 def test_values_are_equal_by_type_and_fields() -> None:
     assert Point(1) == Point(1, 2) != Point(1, 3)
     assert len({Point(1), Point(1, 2), Point(2)}) == 2

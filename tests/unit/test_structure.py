@@ -12,6 +12,7 @@ SOURCES = sorted([*(ROOT / "accel").rglob("*.py"), *(ROOT / "op_builder").rglob(
 # From the lowest up: a module imports its own line and those above it. The longest name counts.
 LAYERS = (
     ("errors", "record", "probe", "environment", "targets", "torch_build"),
+    ("shown",),
     ("host", "nvidia"),
     ("jit.disk",),
     ("jit.headers", "jit.recipe"),
@@ -22,18 +23,19 @@ LAYERS = (
     ("jit", "jit.loading", "jit.explain"),
     ("ops",),
     ("ops.frame",),
-    ("ops.optimizers", "ops.utils", "ops.lists"),
+    ("ops.io", "ops.lists", "ops.optimizers", "ops.quantizers", "ops.tokens", "ops.utils"),
     ("builders",),
     ("contract", "base"),
     ("cpu", "cuda", "xpu", "hpu", "vendors"),
     ("misnamed", "registry"),
-    ("current",),
+    ("current", "verdicts"),
     ("optim", "testing", "integrations"),
+    ("bench",),
     ("cli", "__main__"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-MODULE_LINES = 320
-FUNCTION_LINES = 42
+MODULE_LINES = 300
+FUNCTION_LINES = 40
 # A kernel is one formula, which reads worse in pieces.
 LONGER = {"adam_kernel": 60}
 
@@ -87,27 +89,39 @@ def test_imports_point_one_way() -> None:
     assert not offenders, "\n".join(offenders)
 
 
-def at_run_time(tree: ast.Module) -> ast.Module:
-    """Return a module without what only type checkers read."""
-    kept = [node for node in tree.body if "TYPE_CHECKING" not in ast.unparse(node)[:30]]
-    return ast.Module(kept, [])
+def needed(tree: ast.Module, modules: set[str]) -> Iterator[str]:
+    """Yield the modules that a module imports from, also late and for type checkers alone."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in modules else node.module
 
 
-def test_no_module_imports_itself_by_way_of_others() -> None:
-    imports = {
-        module_of(path): {*imported(at_run_time(parsed(path)))} - {module_of(path)}
-        for path in SOURCES
-        if path != ROOT / "accel" / "__init__.py"
-    }
-    while imports:
-        free = [name for name, needed in imports.items() if not needed & imports.keys()]
+def circles(imports: dict[str, set[str]]) -> set[str]:
+    """Return the modules that are part of a circle, or lie between two."""
+    left = dict(imports)
+    while left:
+        used = {name for names in left.values() for name in names}
+        free = [name for name, names in left.items() if name not in used or not names & left.keys()]
         if not free:
             break
         for name in free:
-            del imports[name]
-    # What is left imports a circle, or is one.
-    users = {name for needed in imports.values() for name in needed}
-    assert not {name for name in imports if name in users}
+            del left[name]
+    return {*left}
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    # The package itself only names the homes of public names.
+    paths = [path for path in SOURCES if path != ROOT / "accel" / "__init__.py"]
+    modules = {*map(module_of, paths)}
+    imports = {
+        module_of(path): {*needed(parsed(path), modules)} - {module_of(path)} for path in paths
+    }
+    assert circles(imports) == set()
+    assert circles({**imports, "accel.errors": {"accel.registry"}}) >= {"accel.errors"}
 
 
 def test_modules_stay_small() -> None:

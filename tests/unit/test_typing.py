@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
+import accel
 from accel.builders.convention import DECLARED
+from accel.contract.protocols import DeviceEvent, DeviceStream
 from accel.targets import split
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +28,15 @@ anything = acc.get_op_builder("SomebodysBuilder")().load().whatever
 print(op.multi_tensor_adam, norms.multi_tensor_l2norm, anything)
 CPUAdam(params, maximize=True, state_dtype="bfloat16", master_weights=False)
 Adam8bit(params, seed=1)
+side, start, end = acc.Stream(priority=1), acc.Event(enable_timing=True), acc.Event()
+with acc.stream(side):
+    start.record()
+    side.wait_stream(acc.current_stream())
+    side.wait_event(acc.default_stream().record_event(end))
+seconds: float = start.elapsed_time(end) / 1000
+done: bool = side.query() and end.query()
+end.wait(side)
+end.synchronize()
 
 op.multi_tensor_adm  # wrong
 norms.multi_tensor_l3norm  # wrong
@@ -32,6 +45,13 @@ Adam8bit(params, sede=1)  # wrong
 CPUAdam(params, rounding=3)  # wrong
 CPULion(params, master_weights=True)  # wrong
 FusedAdam(params, betas=0.9)  # wrong
+acc.Stream().synchronise()  # wrong
+acc.Stream(prio=1)  # wrong
+acc.current_stream().cuda_stream  # wrong
+acc.default_stream().elapsed_time(start)  # wrong
+acc.Event(timing=True)  # wrong
+start.elapsed_time()  # wrong
+late: int = start.elapsed_time(end)  # wrong
 """
 
 
@@ -57,3 +77,12 @@ def test_every_op_of_ours_has_its_type() -> None:
     # The functions of Utils are made from their declarations, and a type checker sees none.
     del ours["Utils"]
     assert typed == ours
+
+
+def test_streams_and_events_have_what_their_protocols_say() -> None:
+    host = accel.accelerator_for("cpu")
+    assert isinstance(host.Stream(), DeviceStream)
+    assert isinstance(host.Event(), DeviceEvent)
+    for kind, protocol in ((torch.Stream, DeviceStream), (torch.Event, DeviceEvent)):
+        members = {name for name in vars(protocol) if not name.startswith("_")}
+        assert members - {*dir(kind)} == set()

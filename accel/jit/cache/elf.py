@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import struct
 from functools import cache
-from typing import NamedTuple
+
+from accel.record import Record
 
 _MAGIC = b"\x7fELF"
 _OTHERS = {
@@ -30,7 +31,7 @@ _MACHINES = {
 _LOADED, _DYNAMIC, _NO_BYTES, _STRINGS, _SYMBOLS = 1, 2, (0, 8), 5, 6
 
 
-class _Layout(NamedTuple):
+class _Layout(Record):
     """Formats of the 32-bit or 64-bit tables, and the places of offset, address and size."""
 
     header: str

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 from accel import environment
@@ -25,6 +27,19 @@ def prebuilt_dirs() -> tuple[Path, ...]:
 def in_package(path: Path) -> bool:
     """Return whether `path` is the wheel's folder of prebuilt libraries, or lies in it."""
     return path == _PREBUILT or (_PREBUILT in path.parents and ".." not in path.parts)
+
+
+def guarded_as_package(fd: int) -> bool:
+    """Return whether who may write what `fd` is open on may write the package's folder, too.
+
+    Whoever can change the package can run any code as it is.
+    """
+    facts, package = os.fstat(fd), _PACKAGE.stat()
+    if facts.st_uid not in {os.geteuid(), 0, package.st_uid}:
+        return False
+    if facts.st_mode & stat.S_IWGRP and facts.st_gid != package.st_gid:
+        return False
+    return not facts.st_mode & ~package.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def refuse_archive(path: Path, who: str) -> None:

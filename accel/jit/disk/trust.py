@@ -12,12 +12,11 @@ import contextlib
 import errno
 import os
 import stat
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from accel.errors import CacheUntrusted
-from accel.jit.disk.source_dirs import in_package
+from accel.jit.disk.source_dirs import guarded_as_package, in_package
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -38,7 +37,7 @@ class Folder:
         path: where it is, without symbolic links.
         fd: its descriptor.
         missing: the rest of the path that was asked for, if that does not exist.
-        exempt: whether it belongs to this package: whoever can change it can change the code.
+        exempt: whether it is this package's: what is guarded as the package is may be used.
     """
 
     def __init__(
@@ -123,7 +122,9 @@ class Folder:
             os.chmod(name, PRIVATE, dir_fd=self.fd)
 
     def _refuse(self, fd: int, path: Path) -> None:
-        if not self.exempt and (fault := _fault(fd, path, (os.geteuid(), 0))):
+        if self.exempt and guarded_as_package(fd):
+            return
+        if fault := _fault(fd, path, (os.geteuid(), 0)):
             raise CacheUntrusted(fault)
 
 
@@ -152,9 +153,8 @@ def hold(path: Path) -> Folder:
         CacheUntrusted: others may change it, or could exchange it.
         OSError: it does not exist, is no folder, or may not be entered.
     """
-    if in_package(path):
-        return Folder(path, os.open(path, _FOLDER | _ONE), exempt=True)
-    folder = reach(path)
+    own = in_package(path)
+    folder = Folder(path, os.open(path, _FOLDER | _ONE), exempt=True) if own else reach(path)
     try:
         if folder.missing:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
@@ -278,9 +278,13 @@ def _fault(fd: int, path: object, trusted: tuple[int, ...], *, passing: bool = F
         return _belongs(path, facts.st_uid)
     if passing and facts.st_mode & stat.S_ISVTX:
         return ""
-    by_group = facts.st_mode & stat.S_IWGRP and not _alone(facts.st_uid, facts.st_gid, fd)
-    if not by_group and not facts.st_mode & stat.S_IWOTH:
-        return ""
+    if not facts.st_mode & stat.S_IWOTH:
+        if not facts.st_mode & stat.S_IWGRP:
+            return ""
+        from accel.jit.disk.groups import alone
+
+        if alone(facts.st_uid, facts.st_gid, fd):
+            return ""
     mode = f"mode {stat.S_IMODE(facts.st_mode):04o}, group id {facts.st_gid}"
     # A sticky folder, such as /tmp, is meant for everybody.
     own = facts.st_uid == os.geteuid() and not facts.st_mode & stat.S_ISVTX
@@ -290,31 +294,3 @@ def _fault(fd: int, path: object, trusted: tuple[int, ...], *, passing: bool = F
 
 def _belongs(path: object, user: int) -> str:
     return f"{path} belongs to user id {user}, and this process runs as {os.geteuid()}."
-
-
-def _alone(user: int, group: int, fd: int) -> bool:
-    """Return whether no right of a group lets anybody but `user` write what `fd` is open on."""
-    try:
-        # With access control lists, the group's right is the most that anybody listed has.
-        listed = os.listxattr(f"/proc/self/fd/{fd}")
-    except (AttributeError, OSError):
-        listed = []
-    return "system.posix_acl_access" not in listed and _own_group(user, group)
-
-
-@cache
-def _own_group(user: int, group: int) -> bool:
-    """Return whether `group` is the user's own group and has no other member."""
-    # Containers run users without an account in group 0: nobody can list its members.
-    if group == 0:
-        return False
-    import grp
-    import pwd
-
-    try:
-        account, members = pwd.getpwuid(user), grp.getgrgid(group).gr_mem
-    except KeyError:
-        return False
-    if account.pw_gid != group or not set(members) <= {account.pw_name}:
-        return False
-    return all(one.pw_uid == user for one in pwd.getpwall() if one.pw_gid == group)

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from accel import environment
+from accel.jit.tools import nvcc
 from accel.jit.tools.nvcc import fits_driver, library_flags
 from accel.nvidia import driver as nvidia
-from accel.nvidia.archs import Arch, ArchPlan, parse_archs, plan_archs
+from accel.nvidia.arch_plan import ArchPlan, plan_archs
+from accel.nvidia.archs import Arch, default_compute_capabilities, parse_archs
 from accel.probe import Probe, Rejected
 from accel.torch_build import torch_build
 
@@ -140,3 +142,16 @@ def torch_note(toolkit: tuple[int, int]) -> str:
     if build is None or not build.cuda or build.cuda == need:
         return ""
     return f"torch has CUDA {build.cuda} and nvcc {need}: harmless, as nothing of torch is linked"
+
+
+def usual_targets(torch_cuda: str) -> str:
+    """Return the targets of a build that names none, without a device and without running a tool.
+
+    For the toolkit whose nvcc would be used, else for torch's CUDA release; ``""`` with neither.
+    """
+    place = nvcc.locate()
+    toolkit = None if isinstance(place, Rejected) else nvcc.toolkit_version(place)
+    if toolkit is None and torch_cuda:
+        major, _, minor = torch_cuda.partition(".")
+        toolkit = (int(major), int(minor or 0))
+    return default_compute_capabilities(toolkit) if toolkit else ""

@@ -11,7 +11,7 @@ from accel.jit.tools.compiler import Compiler
 from accel.probe import Rejected
 
 if TYPE_CHECKING:
-    from accel.nvidia.archs import ArchPlan
+    from accel.nvidia.arch_plan import ArchPlan
 
 # Results must not depend on the compiler: no contraction, no reordering of sums.
 _CXX = (

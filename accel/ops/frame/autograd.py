@@ -13,22 +13,22 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from accel.ops.frame.declaration import DeclaredOp
+    from accel.ops.frame.interface import Declaration
 
 Call = Callable[..., Any]
 
 
-def follow(op: DeclaredOp, call: Call, args: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
+def follow(op: Declaration, call: Call, args: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
     """Return what `call` gives, with the op's derivative with respect to `tensors` behind it."""
     return _Followed.apply(op, call, args, *tensors)  # type: ignore[no-untyped-call]
 
 
-def follow_transformed(op: DeclaredOp, call: Call, args: Sequence[Any]) -> Any:
+def follow_transformed(op: Declaration, call: Call, args: Sequence[Any]) -> Any:
     """Return the same inside a transform of ``torch.func``; lists of tensors are not followed."""
     return _Transformed.apply(op, call, *args)  # type: ignore[no-untyped-call]
 
 
-def refuse_forward_mode(op: DeclaredOp, args: Sequence[Any]) -> None:
+def refuse_forward_mode(op: Declaration, args: Sequence[Any]) -> None:
     """Refuse a tensor that carries a tangent: no op here has a forward derivative.
 
     Raises:
@@ -47,7 +47,7 @@ class _Followed(torch.autograd.Function):
     """The old form: `forward` is given the context."""
 
     @staticmethod
-    def forward(ctx: Any, op: DeclaredOp, call: Call, args: Sequence[Any], *_: Tensor) -> Any:
+    def forward(ctx: Any, op: Declaration, call: Call, args: Sequence[Any], *_: Tensor) -> Any:
         result = call(*args)
         _keep(ctx, op, args, result)
         return result
@@ -66,7 +66,7 @@ class _Transformed(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(op: DeclaredOp, call: Call, *args: Any) -> Any:
+    def forward(op: Declaration, call: Call, *args: Any) -> Any:
         return call(*args)
 
     @staticmethod
@@ -79,7 +79,7 @@ class _Transformed(torch.autograd.Function):
         return (None, None, *_derive(ctx, grads))
 
 
-def _keep(ctx: Any, op: DeclaredOp, args: Sequence[Any], result: Any) -> None:
+def _keep(ctx: Any, op: Declaration, args: Sequence[Any], result: Any) -> None:
     ctx.op = op
     ctx.given = {name: value is not None for name, value in zip(op.parsed.names, args, strict=True)}
     results = result if isinstance(result, tuple) else (result,)
@@ -95,7 +95,7 @@ def _keep(ctx: Any, op: DeclaredOp, args: Sequence[Any], result: Any) -> None:
 
 def _derive(ctx: Any, grads: Sequence[Any]) -> list[Any]:
     """Return a gradient for each argument, `None` for those that have none."""
-    op: DeclaredOp = ctx.op
+    op: Declaration = ctx.op
     if op.derivative is None:
         names = " or ".join(argument.name for argument in op.parsed.tensors)
         raise RuntimeError(f"{op.parsed.name} has no derivative; detach {names} before the call.")

@@ -76,6 +76,19 @@ def element_types(tensors: Sequence[Tensor]) -> Any:
 
 
 _ARRAYS = (addresses, numels, element_types, doubles, integers)
+_SCOPE: dict[str, Any] = {
+    **watchers.NAMES,
+    "plain": PLAIN,
+    "codes": abi.ELEMENTS,
+    "current_device": current_device,
+    "stream_of": stream_of,
+    "has_memory": has_memory,
+    "threads": cpu_threads,
+    **{one.__name__: one for one in _ARRAYS},
+}
+_GIVEN = {"careful", "check", "followed", "native", "outputs", "refused", "run", "workspace"}
+TAKEN = frozenset({*_SCOPE, *_GIVEN, "result", "status", "types", "work"})
+"""Names that the text of a call uses itself, so that no op and no argument can have them."""
 
 
 class CallText:
@@ -246,18 +259,7 @@ class CallText:
         `label` tells texts of one op apart in tracebacks.
         """
         filename = f"<accel: {self._schema.name} on {self._backend}, {label}>"
-        scope: dict[str, Any] = {
-            **watchers.NAMES,
-            "plain": PLAIN,
-            "codes": abi.ELEMENTS,
-            "current_device": current_device,
-            "stream_of": stream_of,
-            "has_memory": has_memory,
-            "types": self._types,
-            "threads": cpu_threads,
-            **{one.__name__: one for one in _ARRAYS},
-            **names,
-        }
+        scope = {**_SCOPE, "types": self._types, **names}
         linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
         exec(compile(source, filename, "exec"), scope)
         return scope

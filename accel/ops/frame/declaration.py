@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,20 +13,18 @@ from accel.ops import abi
 from accel.ops.base import Implementation, Op
 from accel.ops.frame import autograd, dispatch
 from accel.ops.frame.call import CallText
-from accel.ops.frame.checks import CallChecks, Types
-from accel.ops.frame.schema import Schema, parse
+from accel.ops.frame.checks import CallChecks
+from accel.ops.frame.interface import Declaration, check_declaration
+from accel.ops.frame.schema import parse
 from accel.ops.frame.tensors import dense, has_own_dispatch
 from accel.ops.frame.watchers import has_tangents, is_recorded, is_transformed
 from accel.ops.native import NATIVE_RUNGS, NativeLibrary, bind, current_device
-
-if TYPE_CHECKING:
-    pass
 
 _TO_REFERENCE = frozenset({abi.UNSUPPORTED, abi.BAD_DTYPE})
 _plain: dict[tuple[type[DeclaredOp], str], DeclaredOp] = {}
 
 
-class DeclaredOp(Op):
+class DeclaredOp(Declaration):
     """One function of one schema.
 
     A subclass is a declaration::
@@ -57,20 +55,6 @@ class DeclaredOp(Op):
             what `save` kept, and returns a gradient for each tensor.
     """
 
-    schema: ClassVar[str] = ""
-    same: ClassVar[tuple[str, ...]] = ()
-    types: ClassVar[Types] = {}
-    sizes: ClassVar[tuple[str, ...]] = ()
-    dtypes: ClassVar[tuple[str, ...]] = ()
-    paired: ClassVar[tuple[str, ...]] = ()
-    in_place: ClassVar[tuple[str, ...]] = ()
-    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
-    native: ClassVar[bool] = True
-    backward: ClassVar[type[DeclaredOp] | None] = None
-
-    parsed: ClassVar[Schema]
-    checks: ClassVar[CallChecks]
-
     def __init_subclass__(cls, **named: Any) -> None:
         """Read the declaration.
 
@@ -84,7 +68,7 @@ class DeclaredOp(Op):
         cls.name = cls.__dict__.get("name") or cls.parsed.name
         cls.functions = (cls.parsed.name,)
         cls.checks = CallChecks(cls.parsed, cls.same, cls.types, cls.paired, cls.in_place)
-        _check_declaration(cls)
+        check_declaration(cls)
 
     def __init__(self, library: Implementation | None = None, *, backend: str = "cpu") -> None:
         super().__init__(library, backend=backend)
@@ -147,30 +131,6 @@ class DeclaredOp(Op):
     def __call__(self, *args: Any, **named: Any) -> Any:
         """Call the function by which the op is named."""
         return self._surface(*args, **named)
-
-    def outputs(self, *args: Any) -> Any:
-        """Return new, unwritten results; serves compilers as the op's meaning, too."""
-        raise NotImplementedError(f"{self.name} returns nothing new.")
-
-    def workspace(self, *args: Any) -> Tensor | None:
-        """Return memory for a kernel to work in; an op without this method has none."""
-        return None
-
-    def reference(self, *args: Any) -> Any:
-        """Return the results, or write what the schema says is written, in plain PyTorch."""
-        raise NotImplementedError(f"{self.name} has no reference.")
-
-    def check(self, *args: Any) -> None:
-        """Check values beyond kinds: raise `TypeError` or `ValueError` naming the argument."""
-
-    def save(self, args: tuple[Any, ...], result: Any) -> tuple[Any, ...]:
-        """Return what the derivative needs. Default: all arguments."""
-        return args
-
-    @classmethod
-    def namespace(cls) -> str:
-        """Return the dispatcher's namespace: the package that declares the op."""
-        return cls.__module__.partition(".")[0]
 
     @classmethod
     def register(cls) -> Any:
@@ -292,26 +252,3 @@ class OpSet(Op):
         for kind, op in self._loaded.items():
             if not hasattr(self, kind.parsed.name):
                 setattr(self, kind.parsed.name, op)
-
-
-def _check_declaration(cls: type[DeclaredOp]) -> None:
-    """Raise `ValueError` if a declaration contradicts itself."""
-    schema, told = cls.parsed, f"{cls.__qualname__} ({cls.parsed.name})"
-    if not schema.tensors:
-        raise ValueError(
-            f"{told} takes no tensor: a compiler would take it for a constant, or remove it. "
-            f"Make it a method of a plain class over the library, such as a Handle."
-        )
-    if schema.tensors[0].kind.optional:
-        raise ValueError(f"{told}: {schema.tensors[0].name}, the first tensor, cannot be None.")
-    if cls.reference is DeclaredOp.reference:
-        raise ValueError(f"{told} has no reference(), which every device without a kernel needs.")
-    if schema.is_view:
-        # Its reference is made of views, which torch itself follows.
-        cls.native = False
-        if cls.backward is not None:
-            raise ValueError(f"{told} returns views, whose derivatives are torch's own.")
-    elif schema.returns and cls.outputs is DeclaredOp.outputs:
-        raise ValueError(f"{told} returns tensors, and has no outputs() to make them.")
-    if cls.backward is not None and (schema.written or cls.checks.has_lists):
-        raise ValueError(f"{told} has a derivative, so it takes single tensors and writes none.")

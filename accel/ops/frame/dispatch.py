@@ -10,15 +10,15 @@ import torch
 from accel.ops.frame.autograd import follow
 
 if TYPE_CHECKING:
-    from accel.ops.frame.declaration import DeclaredOp
+    from accel.ops.frame.interface import Declaration
 
 # An op is gone as soon as its library is.
 _libraries: dict[str, torch.library.Library] = {}
-_classes: dict[str, type[DeclaredOp]] = {}
-_native: dict[tuple[str, str], DeclaredOp] = {}
+_classes: dict[str, type[Declaration]] = {}
+_native: dict[tuple[str, str], Declaration] = {}
 
 
-def register(kind: type[DeclaredOp]) -> Any:
+def register(kind: type[Declaration]) -> Any:
     """Put an op into the dispatcher, once a process, and return it as ``torch.ops`` has it.
 
     A class that is defined again, as when its module is reloaded, takes the first one's place.
@@ -43,7 +43,7 @@ def register(kind: type[DeclaredOp]) -> Any:
     return getattr(getattr(torch.ops, space), schema.name).default
 
 
-def use(op: DeclaredOp) -> None:
+def use(op: Declaration) -> None:
     """Let the dispatcher run this op's library for its backend's devices from now on."""
     _native[f"{op.namespace()}::{op.parsed.name}", op.backend] = op
 
@@ -94,7 +94,7 @@ def _followed(name: str, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
 
 def _find(
     name: str, args: tuple[Any, ...], named: dict[str, Any]
-) -> tuple[DeclaredOp, tuple[Any, ...]]:
+) -> tuple[Declaration, tuple[Any, ...]]:
     """Return the op for a call's device, and all arguments of the call."""
     kind = _classes[name]
     # The dispatcher leaves out what equals a default.

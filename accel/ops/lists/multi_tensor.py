@@ -208,6 +208,16 @@ class MultiTensor(OpSet):
         found = self._clip.quickly(*call, sources=[*parameters])
         return None if found is UNUSUAL else (found, grads)
 
+    def l2norm_of_gradients_if_usual(self, parameters: list[Any]) -> Tensor | None:
+        """Return the 2-norm of the gradients of parameters, of shape (1,).
+
+        ``None`` if a parameter has no gradient, or anything about one is unusual.
+        """
+        flag = torch.zeros(1, dtype=torch.int32, device=self.backend)
+        grads: list[Any] = [None] * len(parameters)
+        found = self._norm.quickly(flag, grads, None, False, False, sources=parameters)
+        return None if found is UNUSUAL else found[0]
+
     def clip_checked(
         self, tensors: Sequence[Tensor], max_norm: float, keep_nonfinite: bool = False
     ) -> Tensor:

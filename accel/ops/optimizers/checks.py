@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,9 +18,10 @@ from accel.ops.checks import (
     label,
     shown,
 )
+from accel.record import Record
 
 
-class Extra(NamedTuple):
+class Extra(Record):
     """A kind of tensor that a step writes beside full-size ones, one for each parameter.
 
     Attributes:

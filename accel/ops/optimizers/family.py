@@ -89,7 +89,6 @@ class Family:
         coded: whether states are 8-bit codes, not floats.
         flags: sum of all flags that the op knows.
         verify: checks numbers and flags that depend on each other; raises naming one of them.
-        clips: whether `grad_scale` may come of the gradients' norm, and be no number as they are.
         unordered: whether native libraries of devices add up in an order that varies.
 
     Attributes:
@@ -112,7 +111,6 @@ class Family:
         coded: bool = False,
         flags: int = 0,
         verify: Callable[[TensorLists, Any], None] | None = None,
-        clips: bool = False,
         unordered: bool = False,
     ) -> None:
         self.name = name
@@ -124,7 +122,6 @@ class Family:
         self._flags = flags
         self._is_registered = False
         self._verify = verify
-        self._clips = clips
         self.unordered = unordered
         self.hyper = hyper
         self.reference = reference
@@ -149,7 +146,7 @@ class Family:
             *(f"Tensor? {name}" for name in _SCALAR_TENSORS),
             *(f"float {name}" for name in self.floats),
             "SymInt step, int flags, str rounding, SymInt seed, str kernel, Tensor? numbers=None, "
-            "int[]? tensor_numbers=None",
+            "int[]? tensor_numbers=None, bool clipped=False",
         )
         return f"({', '.join(parts)}) -> ()"
 
@@ -164,7 +161,7 @@ class Family:
             raise ValueError(f"flags is {hyper.flags}; {self.name} knows those in {self._flags}.")
         if hyper.rounding not in ROUNDING:
             raise ValueError(f"rounding is {hyper.rounding!r}; expected one of {[*ROUNDING]}.")
-        check_scale(hyper.grad_scale, hyper.found_inf, clips=self._clips)
+        check_scale(hyper.grad_scale, hyper.found_inf, clips=hyper.clipped)
         if self._verify is not None:
             self._verify(tensors, hyper)
 
@@ -187,6 +184,7 @@ class Family:
             key,
             numbers,
             None if isinstance(tensors.numbers, range) else [*tensors.numbers],
+            hyper.clipped,
         )
 
     def register(self, run: Callable[[str, TensorLists, Any], None]) -> None:
@@ -197,20 +195,18 @@ class Family:
                 self._is_registered = True
 
     def _register(self, run: Callable[[str, TensorLists, Any], None]) -> None:
-        optional = ("numbers", "tensor_numbers")
+        optional: dict[str, Any] = {"numbers": None, "tensor_numbers": None, "clipped": False}
         names = (*self._roles, "steps", *self.extras, *self._scalars, "kernel", *optional)
 
         def implementation(*values: Any) -> None:
             # The dispatcher leaves out what is as the schema has it.
-            given: dict[str, Any] = {
-                **dict.fromkeys(optional),
-                **dict(zip(names, values, strict=False)),
-            }
+            given: dict[str, Any] = {**optional, **dict(zip(names, values, strict=False))}
             if given["numbers"] is not None:
                 given |= zip(self.floats, given["numbers"].tolist(), strict=True)
             given["seed"] &= 2**64 - 1
             roles = {role: given[role] for role in self._roles if given[role] is not None}
-            hyper = self.hyper(**{name: given[name] for name in self._scalars})
+            scalars = (*self._scalars, "clipped")
+            hyper = self.hyper(**{name: given[name] for name in scalars})
             extras = {role: given[role] for role in self.extras if given[role] is not None}
             lists = TensorLists(roles, given["steps"], extras, given["tensor_numbers"])
             run(given["kernel"], lists, hyper)

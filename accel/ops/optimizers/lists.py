@@ -97,6 +97,7 @@ class Hyper:
         rounding: ``"nearest"`` or ``"stochastic"``, of 16-bit parameters and states.
         seed: of stochastic rounding, together with the number of the step.
         grad_scale: float32 scalar above 0 that gradients are divided by, or ``None``.
+        clipped: whether `grad_scale` comes of the gradients' norm, and may be no number as that is.
         found_inf: float32 scalar; where it is not 0 nothing is done. Or ``None``.
         noop_flag: integer scalar; where it is not 0 nothing is done. Or ``None``.
     """
@@ -111,3 +112,4 @@ class Hyper:
     grad_scale: Tensor | None = None
     found_inf: Tensor | None = None
     noop_flag: Tensor | None = None
+    clipped: bool = False

@@ -21,7 +21,7 @@ from accel.optim.policy import PARAM
 from accel.optim.step_cache import PreparedGroup
 
 if TYPE_CHECKING:
-    from accel.optim.base import KernelOptimizer
+    from accel.optim.stepped import SteppedOptimizer
 
 Group = dict[str, Any]
 _HOST = torch.device("cpu")
@@ -126,7 +126,7 @@ class _MixedGroup(PreparedGroup):
 
     def take(
         self,
-        optimizer: KernelOptimizer,
+        optimizer: SteppedOptimizer,
         group: Group,
         grads: Sequence[Tensor | None] | None = None,
     ) -> bool:

@@ -21,7 +21,7 @@ from accel.optim.policy import MASTER
 from accel.optim.state import complete_states
 
 if TYPE_CHECKING:
-    from accel.optim.base import KernelOptimizer
+    from accel.optim.stepped import SteppedOptimizer
 
 Group = dict[str, Any]
 Found = dict[str, Sequence[Tensor]]
@@ -82,7 +82,7 @@ class OffloadedGroup:
 
     def __init__(
         self,
-        optimizer: KernelOptimizer,
+        optimizer: SteppedOptimizer,
         group: Group,
         places: Sequence[int],
         params: Sequence[Tensor],
@@ -111,7 +111,7 @@ class OffloadedGroup:
             raise TypeError(f"A state of {type(optimizer).__name__} is not a tensor.")
         self._plan(found)
 
-    def _find(self, optimizer: KernelOptimizer, params: Sequence[Tensor]) -> Found | None:
+    def _find(self, optimizer: SteppedOptimizer, params: Sequence[Tensor]) -> Found | None:
         """Return the parameters and states; ``None`` if a state lacks a tensor."""
         found = [optimizer.state.get(param) for param in params]
         states = [state if isinstance(state, dict) else {} for state in found]
@@ -154,7 +154,7 @@ class OffloadedGroup:
     def _staged(self, number: int, memory: Tensor) -> list[Tensor]:
         return [memory[p.offset : p.offset + _span(p)] for p in self._buckets[number]]
 
-    def take(self, optimizer: KernelOptimizer, params: Sequence[Tensor], grads: Grads) -> bool:
+    def take(self, optimizer: SteppedOptimizer, params: Sequence[Tensor], grads: Grads) -> bool:
         """Take a step's tensors; ``False`` if they are not alike any more.
 
         Raises:
@@ -170,7 +170,7 @@ class OffloadedGroup:
         return True
 
     def step(
-        self, optimizer: KernelOptimizer, params: Sequence[Tensor], grads: Grads, hyper: Hyper
+        self, optimizer: SteppedOptimizer, params: Sequence[Tensor], grads: Grads, hyper: Hyper
     ) -> None:
         """Step every parameter once; the device's current stream waits for the last one."""
         found = self._find(optimizer, params)

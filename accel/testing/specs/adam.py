@@ -39,57 +39,11 @@ def adam_cases(states: Sequence[str] = _STATES, *, single: bool) -> Iterable[dic
     return step_cases(modes, _NUMBERS, states, single=single)
 
 
-def adam_given(case: Case, generator: torch.Generator) -> Lists:
-    """Return parameters, gradients and moments of ordinary sizes."""
-    given = step_tensors(case, generator)
-    return given | {
-        "exp_avgs": [normal(shape, 0.1, generator) for shape in case["shapes"]],
-        "exp_avg_sqs": [normal(shape, 0.1, generator).square() + 1e-3 for shape in case["shapes"]],
-    }
-
-
 def adam_corrections(case: Case) -> tuple[float, float]:
     """Return what the moments are divided by, for their start at zero."""
     if not case["bias_correction"]:
         return 1.0, 1.0
     return 1 - case["beta1"] ** case["step"], 1 - case["beta2"] ** case["step"]
-
-
-def adam_expected(case: Case, given: Lists) -> Lists:
-    """Return parameters and moments after the step."""
-    beta1, beta2, lr = case["beta1"], case["beta2"], case["lr"]
-    first, second = adam_corrections(case)
-    found: Lists = {"params": [], "exp_avgs": [], "exp_avg_sqs": []}
-    for param, grad, old_mean, old_square in zip(*given.values(), strict=True):
-        gradient = grad + case["weight_decay"] * param if case["mode"] == 0 else grad
-        mean = beta1 * old_mean + (1 - beta1) * gradient
-        square = beta2 * old_square + (1 - beta2) * gradient.square()
-        update = (mean / first) / ((square / second).sqrt() + case["eps"])
-        if case["mode"] == 1:
-            update = update + case["weight_decay"] * param
-        found["params"].append(param - lr * update)
-        found["exp_avgs"].append(mean)
-        found["exp_avg_sqs"].append(square)
-    return found
-
-
-def adam_scale(case: Case, given: Lists, expected: Lists, name: str, at: int) -> Tensor:
-    """Return the sum of what is added up, without its signs, so that cancelling costs no bits."""
-    beta1, beta2, decay = case["beta1"], case["beta2"], case["weight_decay"]
-    param, grad, mean, square = (given[one][at].abs() for one in given)
-    gradient = grad + decay * param if case["mode"] == 0 else grad
-    means = beta1 * mean + (1 - beta1) * gradient
-    squares = beta2 * square + (1 - beta2) * gradient.square()
-    if name != "params":
-        moments: dict[str, Tensor] = {"exp_avgs": means, "exp_avg_sqs": squares}
-        return moments[name]
-    first, second = adam_corrections(case)
-    exact = expected["exp_avg_sqs"][at]
-    root = (exact / second).sqrt() + case["eps"]
-    uncertain = 1 + squares / exact.clamp_min(torch.finfo(torch.float32).tiny)
-    step: Tensor = means / first / root * uncertain + decay * param
-    whole: Tensor = param + step * case["lr"]
-    return whole
 
 
 _BAD = (
@@ -102,30 +56,66 @@ _BAD = (
 )
 
 
-class _AdamSpec(OpSpec):
-    """The common spec of both surfaces."""
+class AdamSpec(OpSpec):
+    """The common spec of all surfaces."""
 
     written = ("params", "exp_avgs", "exp_avg_sqs")
 
     def given(self, case: Case, generator: torch.Generator) -> Lists:
         """Return parameters, gradients and moments of ordinary sizes."""
-        return adam_given(case, generator)
+        given = step_tensors(case, generator)
+        return given | {
+            "exp_avgs": [normal(shape, 0.1, generator) for shape in case["shapes"]],
+            "exp_avg_sqs": [
+                normal(shape, 0.1, generator).square() + 1e-3 for shape in case["shapes"]
+            ],
+        }
 
     def expected(self, case: Case, given: Lists) -> Lists:
         """Return parameters and moments after the step."""
-        return adam_expected(case, given)
+        beta1, beta2, lr = case["beta1"], case["beta2"], case["lr"]
+        first, second = adam_corrections(case)
+        found: Lists = {"params": [], "exp_avgs": [], "exp_avg_sqs": []}
+        for param, grad, old_mean, old_square in zip(*given.values(), strict=True):
+            gradient = grad + case["weight_decay"] * param if case["mode"] == 0 else grad
+            mean = beta1 * old_mean + (1 - beta1) * gradient
+            square = beta2 * old_square + (1 - beta2) * gradient.square()
+            update = (mean / first) / ((square / second).sqrt() + case["eps"])
+            if case["mode"] == 1:
+                update = update + case["weight_decay"] * param
+            found["params"].append(param - lr * update)
+            found["exp_avgs"].append(mean)
+            found["exp_avg_sqs"].append(square)
+        return found
 
     def scale(self, case: Case, given: Lists, expected: Lists, name: str, at: int) -> Tensor:
-        """Count the rounding of moments that are kept in fewer bits than the parameter."""
-        size = adam_scale(case, given, expected, name, at)
-        return size * state_factor(case, name, "exp_avgs")
+        """Return the sum of what is added up, without its signs, so that cancelling costs no bits.
+
+        The rounding of moments that are kept in fewer bits than the result counts too.
+        """
+        coarser = state_factor(case, name, "exp_avgs")
+        beta1, beta2, decay = case["beta1"], case["beta2"], case["weight_decay"]
+        param, grad, mean, square = (given[one][at].abs() for one in given)
+        gradient = grad + decay * param if case["mode"] == 0 else grad
+        means = beta1 * mean + (1 - beta1) * gradient
+        squares = beta2 * square + (1 - beta2) * gradient.square()
+        if name != "params":
+            moments: dict[str, Tensor] = {"exp_avgs": means, "exp_avg_sqs": squares}
+            return moments[name] * coarser
+        first, second = adam_corrections(case)
+        exact = expected["exp_avg_sqs"][at]
+        root = (exact / second).sqrt() + case["eps"]
+        uncertain = 1 + squares / exact.clamp_min(torch.finfo(torch.float32).tiny)
+        step: Tensor = means / first / root * uncertain + decay * param
+        whole: Tensor = (param + step * case["lr"]) * coarser
+        return whole
 
     def bad(self) -> Iterable[BadCall]:
         """Return wrong numbers, shapes, dtypes and memory."""
         return _BAD
 
 
-class FusedAdamSpec(_AdamSpec):
+class FusedAdamSpec(AdamSpec):
     """``multi_tensor_adam``."""
 
     op = "fused_adam"
@@ -152,7 +142,7 @@ class FusedAdamSpec(_AdamSpec):
         )
 
 
-class CPUAdamSpec(_AdamSpec):
+class CPUAdamSpec(AdamSpec):
     """``create_adam``, ``adam_update`` and ``destroy_adam``."""
 
     op = "cpu_adam"

@@ -9,14 +9,8 @@ import torch
 from torch import Tensor
 
 from accel.ops.optimizers.codes8bit import decode, encode
-from accel.testing.spec import BadCall, Case, Lists, OpSpec
-from accel.testing.specs.adam import (
-    adam_cases,
-    adam_corrections,
-    adam_expected,
-    adam_given,
-    adam_scale,
-)
+from accel.testing.spec import BadCall, Case, Lists
+from accel.testing.specs.adam import AdamSpec, adam_cases, adam_corrections
 from accel.testing.specs.steps import BAD_STEPS, set_number
 
 _MOMENTS = {"exp_avgs": True, "exp_avg_sqs": False}
@@ -37,7 +31,7 @@ _BAD = (
 )
 
 
-class Adam8bitSpec(OpSpec):
+class Adam8bitSpec(AdamSpec):
     """``multi_tensor_adam8bit`` between ``quantize_blockwise`` and ``dequantize_blockwise``.
 
     Moments are given as numbers that their code has, so that only the step rounds. The parameter
@@ -45,7 +39,6 @@ class Adam8bitSpec(OpSpec):
     """
 
     op = "adam8bit"
-    written = ("params", *_MOMENTS)
 
     def cases(self) -> Iterable[Case]:
         """Return lists of every kind of shape, in every dtype and mode."""
@@ -53,12 +46,8 @@ class Adam8bitSpec(OpSpec):
 
     def given(self, case: Case, generator: torch.Generator) -> Lists:
         """Return parameters, gradients and moments of ordinary sizes."""
-        given = adam_given(case, generator)
+        given = super().given(case, generator)
         return given | {name: [_coded(one, name) for one in given[name]] for name in _MOMENTS}
-
-    def expected(self, case: Case, given: Lists) -> Lists:
-        """Return parameters and moments after the step, without the moments' rounding."""
-        return adam_expected(case, given)
 
     def scale(self, case: Case, given: Lists, expected: Lists, name: str, at: int) -> Tensor:
         """Return the size of what is added up, with what the moments' codes amount to.
@@ -66,7 +55,7 @@ class Adam8bitSpec(OpSpec):
         A code's error is less than 1/8 of the value, or the smallest number that the block has. A
         first moment given as one block has it is off by the difference of the offsets in another.
         """
-        size = adam_scale(case, given, expected, name, at)
+        size = super().scale(case, given, expected, name, at)
         if not size.numel():
             return size
         # A block's scale is less than twice its largest magnitude.

@@ -12,6 +12,7 @@ from device_random import RandomChecks
 from device_reductions import Adam8bitChecks, LambChecks
 from family_cases import FAMILIES
 
+from accel.base import Accelerator
 from accel.builders import cuda
 from accel.errors import OpUnavailable
 from accel.ops.optimizers.kernel import kernel_for
@@ -42,6 +43,28 @@ class TestInterpreted(DeviceChecks, LambChecks, Adam8bitChecks, RandomChecks):
 def no_nvcc(monkeypatch: pytest.MonkeyPatch, cache_dir: Path) -> None:
     """A machine without a CUDA compiler."""
     monkeypatch.setenv("NVCC", "/nowhere/nvcc")
+
+
+class Stranger(Accelerator):
+    """Somebody's devices, for which Triton compiles; their tensors are the interpreter's."""
+
+    name = "cpu"
+    uses_triton = True
+
+    def is_available(self) -> bool:
+        """Return ``True``."""
+        return True
+
+
+def test_a_third_partys_devices_step_by_it() -> None:
+    op = Stranger().get_op_builder("FusedAdamBuilder")().load()
+    assert (op.implementation, op.backend) == ("portable", "cpu")
+    ours, theirs = torch.ones(5), torch.nn.Parameter(torch.ones(5))
+    theirs.grad = torch.full((5,), 0.5)
+    torch.optim.AdamW([theirs], lr=0.1, weight_decay=0.01).step()
+    lists = [[theirs.grad], [ours], [torch.zeros(5)], [torch.zeros(5)]]
+    op.multi_tensor_adam(2048, None, lists, 0.1, 0.9, 0.999, 1e-8, 1, 1, True, 0.01)
+    torch.testing.assert_close(ours, theirs.detach())
 
 
 def test_a_machine_without_nvcc_gets_it_silently(

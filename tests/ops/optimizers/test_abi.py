@@ -13,15 +13,19 @@ from family_cases import FAMILIES, flags_of
 
 from accel.jit import csrc_dir
 from accel.ops import abi
+from accel.ops.io.choosing import IO_URING, THREADS
+from accel.ops.io.engines import BUFFERED, WRITE, Result
 from accel.ops.optimizers.abi import DTYPES, ROUNDING
 from accel.ops.optimizers.codes8bit import ADAM8BIT_BLOCK, LARGEST
 from accel.ops.optimizers.prepared.native_watch import Expected, Python, WatchArgs
+from accel.ops.quantizers.codes import QUANT_TYPES
 
 INCLUDE = csrc_dir() / "include"
 STRUCTS = {
     **{f"accel_{stem}_args": (family.args, f"{stem}.h") for stem, family in FAMILIES.items()},
     "accel_python": (Python, "tensors.h"),
     "accel_expected": (Expected, "tensors.h"),
+    "accel_io_result": (Result, "io.h"),
     "accel_watch": (WatchArgs, "tensors.h"),
 }
 
@@ -80,6 +84,10 @@ def test_constants_are_equal(tmp_path: Path) -> None:
 
     constants = {
         **vars(abi),
+        "IO_THREADS": THREADS,
+        "IO_URING": IO_URING,
+        "IO_WRITE": WRITE,
+        "IO_BUFFERED": BUFFERED,
         "ADAM8BIT_BLOCK": ADAM8BIT_BLOCK,
         "ADAM8BIT_LARGEST_EXP_AVG": LARGEST[True],
         "ADAM8BIT_LARGEST_EXP_AVG_SQ": LARGEST[False],
@@ -95,6 +103,8 @@ def test_constants_are_equal(tmp_path: Path) -> None:
         expected[f"ACCEL_{str(dtype).removeprefix('torch.').upper()}"] = code
     for rounding, code in ROUNDING.items():
         expected[f"ACCEL_ROUND_{rounding.upper()}"] = code
+    for code, kind in enumerate(QUANT_TYPES):
+        expected[f"ACCEL_{kind.upper()}"] = code
     for code, level in enumerate(abi.SIMD_LEVELS):
         expected[f"ACCEL_SIMD_{level.upper()}"] = code
     assert found == expected

@@ -85,6 +85,8 @@ def test_its_state_is_no_other_optimizers() -> None:
         ({"alpha": -1.0}, "alpha"),
         ({"alpha_warmup": -1}, "alpha_warmup"),
         ({"beta3_warmup": math.inf}, "beta3_warmup"),
+        ({"beta3_warmup": 1.5}, r"beta3_warmup is 1\.5; expected a whole number of steps"),
+        ({"alpha_warmup": 0.5}, r"alpha_warmup is 0\.5; expected a whole number of steps"),
     ],
 )
 def test_numbers_out_of_range_are_refused(options: dict[str, Any], word: str) -> None:

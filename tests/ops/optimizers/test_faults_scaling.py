@@ -97,14 +97,15 @@ def test_every_scale_that_a_scaler_comes_to(cls: Any, rung: str) -> None:
 @rungs
 def test_the_dispatchers_op(case: Case, rung: str) -> None:
     op = case.builder().load() if rung == "native" else case.reference()
-    values = [-1.0, -float("inf"), -1e-45]
-    # LAMB's may come of the gradients' norm.
-    if case.reference.family.name != "lamb":
-        values += [0.0, float("nan"), float("inf"), 1e-45]
+    values = [-1.0, -float("inf"), -1e-45, 0.0, float("nan"), float("inf"), 1e-45]
     lists, before = (case.lists([(30,)]) for _ in range(2))
     for value in values:
         with pytest.raises(ValueError, match=r"^grad_scale is "):
             op.kernel.family.dispatch(
                 op.kernel.key, lists, case.hyper(grad_scale=torch.tensor(value))
             )
+        if value < 0:
+            with pytest.raises(ValueError, match=r"^grad_scale is "):
+                hyper = case.hyper(grad_scale=torch.tensor(value), clipped=True)
+                op.kernel.family.dispatch(op.kernel.key, lists, hyper)
     assert all(map(torch.equal, tensors_of(lists), tensors_of(before)))

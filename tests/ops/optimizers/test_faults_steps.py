@@ -243,7 +243,7 @@ def test_smaller_data_at_a_reused_address(cls: Any, rung: str) -> None:
     assert f"refused {cls.__name__}\n" in said, said
 
 
-SHARDED = [cls for cls in CLASSES if cls is not optim.Adam8bit]
+SHARDED = CLASSES
 
 
 class Sharded:

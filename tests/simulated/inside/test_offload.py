@@ -62,6 +62,22 @@ def test_parameters_here_and_there_and_gradients_that_come_and_go() -> None:
     assert_same([*there, *here], twins)
 
 
+def test_one_norm_of_gradients_here_and_there() -> None:
+    there, here = parameters("sim", torch.float32), parameters("cpu", torch.float32)
+    twins = [*parameters("cpu", torch.float32), *parameters("cpu", torch.float32)]
+    options: dict[str, Any] = {"lr": 0.1, "max_grad_norm": 0.5}
+    ours, theirs = CPUAdam([*there, *here], **options), CPUAdam(twins, **options)
+    for _ in range(3):
+        for index, (param, twin) in enumerate(zip([*there, *here], twins, strict=True)):
+            twin.grad = torch.full(param.shape, index + 1.0)
+            param.grad = twin.grad.to(param.device)
+        ours.step()
+        theirs.step()
+    assert_same([*there, *here], twins)
+    assert ours.grad_norm is not None and theirs.grad_norm is not None
+    torch.testing.assert_close(ours.grad_norm.cpu(), theirs.grad_norm)
+
+
 def test_what_is_replaced_is_noticed() -> None:
     there = parameters("sim", torch.float32)
     optimizer = CPUAdam(there, lr=0.1)

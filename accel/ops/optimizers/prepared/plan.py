@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from array import array
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,7 +19,6 @@ from accel.ops.threads import cpu_threads
 
 if TYPE_CHECKING:
     from accel.ops.optimizers.family import Family
-    from accel.ops.optimizers.kernel import Kernel
 
 _SCALARS = {
     "lr_tensor": torch.float32,
@@ -27,6 +27,17 @@ _SCALARS = {
     "noop_flag": torch.int32,
 }
 _FLAGS = ("found_inf", "noop_flag")
+
+
+class Stepper(Protocol):
+    """The part of a `Kernel` that a plan needs."""
+
+    family: Family
+    native: NativeLibrary | Call | None
+
+    @property
+    def step_lists(self) -> Callable[[TensorLists, Any], None]:
+        """Steps what has no native call."""
 
 
 class Plan:
@@ -44,7 +55,7 @@ class Plan:
         rest: indices of the tensors that only the reference can step.
     """
 
-    def __init__(self, kernel: Kernel, tensors: TensorLists) -> None:
+    def __init__(self, kernel: Stepper, tensors: TensorLists) -> None:
         everything = Partition((), tuple(range(len(tensors.params))))
         parts = everything if kernel.native is None else partition(tensors.roles)
         self.rest = parts.rest

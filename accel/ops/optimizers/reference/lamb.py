@@ -144,6 +144,5 @@ LAMB = Family(
     },
     flags=2 * LAMB_APPLY - 1,
     verify=_verify,
-    clips=True,
     unordered=True,
 )

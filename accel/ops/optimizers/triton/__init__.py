@@ -16,9 +16,6 @@ from accel.probe import Accepted, Probe, Rejected
 OLDEST_CAPABILITY = (7, 0)
 """The oldest CUDA devices that Triton compiles for."""
 
-BACKENDS = frozenset({"cuda"})
-"""Backends whose devices Triton compiles for; AMD's GPUs are ``cuda`` to torch."""
-
 
 class Portable:
     """A stand-in for a native library.
@@ -42,10 +39,16 @@ class Portable:
         return getattr(import_module(_home(symbol)), symbol.removeprefix("accel_"))
 
 
-def probe_portable(backend: str, symbol: str) -> Probe:
-    """Return whether the portable form of an entry point can be used on a backend."""
+def probe_portable(backend: str, symbol: str, *, used: bool) -> Probe:
+    """Return whether the portable form of an entry point can be used on a backend.
+
+    Args:
+        backend: the backend's name.
+        symbol: the entry point.
+        used: whether Triton compiles for its devices, as its strategy's `uses_triton` says.
+    """
     if symbol and find_spec(_home(symbol)) is not None:
-        return probe_triton(backend)
+        return probe_triton(backend, used=used)
     return Rejected("no portable kernel.")
 
 
@@ -54,18 +57,20 @@ def _home(symbol: str) -> str:
     return f"{__name__}.{symbol.removeprefix('accel_').removesuffix('_step')}"
 
 
-def probe_triton(backend: str) -> Probe:
-    """Return whether Triton can be used on a backend.
+def probe_triton(backend: str, *, used: bool) -> Probe:
+    """Return whether Triton can be used on a backend; see `probe_portable`.
 
-    Asks the NVIDIA driver for its devices; makes no context, imports neither torch nor Triton.
+    For ``cuda`` it asks the NVIDIA driver for its devices; makes no context, imports neither torch
+    nor Triton.
     """
-    if backend not in BACKENDS:
+    if not used:
         return Rejected(f"Triton is not used on {backend}.")
     if find_spec("triton") is None:
         return Rejected(
             "Triton is not installed.", "CUDA and ROCm builds of torch bring it; or install triton."
         )
-    return _too_old() or Accepted("Triton, compiled on first use")
+    refusal = _too_old() if backend == "cuda" else None
+    return refusal or Accepted("Triton, compiled on first use")
 
 
 def _too_old() -> Rejected | None:

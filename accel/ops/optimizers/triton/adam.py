@@ -18,8 +18,8 @@ from accel.ops.optimizers.reference.adam import (
     ADAM_ROLLBACK,
 )
 from accel.ops.optimizers.reference.common import scaled_eps
+from accel.ops.optimizers.triton.launch import Launcher
 from accel.ops.optimizers.triton.optimizer import (
-    Launcher,
     factor_at,
     leave_scalar,
     load_grad,

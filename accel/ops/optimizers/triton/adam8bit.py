@@ -22,8 +22,8 @@ from accel.ops.optimizers.triton.adam import (
     scalars_on_device,
 )
 from accel.ops.optimizers.triton.elements import random_bits
+from accel.ops.optimizers.triton.launch import Launcher
 from accel.ops.optimizers.triton.optimizer import (
-    Launcher,
     load_grad,
     load_param,
     number_of,

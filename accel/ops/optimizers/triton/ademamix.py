@@ -12,8 +12,8 @@ from triton.language import tensor as Value
 
 from accel.ops.optimizers.ademamix import ADEMAMIX_MAXIMIZE, half_life, slow_rate, warmed
 from accel.ops.optimizers.reference.common import scaled_eps
+from accel.ops.optimizers.triton.launch import Launcher
 from accel.ops.optimizers.triton.optimizer import (
-    Launcher,
     factor_at,
     leave_scalar,
     load_grad,

@@ -17,8 +17,8 @@ from accel.ops.optimizers.reference.lamb import (
     LAMB_MAXIMIZE,
     LAMB_MOMENTS,
 )
+from accel.ops.optimizers.triton.launch import Launcher
 from accel.ops.optimizers.triton.optimizer import (
-    Launcher,
     extras_of,
     factor_at,
     is_wanted,

@@ -10,8 +10,8 @@ import triton.language as tl
 from triton.language import tensor as Value
 
 from accel.ops.optimizers.reference.lion import LION_MAXIMIZE
+from accel.ops.optimizers.triton.launch import Launcher
 from accel.ops.optimizers.triton.optimizer import (
-    Launcher,
     factor_at,
     leave_scalar,
     load_grad,

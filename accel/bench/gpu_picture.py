@@ -1,9 +1,16 @@
-"""The picture of a result."""
+"""The picture of results of ``benchmarks/gpu.py``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+
+# Without the date and the version of what draws, so that the same results give the same file.
+METADATA: dict[str, dict[str, None]] = {
+    ".png": {"Software": None},
+    ".svg": {"Date": None},
+    ".pdf": {"CreationDate": None},
+}
 
 
 def draw(facts: dict[str, Any], file: Path) -> None:
@@ -35,7 +42,8 @@ def draw(facts: dict[str, Any], file: Path) -> None:
     right.set_title(f"{many['tensors']} tensors of 1024")
     figure.suptitle(f"{facts['gpu']}, torch {facts.get('torch')}, {facts['date'][:10]}")
     figure.tight_layout()
-    figure.savefig(file, dpi=120)
+    figure.savefig(file, dpi=120, metadata=METADATA.get(file.suffix.lower()))
+    pyplot.close(figure)
 
 
 def _bitsandbytes(found: dict[str, Any]) -> dict[str, float]:

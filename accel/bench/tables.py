@@ -1,0 +1,67 @@
+"""Results as rows of text: for a terminal, and as Markdown; the same input gives the same text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from accel.bench import gpu_tables
+from accel.bench.results import Difference, Results
+from accel.bench.text import Row, duration, lines
+
+COLUMNS = ("contestant", "median", "least", "of the limit", "time, relative to")
+COMPARED = ("case", "contestant", "before", "after", "after / before", "of the limit")
+
+
+def rows(case: dict[str, Any]) -> list[Row]:
+    """Return a row for each contestant of a case, the fastest first."""
+    limit = case["contestants"][case["limit"]]["seconds"]
+    ordered = sorted(case["contestants"].items(), key=lambda item: (item[1]["seconds"], item[0]))
+    return [
+        (
+            name,
+            duration(one["seconds"]),
+            duration(one["least"]),
+            f"{limit / one['seconds']:.2f}",
+            f"{one['ratio']:.2f} × {one['against']}" if _compared(name, one) else "",
+        )
+        for name, one in ordered
+    ]
+
+
+def _compared(name: str, one: dict[str, Any]) -> bool:
+    return "ratio" in one and one["against"] != name
+
+
+def differences(found: list[Difference]) -> list[Row]:
+    """Return a row for each contestant of two results."""
+    return [
+        (
+            one.case,
+            one.contestant,
+            duration(one.before),
+            duration(one.after),
+            f"{one.after / one.before:.2f}",
+            f"{one.limit_before:.2f} -> {one.limit_after:.2f}",
+        )
+        for one in found
+    ]
+
+
+def title(results: Results) -> str:
+    """Return one line on what was measured, when and with what."""
+    versions = results.get("versions", {})
+    device = results.get("device") or results.get("gpu")
+    torch = versions.get("torch") or results.get("torch")
+    driver = f", driver {results['driver']}" if results.get("driver") else ""
+    return f"{device}{driver}, torch {torch}, {results['date'][:10]}"
+
+
+def markdown(results: Results) -> str:
+    """Return the tables of a README, with a line on the surroundings."""
+    if "measures" in results:
+        return f"{title(results)}\n\n{gpu_tables.table(results['measures'])}"
+    parts = [title(results)]
+    for case in results["cases"].values():
+        parts.append(f"**{case['title']}** ({case['unit']}, {case['rounds']} rounds)")
+        parts.append(lines(COLUMNS, rows(case)))
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,1 @@
+"""Tensors as codes of few bits, in the same bits on every device."""

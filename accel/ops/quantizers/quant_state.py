@@ -1,0 +1,146 @@
+"""`QuantState`: what undoes a quantization, in bitsandbytes' form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from accel.ops.quantizers.codes import QUANT_TYPES, four_bit
+from accel.ops.quantizers.reference import values_on
+
+_PACKED = "quant_state.bitsandbytes__"
+_NESTED = ("nested_absmax", "nested_quant_map", "nested_blocksize", "nested_dtype", "nested_offset")
+_NEEDED = ("absmax", "blocksize", "dtype", "quant_type", "shape")
+
+
+class QuantState:
+    """The state of 4-bit codes, or of the statistics of compressed ones.
+
+    Args:
+        absmax: the largest magnitude of each block, float32; of compressed states, codes, uint8.
+        shape: the tensor's shape.
+        code: the value of each code; of 4-bit codes those of `quant_type` if it is not given.
+        blocksize: elements of a block.
+        quant_type: ``"nf4"`` or ``"fp4"``; ``None`` for the state of statistics.
+        dtype: the tensor's element type.
+        offset: of compressed states what was taken from all magnitudes, a float32 scalar.
+        state2: the state of the codes of the magnitudes.
+    """
+
+    def __init__(
+        self,
+        absmax: Tensor,
+        shape: Sequence[int] | None = None,
+        code: Tensor | None = None,
+        blocksize: int = 64,
+        quant_type: str | None = None,
+        dtype: torch.dtype = torch.float32,
+        offset: Tensor | None = None,
+        state2: QuantState | None = None,
+    ) -> None:
+        self.absmax = absmax
+        self.shape = None if shape is None else torch.Size(shape)
+        self.blocksize = blocksize
+        self.quant_type = quant_type
+        self.dtype = dtype
+        self.offset = offset
+        self.state2 = state2
+        self._code = code
+
+    @property
+    def nested(self) -> bool:
+        """True if the magnitudes are compressed."""
+        return self.state2 is not None
+
+    @property
+    def code(self) -> Tensor | None:
+        """The value of each code, on the state's device; ``None`` for the dynamic map."""
+        if self._code is None and self.quant_type is not None:
+            return values_on(four_bit(self.quant_type).values, self.absmax.device)
+        return self._code
+
+    def as_dict(self, packed: bool = False) -> dict[str, Any]:
+        """Return the state as bitsandbytes' ``QuantState.as_dict`` does.
+
+        Args:
+            packed: whether all values are tensors, as safetensors needs them: what is no tensor is
+                JSON in the bytes of one.
+        """
+        found: dict[str, Any] = {
+            "quant_type": self.quant_type,
+            "absmax": self.absmax,
+            "blocksize": self.blocksize,
+            "quant_map": self.code,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "shape": None if self.shape is None else tuple(self.shape),
+        }
+        if self.state2 is not None and self.offset is not None:
+            code = self.state2.code
+            found |= {
+                "nested_absmax": self.state2.absmax,
+                "nested_blocksize": self.state2.blocksize,
+                "nested_quant_map": None if code is None else code.clone(),
+                "nested_dtype": str(self.state2.dtype).removeprefix("torch."),
+                "nested_offset": self.offset.item(),
+            }
+        if not packed or self.quant_type is None:
+            return found
+        tensors = {key: value for key, value in found.items() if isinstance(value, Tensor)}
+        others = {key: value for key, value in found.items() if key not in tensors}
+        text = torch.tensor([*json.dumps(others).encode()], dtype=torch.uint8, device="cpu")
+        return {**tensors, _PACKED + self.quant_type: text}
+
+    @classmethod
+    def from_dict(cls, qs_dict: Mapping[str, Any], device: torch.device | str) -> QuantState:
+        """Return a state from what `as_dict` or bitsandbytes made of one; keys may have prefixes.
+
+        Raises:
+            ValueError: an entry is missing, or is none of a state.
+        """
+        found = _unpacked(qs_dict)
+        nested = "nested_absmax" in found
+        missing = [key for key in (*_NEEDED, *_NESTED[: 5 * nested]) if key not in found]
+        unknown = sorted({*found} - {*_NEEDED, *_NESTED, "quant_map"})
+        if missing or unknown:
+            raise ValueError(
+                f"The quantization state lacks {missing} and has {unknown} besides; give all of a "
+                f"state's entries, and no others."
+            )
+        if found["quant_type"] not in QUANT_TYPES:
+            raise ValueError(f"quant_type is {found['quant_type']!r}; expected one of nf4, fp4.")
+        inner = offset = None
+        if nested:
+            offset = torch.tensor(found["nested_offset"], dtype=torch.float32, device=device)
+            inner = cls(
+                found["nested_absmax"].to(device),
+                code=found["nested_quant_map"].to(device),
+                blocksize=found["nested_blocksize"],
+                dtype=getattr(torch, found["nested_dtype"]),
+            )
+        code = found.get("quant_map")
+        return cls(
+            found["absmax"].to(device),
+            found["shape"],
+            None if code is None else code.to(device),
+            found["blocksize"],
+            found["quant_type"],
+            getattr(torch, found["dtype"]),
+            offset,
+            inner,
+        )
+
+
+def _unpacked(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return entries by their last names, those in the bytes of a tensor among them."""
+    found: dict[str, Any] = {}
+    for key, value in given.items():
+        last = key.rpartition(".")[2]
+        if last.startswith("bitsandbytes__") and isinstance(value, Tensor):
+            found |= json.loads(bytes(value.cpu().tolist()).decode())
+        else:
+            found[last] = value
+    return found

@@ -1,0 +1,1 @@
+"""Triton kernels of quantizers, in the module of their op's name."""

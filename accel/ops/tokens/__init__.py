@@ -1,0 +1,1 @@
+"""Ops that choose among the tokens of a sequence."""

@@ -1,0 +1,96 @@
+"""Scales of 8-bit codes beside distributed tensors: a shard has blocks of its own.
+
+Beside a tensor whose dimensions are cut into, say, 2 and 1 pieces, scales have the shape ``(2, 1,
+n)`` and the tensor's placements, so that every process has the `n` scales of its shard. `n` is the
+number of blocks of the largest shard; a smaller one leaves the last ones alone. Another division of
+the tensor gives another shape, so that scales are never read beside codes of other blocks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from accel.ops.optimizers.codes8bit import blocks
+
+
+def is_distributed(tensor: Any) -> bool:
+    """Return whether a tensor is a DTensor."""
+    return hasattr(tensor, "to_local")
+
+
+def local_of(tensor: Tensor) -> Tensor:
+    """Return the part of a tensor that this process has: a DTensor's shard, or all of it."""
+    distributed: Any = tensor
+    found: Tensor = distributed.to_local() if is_distributed(tensor) else tensor
+    return found
+
+
+def like(local: Tensor, tensor: Tensor) -> Tensor:
+    """Return what this process has as a tensor that is distributed as `tensor` is, if it is."""
+    if not is_distributed(tensor):
+        return local
+    from torch.distributed.tensor import DTensor
+
+    given: Any = tensor
+    return DTensor.from_local(
+        local,
+        given.device_mesh,
+        given.placements,
+        run_check=False,
+        shape=tensor.shape,
+        stride=tensor.stride(),
+    )
+
+
+def scales_shape(codes: Tensor) -> tuple[int, ...]:
+    """Return the shape of the scales of a tensor's codes; see the module for a distributed one."""
+    if not is_distributed(codes):
+        return (blocks(codes.numel()),)
+    given: Any = codes
+    pieces, largest = [1] * codes.dim(), [*codes.shape]
+    for size, placement in zip(given.device_mesh.shape, given.placements, strict=True):
+        cut = getattr(placement, "dim", None)
+        if cut is not None:
+            pieces[cut] *= size
+            largest[cut] = -(-largest[cut] // size)
+    return (*pieces, blocks(math.prod(largest)))
+
+
+def distributed_scales(scales: Tensor, codes: Tensor) -> Tensor:
+    """Return the scales of this process's codes, made for `codes`, in the shape of all of them."""
+    if not is_distributed(codes):
+        return scales
+    from torch.distributed.tensor import DTensor
+
+    given: Any = codes
+    shape = torch.Size(scales_shape(codes))
+    local = scales.new_zeros(*[1] * codes.dim(), shape[-1])
+    local.view(-1)[: scales.numel()] = scales
+    stride = torch.empty(shape, dtype=scales.dtype, device="meta").stride()
+    return DTensor.from_local(
+        local, given.device_mesh, given.placements, run_check=False, shape=shape, stride=stride
+    )
+
+
+def own_extra(extra: Tensor, own: Tensor, elements: Callable[[int], int]) -> Tensor:
+    """Return the part of an extra tensor that belongs to what this process steps.
+
+    Args:
+        extra: one that an op takes beside a parameter's states, such as scales.
+        own: what this process steps of the parameter.
+        elements: the number of elements that the op takes, by those of `own`.
+    """
+    if type(extra) is Tensor or type(extra) is Parameter or not is_distributed(extra):
+        return extra
+    return local_of(extra).view(-1)[: elements(own.numel())]
+
+
+def own_scales(scales: Tensor, own: Tensor) -> Tensor:
+    """Return the scales of this process's codes `own`, of distributed scales or of its own ones."""
+    return own_extra(scales, own, blocks)
