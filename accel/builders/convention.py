@@ -39,6 +39,7 @@ DECLARED: Mapping[str, str] = {
     "multi_tensor": "accel.ops.lists.multi_tensor:MultiTensor",
     "blockwise_quantizer": "accel.ops.quantizers.blockwise_quantizer:BlockwiseQuantizer",
     "quantizer": "accel.ops.quantizers.quantizer:Quantizer",
+    "fp_quantizer": "accel.ops.quantizers.fp_quantizer:FPQuantizer",
     "utils": "accel.ops.utils.byte_views:Utils",
     "async_io": "accel.ops.io.async_io:AsyncIO",
     "pin_memory": "accel.ops.io.pin_memory:PinMemory",

@@ -67,6 +67,16 @@ class QuantizerBuilder(_KernelBuilder):
     native_sources = ("cpu/quantizers/quantizer.cpp",)
 
 
+class FPQuantizerBuilder(_KernelBuilder):
+    """Floating-point codes of groups, in DeepSpeed's format."""
+
+    NAME = "fp_quantizer"
+    BUILD_VAR = "ACCEL_BUILD_FP_QUANTIZER"
+    op = "accel.ops.quantizers.fp_quantizer:FPQuantizer"
+    artifact = "fp_quantizer"
+    native_sources = ("cpu/quantizers/fp_quantizer.cpp",)
+
+
 globals().update(optimizer_builders(_KernelBuilder, __name__))
 
 if TYPE_CHECKING:
