@@ -1,4 +1,4 @@
-"""Float results into 16 bits, as ``accel/random.h`` defines it, in plain PyTorch."""
+"""Float results into 16 bits, as ``csrc/common/rounding.h`` defines it, in plain PyTorch."""
 
 from __future__ import annotations
 

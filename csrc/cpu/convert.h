@@ -5,8 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../common/random.h"
+#include "../common/rounding.h"
 #include "accel/abi.h"
-#include "accel/random.h"
 
 namespace accel {
 
@@ -44,6 +45,7 @@ inline void narrow_to(const Convert &convert, int32_t rounding, int32_t dtype, c
 // there is no tensor.
 class Block {
  public:
+  Block() = default;
   Block(const Convert &convert, int32_t dtype, void *tensor, int64_t first, int64_t n, float *buffer)
       : first_(first), n_(n), dtype_(dtype) {
     if (!tensor) return;
@@ -66,8 +68,16 @@ class Block {
 
  private:
   char *at_ = nullptr;
-  int64_t first_, n_;
-  int32_t dtype_;
+  int64_t first_ = 0, n_ = 0;
+  int32_t dtype_ = ACCEL_FLOAT32;
+};
+
+// The loop of one SIMD level over elements of a block that are updated by themselves.
+template <class Op>
+struct ElementLevel {
+  void (*block)(float *p, const float *grad, float *const *states, int64_t n,
+                const typename Op::Scalars &s);
+  const Convert *convert;
 };
 
 }  // namespace accel

@@ -9,7 +9,7 @@
 #endif
 
 #include "accel/cpu.h"
-#include "accel/status.h"
+#include "accel/op.h"
 #include "parallel.h"
 
 namespace accel {
@@ -65,8 +65,6 @@ inline const T &for_level(const T &lowest, const More &...rising) {
 #define ACCEL_FOR_LEVEL(name) accel::for_level(baseline::name)
 #endif
 
-int32_t accel_abi_version(void) { return ACCEL_ABI_VERSION; }
-
 uint32_t accel_simd_available(void) { return accel::simd_available(); }
 
 int32_t accel_simd_level(void) { return accel::simd_level(); }
@@ -75,9 +73,4 @@ int32_t accel_simd_force(int32_t level) {
   if (level < 0 || level > 31 || !(accel::simd_available() >> level & 1u)) return ACCEL_UNSUPPORTED;
   accel::store(accel::forced_level, level);
   return ACCEL_OK;
-}
-
-const char *accel_status_text(int32_t status) {
-  const char *const words = accel_words_of(status);
-  return words ? words : "unknown status";
 }

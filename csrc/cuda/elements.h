@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Elements in registers as float32, loaded and stored 16 bytes or one element at a time, in every
-// element type, rounded as accel/random.h defines.
+// element type, rounded as common/rounding.h does.
 #pragma once
 
 #include <cstring>
 
-// The device runtime first: accel/random.h uses its keywords.
+// The device runtime first: common headers use its keywords.
 #include "runtime.h"
 
-#include "accel/random.h"
+#include "../common/random.h"
+#include "../common/rounding.h"
 
 namespace accel {
 
@@ -22,18 +23,6 @@ struct Rounding {
   bool stochastic;
   uint64_t key;
 };
-
-ACCEL_DEVICE uint32_t bits_of(float x) {
-  uint32_t u;
-  memcpy(&u, &x, 4);
-  return u;
-}
-
-ACCEL_DEVICE float float_of(uint32_t u) {
-  float x;
-  memcpy(&x, &u, 4);
-  return x;
-}
 
 // `Bytes` adjacent bytes, at an address that is a multiple of as many (of 16 at most).
 template <int BYTES>
@@ -59,18 +48,9 @@ ACCEL_DEVICE void move(void *to, const void *from) {
 #endif
 }
 
-ACCEL_DEVICE uint32_t narrow(BFloat16, float x) {
-  const uint32_t u = bits_of(x);
-  return (u & 0x7FFFFFFFu) > 0x7F800000u ? 0x7FC0u : (u + 0x7FFFu + (u >> 16 & 1u)) >> 16;
-}
-
-ACCEL_DEVICE uint32_t narrow(BFloat16, float x, uint32_t noise) {
-  const uint32_t u = bits_of(x), magnitude = u & 0x7FFFFFFFu;
-  if (magnitude > 0x7F800000u) return 0x7FC0u;
-  return (magnitude < 0x7F800000u ? u + (noise & 0xFFFFu) : u) >> 16;
-}
-
-ACCEL_DEVICE float widen(BFloat16, uint32_t bits) { return float_of(bits << 16); }
+ACCEL_DEVICE uint32_t narrow(BFloat16, float x) { return narrow_bfloat16(x); }
+ACCEL_DEVICE uint32_t narrow(BFloat16, float x, uint32_t noise) { return narrow_bfloat16(x, noise); }
+ACCEL_DEVICE float widen(BFloat16, uint32_t bits) { return widen_bfloat16(bits); }
 
 ACCEL_DEVICE uint32_t narrow(Float16, float x) {
 #if defined(__CUDA_ARCH__)
@@ -78,25 +58,11 @@ ACCEL_DEVICE uint32_t narrow(Float16, float x) {
   asm("cvt.rn.f16.f32 %0, %1;" : "=h"(half) : "f"(x));
   return half;
 #else
-  const uint32_t u = bits_of(x), sign = u >> 16 & 0x8000u, magnitude = u & 0x7FFFFFFFu;
-  if (magnitude > 0x7F800000u) return sign | 0x7E00u;
-  if (magnitude >= (143u << 23)) return sign | 0x7C00u;
-  // Adding 0.5 aligns a result below 2^-14 to the float16 grid with the processor's own rounding.
-  if (magnitude < (113u << 23)) return sign | (bits_of(float_of(magnitude) + 0.5f) - 0x3F000000u);
-  return sign | (magnitude - (112u << 23) + 0xFFFu + (magnitude >> 13 & 1u)) >> 13;
+  return narrow_float16(x);
 #endif
 }
 
-ACCEL_DEVICE uint32_t narrow(Float16, float x, uint32_t noise) {
-  const uint32_t u = bits_of(x), sign = u >> 16 & 0x8000u, magnitude = u & 0x7FFFFFFFu;
-  if (magnitude > 0x7F800000u) return sign | 0x7E00u;
-  if (magnitude >= (143u << 23)) return sign | 0x7C00u;
-  if (magnitude < (113u << 23)) {
-    const int32_t fixed = static_cast<int32_t>(float_of(magnitude) * 1099511627776.0f);  // 2^40
-    return sign | (static_cast<uint32_t>(fixed) + (noise & 0xFFFFu)) >> 16;
-  }
-  return sign | (magnitude - (112u << 23) + (noise & 0x1FFFu)) >> 13;
-}
+ACCEL_DEVICE uint32_t narrow(Float16, float x, uint32_t noise) { return narrow_float16(x, noise); }
 
 ACCEL_DEVICE float widen(Float16, uint32_t bits) {
 #if defined(__CUDA_ARCH__)
@@ -104,12 +70,7 @@ ACCEL_DEVICE float widen(Float16, uint32_t bits) {
   asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(static_cast<uint16_t>(bits)));
   return x;
 #else
-  // Subnormals go through an exact float subtraction (Giesen, "half to float done quick").
-  const uint32_t magnitude = bits & 0x7FFFu, sign = (bits & 0x8000u) << 16, shifted = magnitude << 13;
-  if (magnitude >= 0x7C00u)
-    return float_of(sign | (shifted + (224u << 23)) | (magnitude > 0x7C00u ? 0x400000u : 0u));
-  if (magnitude >= 0x0400u) return float_of(sign | (shifted + (112u << 23)));
-  return float_of(sign | bits_of(float_of(shifted + (113u << 23)) - float_of(113u << 23)));
+  return widen_float16(bits);
 #endif
 }
 

@@ -9,8 +9,8 @@
 
 #if defined(ACCEL_HOST_BUILD)
 
-#define ACCEL_DEVICE inline
-#define ACCEL_BOTH inline
+#include "../common/shared.h"
+
 #define ACCEL_KERNEL static void
 #define ACCEL_KERNEL_CONSTANT
 #define ACCEL_SHARED static thread_local
@@ -40,6 +40,7 @@ inline uint32_t thread_index() { return host_thread; }
 
 #define ACCEL_DEVICE __device__ __forceinline__
 #define ACCEL_BOTH __host__ __device__ __forceinline__
+#define ACCEL_COPY memcpy
 #define ACCEL_KERNEL static __global__ void __launch_bounds__(accel::kThreads)
 // Keeps parameters in constant memory if an index into them is known only at run time. The keyword is
 // an error for targets before Volta, and all targets of a build have one signature.
@@ -55,7 +56,14 @@ using Stream = cudaStream_t;
 __device__ __forceinline__ void block_barrier() { __syncthreads(); }
 __device__ __forceinline__ uint32_t block_index() { return blockIdx.x; }
 __device__ __forceinline__ uint32_t thread_index() { return threadIdx.x; }
+constexpr uint32_t kPayload16 = 0;  // the bits of a NaN that its float16 keeps
+ACCEL_BOTH float root(float x) { return sqrtf(x); }
+ACCEL_BOTH double root(double x) { return sqrt(x); }
+ACCEL_BOTH double power(double base, double exponent) { return pow(base, exponent); }
+ACCEL_BOTH float choose(uint32_t mask, float first, float second) { return mask ? first : second; }
 }  // namespace accel
+
+#include "../common/shared.h"
 
 #endif
 

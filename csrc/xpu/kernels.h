@@ -15,21 +15,34 @@
 #include <string>
 #include <vector>
 
-#include "accel/status.h"
+#include "accel/abi.h"
 
-// Defines types on the host, and `name`, the same definitions as text for the kernels, so that a
-// launch's data has one layout on both sides. A kernel's parameters are 64-bit addresses and numbers.
+// See common/shared.h. A kernel's parameters are 64-bit addresses and numbers.
 #define ACCEL_ON_BOTH(name, ...) \
-  __VA_ARGS__;                   \
-  static constexpr char name[] = #__VA_ARGS__ ";\n"
+  __VA_ARGS__                    \
+  static constexpr char name[] = #__VA_ARGS__ "\n";
+
+#include "../common/random.h"
+#include "../common/rounding.h"
 
 namespace accel {
+
+// The means of common/shared.h on a device.
+static constexpr char kShared[] = R"sycl(
+#include <sycl/builtins.hpp>
+#define ACCEL_DEVICE inline
+#define ACCEL_BOTH inline
+#define ACCEL_COPY __builtin_memcpy
+constexpr uint32_t kPayload16 = 0;
+inline float root(float x) { return sycl::sqrt(x); }
+inline float choose(uint32_t mask, float first, float second) { return mask ? first : second; }
+)sycl";
 
 static constexpr char kElements[] =
 #include "elements.sycl"
     ;
 
-ACCEL_ON_BOTH(kGroupText, enum Group : int32_t { kGroup = 256 });  // work-items of a group
+ACCEL_ON_BOTH(kGroupText, enum Group : int32_t { kGroup = 256 };)  // work-items of a group
 
 // The limit on a kernel's parameters on Intel's GPUs.
 constexpr size_t kParameterBytes = 2048;
@@ -119,9 +132,5 @@ int32_t guarded(void *stream, const Body &body) {
 
 }  // namespace accel
 
-int32_t accel_abi_version(void) { return ACCEL_ABI_VERSION; }
-
-const char *accel_status_text(int32_t status) {
-  const char *const words = accel_words_of(status);
-  return words ? words : accel::last_error().c_str();
-}
+#define ACCEL_DEVICE_WORDS(status) accel::last_error().c_str()
+#include "accel/op.h"

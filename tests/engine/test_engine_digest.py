@@ -7,9 +7,15 @@ import re
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from engine_tools import SOURCE, Workshop, finish, until
+
+from accel.builders import cpu, cuda, xpu
+from accel.builders.base import OpBuilder
+from accel.jit import csrc_dir
+from accel.jit.recipe import Recipe, take_fit
 
 # The kinds of file that a load looks into.
 READ = {".cpp", ".h", ".json", ".so"}
@@ -51,6 +57,40 @@ def test_an_edit_is_honoured(workshop: Workshop, file: str) -> None:
     path.write_text(text)
     assert workshop.load()["value"] == 8
     assert len(workshop.artifacts()) == 2
+
+
+def _within(recipe: Recipe, csrc: Path) -> Recipe:
+    """Return the recipe with its files in a copy of the folder of sources."""
+    sources, folders = (
+        tuple(csrc / path.relative_to(csrc_dir()) for path in paths)
+        for paths in (recipe.sources, recipe.include_dirs)
+    )
+    return recipe.replace(sources=sources, include_dirs=folders)
+
+
+@pytest.mark.parametrize("backend", [cpu, cuda, xpu], ids=["cpu", "cuda", "xpu"])
+@pytest.mark.parametrize(
+    ("header", "stale"),
+    [
+        ("optimizers/adam.h", True),
+        ("optimizer.h", True),
+        ("rounding.h", True),
+        ("random.h", True),
+        ("shared.h", True),
+        ("optimizers/lion.h", False),
+    ],
+)
+def test_an_edit_of_a_shared_formula_makes_every_device_stale(
+    backend: Any, header: str, stale: bool, tmp_path: Path
+) -> None:
+    csrc = tmp_path / "csrc"
+    shutil.copytree(csrc_dir(), csrc)
+    # By the base class, since a recipe for SYCL looks for its runtime.
+    recipe = _within(OpBuilder.recipe(backend.FusedAdamBuilder()), csrc)
+    before = take_fit(recipe).digest
+    with (csrc / "common" / header).open("a") as file:
+        file.write("// Edited.\n")
+    assert (take_fit(recipe).digest != before) == stale
 
 
 def test_an_edit_is_honoured_in_the_same_process(workshop: Workshop) -> None:

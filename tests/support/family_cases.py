@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import platform
 import sys
 from collections.abc import Callable
@@ -27,7 +26,11 @@ from accel.ops.optimizers.lamb import FusedLamb
 from accel.ops.optimizers.lists import TensorLists
 from accel.ops.optimizers.reference.adagrad import ADAGRAD_MAXIMIZE, AdagradHyper
 from accel.ops.optimizers.reference.adam import ADAM_ADAMW, ADAM_MAXIMIZE, AdamHyper
-from accel.ops.optimizers.reference.adam8bit import ADAM8BIT_MAXIMIZE, Adam8bitHyper
+from accel.ops.optimizers.reference.adam8bit import (
+    ADAM8BIT_ADAMW,
+    ADAM8BIT_MAXIMIZE,
+    Adam8bitHyper,
+)
 from accel.ops.optimizers.reference.lamb import (
     LAMB_BIAS_CORRECTION,
     LAMB_EPS_INSIDE,
@@ -67,33 +70,41 @@ def flags_of(stem: str) -> dict[str, int]:
 COMMON = {"lr": 1e-2, "weight_decay": 0.1, "step": 3}
 
 
-def adam(p: Tensor, g: Tensor, m: Tensor, v: Tensor, h: Any) -> tuple[Tensor, ...]:
-    if h.flags & ADAM_ADAMW:
-        p = p * (1 - h.lr * h.weight_decay)
-    else:
-        g = g + h.weight_decay * p
-    m, v = h.beta1 * m + (1 - h.beta1) * g, h.beta2 * v + (1 - h.beta2) * g * g
-    c1, c2 = 1 - h.beta1**h.step, 1 - h.beta2**h.step
-    return p - h.lr * (m / c1) / (v.sqrt() / math.sqrt(c2) + h.eps), m, v
+SPEC_NUMBERS: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "adam": lambda h: {"mode": int(bool(h.flags & ADAM_ADAMW))},
+    "adam8bit": lambda h: {"mode": int(bool(h.flags & ADAM8BIT_ADAMW))},
+    "adagrad": lambda h: {"lr": h.lr / (1 + (h.step - 1) * h.lr_decay)},
+    "lamb": lambda h: {"mode": int(not h.flags & LAMB_EPS_INSIDE), "grad_scale": 1.0},
+}
+"""What the spec of an optimizer takes and its struct has in another form."""
 
 
-def adagrad(p: Tensor, g: Tensor, total: Tensor, h: Any) -> tuple[Tensor, ...]:
-    g = g + h.weight_decay * p
-    total = total + g * g
-    return p - h.lr / (1 + (h.step - 1) * h.lr_decay) * g / (total.sqrt() + h.eps), total
+def exact_of(stem: str) -> Callable[..., tuple[Tensor, ...]]:
+    """Return an optimizer's definition, its conformance spec's, as a function of one tensor's step.
 
+    It takes parameter, gradient and states in float64, and the step's numbers; it returns parameter
+    and states.
+    """
+    op, family = OPS[stem], FAMILIES[stem]
+    spec = resolve(SPECS[op.name])()
+    first = next(iter(spec.cases()))
+    flags = {name.removeprefix(f"{stem.upper()}_").lower(): f for name, f in flags_of(stem).items()}
+    own = SPEC_NUMBERS.get(stem, lambda _: {})
+    # Specs have a step's tensors first, in the family's order, by names of their own.
+    outputs = spec.written[: 1 + len(family.states)]
+    others = spec.written[len(outputs) :]
 
-def lamb(p: Tensor, g: Tensor, m: Tensor, v: Tensor, h: Any) -> tuple[Tensor, ...]:
-    m, v = h.beta1 * m + (1 - h.beta1) * g, h.beta2 * v + (1 - h.beta2) * g * g
-    inside = h.flags & LAMB_EPS_INSIDE
-    u = m / ((v + h.eps).sqrt() if inside else v.sqrt() + h.eps) + h.weight_decay * p
-    rate = h.lr
-    if h.flags & LAMB_BIAS_CORRECTION:
-        rate *= math.sqrt(1 - h.beta2**h.step) / (1 - h.beta1**h.step)
-    # A norm that is NaN is not 0: the ratio is NaN.
-    if p.norm() != 0 and u.norm() != 0:
-        rate *= min(max((p.norm() / u.norm()).item(), h.min_coeff), h.max_coeff)
-    return p - rate * u, m, v
+    def exact(*values: Any) -> tuple[Tensor, ...]:
+        *tensors, h = values
+        numbers = {name: getattr(h, name) for name in (*family.floats, "step")}
+        switches = {name: bool(h.flags & flag) for name, flag in flags.items()}
+        names = ("params", "grads", *outputs[1:], *others)
+        lists = ([one] for one in (*tensors, *(torch.zeros(1).double() for _ in others)))
+        case = {**first, **numbers, **switches, **own(h)}
+        found = spec.expected(case, dict(zip(names, lists, strict=True)))
+        return tuple(found[name][0] for name in outputs)
+
+    return exact
 
 
 def as_many(betas: Any, group: dict[str, Any]) -> Any:
@@ -175,43 +186,35 @@ def _of_spec(stem: str) -> Case:
     """Return an optimizer's case as its conformance spec has it; all its states are floats."""
     op, family = OPS[stem], FAMILIES[stem]
     spec = resolve(SPECS[op.name])()
-    flags = {name.removeprefix(f"{stem.upper()}_").lower(): f for name, f in flags_of(stem).items()}
+    maximize = flags_of(stem)[f"{stem.upper()}_MAXIMIZE"]
     cases = [*spec.cases()]
     own = [name for name in family.floats if name not in COMMON]
     usual = {name: cases[0][name] for name in own if name in cases[0]}
-
-    def exact(*values: Any) -> tuple[Tensor, ...]:
-        *tensors, h = values
-        numbers = {name: getattr(h, name) for name in (*family.floats, "step")}
-        switches = {name: bool(h.flags & flag) for name, flag in flags.items()}
-        lists = zip(("params", "grads", *family.states), ([one] for one in tensors), strict=True)
-        found = spec.expected({**cases[0], **numbers, **switches}, dict(lists))
-        return tuple(found[name][0] for name in ("params", *family.states))
 
     given = spec.given(cases[0], torch.Generator().manual_seed(0))
     signed = tuple(any(bool((one < 0).any()) for one in given[name]) for name in family.states)
     # In the spec's order.
     others = dict.fromkeys(tuple((n, case[n]) for n in (*own, "weight_decay")) for case in cases)
     return Case(
-        find_builder(name_of(DECLARED[op.name]), cpu.__name__, "cpu"), op, exact,
+        find_builder(name_of(DECLARED[op.name]), cpu.__name__, "cpu"), op, exact_of(stem),
         lambda **o: family.hyper(**{**COMMON, **usual, **o}),
-        signed, tuple(map(dict, others)), flags["maximize"],
+        signed, tuple(map(dict, others)), maximize,
     )  # fmt: skip
 
 
 CASES = {
     "adam": Case(
-        cpu.FusedAdamBuilder, FusedAdam, adam,
+        cpu.FusedAdamBuilder, FusedAdam, exact_of("adam"),
         lambda **o: AdamHyper(**{**COMMON, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, **o}),
         (True, False), ({"flags": 2}, {"flags": 3}), ADAM_MAXIMIZE,
     ),
     "adagrad": Case(
-        cpu.CPUAdagradBuilder, CPUAdagrad, adagrad,
+        cpu.CPUAdagradBuilder, CPUAdagrad, exact_of("adagrad"),
         lambda **o: AdagradHyper(**{**COMMON, "eps": 1e-10, **o}),
         (False,), ({"lr_decay": 0.3}, {"weight_decay": 0.0}), ADAGRAD_MAXIMIZE,
     ),
     "lamb": Case(
-        cpu.FusedLambBuilder, FusedLamb, lamb,
+        cpu.FusedLambBuilder, FusedLamb, exact_of("lamb"),
         lambda **o: LambHyper(**{**COMMON, "beta1": 0.9, "beta2": 0.99, "eps": 1e-6,
                                  "max_coeff": 10.0, "min_coeff": 0.01,
                                  **o, "flags": PHASES | o.get("flags", 0)}),
@@ -219,7 +222,7 @@ CASES = {
                         {"max_coeff": 0.02}), LAMB_MAXIMIZE,
     ),
     "adam8bit": Case(
-        cpu.Adam8bitBuilder, Adam8bit, adam,
+        cpu.Adam8bitBuilder, Adam8bit, exact_of("adam8bit"),
         lambda **o: Adam8bitHyper(**{**COMMON, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8,
                                      "seed": 5, **o}),
         (True, False), ({"flags": 2}, {"flags": 3}), ADAM8BIT_MAXIMIZE,

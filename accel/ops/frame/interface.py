@@ -73,7 +73,9 @@ class Declaration(Op):
 def check_declaration(cls: type[Declaration]) -> None:
     """Raise `ValueError` if a declaration contradicts itself."""
     schema, told = cls.parsed, f"{cls.__qualname__} ({cls.parsed.name})"
-    if taken := sorted(TAKEN.intersection((schema.name, *schema.names))):
+    # Only calls that return something new make it by a name of their own.
+    others = TAKEN if schema.returns else TAKEN - {"outputs"}
+    if taken := sorted(others.intersection((schema.name, *schema.names))):
         raise ValueError(
             f"{told}: the text of its calls has other things of the name {', '.join(taken)}; take "
             f"another name."

@@ -1,4 +1,4 @@
-"""The keys of an optimizer's random bits, as ``accel/random.h`` defines them, in plain PyTorch."""
+"""The keys of an optimizer's random bits, as ``common/random.h`` defines them, in plain PyTorch."""
 
 from __future__ import annotations
 

@@ -77,7 +77,8 @@ class FusedLambSpec(OpSpec):
         square = case["beta2"] * square + (1 - case["beta2"]) * grad.square()
         update = mean / _root(case, square) + case["weight_decay"] * param
         ratio = torch.ones((), dtype=torch.float64, device="cpu")
-        if param.norm() > 0 and update.norm() > 0:
+        # A norm that is NaN is not 0: the ratio is NaN.
+        if param.norm() != 0 and update.norm() != 0:
             ratio = (param.norm() / update.norm()).clamp(case["min_coeff"], case["max_coeff"])
         return {
             "params": [param - _rate(case) * ratio * update],

@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "accel/blockwise_quantizer.h"
-#include "accel/random.h"
+#include "../shared.h"
 
 namespace accel {
 
@@ -80,7 +80,7 @@ struct Factors {
   bool is_plain;
 };
 
-ACCEL_INLINE Factors factors_of(float absmax) {
+ACCEL_DEVICE Factors factors_of(float absmax) {
   const float small = 1.26217744835361888865876570445e-29f;  // 2^-96
   const float up = 18446744073709551616.0f;                  // 2^64
   const float shift = absmax < small ? up : (absmax > 1.0f / small ? 1.0f / up : 1.0f);
@@ -88,18 +88,18 @@ ACCEL_INLINE Factors factors_of(float absmax) {
 }
 
 // An element of a block that is not plain: infinities keep their sign, all else is 0.
-ACCEL_INLINE float unscaled(float x, float absmax) {
+ACCEL_DEVICE float unscaled(float x, float absmax) {
   const bool endless = x - x != 0.0f && x == x && absmax == absmax;
   return endless ? (x > 0.0f ? 1.0f : -1.0f) : 0.0f;
 }
 
 // The bound between a code and the next one.
-ACCEL_INLINE float bound_of(const float *values, int32_t code) {
+ACCEL_DEVICE float bound_of(const float *values, int32_t code) {
   return (values[code] + values[code + 1]) / 2.0f;
 }
 
 // How many of 255 bounds lie below x.
-ACCEL_INLINE int32_t search(const float *values, float x) {
+ACCEL_DEVICE int32_t search(const float *values, float x) {
   int32_t at = 0;
   for (int32_t step = 128; step > 0; step /= 2)
     if (bound_of(values, at + step - 1) < x) at += step;

@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "accel/quantizer.h"
-#include "accel/random.h"
+#include "../shared.h"
 
 namespace accel {
 
@@ -14,7 +14,7 @@ struct Grid {
   float scale, offset, limit;
 };
 
-ACCEL_INLINE Grid grid_of(float min, float max, int64_t bits, bool asymmetric) {
+ACCEL_DEVICE Grid grid_of(float min, float max, int64_t bits, bool asymmetric) {
   const float limit = bits == 8 ? 128.0f : 8.0f;
   const float magnitude = -min > max ? -min : max;
   const float half = asymmetric ? max / 2.0f - min / 2.0f : magnitude;
@@ -24,25 +24,25 @@ ACCEL_INLINE Grid grid_of(float min, float max, int64_t bits, bool asymmetric) {
 }
 
 // Adding 1.5 * 2^23 rounds to nearest, and puts the integer into the lowest bits.
-ACCEL_INLINE float rounder() { return 12582912.0f; }
+ACCEL_DEVICE float rounder() { return 12582912.0f; }
 
-ACCEL_INLINE float place_on(float x, const Grid &grid) {
+ACCEL_DEVICE float place_on(float x, const Grid &grid) {
   const float y = (x - grid.offset) * grid.scale;
   const float above = y > -grid.limit ? y : -grid.limit;
   const float inside = above < grid.limit - 1.0f ? above : grid.limit - 1.0f;
   return (y == y ? inside : 0.0f) + rounder();
 }
 
-ACCEL_INLINE float element_of(int32_t code, float step, float offset) {
+ACCEL_DEVICE float element_of(int32_t code, float step, float offset) {
   return static_cast<float>(code) * step + offset;
 }
 
-ACCEL_INLINE int32_t signed_nibble(uint32_t nibble) {
+ACCEL_DEVICE int32_t signed_nibble(uint32_t nibble) {
   return static_cast<int32_t>(nibble & 15u) - static_cast<int32_t>((nibble & 8u) << 1);
 }
 
 // Rises with a float's bits; NaN lies beyond the infinities.
-ACCEL_INLINE int32_t rising_key(uint32_t bits) {
+ACCEL_DEVICE int32_t rising_key(uint32_t bits) {
   const int32_t wide = static_cast<int32_t>(bits);
   return wide ^ (wide >> 31 & 0x7FFFFFFF);
 }
@@ -52,7 +52,7 @@ struct Swizzle {
 };
 
 // Where a group goes.
-ACCEL_INLINE int64_t swizzled(const Swizzle &by, int64_t group) {
+ACCEL_DEVICE int64_t swizzled(const Swizzle &by, int64_t group) {
   const int64_t piece = group / by.contiguous % by.pipeline, partition = group / (by.contiguous * by.pipeline);
   const int64_t to = piece * by.nodes * by.devices + partition % by.devices * by.nodes + partition / by.devices;
   return to * by.contiguous + group % by.contiguous;

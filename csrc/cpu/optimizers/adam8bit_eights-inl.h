@@ -3,7 +3,8 @@
 // namespace of each. They give the same bits, and prefetch.
 //
 // GCC compiles plain loops between 8 and 32 bits by way of 16, and reorders every half. The names are
-// the compiler's own: <immintrin.h> would double the compile time.
+// the compiler's own: <immintrin.h> would double the compile time. The formulas stand here again, since
+// GCC takes vectors apart that are wider than the target of the function in which they stand.
 
 typedef uint32_t Words __attribute__((vector_size(32)));
 typedef float Values __attribute__((vector_size(32)));
@@ -46,9 +47,9 @@ static inline Values with_signs(const Words &bits, uint32_t unit) {
 // `decode` and `update` in one, for scales above 0. Meanwhile the parameters and gradients of the
 // block after the next are prefetched, a line at a time: all at once they would wait for each other.
 static inline __attribute__((always_inline)) Largest update_eights(
-    Moments &to, const float *__restrict p, const float *__restrict grad, const accel::Codes &m,
-    const accel::Codes &v, const accel::Adam8bitScalars &given, bool RARE) {
-  const accel::Adam8bitScalars s = given;
+    Moments &to, const float *__restrict p, const float *__restrict grad, const Codes &m,
+    const Codes &v, const AdamScalars &given, bool RARE) {
+  const AdamScalars s = given;
   const uint32_t m_unit = unit_signed(*m.scale), v_unit = unit_unsigned(*v.scale);
   Words largest_m = {}, largest_v = {};
   for (int64_t line = 0; line < kCodes; line += 16) {
@@ -60,7 +61,7 @@ static inline __attribute__((always_inline)) Largest update_eights(
       const Words v_code = as<Words>(__builtin_ia32_pmovzxbd256(eight_codes(v.codes + i)));
       const Words m_bits = (m_code << 20 & 0x87F00000u) + m_unit;
       const Values old_m = as<Values>(m_bits) - with_signs(m_code, m_unit);
-      const Values old_v = decode_unsigned<Values>(v_code, v_unit);
+      const Values old_v = as<Values>((v_code << 20) + v_unit);
       Values g = read<Values>(grad + i);
       if (RARE) g = g * s.grad_factor;
       if (RARE) g = s.has_l2 ? g + s.l2 * read<Values>(p + i) : g;
@@ -95,11 +96,11 @@ static inline void store_codes(uint8_t *codes, Shorts low, Shorts high) {
 // `encode` and `narrow` in one.
 static void encode_eights(uint8_t *__restrict m_codes, uint8_t *__restrict v_codes, float *__restrict p,
                           const Moments &from, uint32_t m_unit, uint32_t v_unit, uint32_t first_noise,
-                          const accel::Adam8bitScalars &given) {
-  const accel::Adam8bitScalars s = given;
+                          const AdamScalars &given) {
+  const AdamScalars s = given;
   const auto m_first = static_cast<short>(m_unit >> 20), v_first = static_cast<short>(v_unit >> 20);
   const Words least_v = Words{} + v_unit;
-  Words noise = Words{0, 1, 2, 3, 4, 5, 6, 7} * ACCEL_ADAM8BIT_LATTICE + first_noise;
+  Words noise = Words{0, 1, 2, 3, 4, 5, 6, 7} * uint32_t{kLattice} + first_noise;
   Words m[4], v[4];
   for (int64_t i = 0; i < kCodes; i += 32) {
 #pragma GCC unroll 4
@@ -111,7 +112,7 @@ static void encode_eights(uint8_t *__restrict m_codes, uint8_t *__restrict v_cod
       const Values moved = as<Values>(new_m) + with_signs(new_m, m_unit);
       m[k] = as<Words>(moved) + (noise & 0xFFFFFu);
       v[k] = greater(read<Words>(from.v + at), least_v) + (noise >> 12);
-      noise += 8 * ACCEL_ADAM8BIT_LATTICE;
+      noise += 8u * kLattice;
     }
     const Shorts m0 = shifted_down(m[0], m[1]), m1 = shifted_down(m[2], m[3]);
     const Shorts v0 = shifted_down(v[0], v[1]), v1 = shifted_down(v[2], v[3]);

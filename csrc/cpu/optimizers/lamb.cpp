@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// LAMB on the CPU: see accel/lamb.h for the arithmetic.
+// LAMB on the CPU: see accel/lamb.h for the phases.
 
 #ifdef ACCEL_TARGET
 
@@ -7,36 +7,27 @@
 
 namespace ACCEL_TARGET {
 
-static void lamb_moments(const float *__restrict grad, float *__restrict m, float *__restrict v,
-                         int64_t n, const accel::LambScalars &given) {
-  const accel::LambScalars s = given;
-  for (int64_t i = 0; i < n; ++i) {
-    const float g = grad[i] * s.grad_factor;
-    m[i] = m[i] * s.beta1 + g * s.m_weight;
-    v[i] = v[i] * s.beta2 + s.v_weight * g * g;
-  }
-}
-
-static inline float direction(float p, float m, float v, const accel::LambScalars &s) {
-  return m / (__builtin_sqrtf(v + s.eps_inside) + s.eps_outside) + s.decay * p;
+static void moments(const float *__restrict grad, float *__restrict m, float *__restrict v, int64_t n,
+                    const LambScalars &given) {
+  const LambScalars s = given;
+  for (int64_t i = 0; i < n; ++i) lamb_moments(grad[i], m[i], v[i], s);
 }
 
 // Sixteen sums side by side at every level, so that all levels add in the same order.
-static void lamb_norms(const float *__restrict p, const float *__restrict m,
-                       const float *__restrict v, int64_t n, const accel::LambScalars &given,
-                       double *norms) {
+static void norms(const float *__restrict p, const float *__restrict m, const float *__restrict v,
+                  int64_t n, const LambScalars &given, double *norms) {
   constexpr int64_t kLanes = 16;
-  const accel::LambScalars s = given;
+  const LambScalars s = given;
   float of_p[kLanes] = {}, of_u[kLanes] = {};
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes)
     for (int64_t k = 0; k < kLanes; ++k) {
-      const float u = direction(p[i + k], m[i + k], v[i + k], s);
+      const float u = lamb_direction(p[i + k], m[i + k], v[i + k], s);
       of_p[k] += p[i + k] * p[i + k];
       of_u[k] += u * u;
     }
   for (int64_t k = 0; i + k < n; ++k) {
-    const float u = direction(p[i + k], m[i + k], v[i + k], s);
+    const float u = lamb_direction(p[i + k], m[i + k], v[i + k], s);
     of_p[k] += p[i + k] * p[i + k];
     of_u[k] += u * u;
   }
@@ -47,30 +38,22 @@ static void lamb_norms(const float *__restrict p, const float *__restrict m,
   }
 }
 
-static void lamb_apply(float *__restrict p, const float *__restrict m, const float *__restrict v,
-                       int64_t n, const accel::LambScalars &given, float rate) {
-  const accel::LambScalars s = given;
-  for (int64_t i = 0; i < n; ++i) p[i] = p[i] - rate * direction(p[i], m[i], v[i], s);
+static void apply(float *__restrict p, const float *__restrict m, const float *__restrict v, int64_t n,
+                  const LambScalars &given, float rate) {
+  const LambScalars s = given;
+  for (int64_t i = 0; i < n; ++i) p[i] = p[i] - rate * lamb_direction(p[i], m[i], v[i], s);
 }
 
-const accel::LambLevel lamb_level = {lamb_moments, lamb_norms, lamb_apply, &convert};
+const LambLevel lamb_level = {moments, norms, apply, &convert};
 
 }  // namespace ACCEL_TARGET
 
 #else
 
-#include "accel/lamb.h"
+#include "../../common/optimizers/lamb.h"
 #include "convert.h"
 
 namespace accel {
-
-struct LambScalars {
-  float grad_factor;
-  float beta1, m_weight, beta2, v_weight;
-  float eps_inside, eps_outside;  // one of them is 0
-  float decay;
-  double rate;  // lr * sqrt(c2) / c1
-};
 
 struct LambLevel {
   void (*moments)(const float *g, float *m, float *v, int64_t n, const LambScalars &s);
@@ -97,29 +80,15 @@ namespace {
 // that thread's cache; a larger one is cut into parts of so many, its norms added up in between.
 constexpr int64_t kPart = 1 << 15;
 
-LambScalars scalars_at(const accel_lamb_args &a, double step) {
-  const bool correct = a.flags & ACCEL_LAMB_BIAS_CORRECTION;
-  const bool inside = a.flags & ACCEL_LAMB_EPS_INSIDE;
-  const double c1 = correct ? 1.0 - __builtin_pow(a.beta1, step) : 1.0;
-  const double c2 = correct ? 1.0 - __builtin_pow(a.beta2, step) : 1.0;
-  const float eps = static_cast<float>(a.eps);
-  return {grad_factor(a, a.flags & ACCEL_LAMB_MAXIMIZE),
-          static_cast<float>(a.beta1),
-          static_cast<float>(1.0 - a.beta1),
-          static_cast<float>(a.beta2),
-          static_cast<float>(1.0 - a.beta2),
-          inside ? eps : 0.0f,
-          inside ? 0.0f : eps,
-          static_cast<float>(a.weight_decay),
-          learning_rate(a) * __builtin_sqrt(c2) / c1};
-}
+struct LambOnHost : Lamb {
+  struct Scalars : LambScalars {
+    double rate;
+  };
 
-double coefficient(const accel_lamb_args &a, const double *norms) {
-  if (norms[0] == 0.0 || norms[1] == 0.0) return 1.0;
-  const double ratio = __builtin_sqrt(norms[0]) / __builtin_sqrt(norms[1]);
-  // In this order NaN stays NaN.
-  return ratio > a.max_coeff ? a.max_coeff : (ratio < a.min_coeff ? a.min_coeff : ratio);
-}
+  static Scalars scalars(const Numbers &n, const AtStep &at) {
+    return {Lamb::scalars(n, at), Lamb::rate(n, at)};
+  }
+};
 
 class LambStep {
  public:
@@ -138,8 +107,7 @@ class LambStep {
         parts_.add({i, k * kPart, lesser((k + 1) * kPart, numel), {0.0, 0.0}});
     }
     first_part_.add(parts_.size());
-    const auto make = [&](double step) { return scalars_at(a_, step); };
-    return scalars_.prepare(a_, make, a_.flags & ACCEL_LAMB_MOMENTS ? Count::kForward : Count::kNot);
+    return scalars_.prepare(a_, a_.flags & ACCEL_LAMB_MOMENTS ? Count::kForward : Count::kNot);
   }
 
   void run() {
@@ -154,7 +122,7 @@ class LambStep {
     for (int64_t i = 0; i < a_.count; ++i) {
       const bool cut = first_part_[i + 1] - first_part_[i] > 1;
       if (moments && cut) finish_norms(i);
-      if (apply && a_.coeffs) *a_.coeffs[i] = static_cast<float>(coefficient(a_, a_.norms[i]));
+      if (apply && a_.coeffs) *a_.coeffs[i] = static_cast<float>(Lamb::coefficient(a_, a_.norms[i]));
     }
     const bool all_done = moments && parts_.size() == a_.count;
     if (apply && !all_done)
@@ -217,7 +185,7 @@ class LambStep {
 
   void apply(const Part &part) const {
     const int64_t i = part.tensor;
-    const double rate = scalars_[i].rate * coefficient(a_, a_.norms[i]);
+    const double rate = scalars_[i].rate * Lamb::coefficient(a_, a_.norms[i]);
     for (int64_t at = part.begin; at < part.end; at += kBlock) {
       const int64_t n = lesser(kBlock, part.end - at);
       alignas(64) float buffers[2][kBlock];
@@ -232,25 +200,16 @@ class LambStep {
   const accel_lamb_args &a_;
   const LambLevel &level_;
   const Convert &c_;
-  ScalarsByStep<LambScalars> scalars_;
+  ScalarsByStep<LambOnHost> scalars_;
   Array<Part> parts_;
   Array<int64_t> first_part_;
 };
-
-int32_t check(const accel_lamb_args *a) {
-  constexpr uint32_t kPhases = ACCEL_LAMB_MOMENTS | ACCEL_LAMB_APPLY;
-  const int32_t status = check_host_args(a, 2 * ACCEL_LAMB_APPLY - 1);
-  if (status != ACCEL_OK) return status;
-  if (!(a->flags & kPhases)) return ACCEL_BAD_ARGUMENT;
-  if (a->count && (!a->exp_avgs || !a->exp_avg_sqs || !a->norms)) return ACCEL_BAD_ARGUMENT;
-  return ACCEL_OK;
-}
 
 }  // namespace
 }  // namespace accel
 
 int32_t accel_lamb_step(const accel_lamb_args *args, void *) {
-  const int32_t status = accel::check(args);
+  const int32_t status = accel::check<accel::Lamb>(args, false);
   if (status != ACCEL_OK || accel::skipped(*args)) return status;
   accel::LambStep step(*args);
   if (!step.prepare()) return ACCEL_NO_MEMORY;

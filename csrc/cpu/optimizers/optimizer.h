@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "../../common/optimizer_args.h"
+#include "../../common/optimizer.h"
 #include "array.h"
 #include "convert.h"
 #include "parallel.h"
@@ -15,34 +15,10 @@
 
 namespace accel {
 
-template <class Args>
-int32_t check_host_args(const Args *a, uint32_t known_flags) {
-  const int32_t status = check_args(a, known_flags);
-  return status == ACCEL_OK && a->num_threads < 1 ? ACCEL_BAD_ARGUMENT : status;
-}
-
 // True if there is nothing to do: no tensors, or a flag on the device is set.
 template <class Args>
 bool skipped(const Args &a) {
-  return a.count == 0 || (a.noop_flag && *a.noop_flag != 0) || (a.found_inf && *a.found_inf != 0.0f);
-}
-
-template <class Args>
-double learning_rate(const Args &a) {
-  return a.lr_tensor ? static_cast<double>(*a.lr_tensor) : a.lr;
-}
-
-// The factor of gradients: 1 / grad_scale, negative to maximize.
-template <class Args>
-float grad_factor(const Args &a, bool maximize) {
-  const double scale = a.grad_scale ? 1.0 / static_cast<double>(*a.grad_scale) : 1.0;
-  return static_cast<float>(maximize ? -scale : scale);
-}
-
-// `eps` times the root of a bias correction, not 0 if float32 has an eps: 0 / 0 then stays 0.
-inline float scaled_eps(double eps, double root) {
-  const float scaled = static_cast<float>(eps * root);
-  return scaled == 0.0f && static_cast<float>(eps) != 0.0f ? 0x1p-149f : scaled;
+  return a.count == 0 || is_skipped(a);
 }
 
 // The way a call counts a tensor's steps.
@@ -50,20 +26,23 @@ enum class Count { kForward, kBack, kNot };
 
 // An op's scalars and the seed of its random bits: one set if all tensors are at the same step, else
 // one for each.
-template <class Scalars>
+template <class Op>
 class ScalarsByStep {
+  using Args = typename Op::Args;
+  using Scalars = typename Op::Scalars;
+
  public:
-  // Calls make(step) with the number of this step (of the last one unless it counts forward), and
-  // counts it in `steps` if they are given. Returns false, and has written nothing, if there is no
-  // memory.
-  template <class Args, class Make>
-  [[nodiscard]] bool prepare(const Args &a, const Make &make, Count count = Count::kForward) {
+  // Makes them for this step (the last one unless it counts forward), and counts it in `steps` if
+  // they are given. Returns false, and has written nothing, if there is no memory.
+  [[nodiscard]] bool prepare(const Args &a, Count count) {
     const int64_t distinct = a.steps && !same_step(a) ? a.count : 1;
     if (!sets_.reserve(distinct)) return false;
+    const auto numbers = Op::numbers(a);
     const float ahead = count == Count::kForward ? 1.0f : 0.0f;
     for (int64_t i = 0; i < distinct; ++i) {
       const double step = a.steps ? static_cast<double>(*a.steps[i] + ahead) : static_cast<double>(a.step);
-      sets_.add({make(step), accel_random_seed(a.seed, static_cast<int64_t>(step))});
+      sets_.add({Op::scalars(numbers, at_step(a, Op::maximize(a), step)),
+                 accel_random_seed(a.seed, static_cast<int64_t>(step))});
     }
     const float by = count == Count::kBack ? -1.0f : ahead;
     for (int64_t i = 0; a.steps && by != 0.0f && i < a.count; ++i) *a.steps[i] += by;
@@ -79,7 +58,6 @@ class ScalarsByStep {
     uint64_t seed;
   };
 
-  template <class Args>
   static bool same_step(const Args &a) {
     constexpr int64_t kAhead = 8;
     for (int64_t i = 1; i < a.count; ++i) {
@@ -151,6 +129,35 @@ void for_blocks(const Args &a, const Body &body) {
     const int64_t stride = whole ? end - begin : kBlock;
     for (int64_t at = begin; at < end; at += stride) body(tensor, at, lesser(stride, end - at));
   });
+}
+
+// The entry point of an optimizer whose elements are updated by themselves.
+template <class Op>
+int32_t step_elements(const typename Op::Args *args, const ElementLevel<Op> &level) {
+  const int32_t status = check<Op>(args, false);
+  if (status != ACCEL_OK || skipped(*args)) return status;
+  const typename Op::Args &a = *args;
+  ScalarsByStep<Op> scalars;
+  if (!scalars.prepare(a, Count::kForward)) return ACCEL_NO_MEMORY;
+  const Convert &c = *level.convert;
+  for_blocks(a, [&](int64_t i, int64_t at, int64_t n) {
+    static_assert(Op::kStates <= 3, "as many as here");
+    alignas(64) float buffers[Op::kStates][kBlock];
+    ParamBlock<typename Op::Args> block(a, c, scalars.seed(i), i, at, n);
+    // One by one: a compiler keeps no array of them in registers.
+    const auto state = [&](int which) __attribute__((always_inline)) {
+      if (which >= Op::kStates) return Block();
+      return Block(c, a.state_dtype, Op::state(a, which)[i], at, n, buffers[which]);
+    };
+    const Block first = state(0), second = state(1), third = state(2);
+    float *const states[] = {first.values, second.values, third.values};
+    level.block(block.param(), block.grad(), states, n, scalars[i]);
+    block.store();
+    first.store(c, a.rounding, block.noise(1));
+    second.store(c, a.rounding, block.noise(2));
+    third.store(c, a.rounding, block.noise(3));
+  });
+  return ACCEL_OK;
 }
 
 }  // namespace accel

@@ -2,24 +2,18 @@
 // Code shared by all element-wise optimizer ops on CUDA devices: checks, the kernel, its launches.
 // Nothing here waits for the device, so that a step can be captured in a graph.
 //
-// An op is a class with
-//   Args                     its argument struct; the structs have the same field names
-//   Numbers                  inputs of its scalars beyond `Common`; numbers(args) makes them
-//   Scalars                  inputs of one element's update; scalars(numbers, at, extra) makes them
-//                            on the device, in double
-//   kStates, kUsualStates    the number of states, and their number if is_rare(args) is false;
-//                            state(args, which) is the pointer array of one, null if it is absent
-//   kExtra, extra(args, which)     further pointer arrays; the first entry's is handed to scalars
-//   maximize(args)           whether the arguments have that flag
-//   Body<T, Table>           the work of one thread on one piece; `Elements` below if
-//                            update(scalars, grad, p, state) does one element
+// An op is a class derived from `OnDevice` below, with
+//   update(scalars, grad, p, state)   one element's update, in the default body
+//   Body<T, Table>                    the work of one thread on one piece
+//   scalars(numbers, at, extra)       made on the device; `extra` is the first further array's pointer
 #pragma once
 
 #include <cmath>
 #include <type_traits>
 
-#include "../../common/optimizer_args.h"
 #include "elements.h"
+
+#include "../../common/optimizer.h"
 #include "pieces.h"
 
 namespace accel {
@@ -36,40 +30,14 @@ struct Common {
   int8_t count_by;  // the amount that the kernels of this call add to the steps
 };
 
-// The numbers of a step for one tensor.
-struct AtStep {
-  double lr, weight_decay, step;
-  float grad_factor;  // 1 / grad_scale, negative to maximize
-  uint64_t seed;      // of this step's random bits
-};
-
-template <class Args>
-Common common_of(const Args &a, bool maximize, int ahead, int count_by) {
+template <class Op>
+Common common_of(const typename Op::Args &a, int ahead, int count_by) {
   return {a.lr,         a.weight_decay, static_cast<double>(a.step),
           a.grad_scale, a.found_inf,    a.lr_tensor,
           a.noop_flag,  a.seed,         a.param_dtype,
           a.grad_dtype, a.state_dtype,  a.rounding == ACCEL_ROUND_STOCHASTIC,
-          maximize,     static_cast<int8_t>(ahead),
+          Op::maximize(a), static_cast<int8_t>(ahead),
           static_cast<int8_t>(count_by)};
-}
-
-ACCEL_DEVICE AtStep at_step(const Common &a, const float *step_tensor) {
-  const double scale = a.grad_scale ? 1.0 / static_cast<double>(*a.grad_scale) : 1.0;
-  const double step =
-      step_tensor ? static_cast<double>(*step_tensor + static_cast<float>(a.ahead)) : a.step;
-  return {a.lr_tensor ? static_cast<double>(*a.lr_tensor) : a.lr, a.weight_decay, step,
-          static_cast<float>(a.maximize ? -scale : scale),
-          accel_random_seed(a.seed, static_cast<int64_t>(step))};
-}
-
-// `eps` times the root of a bias correction, not 0 if float32 has an eps: 0 / 0 then stays 0.
-ACCEL_DEVICE float scaled_eps(double eps, double root) {
-  const float scaled = static_cast<float>(eps * root);
-  return scaled == 0.0f && static_cast<float>(eps) != 0.0f ? 0x1p-149f : scaled;
-}
-
-ACCEL_DEVICE bool is_skipped(const Common &a) {
-  return (a.noop_flag && *a.noop_flag != 0) || (a.found_inf && *a.found_inf != 0.0f);
 }
 
 // A kernel's element types, the elements that one access of 16 bytes (two for float32 beside a
@@ -176,6 +144,17 @@ struct Elements : OnTensor<Op, T, Here> {
   }
 };
 
+template <class Op, class Shared>
+struct OnDevice : Shared {
+  template <class T, class Here>
+  using Body = Elements<Op, T, Here>;
+
+  static ACCEL_DEVICE typename Shared::Scalars scalars(const typename Shared::Numbers &numbers,
+                                                       const AtStep &at, const void *) {
+    return Shared::scalars(numbers, at);
+  }
+};
+
 template <class Op, class T, int CAPACITY>
 ACCEL_KERNEL step_kernel(const ACCEL_KERNEL_CONSTANT Table<Op, CAPACITY> table) {
   using Here = Table<Op, CAPACITY>;
@@ -186,9 +165,11 @@ ACCEL_KERNEL step_kernel(const ACCEL_KERNEL_CONSTANT Table<Op, CAPACITY> table) 
   if (thread_index() == 0) {
     const float *const step = static_cast<const float *>(table.tensors.at[Here::kStep][piece.slot]);
     void *const extra = Op::kExtra ? table.tensors.at[Here::kRoles - Op::kExtra][piece.slot] : nullptr;
-    const AtStep at = at_step(table.common, step);
-    scalars = Op::scalars(table.numbers, at, extra);
-    seed = at.seed;
+    const Common &common = table.common;
+    const double number =
+        step ? static_cast<double>(*step + static_cast<float>(common.ahead)) : common.step;
+    scalars = Op::scalars(table.numbers, at_step(common, common.maximize, number), extra);
+    seed = accel_random_seed(common.seed, static_cast<int64_t>(number));
   }
   block_barrier();
   const bool aligned = is_aligned(table.tensors, piece.slot, Here::kStep);
@@ -278,16 +259,16 @@ int32_t count_steps(const Args &a, const Common &common, Stream stream) {
   return ACCEL_OK;
 }
 
-
-// The entry point of a one-kernel op after the checks of its own arguments. A step that is undone
-// counts backwards.
+// The entry point of a one-kernel op. A step that is undone counts backwards.
 template <class Op>
-int32_t step(const typename Op::Args &a, void *stream, bool undone = false) {
-  if (a.count == 0) return ACCEL_OK;
-  const Common common = common_of(a, Op::maximize(a), undone ? 0 : 1, undone ? -1 : 1);
+int32_t step(const typename Op::Args *args, void *stream) {
+  int32_t status = check<Op>(args, true);
+  if (status != ACCEL_OK || args->count == 0) return status;
+  const bool undone = Op::undone(*args);
+  const Common common = common_of<Op>(*args, undone ? 0 : 1, undone ? -1 : 1);
   const Stream on = static_cast<Stream>(stream);
-  const int32_t status = step_all<Op>(a, common, on);
-  return status == ACCEL_OK && a.steps ? count_steps(a, common, on) : status;
+  status = step_all<Op>(*args, common, on);
+  return status == ACCEL_OK && args->steps ? count_steps(*args, common, on) : status;
 }
 
 }  // namespace accel

@@ -42,7 +42,7 @@ enum accel_dtype {
 /* How a float32 result is stored in a 16-bit type. */
 enum accel_rounding {
   ACCEL_ROUND_NEAREST = 0,   /* to nearest, ties to even; NaN stays NaN, overflow becomes infinity */
-  ACCEL_ROUND_STOCHASTIC = 1 /* up or down with a probability that makes the mean exact: random.h */
+  ACCEL_ROUND_STOCHASTIC = 1 /* up or down with a probability that makes the mean exact: rounding.h */
 };
 
 /* Return values. A negative value is minus an errno of the host. A value from ACCEL_DEVICE_ERROR on

@@ -32,7 +32,7 @@ typedef struct accel_adam_args {
   uint64_t struct_size;          /* sizeof(accel_adam_args) */
   int64_t count;                 /* number of tensors; with 0 a step does nothing */
   const int64_t *numels;
-  const uint32_t *tensor_numbers; /* the tensors' numbers in accel/random.h, so that a list may be
+  const uint32_t *tensor_numbers; /* the tensors' numbers in common/random.h, so that a list may be
                                      stepped in several calls; null: 0, 1, 2, ... */
   const int64_t *first_elements; /* CPU: the place of each part in its whole tensor, if parts of
                                     tensors are stepped; null: 0. Devices take null only */

@@ -20,7 +20,7 @@
  * smallest on, x / 8; the mean error is 0.
  *
  * r = accel_adam8bit_noise(key, element), with the key of the tensor's stream 1 at the step as in
- * accel/random.h: within a block a sequence that fills the square evenly (R2, Roberts 2018), rotated
+ * csrc/common/random.h: within a block a sequence that fills the square evenly (R2, Roberts 2018), rotated
  * at random for every block and step (Cranley, Patterson 1976), so that the noise of one element is
  * uniform, and new at each step.
  */
@@ -28,7 +28,6 @@
 #define ACCEL_ADAM8BIT_H
 
 #include "accel/abi.h"
-#include "accel/random.h"
 
 enum accel_adam8bit_constant {
   ACCEL_ADAM8BIT_BLOCK = 256
@@ -82,12 +81,6 @@ typedef struct accel_adam8bit_args {
   int32_t num_threads;
   uint32_t flags; /* enum accel_adam8bit_flag */
 } accel_adam8bit_args;
-
-/* The next element of the same block has ACCEL_ADAM8BIT_LATTICE more. */
-ACCEL_INLINE uint32_t accel_adam8bit_noise(uint64_t key, uint64_t element) {
-  return accel_random_bits(key, element / ACCEL_ADAM8BIT_BLOCK) +
-         ACCEL_ADAM8BIT_LATTICE * (uint32_t)(element % ACCEL_ADAM8BIT_BLOCK);
-}
 
 ACCEL_EXPORT int32_t accel_adam8bit_step(const accel_adam8bit_args *args, void *stream);
 

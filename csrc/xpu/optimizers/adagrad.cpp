@@ -1,29 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0
-// Adagrad on SYCL devices: see accel/adagrad.h for the arithmetic.
+// Adagrad on SYCL devices.
 
-#include "accel/adagrad.h"
 #include "optimizer.h"
+
+#include "../../common/optimizers/adagrad.h"
 
 namespace accel {
 namespace {
 
-// `slowdown` divides the learning rate at the step that the call names.
-ACCEL_ON_BOTH(kNumbers, struct AdagradNumbers { float l2, eps, lr_decay, slowdown; });
+ACCEL_ON_BOTH(kNumbers, struct AdagradNumbers {
+  AdagradScalars scalars;
+  float lr_decay, slowdown;  // the latter divides the learning rate at the step that the call names
+};)
 
-constexpr char kKernel[] =
-#include "adagrad.sycl"
-    ;
-
+constexpr char kKernel[] = R"sycl(
 struct Adagrad {
-  using Args = accel_adagrad_args;
+  using Numbers = AdagradNumbers;
+  using Scalars = AdagradScalars;
+  static constexpr int kUsedStates = 1;
+
+  static AdagradScalars scalars(const Numbers &n, const AtStep &at) {
+    AdagradScalars s = n.scalars;
+    s.grad_factor = at.grad_factor;
+    s.step_size = at.lr / (at.counted ? 1.0f + (at.step - 1.0f) * n.lr_decay : n.slowdown);
+    return s;
+  }
+
+  static void update(const Numbers &, const AdagradScalars &s, float grad, float &p, float (&state)[1]) {
+    adagrad(grad, p, state[0], s, s.l2 != 0.0f);
+  }
+};
+
+ACCEL_KERNEL adagrad(Table<AdagradNumbers> table) { step_group<Adagrad>(table); }
+)sycl";
+
+struct AdagradOnDevice : Adagrad {
   using Numbers = AdagradNumbers;
 
-  static void *const *state(const Args &a, int which) { return which == 0 ? a.sums : nullptr; }
-  static void *const *extra(const Args &, int) { return nullptr; }
-
   static Numbers numbers(const Args &a) {
-    return {static_cast<float>(a.weight_decay), static_cast<float>(a.eps),
-            static_cast<float>(a.lr_decay),
+    return {scalars_of<Adagrad>(a), static_cast<float>(a.lr_decay),
             static_cast<float>(1.0 + static_cast<double>(a.step - 1) * a.lr_decay)};
   }
 };
@@ -32,11 +47,8 @@ struct Adagrad {
 }  // namespace accel
 
 int32_t accel_adagrad_step(const accel_adagrad_args *args, void *stream) {
-  const int32_t status = accel::check_device_args(args, ACCEL_ADAGRAD_MAXIMIZE);
-  if (status != ACCEL_OK) return status;
-  if (args->count && !args->sums) return ACCEL_BAD_ARGUMENT;
-  static accel::Program *const program =
-      accel::make_program(std::string(accel::kNumbers) + accel::kKernel, {"adagrad"});
-  const accel::Common common = accel::common_of(*args, args->flags & ACCEL_ADAGRAD_MAXIMIZE);
-  return accel::step<accel::Adagrad>(*program, *args, common, stream);
+  using namespace accel;
+  return step<AdagradOnDevice>(args, stream, [] {
+    return make_program(std::string(kAdagradText) + kNumbers + kKernel, {"adagrad"});
+  });
 }

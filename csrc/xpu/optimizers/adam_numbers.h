@@ -1,44 +1,60 @@
 // SPDX-License-Identifier: Apache-2.0
-// Inputs of Adam's update from a call, for the ops that use it; the kernels' half is adam_update.sycl.
+// Adam's step on SYCL devices, for the ops that use it.
 #pragma once
 
-#include <cmath>
-
 #include "optimizer.h"
+
+#include "../../common/optimizers/adam.h"
 
 namespace accel {
 
 ACCEL_ON_BOTH(kAdamNumbers, struct AdamNumbers {
-  float beta1, beta2, eps;
-  float l2;     // weight decay of the L2 mode, else 0
+  AdamScalars scalars;
+  Corrections corrections;
+  float beta1, eps;
   float decay;  // weight decay of the decoupled mode, else 0
-  float m_weight, v_weight;
-  float c1, c2, log_beta1, log_beta2;  // bias corrections, and their inputs
-  int32_t correct, from_grad, amsgrad, rollback;
-});
+  int32_t amsgrad, rollback;
+};)
 
-static constexpr char kAdamUpdate[] =
-#include "adam_update.sycl"
-    ;
+static constexpr char kAdamUpdate[] = R"sycl(
+struct Adam {
+  using Numbers = AdamNumbers;
+  using Scalars = AdamScalars;
+  static constexpr int kUsedStates = 3;
 
-template <class Args>
-AdamNumbers adam_numbers(const Args &a, bool decoupled, bool correct) {
-  const double step = static_cast<double>(a.step);
-  AdamNumbers n{};
-  n.beta1 = static_cast<float>(a.beta1);
-  n.beta2 = static_cast<float>(a.beta2);
-  n.eps = static_cast<float>(a.eps);
-  n.l2 = decoupled ? 0.0f : static_cast<float>(a.weight_decay);
-  n.decay = decoupled ? static_cast<float>(a.weight_decay) : 0.0f;
-  n.correct = correct;
-  n.from_grad = 1.0 - a.beta1 >= 0.5;
-  n.m_weight = static_cast<float>(n.from_grad ? -a.beta1 : 1.0 - a.beta1);
-  n.v_weight = static_cast<float>(1.0 - a.beta2);
-  n.c1 = correct ? static_cast<float>(1.0 - std::pow(a.beta1, step)) : 1.0f;
-  n.c2 = correct ? static_cast<float>(1.0 - std::pow(a.beta2, step)) : 1.0f;
-  n.log_beta1 = static_cast<float>(std::log(a.beta1));
-  n.log_beta2 = static_cast<float>(std::log(a.beta2));
-  return n;
+  static AdamScalars scalars(const Numbers &n, const AtStep &at) {
+    const Corrections c = corrections_at(n.corrections, at);
+    const float root_c2 = root(c.c2);
+    AdamScalars s = n.scalars;
+    s.grad_factor = at.grad_factor;
+    s.keep = 1.0f - at.lr * n.decay;
+    s.eps = scaled_eps(n.eps, root_c2);
+    s.step_size = at.lr * root_c2 / c.c1;
+    return s;
+  }
+
+  static void update(const Numbers &n, const AdamScalars &s, float grad, float &p, float (&state)[3]) {
+    float &m = state[0], &v = state[1];
+    if (n.rollback) return adam_undo(grad, p, m, v, s, n.beta1);
+    const float g = adam_gradient(grad, p, s);
+    m = adam_first(g, m, s);
+    v = adam_second(g, v, s);
+    float second = v;
+    if (n.amsgrad) state[2] = second = amsgrad(state[2], v);
+    p = adam_param(p, m, root(second), s);
+  }
+};
+)sycl";
+
+template <class Op>
+AdamNumbers adam_numbers(const typename Op::Args &a, bool decoupled, bool correct) {
+  return {scalars_of<Op>(a),
+          corrections_of(a.beta1, a.beta2, a.step, correct),
+          static_cast<float>(a.beta1),
+          static_cast<float>(a.eps),
+          decoupled ? static_cast<float>(a.weight_decay) : 0.0f,
+          false,
+          false};
 }
 
 }  // namespace accel

@@ -1,29 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
-// Lion on SYCL devices: see accel/lion.h for the arithmetic.
+// Lion on SYCL devices.
 
-#include "accel/lion.h"
 #include "optimizer.h"
+
+#include "../../common/optimizers/lion.h"
 
 namespace accel {
 namespace {
 
-ACCEL_ON_BOTH(kNumbers, struct LionNumbers { float beta1, g_weight, beta2, m_weight, weight_decay; });
+ACCEL_ON_BOTH(kNumbers, struct LionNumbers {
+  LionScalars scalars;
+  float weight_decay;
+};)
 
-constexpr char kKernel[] =
-#include "lion.sycl"
-    ;
-
+constexpr char kKernel[] = R"sycl(
 struct Lion {
-  using Args = accel_lion_args;
+  using Numbers = LionNumbers;
+  using Scalars = LionScalars;
+  static constexpr int kUsedStates = 1;
+
+  static LionScalars scalars(const Numbers &n, const AtStep &at) {
+    LionScalars s = n.scalars;
+    s.grad_factor = at.grad_factor;
+    s.keep = 1.0f - at.lr * n.weight_decay;
+    s.lr = at.lr;
+    return s;
+  }
+
+  static void update(const Numbers &, const LionScalars &s, float grad, float &p, float (&state)[1]) {
+    lion(grad, p, state[0], s);
+  }
+};
+
+ACCEL_KERNEL lion(Table<LionNumbers> table) { step_group<Lion>(table); }
+)sycl";
+
+struct LionOnDevice : Lion {
   using Numbers = LionNumbers;
 
-  static void *const *state(const Args &a, int which) { return which == 0 ? a.exp_avgs : nullptr; }
-  static void *const *extra(const Args &, int) { return nullptr; }
-
   static Numbers numbers(const Args &a) {
-    return {static_cast<float>(a.beta1), static_cast<float>(1.0 - a.beta1),
-            static_cast<float>(a.beta2), static_cast<float>(1.0 - a.beta2),
-            static_cast<float>(a.weight_decay)};
+    return {scalars_of<Lion>(a), static_cast<float>(a.weight_decay)};
   }
 };
 
@@ -31,11 +47,8 @@ struct Lion {
 }  // namespace accel
 
 int32_t accel_lion_step(const accel_lion_args *args, void *stream) {
-  const int32_t status = accel::check_device_args(args, ACCEL_LION_MAXIMIZE);
-  if (status != ACCEL_OK) return status;
-  if (args->count && !args->exp_avgs) return ACCEL_BAD_ARGUMENT;
-  static accel::Program *const program =
-      accel::make_program(std::string(accel::kNumbers) + accel::kKernel, {"lion"});
-  const accel::Common common = accel::common_of(*args, args->flags & ACCEL_LION_MAXIMIZE);
-  return accel::step<accel::Lion>(*program, *args, common, stream);
+  using namespace accel;
+  return step<LionOnDevice>(args, stream, [] {
+    return make_program(std::string(kLionText) + kNumbers + kKernel, {"lion"});
+  });
 }

@@ -2,18 +2,17 @@
 // Code shared by all element-wise optimizer ops on SYCL devices: checks, tables of tensors, launches.
 // The kernels' half is optimizer.sycl. Nothing here waits for the device.
 //
-// An op is a struct on both sides. Here it has
-//   Args, Numbers              its argument struct; inputs of its kernel beyond `Common`
-//   numbers(args)              makes them
-//   state, extra(args, which)  the pointer array of a state or of an extra array, or null
+// An op is a class of common/optimizers, or derived from one, with
+//   Numbers, numbers(args)   inputs of its kernel beyond `Common`
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <iterator>
 
-#include "../../common/optimizer_args.h"
-#include "accel/random.h"
 #include "kernels.h"
+
+#include "../../common/optimizer.h"
 
 namespace accel {
 
@@ -54,21 +53,40 @@ ACCEL_ON_BOTH(
       Common common;
       uint32_t count;
       uint64_t steps[kGroup / 2];
-    });
+    };
+    // 1 - beta^t at the step that the call names, and what they are made of at others.
+    struct Corrections {
+      float c1, c2, log_beta1, log_beta2;
+      int32_t correct;  // or else they are 1
+    };)
 
 // Groups of one tensor: with kBatch tensors, work-items stay below the 2^31 that kernels can count.
 constexpr int64_t kMostGroups = 1 << 19;
 
 
-template <class Args>
-Common common_of(const Args &a, bool maximize, float ahead = 1.0f, float count_by = 1.0f) {
+inline Corrections corrections_of(double beta1, double beta2, int64_t step, bool correct) {
+  const auto at = [&](double beta) {
+    return correct ? static_cast<float>(bias_correction(beta, static_cast<double>(step))) : 1.0f;
+  };
+  return {at(beta1), at(beta2), static_cast<float>(std::log(beta1)), static_cast<float>(std::log(beta2)),
+          correct};
+}
+
+// Scalars with all that does not depend on the device's memory, which need no double there.
+template <class Op>
+typename Op::Scalars scalars_of(const typename Op::Args &a) {
+  return Op::scalars(Op::numbers(a), {a.lr, a.weight_decay, static_cast<double>(a.step), 1.0f});
+}
+
+template <class Op>
+Common common_of(const typename Op::Args &a, float ahead = 1.0f, float count_by = 1.0f) {
   Common c{};
   c.grad_scale = address(a.grad_scale);
   c.found_inf = address(a.found_inf);
   c.noop_flag = address(a.noop_flag);
   c.lr_tensor = address(a.lr_tensor);
   c.seed = a.steps ? a.seed : accel_random_seed(a.seed, a.step);
-  c.grad_sign = maximize ? -1.0f : 1.0f;
+  c.grad_sign = Op::maximize(a) ? -1.0f : 1.0f;
   c.lr = static_cast<float>(a.lr);
   c.step = static_cast<float>(a.step);
   c.ahead = ahead;
@@ -131,18 +149,24 @@ void count_steps(sycl::queue &queue, const sycl::kernel &kernel, const Args &a, 
 // An op's kernels, `names` and count_steps, from its half of the source.
 inline Program *make_program(const std::string &source, std::vector<std::string> names) {
   names.push_back("count_steps");
-  return new Program(std::string(kElements) + kGroupText + kTables + kOptimizerSource + source,
+  return new Program(std::string(kShared) + accel_random_text + kRoundingText + kElements + kGroupText +
+                         kTables + kOptimizerText + kOptimizerSource + source,
                      std::move(names));
 }
 
-// The entry point of an op with one kernel, after the checks of its own arguments.
-template <class Op>
-int32_t step(Program &program, const typename Op::Args &a, const Common &common, void *stream) {
-  if (a.count == 0) return ACCEL_OK;
+// The entry point of an op with one kernel, whose program make() makes. A step that is undone counts
+// backwards.
+template <class Op, class Make>
+int32_t step(const typename Op::Args *args, void *stream, const Make &make) {
+  const int32_t status = check<Op>(args, true);
+  if (status != ACCEL_OK || args->count == 0) return status;
+  static Program *const program = make();
+  const bool undone = Op::undone(*args);
+  const Common common = common_of<Op>(*args, undone ? 0.0f : 1.0f, undone ? -1.0f : 1.0f);
   return guarded(stream, [&](sycl::queue &queue) {
-    const std::vector<sycl::kernel> &kernels = program.kernels_for(queue);
-    launch_steps<Op>(queue, kernels[0], a, common);
-    if (a.steps) count_steps(queue, kernels[1], a, common);
+    const std::vector<sycl::kernel> &kernels = program->kernels_for(queue);
+    launch_steps<Op>(queue, kernels[0], *args, common);
+    if (args->steps) count_steps(queue, kernels[1], *args, common);
   });
 }
 

@@ -208,6 +208,7 @@ def test_sources_are_found_by_the_ops_name() -> None:
         ("f(Tensor codes) -> ()", "the name codes; take"),
         ("f(Tensor x, int status) -> ()", "the name status; take"),
         ("run(Tensor x) -> ()", "the name run; take"),
+        ("f(Tensor outputs) -> Tensor", "the name outputs; take"),
     ],
 )
 def test_declarations_that_contradict_themselves(schema: str, message: str) -> None:

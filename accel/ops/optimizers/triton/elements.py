@@ -1,7 +1,7 @@
 """Elements in registers as float32, and their way from and to memory, in Triton.
 
 bfloat16 is moved as 16-bit integers: Triton's interpreter neither computes nor rounds it rightly.
-Element types are the codes of ``enum accel_dtype``; rounding is that of ``accel/random.h``.
+Element types are the codes of ``enum accel_dtype``; rounding is that of ``csrc/common/rounding.h``.
 """
 
 from __future__ import annotations
