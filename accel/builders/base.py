@@ -244,7 +244,7 @@ class OpBuilder(Generic[Loaded]):
         """Return the library that `builder` put into this class's package, ``None`` without one.
 
         Raises:
-            OpUnavailable: it must not be used, and there are no sources to build another.
+            OpUnavailable: it must not be used, and there are no sources to build another from.
         """
         if self._is_ours():
             return None

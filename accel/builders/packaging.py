@@ -36,7 +36,7 @@ def load(builder: Declaration) -> Library | None:
     """Return the library that lies in a builder's package, ``None`` without one.
 
     Raises:
-        OpUnavailable: it must not be used, and there are no sources to build another.
+        OpUnavailable: it must not be used, and there are no sources to build another from.
     """
     found = probe(builder)
     if found is None:

@@ -54,7 +54,7 @@ class FusedAdam(OptimizerOp):
 
         Args:
             chunk_size: elements a device block works on at a time; a hint, not used here.
-            noop_flag: integer tensor of one element; where it is not 0 nothing is done. May be
+            noop_flag: integer tensor of one element; if it is not 0, nothing is done. May be
                 ``None``.
             tensor_lists: gradients, parameters, first and second moments, four lists of one length;
                 float32, bfloat16, float16 or float64, moments of a tensor alike. Any strides.
@@ -117,7 +117,7 @@ class CPUAdam(OptimizerOp):
         adamw_mode: bool,
         should_log: bool,
     ) -> int:
-        """Make `optimizer_id` known in this process, anew if it was known; returns 0.
+        """Register `optimizer_id` in this process, replacing an earlier one; returns 0.
 
         Only `adamw_mode` matters later: `adam_update` brings the other numbers itself. Raises
         `TypeError` or `ValueError` naming the argument.

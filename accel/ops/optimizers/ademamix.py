@@ -68,7 +68,7 @@ def ademamix_reference(tensors: TensorLists, hyper: AdEMAMixHyper) -> None:
 
     On the CPU the bits are those of the native kernel, except the payload of NaN.
     """
-    # Here, not above: a load of a native library, which steps nothing itself, does without.
+    # Imported here, because loading a native library does not need it.
     from accel.ops.optimizers.reference.stepping import step_each
 
     step_each(tensors, hyper, _STATES, _numbers, _update)
@@ -104,7 +104,7 @@ def slow_rate(hyper: Any, time: Scalar) -> tuple[Scalar, Scalar]:
 
 
 def _numbers(hyper: AdEMAMixHyper, like: Tensor, time: Scalar) -> Sequence[Scalar]:
-    """Return gradient factor, what the decay keeps, eps, slow rate and weight, step sizes."""
+    """Return gradient factor, decay factor, eps, slow rate and weight, step sizes."""
     lr, (beta3, weight) = learning_rate(hyper, like), slow_rate(hyper, time)
     root_c2 = square_root(correction(hyper.beta2, time))
     alpha = warmed(time, hyper.alpha_warmup) * hyper.alpha
@@ -175,7 +175,7 @@ class FusedAdEMAMix(OptimizerOp):
 
         Args:
             chunk_size: elements a device block works on at a time; a hint, not used here.
-            noop_flag: integer tensor of one element; where it is not 0 nothing is done. May be
+            noop_flag: integer tensor of one element; if it is not 0, nothing is done. May be
                 ``None``.
             tensor_lists: gradients, parameters, fast, slow and second moments, five lists of one
                 length; float32, bfloat16, float16 or float64. Any strides.

@@ -84,7 +84,7 @@ def encode(values: Tensor, *, signed: bool, noise: Tensor | None = None) -> tupl
 
 
 def _spread(of_blocks: Tensor, numel: int) -> Tensor:
-    """Return for each element its block's value."""
+    """Return each element's block's value."""
     return of_blocks.repeat_interleave(ADAM8BIT_BLOCK)[:numel]
 
 

@@ -43,7 +43,7 @@ class FusedLion(OptimizerOp):
 
         Args:
             chunk_size: elements a device block works on at a time; a hint, not used here.
-            noop_flag: integer tensor of one element; where it is not 0 nothing is done. May be
+            noop_flag: integer tensor of one element; if it is not 0, nothing is done. May be
                 ``None``.
             tensor_lists: gradients, parameters and moments, three lists of one length; float32,
                 bfloat16, float16 or float64. Any strides.
@@ -81,7 +81,7 @@ class CPULion(OptimizerOp):
         weight_decay: float,
         should_log: bool,
     ) -> int:
-        """Make `optimizer_id` known in this process, anew if it was known; returns 0.
+        """Register `optimizer_id` in this process, replacing an earlier one; returns 0.
 
         `lion_update` brings the numbers itself. Raises `TypeError` or `ValueError` naming the
         argument.

@@ -89,7 +89,7 @@ class AdamSpec(OpSpec):
         return found
 
     def scale(self, case: Case, given: Lists, expected: Lists, name: str, at: int) -> Tensor:
-        """Return the sum of what is added up, without its signs, so that cancelling costs no bits.
+        """Return the sum of the absolute values of all terms, so that cancelling costs no bits.
 
         The rounding of moments that are kept in fewer bits than the result counts too.
         """

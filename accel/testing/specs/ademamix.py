@@ -79,7 +79,7 @@ class FusedAdEMAMixSpec(OpSpec):
         op.multi_tensor_ademamix(1024, None, lists, *(case[name] for name in _ORDER))
 
     def scale(self, case: Case, given: Lists, expected: Lists, name: str, at: int) -> Tensor:
-        """Return the sum of what is added up, without its signs, so that cancelling costs no bits.
+        """Return the sum of the absolute values of all terms, so that cancelling costs no bits.
 
         The rounding of moments that are kept in fewer bits than the parameter counts.
         """

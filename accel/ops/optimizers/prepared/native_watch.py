@@ -115,7 +115,7 @@ class NativeWatch:
         return status == abi.OK
 
     def release(self) -> None:
-        """Let go of the tensors."""
+        """Drop the references to the tensors."""
         self._release(ctypes.addressof(self._args))
 
 

@@ -50,7 +50,7 @@ def adam_reference(tensors: TensorLists, hyper: AdamHyper) -> None:
 
     On the CPU the bits are those of the native kernel, except the payload of NaN.
     """
-    # Here, not above: a load of a native library, which steps nothing itself, does without.
+    # Imported here, because loading a native library does not need it.
     from accel.ops.optimizers.reference.stepping import step_each
 
     back = bool(hyper.flags & ADAM_ROLLBACK)
@@ -82,7 +82,7 @@ def _verify(tensors: TensorLists, hyper: AdamHyper) -> None:
 def adam_numbers(
     hyper: AdamHyper, like: Tensor, time: Scalar, flags: int
 ) -> tuple[Scalar, Scalar, Scalar, Scalar]:
-    """Return gradient factor, what the decay keeps, step size and what is added to the root."""
+    """Return gradient factor, decay factor, step size and scaled eps."""
     lr = learning_rate(hyper, like)
     correct = bool(flags & ADAM_BIAS_CORRECTION)
     c1 = correction(hyper.beta1, time) if correct else 1.0

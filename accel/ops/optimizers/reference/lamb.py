@@ -60,7 +60,7 @@ def lamb_reference(tensors: TensorLists, hyper: LambHyper) -> None:
 
     Moments have the bits of the CPU's native kernel; norms are summed in another order.
     """
-    # Here, not above: a load of a native library, which steps nothing itself, does without.
+    # Imported here, because loading a native library does not need it.
     from accel.ops.optimizers.reference.batches import batches
 
     moments = bool(hyper.flags & LAMB_MOMENTS)

@@ -76,7 +76,7 @@ def adam_scalars_kernel(
     log_beta2: tl.float32, STEPS: tl.constexpr, AHEAD: tl.constexpr, WIDTH: tl.constexpr,
     SIZE: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Leave gradient factor, what the decay keeps, step size and what is added to the root."""
+    """Store gradient factor, decay factor, step size and scaled eps."""
     # In float64, where 1 - beta^t does not cancel.
     slots, mask = own_slots(rows, count, SIZE)
     one = tl.full((), 1.0, tl.float64)
@@ -148,7 +148,7 @@ def adam_step(args: Any, device: torch.device) -> None:
 
     Args:
         args: an ``accel_adam_args``.
-        device: where the tensors are.
+        device: the tensors' device.
     """
     flags = args.flags
     rollback = bool(flags & ADAM_ROLLBACK)
@@ -173,7 +173,7 @@ def adam_step(args: Any, device: torch.device) -> None:
 def adam_numbers(
     args: Any, decoupled: bool, correct: bool
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the floats of a call that the kernel over elements takes, and that over tensors."""
+    """Return a call's floats for the kernel over elements, and for the kernel over tensors."""
     counted = correct and not args.steps
     c1 = 1.0 - args.beta1**args.step if counted else 1.0
     root_c2 = math.sqrt(1.0 - args.beta2**args.step) if counted else 1.0

@@ -89,7 +89,7 @@ def _scales(x: Value, MOST: tl.constexpr, SIZE: tl.constexpr) -> Value:
 
 @triton.jit
 def _spread(scales: Value, SIZE: tl.constexpr) -> Value:
-    """Return for each element its block's value."""
+    """Return each element's block's value."""
     wide = tl.broadcast_to(tl.expand_dims(scales, 1), (SIZE // _BLOCK, _BLOCK))
     return tl.reshape(wide, (SIZE,))
 
@@ -146,7 +146,7 @@ def adam8bit_step(args: Any, device: torch.device) -> None:
 
     Args:
         args: an ``accel_adam8bit_args``.
-        device: where the tensors are.
+        device: the tensors' device.
     """
     flags = args.flags
     decoupled = bool(flags & ADAM8BIT_ADAMW)

@@ -62,7 +62,7 @@ def factor_kernel(
     rows: Value, count: tl.int32, lr: tl.float32, grad_factor: tl.float32,
     STEPS: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Leave the gradient factor."""
+    """Store the gradient factor."""
     slots, mask = own_slots(rows, count, SIZE)
     leave_scalar(rows, slots, mask, 0, factor_at(rows, grad_factor), WIDTH)
 
@@ -169,7 +169,7 @@ def lamb_step(args: Any, device: torch.device) -> None:
 
     Args:
         args: an ``accel_lamb_args``.
-        device: where the tensors are.
+        device: the tensors' device.
     """
     flags = args.flags
     both = {"eps": args.eps, "weight_decay": args.weight_decay}

@@ -75,7 +75,7 @@ def device_table(
     Args:
         args: the op's argument struct.
         states: its pointer arrays beside `ROLES`, in the order of the further columns.
-        device: where the tensors are.
+        device: the tensors' device.
         extras: pointer arrays of tensors that have another size than the parameter.
 
     Raises:
