@@ -82,8 +82,8 @@ class CPUAdagrad(OptimizerOp):
     ) -> int:
         """Register `optimizer_id` in this process, replacing an earlier one; returns 0.
 
-        `adagrad_update` brings the numbers itself. Raises `TypeError` or `ValueError` naming the
-        argument.
+        The numbers are passed to each `adagrad_update` again. Raises `TypeError` or `ValueError`
+        naming the argument.
         """
         _hyper(1, alpha, eps, weight_decay)
         _ids.create(optimizer_id, "adagrad")
@@ -109,7 +109,7 @@ class CPUAdagrad(OptimizerOp):
 
         Args:
             optimizer_id: an id from `create_adagrad`.
-            step: number of this step, from 1; without a decay of the rate it does not matter.
+            step: number of this step, from 1; not used, since the rate does not decay.
             lr: learning rate, from 0 on.
             epsilon: added to the root of the sum of squares, from 0 on.
             weight_decay: L2 coefficient, from 0 on.

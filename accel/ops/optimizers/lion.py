@@ -83,8 +83,8 @@ class CPULion(OptimizerOp):
     ) -> int:
         """Register `optimizer_id` in this process, replacing an earlier one; returns 0.
 
-        `lion_update` brings the numbers itself. Raises `TypeError` or `ValueError` naming the
-        argument.
+        The numbers are passed to each `lion_update` again. Raises `TypeError` or `ValueError`
+        naming the argument.
         """
         _hyper(1, alpha, betta1, betta2, weight_decay)
         _ids.create(optimizer_id, "lion")
@@ -109,8 +109,8 @@ class CPULion(OptimizerOp):
     ) -> int:
         """Do one step on one tensor, in place; arguments as in `FusedLion`; returns 0.
 
-        Raises `ValueError` for an id that was not created or is destroyed, and like
-        `FusedLion.multi_tensor_lion`. Nothing has been written then.
+        Raises `ValueError` for an id that was not created or was destroyed, and raises as
+        `FusedLion.multi_tensor_lion` does. Nothing has been written then.
         """
         _ids.find(optimizer_id)
         hyper = _hyper(step, lr, beta1, beta2, weight_decay)

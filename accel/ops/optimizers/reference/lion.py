@@ -53,7 +53,7 @@ def _update(
     g = times(grad, factor)
     (m,) = states
     c = (g * (1.0 - hyper.beta1)).add_(m * hyper.beta1)
-    # torch.sign makes 0 of NaN; here NaN stays visible.
+    # torch.sign turns NaN into 0; here NaN stays NaN.
     direction = where(c.isnan(), c, c.sign())
     m = (g * (1.0 - hyper.beta2)).add_(m * hyper.beta2)
     return times(p, keep) - direction.mul_(rate), [m]

@@ -41,7 +41,7 @@ def ademamix_scalars_kernel(
     STEPS: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
 ) -> None:  # fmt: skip
     """Store gradient factor, decay factor, eps, slow rate and weight, and step sizes."""
-    # In float64, where 1 - beta^t does not cancel.
+    # In float64, because 1 - beta^t loses digits in float32.
     slots, mask = own_slots(rows, count, SIZE)
     one = tl.full((), 1.0, tl.float64)
     rate = rate_at(rows, lr)
@@ -49,7 +49,7 @@ def ademamix_scalars_kernel(
     if STEPS:
         t = steps_of(rows, slots, mask, WIDTH) + 1.0
         d1, root_d2 = one - tl.exp(t * log_beta1), tl.sqrt(one - tl.exp(t * log_beta2))
-        # Not 0 if there is an eps: 0 / 0 then stays 0.
+        # Not 0 unless eps is 0, so that 0 / eps stays 0.
         scaled = (eps * root_d2).to(tl.float32)
         smallest = tl.full((), 1, tl.int32).to(tl.float32, bitcast=True)
         eps = tl.where((scaled == 0.0) & (eps != 0.0), smallest, scaled)

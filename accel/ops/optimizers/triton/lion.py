@@ -63,7 +63,7 @@ def lion_kernel(
     m = load_state(row, at, mask, 0, STATE, ALIGNED)
     p = load_param(row, at, mask, PARAM, MASTER, ALIGNED)
     c = m * beta1 + g * g_weight
-    # What is neither above nor below 0 stays: 0, and NaN.
+    # 0 and NaN, which are neither above nor below 0, stay as they are.
     direction = tl.where(c > 0.0, 1.0, tl.where(c < 0.0, -1.0, c))
     m = m * beta2 + g * m_weight
     p = p * keep - direction * lr
