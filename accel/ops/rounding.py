@@ -1,4 +1,4 @@
-"""Rounding of float results to 16 bits, as ``csrc/common/rounding.h`` defines it, in plain PyTorch."""
+"""Rounding of floats to 16 bits, as ``csrc/common/rounding.h`` defines it, in plain PyTorch."""
 
 from __future__ import annotations
 

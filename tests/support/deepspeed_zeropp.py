@@ -16,7 +16,6 @@ os.environ["LOCAL_SIZE"] = "1"
 
 import deepspeed
 import torch
-
 from deepspeed.runtime.zero import partition_parameters
 
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

@@ -43,7 +43,7 @@ class FPQuantize(DeclaredOp):
         how = FloatFormat(bits, mantissa)
         if val.numel():
             rows = reference.quantize(val, group_size, how, seed if stochastic else None)
-            out.copy_(rows.view(out.shape))
+            out.copy_(rows.reshape(out.shape))
 
 
 class FPDequantize(DeclaredOp):
@@ -70,7 +70,7 @@ class FPDequantize(DeclaredOp):
         how = FloatFormat(bits, mantissa)
         if val.numel():
             found = reference.dequantize(coded.reshape(-1, how.row(group_size)), how)
-            val.copy_(found.view(val.shape))
+            val.copy_(found.reshape(val.shape))
 
 
 class FPSelectiveDequantize(DeclaredOp):
@@ -125,7 +125,7 @@ class FPSelectiveDequantize(DeclaredOp):
             return
         chosen = parts[at.clamp(0, count - 1)].reshape(-1, row)
         found = reference.dequantize(chosen, how).view(len(at), -1)
-        val.copy_(torch.where(outside[:, None], torch.nan, found).view(val.shape))
+        val.copy_(torch.where(outside[:, None], torch.nan, found).reshape(val.shape))
 
 
 def check_format(bits: int, mantissa: int) -> FloatFormat:

@@ -63,7 +63,8 @@ def quantize(val: Tensor, group_size: int, how: FloatFormat, seed: int | None) -
 def dequantize(rows: Tensor, how: FloatFormat) -> Tensor:
     """Return float32 elements of rows of bytes, a row a group."""
     codes = _unpacked(rows[:, :-4], how.bits)
-    scale = rows[:, -4:].contiguous().view(torch.float32)
+    # A copy: a float may lie at no such address.
+    scale = rows[:, -4:].clone(memory_format=torch.contiguous_format).view(torch.float32)
     magnitude = codes & (1 << how.bits - 1) - 1
     small = magnitude.float() * 2.0 ** (1 - how.bias - how.mantissa)
     above = magnitude + (127 - how.bias << how.mantissa)

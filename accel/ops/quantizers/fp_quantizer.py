@@ -136,7 +136,7 @@ class FPQuantizer(OpSet):
             )
         last = out.reshape(groups, out.shape[-1])[:, -4:]
         if last.storage_offset() % 4 or last.stride(0) % 4 or last.stride(1) != 1:
-            last = last.contiguous()
+            last = last.clone(memory_format=torch.contiguous_format)
         return last.view(torch.float32)
 
 

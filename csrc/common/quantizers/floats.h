@@ -6,7 +6,7 @@
 #include <cstring>
 
 #include "accel/fp_quantizer.h"
-#include "accel/random.h"
+#include "../random.h"
 
 namespace accel {
 
@@ -45,13 +45,13 @@ struct FloatGrid {
 };
 
 // `largest` is the bits of the largest magnitude, `magnitude` the same as a float.
-ACCEL_INLINE FloatGrid float_grid(uint32_t largest, float magnitude, float most, float nan) {
+ACCEL_BOTH FloatGrid float_grid(uint32_t largest, float magnitude, float most, float nan) {
   if (largest >= 0x7F800000u) return {0.0f, 0.0f, nan};
   const float lift = magnitude < 7.8886090522101181e-31f ? 18446744073709551616.0f : 1.0f;  // 2^-100, 2^64
   return {lift, largest ? most / (magnitude * lift) : 0.0f, magnitude / most};
 }
 
-ACCEL_INLINE uint32_t magnitude_noise(const FloatFormat &format, uint32_t random) {
+ACCEL_BOTH uint32_t magnitude_noise(const FloatFormat &format, uint32_t random) {
   return random & ((1u << format.shift) - 1u);
 }
 
