@@ -11,7 +11,7 @@ train: $(VENV)/.installed  ## train a small transformer on the device that is fo
 	$(BIN)/accel run examples/train.py
 
 test: $(VENV)/.installed  ## run the tests
-	$(BIN)/python -m pytest -m "not soak and not launched"
+	$(BIN)/python -m pytest -m "not soak and not launched" -n 2 --dist loadfile
 
 # Kernels for XPU, ROCm and CUDA without those devices. An environment of its own: 3 GB of packages.
 devices: devices-packages  ## run the tests of kernels for XPU, ROCm and CUDA, without those devices (3 GB of packages)

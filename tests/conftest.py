@@ -34,8 +34,10 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """One private cache for the whole run, so that each op is compiled once per run."""
-    folder = tmp_path_factory.mktemp("cache", numbered=True)
-    folder.chmod(0o700)
+    base = tmp_path_factory.getbasetemp()
+    # The workers of pytest-xdist have folders of their own below the run's.
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    folder.mkdir(mode=0o700, exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ACCEL_CACHE_DIR", str(folder))
         yield folder

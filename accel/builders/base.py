@@ -33,19 +33,19 @@ class OpBuilder(Generic[Loaded]):
     """The declaration of one op on one backend; constructing one has no effects.
 
     A subclass is a declaration: class attributes, or the methods `sources`, `include_paths`,
-    `parts`, `cxx_args`, `gcc_args`, `nvcc_args` and `extra_ldflags` where data cannot say it.
+    `parts`, `cxx_args`, `gcc_args`, `nvcc_args` and `extra_ldflags` if data is not enough.
 
     Attributes:
         NAME: the op's name, such as ``"fused_adam"``.
         BUILD_VAR: name of the variable that installers use for this op.
         backend: name of the backend that the class belongs to. Default: the host's, ``cpu``.
-        op: where the op's class is, ``"module:Class"``; imported in `load`. Empty for a library
-            that has no call surface here: `load` then returns the `Library`.
+        op: the op's class, as ``"module:Class"``; imported in `load`. Empty for a library without
+            a call surface here: `load` then returns the `Library`.
         artifact: stem of the built library; ops that share sources share it. Default: `NAME`.
         native_sources: paths of the native sources, relative to ``csrc/``.
-        entry_point: the native library's function that a portable kernel may stand in for.
-        uses_triton: whether Triton kernels may take the native library's place; the attribute of
-            that name of a strategy decides for the builders that are asked of it.
+        entry_point: the native library's function that a portable kernel may replace.
+        uses_triton: whether Triton kernels may replace the native library; for builders that come
+            from a strategy, the strategy's attribute of the same name decides.
         targets: levels or architectures to compile for, all in one library.
         openmp: whether the sources use OpenMP.
         cxx_runtime: whether the sources use exceptions, ``new`` or C++'s standard library.
@@ -96,7 +96,7 @@ class OpBuilder(Generic[Loaded]):
         return []
 
     def gcc_args(self) -> list[str]:
-        """Return flags for GCC alone; other compilers are not given them."""
+        """Return flags for GCC only; other compilers do not get them."""
         return []
 
     def nvcc_args(self) -> list[str]:
@@ -108,13 +108,13 @@ class OpBuilder(Generic[Loaded]):
         return []
 
     def recipe(self) -> Recipe:
-        """Return what is to be built, without asking any tool.
+        """Return the recipe of the library, without running any tool.
 
         A relative source or folder is looked up beside the module that defines the builder, then
         in the current folder.
 
         Raises:
-            OpUnavailable: the builder declares no native source, or they are in an archive.
+            OpUnavailable: the builder declares no native sources, or they are in an archive.
             FileNotFoundError: a source does not exist.
         """
         sources = tuple(self._locate(source) for source in self.sources())
@@ -173,7 +173,7 @@ class OpBuilder(Generic[Loaded]):
         return bool(self.native_sources) or type(self).sources is not OpBuilder.sources
 
     def portable(self) -> Probe:
-        """Return whether a kernel that is compiled for any device at run time can be used."""
+        """Return whether a portable kernel, compiled at run time for any device, can be used."""
         from accel.ops.optimizers.triton import probe_portable
 
         return probe_portable(self.backend, self.entry_point, used=self.uses_triton)
@@ -183,7 +183,7 @@ class OpBuilder(Generic[Loaded]):
         return (("portable", self.portable()),)
 
     def stand_in(self) -> Implementation | None:
-        """Return what takes the place of the native library if there is none, if anything."""
+        """Return the replacement for a missing native library, or ``None``."""
         if not self.portable():
             return None
         from accel.ops.optimizers.triton import Portable
@@ -207,9 +207,9 @@ class OpBuilder(Generic[Loaded]):
         """Return the op: from the best rung that the policy (``ACCEL_OPS``) allows.
 
         The object has the op's call surface and `implementation`, `digest` and `path`. The same
-        digest gives the same object. Under ``auto`` the next rung is taken if a native library
-        cannot be loaded for any reason of the machine, with one warning if it failed or if only
-        the reference can replace it. `accel explain` gives the reason.
+        digest gives the same object. Under ``auto``, if the machine prevents the load of a native
+        library, the next rung is used, with one warning if the load failed or if only the reference
+        can replace it. `accel explain` gives the reason.
 
         Raises:
             BuildFailed: ``ACCEL_OPS=native`` and the compiler failed.
@@ -222,14 +222,14 @@ class OpBuilder(Generic[Loaded]):
         return op
 
     def jit_load(self, verbose: bool = False) -> Loaded:
-        """Return the native op, prebuilt or compiled; raises what `load` raises under native."""
+        """Return the native op, prebuilt or compiled; raises as `load` does under native."""
         op: Loaded = choosing.native(self, verbose)
         return op
 
     def builder(self) -> Any:
-        """Return a ``setuptools.Extension`` of the native sources, for one's own ``setup.py``.
+        """Return a ``setuptools.Extension`` of the native sources, for your own ``setup.py``.
 
-        It needs no ``cmdclass`` and agrees with any. It lies in the package of the module that
+        It needs no ``cmdclass`` and works with any. It belongs to the package of the module that
         defines the builder, unless `absolute_name` is overridden, and `load` finds it there,
         with or without the sources.
 
@@ -244,7 +244,7 @@ class OpBuilder(Generic[Loaded]):
         """Return the library that `builder` put into this class's package, ``None`` without one.
 
         Raises:
-            OpUnavailable: it must not be used, and there are no sources to build another.
+            OpUnavailable: it must not be used, and there are no sources to build it again.
         """
         if self._is_ours():
             return None
@@ -253,7 +253,7 @@ class OpBuilder(Generic[Loaded]):
         return packaging.load(self)
 
     def probe_packaged(self) -> Probe | None:
-        """Return where that library is or why it must not be used, ``None`` without one."""
+        """Return the verdict on that library, with its path or a reason; ``None`` without one."""
         if self._is_ours():
             return None
         from accel.builders import packaging
@@ -288,7 +288,7 @@ class OpBuilder(Generic[Loaded]):
 
 
 def __getattr__(name: str) -> Any:
-    """Return a kind of builder by the place where it once was."""
+    """Return a kind of builder under its old name in this module."""
     kinds = import_module("accel.builders.kinds")
     if not name.endswith("OpBuilder") or not hasattr(kinds, name):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,7 @@
-"""Loading an op from the best rung: only what the caller did wrong is raised under ``auto``.
+"""Loading an op from the best rung: under ``auto``, only the caller's mistakes raise.
 
-Whatever a machine does to a load (no thread, no memory, no compiler, no trust, a library of
-something else) becomes the next rung here, with one warning and its reason for `accel explain`.
+If the machine prevents a load (no thread, no memory, no compiler, no trust, a wrong library), the
+next rung is used, with one warning and the reason for `accel explain`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class SourceMissing(FileNotFoundError):
 
 
 MISTAKES = (InvalidSetting, UnknownOp, SourceMissing)
-"""What the caller or the author of a builder did wrong: raised under every policy."""
+"""Mistakes of the caller, or of the author of a builder: raised under every policy."""
 
 _AGAIN_S = 60.0
 _warned: set[tuple[str, str]] = set()
@@ -34,7 +34,7 @@ _KINDS = ("accel.builders.base", "accel.builders.kinds")
 
 
 def load(builder: Declaration, verbose: bool) -> Any:
-    """Return the op of a builder; see `OpBuilder.load`, which this is."""
+    """Return the op of a builder: the implementation of `OpBuilder.load`."""
     loaded = type(builder)._loaded
     key = ("answer", type(builder), builder.name)
     known = loaded.get(key)
@@ -53,7 +53,7 @@ def load(builder: Declaration, verbose: bool) -> Any:
 def _load(builder: Declaration, verbose: bool) -> Any:
     policy = environment.ops_policy()
     if policy == "reference" and builder.op:
-        return _reference(builder, OpUnavailable("ACCEL_OPS=reference asks for no other rung."))
+        return _reference(builder, OpUnavailable("ACCEL_OPS=reference allows no other rung."))
     try:
         return builder.jit_load(verbose)
     except MISTAKES:
@@ -73,9 +73,9 @@ def _load(builder: Declaration, verbose: bool) -> Any:
 
 
 def native(builder: Declaration, verbose: bool) -> Any:
-    """Return the native op of a builder; see `OpBuilder.jit_load`, which this is.
+    """Return the native op of a builder: the implementation of `OpBuilder.jit_load`.
 
-    A prebuilt library that turns out to be none of this op is passed over for one that is built.
+    If a prebuilt library turns out not to be this op's, it is skipped, and a library is built.
     """
     from accel import jit
 
@@ -119,7 +119,7 @@ def _instead(builder: Declaration, trouble: AccelError) -> Any:
         trouble = _and_then(trouble, error)
     if op is None:
         op = _reference(builder, trouble)
-    # Without nvcc, or on ROCm, a portable kernel is what is meant to be used.
+    # Without nvcc, or on ROCm, a portable kernel is the intended choice, so there is no warning.
     meant = isinstance(trouble, OpUnavailable) and trouble.__cause__ is None
     expected = meant and (instead is not None or not builder.has_sources())
     if not expected and warn_once(builder, using(instead, trouble)):
@@ -138,8 +138,8 @@ def _reference(builder: Declaration, trouble: AccelError) -> Any:
 
 
 def warn_once(builder: Declaration, text: str) -> bool:
-    """Warn about an op; return whether this process had not been told that yet."""
-    # The lines after the first name folders, which change with every try.
+    """Warn about an op once per process; return whether this was the first time."""
+    # Lines after the first name folders, which change with every attempt.
     news = (builder.name, text.partition("\n")[0])
     if news in _warned:
         return False
@@ -149,7 +149,7 @@ def warn_once(builder: Declaration, text: str) -> bool:
 
 
 def using(instead: object, trouble: AccelError) -> str:
-    """Return what is used instead of a better library, and why."""
+    """Return a sentence on the implementation that is used instead of a better one, and why."""
     found = "a portable kernel" if instead else "the PyTorch reference, which is slower"
     return f"using {found}: {trouble}"
 
@@ -161,18 +161,18 @@ def _and_then(trouble: AccelError, error: Exception) -> OpUnavailable:
 
 
 def told(error: BaseException) -> str:
-    """Return an error in words, with what can be done about it."""
+    """Return an error in words, with a remedy."""
     try:
         from accel.jit.cache.trouble import in_words as words
 
         return words(error)
     except Exception:
-        # What hindered the load, such as a lack of memory, may hinder the import as well.
+        # The cause of the failed load, such as a lack of memory, may also make the import fail.
         return f"{type(error).__name__}: {error}".rstrip(": ")
 
 
 def keep_note(builder: Declaration, error: BaseException) -> None:
-    """Keep why this op is not native, for `accel explain` in another process."""
+    """Save the reason why this op is not native, for `accel explain` in another process."""
     with contextlib.suppress(Exception):
         from accel.jit.cache import trouble
 
@@ -188,10 +188,10 @@ _facts: Any = operator.attrgetter(*_FACTS, *_LISTS)
 
 
 class Answer:
-    """An op, and everything that its load depends on as it was before the load.
+    """An op, and the state before the load of everything that the load depends on.
 
     Attributes:
-        op: what `load` returned.
+        op: the result of `load`.
     """
 
     op: Any
@@ -204,14 +204,14 @@ class Answer:
         self._until = float("inf")
         self._since = time.time_ns()
         self._facts = _facts(type(builder))
-        # What the base class returns follows from the facts, and takes longer than all the rest.
+        # The base class's results follow from the other facts, and take longer than all of them.
         names = (*_LISTS, *(("nvcc_args",) if _takes_cuda(builder) else ()))
         self._asked = tuple(name for name in names if _is_overridden(type(builder), name))
         self._own = builder.__dict__.copy()
         self._variables = environment.snapshot()
         self._folder = _folder()
         self._lists: list[Any] | None = None
-        # Another's method may look at anything.
+        # A method of another class may depend on anything.
         own = all(_is_own(type(builder), name) for name in ("recipe", "jit_load", "stand_in"))
         if own and builder.probe_packaged() is None:
             self._lists = self._ask(builder)
@@ -220,7 +220,7 @@ class Answer:
         return [getattr(builder, name)() for name in self._asked]
 
     def settle(self, builder: Declaration, op: Any) -> bool:
-        """Take the op of the load that is over; return whether the answer is good for more."""
+        """Store the op of a finished load; return whether the answer can be used again."""
         from accel.jit.loading import inputs
 
         looked = inputs()
@@ -231,12 +231,12 @@ class Answer:
         self.op = op
         self._watch = Watch(*looked, self._since)
         if getattr(op, "implementation", "jit") not in {"prebuilt", "jit"}:
-            # What hindered a native library may be over.
+            # The obstacle to a native library may have gone.
             self._until = time.monotonic() + _AGAIN_S
         return self.holds(builder)
 
     def holds(self, builder: Declaration) -> bool:
-        """Return whether a load would give the same now."""
+        """Return whether a load would give the same op now."""
         try:
             return (
                 self._watch.unchanged()
@@ -248,7 +248,7 @@ class Answer:
                 and time.monotonic() < self._until
             )
         except Exception:
-            return False  # The load says what is wrong.
+            return False  # The load raises the error.
 
 
 def _is_own(kind: type, name: str) -> bool:
@@ -264,7 +264,7 @@ def _takes_cuda(builder: Declaration) -> bool:
 
 
 def _folder() -> str:
-    """Return the current folder, which relative paths begin at."""
+    """Return the current folder, to which paths are relative."""
     try:
         return os.getcwd()  # noqa: PTH109 - asked in each step
     except OSError:

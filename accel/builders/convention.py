@@ -1,4 +1,4 @@
-"""Builders that follow from an op's name and place: nothing is declared but where the op is.
+"""Builders that follow from an op's name and module: only the op's location is declared.
 
 An op ``package.family.module:Class`` has its source at ``csrc/<backend>/<family>/<op>.cpp`` (or
 ``.cu``) in the package, and its Triton kernels in ``package.family.triton.<op>``. The package is
@@ -39,6 +39,7 @@ DECLARED: Mapping[str, str] = {
     "multi_tensor": "accel.ops.lists.multi_tensor:MultiTensor",
     "blockwise_quantizer": "accel.ops.quantizers.blockwise_quantizer:BlockwiseQuantizer",
     "quantizer": "accel.ops.quantizers.quantizer:Quantizer",
+    "fp_quantizer": "accel.ops.quantizers.fp_quantizer:FPQuantizer",
     "utils": "accel.ops.utils.byte_views:Utils",
     "async_io": "accel.ops.io.async_io:AsyncIO",
     "pin_memory": "accel.ops.io.pin_memory:PinMemory",
@@ -47,10 +48,10 @@ DECLARED: Mapping[str, str] = {
 """accel's own ops; builders, conformance specs and the tests' cases follow from these names."""
 
 HOST = "cpu_"
-"""Names of ops that step tensors of the host begin so, whatever the accelerator."""
+"""The prefix of names of ops that step tensors of the host, on every accelerator."""
 _OPTIMIZERS = "accel.ops.optimizers."
 ON_FILES = "accel.ops.io."
-"""Ops that lie there work on files and memory of the host, not on tensors of a backend."""
+"""The package of ops that work on files and memory of the host, not on tensors of a backend."""
 
 _KINDS: dict[str, tuple[type[OpBuilder], str]] = {
     "cpu": (CPUOpBuilder, ".cpp"),
@@ -60,7 +61,7 @@ _KINDS: dict[str, tuple[type[OpBuilder], str]] = {
 
 
 class ConventionalBuilder(OpBuilder):
-    """A kind: what it needs is found by the op's name, on every backend.
+    """A kind: sources and kernels are found by the op's name, on every backend.
 
     Attributes:
         triton: name of the module that has the op's Triton kernels, ``""`` without one.
@@ -69,7 +70,7 @@ class ConventionalBuilder(OpBuilder):
     triton: ClassVar[str] = ""
 
     def cxx_args(self) -> list[str]:
-        """Return what lets plain loops become vector code."""
+        """Return the flags with which plain loops become vector code."""
         return ["-O2", "-ftree-vectorize", "-fno-trapping-math"]
 
     def portable(self) -> Probe:
@@ -92,12 +93,12 @@ class ConventionalBuilder(OpBuilder):
 def conventional(
     name: str, op: str, target: str, backend: str, *, uses_triton: bool = False
 ) -> type[OpBuilder]:
-    """Return the builder class of an op on a backend; a reference's if nothing is found.
+    """Return the builder class of an op on a backend; the reference's if nothing is found.
 
     Args:
         name: the class's name, such as ``"UtilsBuilder"``.
         op: the op's name.
-        target: where the op's class is, ``"module:Class"``.
+        target: the op's class, as ``"module:Class"``.
         backend: the backend's name.
         uses_triton: whether Triton compiles for the backend's devices.
     """
@@ -128,7 +129,7 @@ def conventional(
 
 
 def optimizers() -> dict[str, str]:
-    """Return accel's own optimizer ops with the stem of their files: the op's module has it."""
+    """Return accel's own optimizer ops with the stem of their files, the name of their module."""
     return {
         op: split(target)[0].rpartition(".")[2]
         for op, target in DECLARED.items()
@@ -143,7 +144,7 @@ def _step_of(op: str) -> str:
 
 
 def name_of(target: str) -> str:
-    """Return the name of the builder of one of accel's own ops: its class's, and ``Builder``."""
+    """Return the builder's name of one of accel's own ops: its class's name and ``Builder``."""
     return f"{split(target)[1]}Builder"
 
 
@@ -152,14 +153,14 @@ def optimizer_builders(
 ) -> dict[str, type[OpBuilder]]:
     """Return the builders of accel's own optimizers on a backend, by their classes' names.
 
-    An optimizer is there if it has the source ``csrc/<backend>/optimizers/<stem>`` (``.cpp`` or
-    ``.cu``), or its stem is in `others`; its library has the function ``accel_<stem>_step``. Ops of
-    the host are the ``cpu`` backend's builders everywhere.
+    There is one for an optimizer if it has the source ``csrc/<backend>/optimizers/<stem>``
+    (``.cpp`` or ``.cu``), or if its stem is in `others`; its library has the function
+    ``accel_<stem>_step``. Ops of the host have the ``cpu`` backend's builders everywhere.
 
     Args:
-        kind: what the backend's builders have in common.
-        home: name of the module that they are to be in.
-        others: stems of optimizers that the backend steps without a source of accel's.
+        kind: the base class of the backend's builders.
+        home: name of the module that they belong to.
+        others: stems of optimizers that the backend supports without a source of accel's.
     """
     backend = kind.backend
     suffix = _KINDS[backend][1] if backend in _KINDS else ""
@@ -171,7 +172,7 @@ def optimizer_builders(
             found[name] = getattr(import_module("accel.builders.cpu"), name)
         elif stem in others or _has(source):
             native = {} if stem in others else {"artifact": stem, "native_sources": (source,)}
-            # Whatever may take a library's place is found by its function.
+            # Replacements of a library are found by its function.
             instead = stem in others or kind.uses_triton
             attributes = {
                 **_names(op, DECLARED[op]),
@@ -185,7 +186,7 @@ def optimizer_builders(
 
 
 def _has(source: str) -> bool:
-    """Return whether a source is there; in an archive it counts as there, and `load` says why."""
+    """Return whether a source exists; in an archive it counts as existing, and `load` raises."""
     csrc = jit.csrc_dir()
     return (csrc / source).is_file() or not csrc.is_dir()
 

@@ -9,7 +9,7 @@ from accel.builders.base import OpBuilder
 from accel.builders.convention import optimizer_builders
 from accel.builders.kinds import CPUOpBuilder
 
-# In an order in which two compilers end together.
+# In an order in which two compilers finish at the same time.
 _PARTS = {
     "x86_64": ("COMMON", "AVX2", "AVX512", "BASELINE"),
     "aarch64": ("COMMON", "NEON", "BASELINE"),
@@ -26,13 +26,13 @@ class _KernelBuilder(CPUOpBuilder):
         return [f"ACCEL_PART_{part}" for part in _PARTS.get(platform.machine(), ())]
 
     def cxx_args(self) -> list[str]:
-        """Return what lets every loop become vector code; results stay the same."""
+        """Return the flags with which every loop becomes vector code; results stay the same."""
         return ["-O2", "-ftree-vectorize", "-fno-exceptions", "-fno-rtti", "-fno-trapping-math"]
 
     def gcc_args(self) -> list[str]:
-        """Return the rest of what vector code takes, and what makes it soon."""
-        # Of -O3, what these loops gain by: the rest takes as long again to compile, as do vector
-        # forms of what is left after whole vectors.
+        """Return further flags for vector code, and flags that save compile time."""
+        # Only those parts of -O3 that make these loops faster: the others would double the compile
+        # time, and so would vector code for the elements left over after whole vectors.
         soon = ["-fno-tree-pre", "--param=vect-epilogues-nomask=0", "-fno-unswitch-loops"]
         # Else a short loop's place among cache lines hangs on the code before it: up to 8 % of its time.
         return ["-fvect-cost-model=dynamic", "-falign-functions=64", *soon]
@@ -66,6 +66,16 @@ class QuantizerBuilder(_KernelBuilder):
     op = "accel.ops.quantizers.quantizer:Quantizer"
     artifact = "quantizer"
     native_sources = ("cpu/quantizers/quantizer.cpp",)
+
+
+class FPQuantizerBuilder(_KernelBuilder):
+    """Floating-point codes of groups, in DeepSpeed's format."""
+
+    NAME = "fp_quantizer"
+    BUILD_VAR = "ACCEL_BUILD_FP_QUANTIZER"
+    op = "accel.ops.quantizers.fp_quantizer:FPQuantizer"
+    artifact = "fp_quantizer"
+    native_sources = ("cpu/quantizers/fp_quantizer.cpp",)
 
 
 globals().update(optimizer_builders(_KernelBuilder, __name__))

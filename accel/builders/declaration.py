@@ -1,4 +1,4 @@
-"""`Declaration`: what finding, packaging and loading need of an `OpBuilder`; for type checkers."""
+"""`Declaration`: the members of an `OpBuilder` for finding, packaging and loading; for typing."""
 
 from __future__ import annotations
 

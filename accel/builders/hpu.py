@@ -21,11 +21,11 @@ class GaudiOpBuilder(ReferenceOpBuilder):
     backend = "hpu"
 
     def stand_ins(self) -> tuple[tuple[str, Probe], ...]:
-        """Return the vendor's rung before those that every backend has."""
+        """Return the vendor's rung, followed by the rungs of every backend."""
         return (("vendor", probe_gaudi(self.entry_point)), *super().stand_ins())
 
     def stand_in(self) -> Implementation | None:
-        """Return the vendor's optimizer, imported; one that does not import is warned about."""
+        """Import and return the vendor's optimizer; warn if it cannot be imported."""
         if not probe_gaudi(self.entry_point):
             return super().stand_in()
         try:
@@ -36,7 +36,7 @@ class GaudiOpBuilder(ReferenceOpBuilder):
             return instead
 
 
-# The vendor's optimizers: where one does not fit, the rung says why.
+# The vendor's optimizers; if one cannot be used, the rung says why.
 globals().update(optimizer_builders(GaudiOpBuilder, __name__, others=GAUDI))
 
 if TYPE_CHECKING:

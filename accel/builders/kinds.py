@@ -29,11 +29,11 @@ class HostOpBuilder(OpBuilder):
         return ["-O2", "-pthread", "-fno-exceptions", "-fno-rtti"]
 
     def extra_ldflags(self) -> list[str]:
-        """Return the library of threads, which older C libraries have apart."""
+        """Return the library of threads, which is separate in older C libraries."""
         return ["-lpthread"]
 
     def recipe(self) -> Recipe:
-        """Return what is to be built: the host's, whatever the accelerator."""
+        """Return the recipe for the host, on every accelerator."""
         return super().recipe().replace(backend=CPUOpBuilder.backend)
 
 
@@ -48,19 +48,19 @@ class CUDAOpBuilder(OpBuilder):
 class SYCLOpBuilder(OpBuilder):
     """A kind: SYCL kernels, kept as text in a small C++ library, for the devices of ``xpu``.
 
-    libsycl compiles them on first use; headers and libsycl are those that torch's XPU wheels bring.
+    libsycl compiles them on first use. Headers and libsycl come with torch's XPU wheels.
     """
 
     backend = "xpu"
 
     def recipe(self) -> Recipe:
-        """Return what is to be built; raises `OpUnavailable` if there is no SYCL runtime."""
+        """Return the recipe; raises `OpUnavailable` if there is no SYCL runtime."""
         from accel.jit.tools.sycl import with_sycl
 
         return with_sycl(super().recipe())
 
     def jit_load(self, verbose: bool = False) -> Any:
-        """Return the native op; raises what `load` raises under native."""
+        """Return the native op; raises as `load` does under native."""
         from accel.jit.tools.sycl import load_sycl
 
         load_sycl()

@@ -18,7 +18,7 @@ _log = logging.getLogger("accel")
 
 
 class _Answer(Record):
-    """A builder that was found, and what the search depended on."""
+    """A builder that was found, and the inputs of the search."""
 
     builder: type[OpBuilder]
     asked: str
@@ -40,14 +40,13 @@ def builder_name(op: str) -> str:
 def register_op(name: str, target: str, *, replace: bool = False) -> None:
     """Make an op known on every backend, under the builder name that `builder_name` gives.
 
-    Where a backend's builders module has a class of that name, that is used; elsewhere what
-    `accel.builders.convention` finds beside the op, or its reference. The op's class is imported
-    when it is first loaded.
+    If a backend's builders module has a class of that name, that class is used; otherwise the
+    implementations that `accel.builders.convention` finds beside the op, or its reference. The op's
+    class is imported when it is first loaded.
 
     Args:
         name: the op's name: lower-case letters, digits and ``_``.
-        target: where the class is, as ``"module:Class"``; it has the interface of
-            `accel.ops.base.Op`.
+        target: the class, as ``"module:Class"``, with the interface of `accel.ops.base.Op`.
         replace: whether another registration of that name may be replaced.
 
     Raises:
@@ -110,8 +109,8 @@ def find_builder(
         name: ``"FusedAdamBuilder"``, or the op's own name ``"fused_adam"``.
         module: the backend's builders module, ``""`` if it has none.
         backend: the backend's name, for the reference rung of an op without a builder in `module`.
-        uses_triton: whether Triton compiles for its devices, as its strategy says; ``None``: as
-            the builders in `module` say.
+        uses_triton: whether Triton compiles for its devices, from its strategy; ``None``: from the
+            builders in `module`.
 
     Raises:
         UnknownOp: no op of that name exists anywhere.
@@ -120,7 +119,7 @@ def find_builder(
     if known is not None and _holds(known, module):
         return known.builder
     asked = name if name.endswith("Builder") else _name_of(name)
-    # Before the search, so that nothing can be registered unseen meanwhile.
+    # Read before the search, so that a registration during the search is noticed.
     registered, points = dict(_registered), installed()
     builder = _find(name, asked, module, backend, uses_triton)
     own = _in_module(module, asked)
@@ -149,7 +148,7 @@ def _find(
     for op, target in _ops().items():
         if _name_of(op) == asked:
             if op in DECLARED and op.startswith(HOST):
-                # It steps tensors of the host, wherever the model is.
+                # It steps tensors of the host, whatever the model's device.
                 return dict(declared("accel.builders.cpu"))[asked]
             return _conventional(asked, op, target, backend, bool(uses_triton))
     known = sorted({*own, *builder_names()})
@@ -160,7 +159,7 @@ def _find(
 def _with_triton(
     builder: type[OpBuilder], backend: str, uses_triton: bool | None
 ) -> type[OpBuilder]:
-    """Return a backend's builder as its strategy has it; another backend's stays as it is."""
+    """Return a backend's builder with its strategy's `uses_triton`; other backends' unchanged."""
     if uses_triton in (None, builder.uses_triton) or builder.backend != backend:
         return builder
     attributes = {"uses_triton": uses_triton, "__module__": builder.__module__}

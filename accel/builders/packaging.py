@@ -1,6 +1,6 @@
-"""A builder's library inside somebody's package, which `accel.builders.setuptools` put there.
+"""A builder's library inside another package, where `accel.builders.setuptools` put it.
 
-It is one file that ends with a record of what it was made from.
+It is one file that ends with a record of its sources.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _libraries: dict[tuple[Path, str], Library] = {}
 
 
 def load(builder: Declaration) -> Library | None:
-    """Return the library that lies in a builder's package, ``None`` without one.
+    """Return the library in a builder's package, ``None`` without one.
 
     Raises:
-        OpUnavailable: it must not be used, and there are no sources to build another.
+        OpUnavailable: it must not be used, and there are no sources to build it again.
     """
     found = probe(builder)
     if found is None:
@@ -54,7 +54,7 @@ def load(builder: Declaration) -> Library | None:
 
 
 def probe(builder: Declaration) -> Probe | None:
-    """Return where that library is or why it must not be used, ``None`` without one."""
+    """Return the verdict on that library, with its path or a reason; ``None`` without one."""
     key = (type(builder), builder.name)
     if key not in _places:
         _places[key] = _installed(builder)
@@ -78,7 +78,7 @@ def extension_name(builder: Declaration) -> str:
 
 
 def _is_named(kind: type[Declaration]) -> bool:
-    """Return whether a class says by itself where its library belongs."""
+    """Return whether a class overrides the name of its library."""
     return kind.absolute_name.__module__ != "accel.builders.base"
 
 
@@ -102,7 +102,7 @@ def _package_of_sources(builder: Declaration) -> str:
 
 
 def renamed_recipe(builder: Declaration) -> Recipe:
-    """Return the recipe under the extension's own last name, which a Python module is asked for."""
+    """Return the recipe under the last part of the extension's name, as Python modules need."""
     renamed = copy.copy(builder)
     vars(renamed)["artifact"] = extension_name(builder).rpartition(".")[2]
     return renamed.recipe()
@@ -130,7 +130,7 @@ def _installed(builder: Declaration) -> Path | None:
 def _record(path: Path, mark: tuple[int, ...]) -> dict[str, Any] | None:
     """Return a library's record, ``None`` without one; `mark` changes whenever the file does.
 
-    Raises `ValueError` if the library is not what was recorded.
+    Raises `ValueError` if the library does not match its record.
     """
     from accel.jit.cache.elf import check
     from accel.jit.disk.safe_io import sha256
@@ -152,7 +152,7 @@ def _recorded(path: Path) -> dict[str, Any] | None:
 
 
 def _fit(builder: Declaration) -> str:
-    """Return the fit of the sources as they are now, ``""`` if the package brings none."""
+    """Return the current fit of the sources, ``""`` if the package has none."""
     try:
         return renamed_recipe(builder).fit
     except OSError:
@@ -195,7 +195,7 @@ def _no_device(record: dict[str, Any]) -> str:
 
 
 def _load(path: Path, name: str) -> Library:
-    """Map a packaged library, once as long as its record says the same; raises `OSError`."""
+    """Map a packaged library, once while its record stays the same; raises `OSError`."""
     from accel.jit.library import Library
 
     record = _recorded(path) or {}
@@ -203,7 +203,7 @@ def _load(path: Path, name: str) -> Library:
     if (known := _libraries.get((path, digest))) is not None:
         return known
     if record.get("extension"):
-        # Its symbols are found in torch's libraries, which only torch itself can load.
+        # It needs symbols of torch's libraries, which only torch itself can load.
         import_module("torch")
     handle = ctypes.CDLL(str(path), mode=os.RTLD_NOW | os.RTLD_LOCAL)
     library = Library(handle, path, digest, "prebuilt", {"name": name, "module": name})

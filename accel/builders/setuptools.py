@@ -1,4 +1,4 @@
-"""The form of a builder for somebody's ``setup.py``, whose ``build_ext`` builds it by the engine.
+"""A builder as an extension for ``setup.py``, whose ``build_ext`` builds it with the engine.
 
 The library is exactly what `load` would build; `accel.builders.packaging` finds and loads it.
 """
@@ -38,7 +38,7 @@ def extension(builder: Declaration) -> Any:
     openmp = ["-fopenmp"] if recipe.openmp else []
     made = Extension(
         name=extension_name(builder),
-        # Only what is given relative to setup.py reaches a source distribution.
+        # Only paths relative to setup.py are included in a source distribution.
         sources=[_from_here(source) for source in recipe.sources],
         depends=[_from_here(path) for path in take_fit(recipe).files.values()],
         include_dirs=[str(path) for path in (*recipe.include_dirs, *recipe.system_include_dirs)],
@@ -58,10 +58,10 @@ def _from_here(path: Path) -> str:
 
 
 def _teach_setuptools() -> None:
-    """Let every ``build_ext`` of this process build our extensions by the engine, others as ever.
+    """Make every ``build_ext`` of this process build our extensions with the engine.
 
-    Extensions cannot say by themselves how they are built, and a class of our own in ``cmdclass``
-    would exclude torch's and Cython's.
+    Extensions cannot define how they are built, and a ``cmdclass`` of ours would exclude those of
+    torch and Cython.
     """
     from setuptools.command.build_ext import build_ext
 
@@ -82,7 +82,7 @@ def _teach_setuptools() -> None:
 
 
 def _build(recipe: Recipe, scratch: Path, target: Path) -> None:
-    """Build one library to `target`; what fails is an error of setuptools, without a traceback."""
+    """Build one library to `target`; a failure is an error of setuptools, without a traceback."""
     from setuptools.errors import CompileError
 
     from accel.jit.build.prebuilt import build_prebuilt
@@ -100,5 +100,5 @@ def _build(recipe: Recipe, scratch: Path, target: Path) -> None:
     staged = target.with_name(f".{target.name}.{os.getpid()}")
     staged.write_bytes(library + text + b"%0*d" % (DIGITS, len(text)) + END)
     staged.chmod(0o755)
-    # A process that has the old file mapped keeps it.
+    # A process that has mapped the old file keeps it.
     staged.replace(target)

@@ -1,4 +1,4 @@
-"""`TorchOpBuilder`: a user's pybind11 or ``TORCH_LIBRARY`` sources through the same engine."""
+"""`TorchOpBuilder`: builds a user's pybind11 or ``TORCH_LIBRARY`` sources with the same engine."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class TorchOpBuilder(OpBuilder):
     by nvcc with `nvcc_args`, all others with `cxx_args`. Torch's folders and libraries are added.
 
     Attributes:
-        python_module: whether the sources define a Python module (``PYBIND11_MODULE``). Where it
-            is false they register with torch (``TORCH_LIBRARY``), and `load` returns the `Library`.
+        python_module: whether the sources define a Python module (``PYBIND11_MODULE``). If false,
+            they register with torch (``TORCH_LIBRARY``), and `load` returns the `Library`.
     """
 
     backend = "cpu"
     python_module: ClassVar[bool] = True
 
     def recipe(self) -> jit.Recipe:
-        """Return what is to be built; torch is looked at and not imported.
+        """Return the recipe; torch's files are read, but it is not imported.
 
         Raises:
             OpUnavailable: torch is not installed.
@@ -53,7 +53,7 @@ class TorchOpBuilder(OpBuilder):
     def _keep(self, library: Implementation | None) -> Any:
         if isinstance(library, jit.Library) and self.python_module and not self.op:
             if "module" in library.manifest:
-                # A member of an installed package is one module, whoever asks for it.
+                # A module of an installed package is imported only once.
                 return import_module(library.manifest["module"])
             return library.load_module()
         return super()._keep(library)

@@ -60,5 +60,5 @@ def notes(builder: Declaration) -> tuple[str, ...]:
         op: Any = resolve(builder.op)
     except Exception as error:
         return (f"{builder.op} cannot be imported: {told(error)}",)
-    # An op of somebody else's need not be a subclass of ours.
+    # A third party's op need not be a subclass of ours.
     return tuple(getattr(op, "notes", lambda backend: ())(builder.backend))

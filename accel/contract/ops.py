@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from accel.ops.optimizers.lamb import FusedLamb
     from accel.ops.optimizers.lion import CPULion, FusedLion
     from accel.ops.quantizers.blockwise_quantizer import BlockwiseQuantizer
+    from accel.ops.quantizers.fp_quantizer import FPQuantizer
     from accel.ops.quantizers.quantizer import Quantizer
     from accel.ops.tokens.random_ltd import RandomLTD
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     _Adam8bit: TypeAlias = Literal["Adam8bitBuilder", "adam8bit"]
     _MultiTensor: TypeAlias = Literal["MultiTensorBuilder", "multi_tensor"]
     _BlockwiseQuantizer: TypeAlias = Literal["BlockwiseQuantizerBuilder", "blockwise_quantizer"]
+    _FPQuantizer: TypeAlias = Literal["FPQuantizerBuilder", "fp_quantizer"]
     _Quantizer: TypeAlias = Literal["QuantizerBuilder", "quantizer"]
     _AsyncIO: TypeAlias = Literal["AsyncIOBuilder", "async_io"]
     _PinMemory: TypeAlias = Literal["PinMemoryBuilder", "pin_memory"]
@@ -81,6 +83,8 @@ class OpMembers(Forwarding):
     ) -> type[OpBuilder[BlockwiseQuantizer]]: ...
     @overload
     def get_op_builder(self, class_name: _Quantizer) -> type[OpBuilder[Quantizer]]: ...
+    @overload
+    def get_op_builder(self, class_name: _FPQuantizer) -> type[OpBuilder[FPQuantizer]]: ...
     @overload
     def get_op_builder(self, class_name: _AsyncIO) -> type[OpBuilder[AsyncIO]]: ...
     @overload
@@ -133,6 +137,8 @@ class OpMembers(Forwarding):
     ) -> OpBuilder[BlockwiseQuantizer]: ...
     @overload
     def create_op_builder(self, class_name: _Quantizer) -> OpBuilder[Quantizer]: ...
+    @overload
+    def create_op_builder(self, class_name: _FPQuantizer) -> OpBuilder[FPQuantizer]: ...
     @overload
     def create_op_builder(self, class_name: _AsyncIO) -> OpBuilder[AsyncIO]: ...
     @overload

@@ -258,4 +258,7 @@ def _bridged(class_name: str, backend: str, theirs: type | None) -> type[OpBuild
         return ForwardingOp(op, owners)
 
     attributes = {"load": load, "__module__": __name__, "__doc__": ours.__doc__}
+    for name, value in vars(theirs or object).items():
+        if isinstance(value, staticmethod) and not hasattr(ours, name):
+            attributes[name] = value  # a fact about the op, such as `get_quant_range`
     return cast("type[OpBuilder]", type(class_name, (ours,), attributes))

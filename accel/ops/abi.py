@@ -1,4 +1,4 @@
-"""The ctypes mirror of ``csrc/include``; a test compiles a C program to hold the sides together."""
+"""The ctypes mirror of ``csrc/include``; a test compiles a C program to check that they agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Op`: what a builder's `load()` returns."""
+"""`Op`: the base class of the objects that a builder's `load()` returns."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Implementation(Protocol):
 
     Attributes:
         rung: ``"prebuilt"``, ``"jit"``, ``"portable"`` or ``"vendor"``.
-        digest: tells implementations apart; the same in each process.
-        path: the file or folder that it came from, ``None`` if there is none to be told.
+        digest: identifies the implementation; the same in each process.
+        path: the file or folder that it came from, or ``None``.
     """
 
     @property
@@ -26,22 +26,22 @@ class Implementation(Protocol):
     def path(self) -> Path | None: ...  # noqa: D102
 
     def bind(self, symbol: str) -> Any:
-        """Return what an entry point does; raises `LookupError` or `AttributeError` without it."""
+        """Return the callable of an entry point; raises `LookupError` or `AttributeError`."""
 
 
 class Op:
     """A loaded op: a call surface, and where its implementation came from.
 
     Args:
-        library: does the op's work; ``None``: the PyTorch reference does.
-        backend: name of the backend that it was loaded for.
+        library: the implementation; ``None``: the PyTorch reference.
+        backend: name of the backend that the op was loaded for.
 
     Attributes:
         name: the op's name, such as ``"fused_adam"``.
         functions: names of the functions of the call surface. Classes and members of enums that
             the class has as attributes belong to it, too.
-        registers: names in torch's dispatcher by which programs for DeepSpeed call a `DeclaredOp`,
-            such as ``"deepspeed::inference_all_reduce"``; they are there in DeepSpeed mode only.
+        registers: names in torch's dispatcher under which programs for DeepSpeed call a
+            `DeclaredOp`, such as ``"deepspeed::inference_all_reduce"``; in DeepSpeed mode only.
         implementation: the rung: ``"prebuilt"``, ``"jit"``, ``"portable"``, ``"vendor"`` or
             ``"reference"``.
         digest: the library's digest, or ``None``.

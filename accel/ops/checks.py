@@ -1,4 +1,4 @@
-"""Checks on an op's arguments; every error names the argument, and nothing has been written."""
+"""Checks of an op's arguments before anything is written; every error names the argument."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def check_lengths(roles: Roles) -> int:
 def check_tensors(roles: Roles, *, single: bool = False, codes: Collection[str] = ()) -> None:
     """Check kind, layout, device and shape of every tensor.
 
-    `single` says that each list holds one tensor that the caller gave by itself; the roles in
-    `codes` hold bytes instead of floats.
-    Raises `TypeError` for what is no dense tensor of real floats, `ValueError` for a shape or
-    device other than the first list's.
+    `single`: each list holds one tensor that the caller passed by itself. The roles in `codes` hold
+    bytes instead of floats.
+    Raises `TypeError` for anything but dense tensors of real floats, and `ValueError` for a shape
+    or device other than the first list's.
     """
     count = check_lengths(roles)
     (first, leaders), *_ = roles.items()
@@ -55,7 +55,7 @@ def check_tensors(roles: Roles, *, single: bool = False, codes: Collection[str] 
             name = label(role, place)
             check_kind(tensor, name, BYTES if role in codes else FLOATS)
             if role in codes and not is_dense(tensor):
-                raise TypeError(f"{name} has strides {tensor.stride()}; codes fill their memory.")
+                raise TypeError(f"{name} has strides {tensor.stride()}; codes must be dense.")
             check_storage(tensor, name)
             if tensor.device != leader.device:
                 raise ValueError(
@@ -70,7 +70,7 @@ def check_tensors(roles: Roles, *, single: bool = False, codes: Collection[str] 
 
 
 def check_kind(tensor: Any, name: str, dtypes: Sequence[torch.dtype]) -> None:
-    """Raise `TypeError` naming the tensor unless it is a dense one of one of these types."""
+    """Raise `TypeError` naming the tensor unless it is dense and of one of these types."""
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name} is a {type(tensor).__name__}; expected a torch.Tensor.")
     if tensor.layout is not torch.strided or tensor.is_nested:
@@ -82,7 +82,7 @@ def check_kind(tensor: Any, name: str, dtypes: Sequence[torch.dtype]) -> None:
 
 
 def check_storage(tensor: Tensor, name: str) -> None:
-    """Refuse a tensor that reaches beyond its storage, as one does that was freed by a resize.
+    """Refuse a tensor that reaches beyond its storage, for example after a resize that freed it.
 
     Raises `ValueError` naming the tensor.
     """
@@ -95,14 +95,14 @@ def check_storage(tensor: Tensor, name: str) -> None:
 
 
 def lacks_memory(tensor: Tensor) -> bool:
-    """Return whether a tensor reaches beyond its storage; its address does not tell."""
+    """Return whether a tensor reaches beyond its storage, which its address does not show."""
     needed = _bytes_needed(tensor)
     return needed > 0 and tensor.untyped_storage().nbytes() < needed
 
 
 def _bytes_needed(tensor: Tensor) -> int:
-    """Return how large a tensor's storage must be; 0 if there is nothing to be asked."""
-    # Elsewhere a storage may say nothing of the memory behind it.
+    """Return how large a tensor's storage must be, in bytes; 0 if that cannot be checked."""
+    # On other devices a storage may not describe the memory behind it.
     if torch.compiler.is_compiling() or tensor.device.type not in _ADDRESSED:
         return 0
     if tensor.numel() == 0 or type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
@@ -111,7 +111,7 @@ def _bytes_needed(tensor: Tensor) -> int:
 
 
 def check_writable(written: Roles, *, single: bool = False) -> None:
-    """Refuse to write tensors of inference mode outside of it: `ValueError` naming the tensor."""
+    """Raise `ValueError` naming a written tensor of inference mode, outside of that mode."""
     if torch.is_inference_mode_enabled():
         return
     for role, listed in written.items():
@@ -139,7 +139,7 @@ def is_dense(tensor: Tensor) -> bool:
 def check_no_overlap(written: Roles, read: Roles, *, single: bool = False) -> None:
     """Refuse tensors that share an element if at least one of them is written.
 
-    Raises `ValueError` naming both tensors, or one whose own elements share memory (expanded).
+    Raises `ValueError` naming both tensors, or one (expanded) tensor whose elements share memory.
     """
     conflict = find_conflict([*_spans(written, read, single)])
     if conflict is not None:
@@ -163,7 +163,7 @@ def _spans(written: Roles, read: Roles, single: bool) -> Iterator[Span]:
 
 
 def _folds(tensor: Tensor) -> bool:
-    """Return whether two indices may name one element: strides that do not nest."""
+    """Return whether two indices may refer to one element, because the strides do not nest."""
     reach = 0
     for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
         if size > 1:
@@ -184,10 +184,10 @@ def shown(value: Any) -> str:
 
 def check_number(name: str, value: Any, allowed: Callable[[float], bool], expected: str) -> float:
     """Return the value as a float; raises `TypeError` or `ValueError` naming the argument."""
-    # Asking whether a float is a real number takes longer than the rest of a step's checks.
+    # The check for a real number takes longer than all other checks of a step, so floats skip it.
     if type(value) is not float and (isinstance(value, bool) or not isinstance(value, Real)):
         if torch.compiler.is_compiling() and isinstance(getattr(value, "size", None), int):
-            # A compiler takes a scalar of NumPy's for an array; the op judges it when it runs.
+            # A compiler treats a NumPy scalar as an array; the op checks it when it runs.
             return torch.as_tensor(value, dtype=torch.float64, device="cpu")  # type: ignore[return-value]
         raise TypeError(f"{name} is {shown(value)}; expected a number.")
     try:
@@ -200,12 +200,12 @@ def check_number(name: str, value: Any, allowed: Callable[[float], bool], expect
 
 
 def check_not_negative(name: str, value: Any) -> float:
-    """Return a number from 0 on, finite; raises like `check_number`."""
+    """Return a finite number from 0 on; raises like `check_number`."""
     return check_number(name, value, lambda x: 0.0 <= x < math.inf, "a finite number from 0 on")
 
 
 def check_steps(name: str, value: Any) -> float:
-    """Return a count of steps, ``None`` as 0; raises like `check_number`."""
+    """Return a number of steps, 0 for ``None``; raises like `check_number`."""
     return check_number(
         name,
         0.0 if value is None else value,

@@ -22,7 +22,7 @@ Call = Callable[[ctypes.Structure, torch.device], None]
 """Runs an op: its argument struct, and the device of its tensors."""
 
 NATIVE_RUNGS = ("prebuilt", "jit")
-# What torch's streams call the address of the driver's own stream, whatever the device.
+# Attributes of torch's streams that have the address of the driver's stream, for all devices.
 _STREAM_HANDLES = ("cuda_stream", "sycl_queue", "native_handle")
 
 
@@ -31,13 +31,13 @@ def check_interface(library: Library, *functions: str) -> None:
     for needed in ("accel_abi_version", *functions):
         if not hasattr(library.handle, needed):
             raise OpUnavailable(
-                f"{library.path} has no function {needed!r}: it is not a library of this op. "
+                f"{library.path} has no function {needed!r}, so it is not a library of this op. "
                 f"Rebuild it: `accel build`."
             )
     version = library.handle.accel_abi_version()
     if version != abi.ABI_VERSION:
         raise OpUnavailable(
-            f"{library.path}: C interface version {version}, but this accel speaks "
+            f"{library.path} has C interface version {version}, but this accel needs version "
             f"{abi.ABI_VERSION}. Rebuild it: `accel build`."
         )
 
@@ -79,7 +79,7 @@ class NativeLibrary:
 
     @property
     def watcher(self) -> ctypes.CDLL | None:
-        """The library, if it can look at a call's tensors itself."""
+        """The library, if it can check a call's tensors itself."""
         return self._handle if hasattr(self._handle, "accel_watch_take") else None
 
     def __call__(self, args: ctypes.Structure, device: torch.device) -> None:
@@ -90,9 +90,9 @@ class NativeLibrary:
             raise self.refusal(status)
 
     def function(self, argtypes: Sequence[Any]) -> Any:
-        """Return the entry point, to be called with arguments of these types; a status comes back.
+        """Return the entry point as a function of these argument types that returns a status.
 
-        It is an object of its own: whoever binds the same symbol otherwise is not concerned.
+        Each call returns a new object, so other bindings of the same symbol are not affected.
         """
         function = self._handle[self._symbol]
         function.argtypes = tuple(argtypes)
@@ -100,7 +100,7 @@ class NativeLibrary:
         return function
 
     def refusal(self, status: int) -> AccelError:
-        """Return the error that a status other than ``OK`` means."""
+        """Return the error for a status other than ``OK``."""
         if status < 0:
             text = os.strerror(-status)
         else:
@@ -108,7 +108,7 @@ class NativeLibrary:
         return AccelError(f"{self._symbol} in {self.path} returned {status}: {text}.")
 
     def simd_levels(self) -> tuple[str, ...]:
-        """Return the SIMD levels that this library has and this processor can run, rising."""
+        """Return the SIMD levels that this library has and this processor can run, lowest first."""
         bits = self._handle.accel_simd_available()
         return tuple(name for code, name in enumerate(abi.SIMD_LEVELS) if bits >> code & 1)
 
@@ -122,20 +122,21 @@ class NativeLibrary:
         levels = self.simd_levels()
         if level not in levels:
             raise InvalidSetting(
-                f"ACCEL_CPU_TARGET={level!r}: this processor and library have {', '.join(levels)}."
+                f"ACCEL_CPU_TARGET is {level!r}; this processor and library have "
+                f"{', '.join(levels)}."
             )
         self._handle.accel_simd_force(abi.SIMD_LEVELS.index(level))
 
 
 def bind(implementation: Implementation, symbol: str) -> Any:
-    """Return an entry point of what does an op's work, checked; raises `OpUnavailable`."""
+    """Return an entry point of an implementation, checked; raises `OpUnavailable`."""
     if implementation.rung in NATIVE_RUNGS:
         return NativeLibrary(cast("Library", implementation), symbol)
     return implementation.bind(symbol)
 
 
 def current_device(device: torch.device) -> AbstractContextManager[Any]:
-    """Return a context in which the device is current: launches go to the current one."""
+    """Return a context in which the device is current, since kernels launch on the current one."""
     if device.type == "cpu":
         return nullcontext()
     module: Any = torch.get_device_module(device)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 LOWEST = -(2**63)
-"""The lowest address, as 64 bits with a sign: upper halves of address spaces are negative."""
+"""The lowest address as a signed 64-bit integer: the upper half of the addresses is negative."""
 
 
 class Span(NamedTuple):
@@ -19,8 +19,8 @@ class Span(NamedTuple):
     Attributes:
         start: address of its first byte.
         stop: address of the byte after its last.
-        written: whether it is to be written.
-        name: how an error names it.
+        written: whether it will be written.
+        name: its name in errors.
         tensor: the tensor.
     """
 
@@ -32,7 +32,7 @@ class Span(NamedTuple):
 
 
 def extent(tensor: Tensor) -> tuple[int, int]:
-    """Return the addresses of a tensor's first byte and of the one after its last, signed.
+    """Return the signed addresses of a tensor's first byte and of the byte after its last.
 
     Both are 0 if it has no elements or no memory of its own.
     """
@@ -53,7 +53,7 @@ def reach(tensor: Tensor) -> int:
 
 
 def find_conflict(spans: Sequence[Span]) -> tuple[Span, Span] | None:
-    """Return two tensors with an element in common of which at least one is written, if any are.
+    """Return two tensors that share an element, at least one of them written; ``None`` if none do.
 
     Tensors whose elements alternate, such as two columns of one buffer, share nothing.
     """
@@ -63,7 +63,7 @@ def find_conflict(spans: Sequence[Span]) -> tuple[Span, Span] | None:
         if any(span.written for span in cluster)
         if (conflict := _conflict_within(cluster)) is not None
     ]
-    # The first in the order of the lists, which addresses do not decide.
+    # The first pair in the order of the lists, so that the result does not depend on addresses.
     order = {id(span): place for place, span in enumerate(spans)}
     return min(found, key=lambda conflict: order[id(conflict[0])], default=None)
 
@@ -91,7 +91,7 @@ def _conflict_within(cluster: Sequence[Span]) -> tuple[Span, Span] | None:
     )
     size = (max(span.stop for span in cluster) - first) // unit
     taken = torch.zeros(size, dtype=torch.bool, device="cpu")
-    # What is only read may share memory with its like, and comes last.
+    # Read-only tensors may share memory with each other, so they come last.
     for span in sorted(cluster, key=lambda span: not span.written):
         place = _place(taken, span, first, unit)
         if bool(place.any()):

@@ -1,4 +1,4 @@
-"""Python's C API and torch's DLPack exchange table, as a native loop over tensors is given them."""
+"""Python's C API and torch's DLPack exchange table, in the form that native code gets them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.nn import Parameter
 
 _P, _I = ctypes.c_void_p, ctypes.c_int32
 _DLPACK_MAJOR = 1
-# Where functions stand in DLPack's exchange table, after its version and a pointer to an older one.
+# Indices of functions in DLPack's exchange table, which begins with a version and a pointer.
 _READ = 5
 _C_API = {
     "attribute": "PyObject_GetAttr",
@@ -66,15 +66,15 @@ class DLTensor(ctypes.Structure):
 
 def from_python(name: str, result: Any, *arguments: Any) -> Any:
     """Return a function of Python's C API."""
-    # A prototype of its own: other users of ctypes.pythonapi may have told it other types.
+    # A separate prototype, because other users of ctypes.pythonapi may have set other types.
     return ctypes.PYFUNCTYPE(result, *arguments)((name, ctypes.pythonapi))
 
 
 @cache
 def python_api() -> Python | str:
-    """Return what a native loop reads tensors by, or the reason why there is none here."""
+    """Return the functions by which native code reads tensors, or the reason why it cannot."""
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
-        return "this interpreter has no lock that keeps tensors in place while they are looked at"
+        return "this interpreter has no lock that keeps tensors in place while they are checked"
     capsule = getattr(Tensor, "__dlpack_c_exchange_api__", None)
     if capsule is None:
         return f"torch {torch.__version__} has no DLPack exchange table"
@@ -85,9 +85,11 @@ def python_api() -> Python | str:
         return f"torch {torch.__version__} has a DLPack exchange table of another form"
     version = (table[0] or 0) & 0xFFFFFFFF
     if version != _DLPACK_MAJOR:
-        return f"torch {torch.__version__} speaks DLPack {version}, this accel {_DLPACK_MAJOR}"
+        return (
+            f"torch {torch.__version__} has DLPack {version}, but this accel needs {_DLPACK_MAJOR}"
+        )
     if not table[_READ]:
-        return f"torch {torch.__version__} reads no tensor without an owner by DLPack"
+        return f"torch {torch.__version__} cannot read a tensor by DLPack without owning it"
     functions = {
         name: ctypes.cast(getattr(ctypes.pythonapi, symbol), _P).value
         for name, symbol in _C_API.items()

@@ -1,4 +1,4 @@
-"""Float results into 16 bits, as ``csrc/common/rounding.h`` defines it, in plain PyTorch."""
+"""Rounding of floats to 16 bits, as ``csrc/common/rounding.h`` defines it, in plain PyTorch."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def stochastic(values: Tensor, dtype: torch.dtype, noise: Tensor) -> Tensor:
 
 
 def store(target: Tensor, values: Tensor, rounding: str, key: int | Tensor, start: int = 0) -> None:
-    """Write float values into `target`, whatever its strides.
+    """Write float values into `target`, which may have any strides.
 
     Args:
         target: the tensor to write.

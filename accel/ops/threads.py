@@ -11,7 +11,7 @@ def cpu_threads() -> int:
     """Return ``ACCEL_NUM_THREADS``, else this process's share of the CPUs, at least 1.
 
     The share is the number of CPUs that the calling thread may run on, divided by
-    ``LOCAL_WORLD_SIZE``. ``OMP_NUM_THREADS`` has no say: launchers set it to 1.
+    ``LOCAL_WORLD_SIZE``. ``OMP_NUM_THREADS`` is ignored, because launchers set it to 1.
     Raises `ValueError` if ``ACCEL_NUM_THREADS`` is not a positive whole number.
     """
     asked = environment.num_threads()

@@ -1,4 +1,4 @@
-"""Torch optimizers over the ops, for whatever device the parameters are on."""
+"""Torch optimizers over the ops, for parameters on any device."""
 
 from __future__ import annotations
 

@@ -27,10 +27,10 @@ class FusedAdagrad(KernelOptimizer):
         lr: learning rate; a tensor of one element is read on its device, without a wait.
         eps: added to the root of the sum of squares.
         weight_decay: L2 coefficient.
-        set_grad_none: what `zero_grad` does when it is not told.
+        set_grad_none: the default of `zero_grad`'s `set_to_none`.
         adagrad_w_mode: must be false.
         lr_decay: the rate is ``lr / (1 + (step - 1) * lr_decay)``, from 0 on.
-        initial_accumulator_value: what the sums start from, from 0 on.
+        initial_accumulator_value: initial value of the sums, from 0 on.
         maximize: go up instead of down.
         max_grad_norm: as in `FusedAdam`.
         foreach, fused, capturable, differentiable: as in `FusedAdam`.
@@ -106,8 +106,8 @@ class CPUAdagrad(FusedAdagrad):
     Args:
         model_params: parameters or groups.
         lr, eps, weight_decay: as in `FusedAdagrad`.
-        amsgrad: must be false; DeepSpeed's class has the argument and no use for it.
-        fp32_optimizer_states: float32 sums; without it they have the parameter's type.
+        amsgrad: must be false; DeepSpeed's class has the argument, but does not use it.
+        fp32_optimizer_states: float32 sums; if false, they have the parameter's type.
         options: the keyword arguments of `FusedAdagrad` from `lr_decay` on.
     """
 

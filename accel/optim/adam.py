@@ -37,32 +37,32 @@ class FusedAdam(KernelOptimizer):
         adam_w_mode: decoupled decay (AdamW); without it `weight_decay` is L2 (Adam).
         weight_decay: coefficient of the decay.
         amsgrad: divide by the largest second moment so far.
-        set_grad_none: what `zero_grad` does when it is not told.
+        set_grad_none: the default of `zero_grad`'s `set_to_none`.
         maximize: go up instead of down.
-        max_grad_norm: the largest L2 norm of the gradients of all groups together, after a
-            `GradScaler`'s scale is divided out: a step scales them down to it, as
-            `torch.nn.utils.clip_grad_norm_` would, without writing them. What is not finite acts as
-            there: an infinite norm makes gradients 0 or NaN, and NaN makes them NaN, unless a
-            `GradScaler` skips the step. 0: none are scaled; infinity: none are, and `grad_norm` is
-            there all the same. A group's own entry is the limit of its gradients, the norm is that
-            of all groups.
+        max_grad_norm: the largest allowed L2 norm of the gradients of all groups together, after a
+            `GradScaler`'s scale is divided out. A step scales larger gradients down, as
+            `torch.nn.utils.clip_grad_norm_` would, but without writing them. As there, an infinite
+            norm makes gradients 0 or NaN, and a NaN makes them NaN, unless a `GradScaler` skips the
+            step. 0: no clipping; infinity: no clipping, but `grad_norm` is computed. A group's
+            entry limits that group's gradients; the norm is always the one of all groups.
         foreach: accepted without effect: all tensors go in one call.
-        fused: true: a `GradScaler` leaves unscaling and skipping to the step, which then waits for
-            nothing, and frameworks cannot clip; else it does both itself. All tensors go in one
-            call anyway. A scale on the host has to be above 0; one on a device is not read.
-        capturable: accepted: steps live on the parameter's device anyway.
+        fused: if true, a `GradScaler` leaves unscaling and skipping to the step. The step then
+            waits for nothing, and frameworks cannot clip. If false, the `GradScaler` does both. All
+            tensors go in one call either way. A scale on the host must be above 0; a scale on a
+            device is not read by the host.
+        capturable: accepted without effect: step counters are on the parameter's device anyway.
         differentiable: must be false.
         master_weights: Apex's name for ``master_dtype=torch.float32``.
-        state_dtype: element type of the moments; ``None``: float32, float64 for float64
-            parameters; ``"param"``: the parameter's. 16-bit parameters never get 16-bit
-            moments unasked. A group holds the type's name.
-        master_dtype: ``torch.float32`` keeps a float32 copy of 16-bit parameters, which is
-            what is stepped; ``None``: none.
-        rounding: ``"nearest"`` or ``"stochastic"``, of 16-bit parameters without a master copy,
-            and of 16-bit moments.
-        seed: of stochastic rounding; ``None``: 0, whatever torch's own seed, so that processes
-            that hold a replica each draw alike. It is part of the state: a resumed run draws the
-            same bits.
+        state_dtype: element type of the moments; ``None``: float32, or float64 for float64
+            parameters; ``"param"``: the parameter's. By default, 16-bit parameters have float32
+            moments. The group's entry is the type's name.
+        master_dtype: ``torch.float32``: steps update a float32 copy of each 16-bit parameter;
+            ``None``: no copy.
+        rounding: ``"nearest"`` or ``"stochastic"``, for 16-bit parameters without a master copy,
+            and for 16-bit moments.
+        seed: seed of stochastic rounding; ``None``: 0, not torch's seed, so that processes with
+            replicas of the model draw the same bits. It is part of the state, so a resumed run
+            draws the same bits.
 
     Raises:
         TypeError, ValueError: an argument of the wrong kind or out of range, named.
@@ -141,6 +141,6 @@ class FusedAdam(KernelOptimizer):
         return keys if group["amsgrad"] else keys[:2]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore a pickled or loaded state, and what is derived from it."""
+        """Restore a pickled or loaded state, and the attributes that are derived from it."""
         super().__setstate__(state)
         self.adam_w_mode = int(self.defaults["decoupled_weight_decay"])

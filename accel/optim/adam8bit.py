@@ -33,24 +33,25 @@ _SCALES = (torch.float32,)
 class Adam8bit(FusedAdam):
     """Adam and AdamW with moments of 8 bits and a scale for each block of 256 elements.
 
-    Two bytes and 1/32 for each element instead of eight. Codes, their range and error bound are
-    described in `accel.ops.optimizers.codes8bit`; moments are rounded stochastically, so that small
-    changes of a moment add up. `load_state_dict` also takes the float moments of `FusedAdam` and
-    ``torch.optim.AdamW``; `float_state_dict` gives such a state.
+    The state takes 2 + 1/32 bytes for each element instead of eight. Codes, their range and error
+    bound are described in `accel.ops.optimizers.codes8bit`. Moments are rounded stochastically, so
+    that small changes of a moment add up. `load_state_dict` also takes the float moments of
+    `FusedAdam` and ``torch.optim.AdamW``; `float_state_dict` returns such a state.
 
-    A gradient above 5e20, whose square float32 cannot hold, stops its own element, as it does in
-    float32, and slows the other elements of its block as long as their common scale is so large.
-    NaN makes the moments of its whole block NaN, so that the block's parameters become NaN.
+    float32 cannot hold the square of a gradient above 5e20. Such a gradient stops its own element,
+    as in float32, and slows the other elements of its block while their common scale is so large.
+    A NaN makes the moments of its whole block NaN, so the block's parameters become NaN.
 
-    Of a distributed parameter every process encodes its shard, in blocks of the shard's own. Such a
-    state fits parameters that are divided alike; see `with_float_moments` for others.
+    Each process encodes its own shard of a distributed parameter, in blocks that start at the
+    shard's start. The state therefore only fits parameters that are sharded in the same way; see
+    `with_float_moments` for others.
 
     Args:
         params: parameters or groups: float32, bfloat16 or float16.
         lr, bias_correction, betas, eps, adam_w_mode, weight_decay, amsgrad, set_grad_none: as in
             `FusedAdam`; `amsgrad` must be false.
         options: the keyword arguments of `FusedAdam` from `maximize` on, except `state_dtype`.
-            `seed` is that of the moments' rounding.
+            `seed` is the seed for rounding the moments.
 
     Raises:
         TypeError, ValueError: an argument of the wrong kind or out of range, named.
@@ -67,7 +68,8 @@ class Adam8bit(FusedAdam):
     }
     always_seeded: ClassVar[bool] = True
     needs_whole: ClassVar[str] = (
-        "blocks end where shards do not. Use FusedAdam with state_dtype=torch.bfloat16"
+        "its blocks of codes would cross the ends of shards. Use FusedAdam with "
+        "state_dtype=torch.bfloat16"
     )
 
     def __init__(
@@ -118,7 +120,7 @@ class Adam8bit(FusedAdam):
         return tuple(self.states)
 
     def complete(self, group: Group, param: Tensor) -> Group:
-        """Return a parameter's state, float moments encoded and codes laid out as it is."""
+        """Return a parameter's state: float moments encoded, codes with the parameter's strides."""
         self.refuse_pieces([param])
         state = complete_frame(self, group, param)
         own = self.local(param)
@@ -159,12 +161,12 @@ class Adam8bit(FusedAdam):
     ) -> dict[str, Any]:
         """Return a `state_dict` of this class with float32 moments in place of codes.
 
-        For ``optimizer.register_state_dict_post_hook``: what is then saved can be loaded by any
-        number of processes, however they divide the parameters, to within the rounding of codes.
+        For ``optimizer.register_state_dict_post_hook``. The saved state can then be loaded by any
+        number of processes, however they shard the parameters, to within the rounding of codes.
 
         Args:
-            optimizer: whose it is; not used.
-            state_dict: what its `state_dict` returns; not changed.
+            optimizer: the optimizer whose state it is; not used.
+            state_dict: the result of the optimizer's `state_dict`; not changed.
         """
         converted = {}
         for number, saved in state_dict["state"].items():

@@ -32,16 +32,16 @@ class AdEMAMix(KernelOptimizer):
         betas: decay rates of the fast, the second and the slow moment, each in [0, 1).
         alpha: weight of the slow moment, from 0 on.
         beta3_warmup: steps in which the slow moment's decay rate rises from the first of `betas`
-            to the last, its half-life evenly; ``None``: it is the last from the first step on.
-        alpha_warmup: steps in which `alpha` rises from 0, evenly; ``None``: it is there at once.
+            to the last, with its half-life rising linearly; ``None``: always the last.
+        alpha_warmup: steps in which `alpha` rises linearly from 0; ``None``: no warm-up.
         eps: added to the root of the second moment.
         weight_decay: coefficient of the decoupled decay.
-        set_grad_none: what `zero_grad` does when it is not told.
+        set_grad_none: the default of `zero_grad`'s `set_to_none`.
         maximize: go up instead of down.
         max_grad_norm: as in `FusedAdam`.
         foreach, fused, capturable, differentiable: as in `FusedAdam`.
         state_dtype, master_dtype, rounding, seed: as in `FusedAdam`. A slow moment in 16 bits needs
-            ``rounding="stochastic"``: what a step adds to it is less than its nearest neighbours.
+            ``rounding="stochastic"``: a step changes it by less than the spacing of 16-bit numbers.
 
     Raises:
         TypeError, ValueError: an argument of the wrong kind or out of range, named.
@@ -99,7 +99,7 @@ class AdEMAMix(KernelOptimizer):
         lr, lr_tensor = rate(group["lr"])
         beta1, beta2, beta3 = betas(group["betas"], 3)
         beta3_warmup = checks.check_steps("beta3_warmup", group["beta3_warmup"])
-        # A recorded step reads a tensor's value, and checks it, when it runs.
+        # A recorded step reads and checks a tensor's value when it runs.
         if not isinstance(beta3, Tensor):
             check_warmup(beta3, beta3_warmup)
         return AdEMAMixHyper(

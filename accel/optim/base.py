@@ -1,4 +1,4 @@
-"""`KernelOptimizer`: what every optimizer here shares: torch's habits over a kernel's plan."""
+"""`KernelOptimizer`: the base of all optimizers here, with the interface of torch's."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class KernelOptimizer(SteppedOptimizer):
         set_limit(defaults, 0.0)
         self.set_grad_none = bool(set_grad_none)
         self._forget()
-        # As in torch, numbers are judged before parameters.
+        # As in torch, numbers are checked before parameters.
         self.hyper(defaults)
         super().__init__(params, defaults)
 
@@ -46,7 +46,7 @@ class KernelOptimizer(SteppedOptimizer):
         return complete_state(self, group, param)
 
     def prepare(self, group: Group, grads: Sequence[Tensor | None]) -> PreparedGroup:
-        """Return what the group's next steps work on; raises if a tensor cannot be stepped."""
+        """Return the prepared group for its next steps; raises if a tensor cannot be stepped."""
         return PreparedGroup(self, group, grads)
 
     def run(self, prepared: PreparedGroup, hyper: Hyper) -> None:
@@ -57,7 +57,7 @@ class KernelOptimizer(SteppedOptimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Do one step on every parameter that has a gradient.
 
-        Every group is checked before any is stepped. Returns what `closure` returns.
+        Every group is checked before any group is stepped. Returns the result of `closure`.
 
         Raises:
             TypeError: a sparse gradient, or an element type that is not supported.
@@ -75,7 +75,7 @@ class KernelOptimizer(SteppedOptimizer):
         return loss
 
     def step_groups(self) -> None:
-        """Do one step on every parameter that has a gradient, by what was prepared for it."""
+        """Do one step on every parameter that has a gradient, with the prepared groups."""
         taken: list[PreparedGroup] = []
         try:
             hypers = self._take_all(taken)
@@ -101,9 +101,9 @@ class KernelOptimizer(SteppedOptimizer):
         super().zero_grad(self.set_grad_none if set_to_none is None else set_to_none)
 
     def _take_all(self, taken: list[PreparedGroup]) -> list[Hyper]:
-        """Take every group's tensors for a step; returns the numbers of each.
+        """Take every group's tensors for a step; returns each group's numbers.
 
-        If anything is refused, states are put back as they were.
+        If a group is refused, states are put back as they were.
         """
         check_states(self.state)
         hypers: list[Hyper] = []
@@ -147,7 +147,7 @@ class KernelOptimizer(SteppedOptimizer):
         return hyper
 
     def _forget(self) -> None:
-        """Start with no group prepared or checked."""
+        """Discard all prepared groups and checks."""
         self._prepared: dict[int, PreparedGroup] = {}
         self._judged: dict[int, tuple[Any, ...]] = {}
         self.last_norm = LastNorm()
@@ -164,7 +164,7 @@ class KernelOptimizer(SteppedOptimizer):
             raise
 
     def _settle(self, group: Group) -> None:
-        """Fill in what a group from elsewhere lacks and check it."""
+        """Fill in the entries that a group from elsewhere lacks, and check it."""
         for key, value in self.defaults.items():
             group.setdefault(key, value)
         self._check_torch_options(group)
@@ -176,22 +176,23 @@ class KernelOptimizer(SteppedOptimizer):
     def _step_supports_amp_scaling(self) -> bool:
         """True if a `GradScaler` leaves unscaling and skipping to `step`, as with `fused`.
 
-        As in torch, nothing else says so: frameworks that clip gradients refuse such an optimizer.
+        As in torch, only `fused` decides this: frameworks that clip gradients refuse such an
+        optimizer.
         """
         return bool(self.defaults.get("fused"))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy needs; torch's own leaves out attributes."""
+        """Return everything that a copy needs; torch's own method leaves out attributes."""
         return {**super().__getstate__(), "set_grad_none": self.set_grad_none}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state, with groups of plain values even if a user has put in a dtype."""
+        """Return the state; its groups have plain values, even if a user has put in a dtype."""
         for group in self.param_groups:
             group.update(check_policy(group, seeded=self.always_seeded))
         return super().state_dict()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore a pickled or loaded state, and what is derived from it."""
+        """Restore a pickled or loaded state, and the attributes that are derived from it."""
         self.set_grad_none = getattr(self, "set_grad_none", True)
         super().__setstate__(state)
         set_limit(self.defaults, 0.0)
@@ -206,19 +207,19 @@ class KernelOptimizer(SteppedOptimizer):
                 self.state[key] = moved(value, key, self.home)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state of this class, of the torch optimizer of that name, or of one that fits.
+        """Load a state of this class, of torch's class of that name, or of one with the same keys.
 
         States keep their own precision, whatever the parameter's: a bfloat16 parameter's float32
-        moments stay float32. The precision policy stays this optimizer's; a seed is the state's.
-        Tensors that fit as they are are taken over, not copied, as torch's optimizers do.
+        moments stay float32. This optimizer keeps its precision policy, but takes the loaded seed.
+        As in torch's optimizers, tensors that need no conversion are used themselves, not copied.
 
         Raises:
-            ValueError: a state of another optimizer that means something else here, or one that
-                lacks an entry's part. Nothing has been changed.
+            ValueError: the state is another optimizer's and means something else here, or an entry
+                is incomplete. Nothing has been changed.
         """
         policies = [{key: group[key] for key in POLICY_KEYS} for group in self.param_groups]
 
-        # torch would cast every state to its parameter's type and device; it is given none.
+        # torch would cast every state to its parameter's type and device, so it gets none.
         def keep(_: torch.optim.Optimizer, given: dict[str, Any]) -> dict[str, Any]:
             given = fitted(self, given)
             self._loading = Loading(policies, given)

@@ -28,28 +28,28 @@ def clip_grad_norm_(
     """Scale gradients in place so that their norm, as if of one vector, is at most `max_norm`.
 
     The factor is torch's, ``min(1, max_norm / (norm + 1e-6))``, from a norm that is summed in
-    double; where it is 1, no gradient is written, which torch does with the same bits. Gradients
-    with the norm NaN become NaN, as in torch.
+    double. If the factor is 1, no gradient is written; torch would write the same bits. If the norm
+    is NaN, gradients become NaN, as in torch.
 
-    What no kernel is made for goes to `torch.nn.utils.clip_grad_norm_`: other norms, other element
+    Calls that no kernel supports go to `torch.nn.utils.clip_grad_norm_`: other norms, other element
     types, sparse and strided gradients, tensor subclasses such as DTensor, gradients that share
     memory, several devices, devices without a kernel, float16 with `error_if_nonfinite`, and calls
     that are being compiled.
 
     Args:
-        parameters: those whose gradients are clipped, or one; without a gradient they do not count.
-        max_norm: a number.
-        norm_type: 2 has a kernel.
-        error_if_nonfinite: whether a norm of NaN or infinity is an error, before anything is
-            written.
-        foreach: how torch's own function works, where that runs.
+        parameters: one or more parameters; those without a gradient are ignored.
+        max_norm: the largest allowed norm.
+        norm_type: order of the norm; only 2 has a kernel.
+        error_if_nonfinite: raise if the norm is NaN or infinite, before anything is written.
+        foreach: passed on if torch's function runs.
 
     Returns:
-        The norm before, a scalar of the gradients' device and common type. float16 has no norm
-        beyond 65504 and shows infinity; gradients are scaled rightly.
+        The norm before clipping, a scalar of the gradients' device and common type. A float16 norm
+        beyond 65504 is returned as infinity, but gradients are scaled correctly.
 
     Raises:
-        RuntimeError: the norm is not finite and `error_if_nonfinite` is set; and what torch raises.
+        RuntimeError: the norm is not finite and `error_if_nonfinite` is set.
+        Exception: anything that torch's function raises.
     """
     listed = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     if not listed and isinstance(parameters, types.GeneratorType):
@@ -58,7 +58,7 @@ def clip_grad_norm_(
         )
     ours = float(norm_type) == 2.0 and not torch.compiler.is_compiling()
     if error_if_nonfinite and ours:
-        # A norm that float16 cannot show is not finite for the caller, and finite for a kernel.
+        # A norm beyond float16's range is infinite for the caller, but finite for a kernel.
         ours = all(getattr(one, "dtype", None) != torch.float16 for one in listed)
     if listed and ours:
         with torch.no_grad():
@@ -78,7 +78,7 @@ def clip_grad_norm_(
 def _clipped(
     listed: list[Any], max_norm: float, keep: bool
 ) -> tuple[Tensor, Sequence[Tensor]] | None:
-    """Return norm and gradients that a kernel has scaled; ``None`` if none was made for them."""
+    """Return the norm and the gradients that a kernel has scaled; ``None`` without a kernel."""
     first = listed[0]
     if type(first) not in PLAIN or first.device.type == "meta":
         return None
@@ -92,7 +92,7 @@ def _clipped(
     grads = [grad for one in listed if (grad := one.grad) is not None]
     total: Tensor | None = None
     if op.backend == "cpu":
-        # Whatever the library leaves to Python here, torch does sooner.
+        # If the library leaves the work to Python, torch's function is faster.
         total = op.clip_if_usual(grads, max_norm, keep) if len(grads) < len(listed) else None
     elif grads and grads[0].device.type == op.backend and are_ours(grads):
         total = op.clip_checked(grads, max_norm, keep)
@@ -100,7 +100,7 @@ def _clipped(
 
 
 def are_ours(grads: Sequence[Tensor]) -> bool:
-    """Return whether a kernel may take the gradients: all that `clip_checked` asks."""
+    """Return whether a kernel may take the gradients, as `clip_checked` requires."""
     device, inference = grads[0].device, torch.is_inference_mode_enabled()
     spans = []
     for one in grads:
@@ -125,6 +125,6 @@ def are_ours(grads: Sequence[Tensor]) -> bool:
 def _common(grads: Sequence[Tensor]) -> torch.dtype:
     """Return the type that torch promotes the gradients' types to."""
     first = grads[0].dtype
-    # Of these types any two that differ promote to float32.
+    # Any two different ones of these types promote to float32.
     alike = first != torch.float32 and all(one.dtype == first for one in grads)
     return first if alike else torch.float32

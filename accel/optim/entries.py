@@ -15,7 +15,7 @@ _WHOLE = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8)
 
 
 def entries_of(states: Any, param: Tensor) -> Group:
-    """Return a parameter's state, a new one if there is none; `TypeError` if it is no dict."""
+    """Return a parameter's state, creating it if there is none; `TypeError` if it is no dict."""
     found: Any = states.setdefault(param, {})
     if not isinstance(found, dict):
         raise TypeError(
@@ -26,7 +26,7 @@ def entries_of(states: Any, param: Tensor) -> Group:
 
 
 def moved(entry: Any, param: Any, home: Callable[[Tensor], torch.device]) -> Any:
-    """Return a loaded entry of the state with its tensors at the home of its parameter's states."""
+    """Return a loaded entry of the state with its tensors on the device of the states."""
     if not isinstance(param, Tensor) or not isinstance(entry, dict):
         return entry
     device = home(param)
@@ -37,7 +37,7 @@ def moved(entry: Any, param: Any, home: Callable[[Tensor], torch.device]) -> Any
 
 
 def check_states(states: Any) -> None:
-    """Refuse what can be no optimizer's `state`: `TypeError` naming it."""
+    """Raise `TypeError` unless `states` can be an optimizer's `state`."""
     if not isinstance(states, dict):
         raise TypeError(
             f"state is a {type(states).__name__}; expected a dict with a dict for each parameter."
@@ -54,20 +54,20 @@ def check_entry(
 ) -> Tensor:
     """Return the tensor of a state's entry; raises `TypeError` or `ValueError` naming the key.
 
-    It may have another type and device than its step needs, but must have values that can become
-    those: complex ones and codes cannot, and the meta device has none.
+    Its type and device may differ from those that the step needs, but its values must be
+    convertible: complex numbers and codes are not, and tensors on the meta device have no values.
 
     Args:
         state: the parameter's state, which has the key.
-        key: which of its entries.
+        key: the entry's key.
         param: the parameter.
-        local: returns what this process has of a tensor.
-        dtypes: the element types that it may have.
-        shape: that of the whole entry, if it is not the parameter's.
+        local: returns this process's part of a tensor.
+        dtypes: the allowed element types.
+        shape: shape of the whole entry, if it is not the parameter's.
     """
     name = f"state[{key!r}]"
     entry: Tensor = state[key]
-    advice = "Give it what a step left there, or delete the entry to start afresh."
+    advice = "Restore the tensor that a step stored there, or delete the entry to start anew."
     try:
         checks.check_kind(entry, name, dtypes)
     except TypeError as error:
@@ -100,6 +100,6 @@ def _check_place(tensor: Tensor, name: str, param: Tensor) -> None:
     if tensor.device.type == "meta" != param.device.type:
         raise ValueError(
             f"{name} is on meta, where tensors have no values, but the parameter is on "
-            f"{param.device}. Load a state, or delete the entry to start afresh."
+            f"{param.device}. Load a state, or delete the entry to start anew."
         )
     checks.check_storage(tensor, name)

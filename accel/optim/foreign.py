@@ -1,4 +1,4 @@
-"""States of other optimizers on their way into one: taken over by meaning, or refused by name."""
+"""Loading of other optimizers' states: converted by their meaning, or refused by name."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ MOMENTS = (("exp_avg", "exp_avg_scale", True), ("exp_avg_sq", "exp_avg_sq_scale"
 """Keys of a moment and of its scales if it is kept in 8 bits, and whether it is signed."""
 
 _CODES = {key: (scale, signed) for key, scale, signed in MOMENTS}
-_ADVICE = "Give it what a step left there, or delete both to start afresh."
+_ADVICE = "Restore the tensor that a step stored there, or delete both to start anew."
 _OPTIONAL = "max_exp_avg_sq"
 _TORCHS = ("momentum_buffer", "square_avg", "acc_delta", "exp_inf")
 
 
 def fitted(optimizer: SteppedOptimizer, state_dict: Group) -> Group:
-    """Return a state as the optimizer keeps it: codes decoded if it keeps floats.
+    """Return a state in the form that the optimizer keeps: codes decoded if it keeps floats.
 
-    Raises `ValueError` naming the entry that lacks a part, or has another meaning there: Lion's
-    moment is no half of Adam's, though it has the same key.
+    Raises `ValueError` naming an entry that is incomplete, or that means something else in this
+    optimizer: Lion's moment has the same key as Adam's first one, but another meaning.
     """
     telling = _telling()
     groups = {number: group for group in state_dict["param_groups"] for number in group["params"]}
@@ -45,12 +45,12 @@ def fitted(optimizer: SteppedOptimizer, state_dict: Group) -> Group:
 
 
 def _telling() -> set[str]:
-    """Return what marks a state as an optimizer's; other keys are the user's own and stay."""
+    """Return the keys that tell optimizers' states apart; other keys are the user's and stay."""
     found, classes = {*_TORCHS}, torch.optim.Optimizer.__subclasses__()
     while classes:
         kind: Any = classes.pop()
         classes += kind.__subclasses__()
-        if hasattr(kind, "extra_keys"):  # One of ours, or made of it.
+        if hasattr(kind, "extra_keys"):  # A class of ours, or a subclass.
             found |= {*getattr(kind, "states", ()), *kind.extra_keys}
     return found
 
@@ -84,16 +84,16 @@ def _check_not_cast(number: Any, entry: Mapping[str, Any], uncoded: Mapping[str,
             raise ValueError(
                 f"The entry of parameter {number} has {entry[key].dtype} as {key!r} beside "
                 f"{scale!r}, which belongs to 8-bit codes: were codes cast to floats? Load the "
-                f"state as it was saved, or make floats of it by float_state_dict."
+                f"state as it was saved, or save it as floats, with float_state_dict."
             )
 
 
 def _check_whole(
     optimizer: SteppedOptimizer, number: Any, entry: Group, group: Mapping[str, Any]
 ) -> None:
-    """Refuse an entry that would go on as from the first step, which torch refuses by `KeyError`.
+    """Refuse an incomplete entry, which would restart at the first step; torch raises `KeyError`.
 
-    A group may count for all of its parameters, and Lion, which corrects no bias, need not count.
+    The step may be counted by the group instead, and Lion, which corrects no bias, needs no count.
     """
     begun = any(entry.get(key) is not None for key in (*optimizer.states, *optimizer.extra_keys))
     lacking = []
@@ -104,8 +104,8 @@ def _check_whole(
     if lacking:
         raise ValueError(
             f"The entry of parameter {number} in this state lacks {', '.join(map(repr, lacking))}: "
-            f"it was not saved whole. Load all of it, or leave the parameter's entry out, so that "
-            f"it starts afresh."
+            f"it is incomplete. Load all of it, or leave the parameter's entry out, so that "
+            f"it starts anew."
         )
 
 
@@ -117,9 +117,9 @@ def _refusal(optimizer: SteppedOptimizer, number: Any, found: str) -> ValueError
     name = type(optimizer).__name__
     keys = ", ".join((*optimizer.states, *optimizer.extra_keys, "step", MASTER))
     return ValueError(
-        f"{name} cannot take over this state, which another optimizer made: the entry of parameter "
-        f"{number} {found}, and {name} keeps {keys}. Load it into the class that saved it, or "
-        f"start without it: it would be misread."
+        f"{name} cannot load this state of another optimizer, because it would misread it: the "
+        f"entry of parameter {number} {found}, and {name} keeps {keys}. Load it into the class "
+        f"that saved it, or start without it."
     )
 
 
@@ -139,24 +139,24 @@ def _check_scales(
     if not isinstance(scales, Tensor):
         raise _refusal(optimizer, number, f"has 8-bit codes as {key!r} and no {scale!r}")
     shape = scales_shape(codes)
-    # What has no shape is refused by name where it is read.
+    # Scales that are no tensor are refused by name when they are read.
     if scales.is_nested or scales.shape == shape:
         return
     if scales.dim() > 1:
         raise ValueError(
-            f"The entry of parameter {number} has {scale!r} of shape {tuple(scales.shape)}, of a "
-            f"parameter that was divided otherwise between processes; its codes need {shape}. "
-            f"Load it with as many processes as saved it, or save it with float moments: "
+            f"The entry of parameter {number} has {scale!r} of shape {tuple(scales.shape)}, from a "
+            f"parameter that was sharded differently; its codes need {shape}. Load it with as many "
+            f"processes as saved it, or save it with float moments: "
             f"optimizer.register_state_dict_post_hook(Adam8bit.with_float_moments)."
         )
     raise ValueError(
         f"The entry of parameter {number} has {scales.numel()} numbers as {scale!r}; its "
-        f"{codes.numel()} codes need {math.prod(shape)}. It was not saved whole."
+        f"{codes.numel()} codes need {math.prod(shape)}. It is incomplete: load all of it."
     )
 
 
 def floats(entry: Mapping[str, Any], key: str, place: str = "") -> Tensor:
-    """Return the float32 values of a moment of a state's entry, whichever way it is kept.
+    """Return the float32 values of a moment in a state's entry, kept as floats or as codes.
 
     Raises `TypeError` or `ValueError` naming the key, after `place`.
     """
@@ -179,7 +179,7 @@ def floats(entry: Mapping[str, Any], key: str, place: str = "") -> Tensor:
 
 
 def check_codes(entry: Mapping[str, Any], key: str, place: str = "") -> None:
-    """Check that a moment's codes fill their memory, in whose order scales count, and have scales.
+    """Check that a moment's codes have scales, and fill their memory, whose order scales follow.
 
     Raises `TypeError` or `ValueError` naming the key, after `place`.
     """
@@ -189,7 +189,7 @@ def check_codes(entry: Mapping[str, Any], key: str, place: str = "") -> None:
     if not is_dense(codes):
         raise TypeError(
             f"{place}state[{key!r}] has strides {codes.stride()} for shape {tuple(codes.shape)}; "
-            f"8-bit codes fill their memory, each with an element of its own. {_ADVICE}"
+            f"8-bit codes must fill one block of memory, without gaps or overlaps. {_ADVICE}"
         )
     check_kind(scales, name, FLOATS)
     check_storage(scales, name)
@@ -210,11 +210,11 @@ def check_codes(entry: Mapping[str, Any], key: str, place: str = "") -> None:
 
 
 class Loading:
-    """A state on its way into an optimizer.
+    """A state that is being loaded into an optimizer.
 
     Args:
         policies: precision policies of the optimizer's groups.
-        state_dict: what is loaded.
+        state_dict: the state that is loaded.
     """
 
     def __init__(self, policies: list[Group], state_dict: Mapping[str, Any]) -> None:

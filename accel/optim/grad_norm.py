@@ -1,4 +1,4 @@
-"""``max_grad_norm``: one norm over all gradients of a step, which scales them as they are read."""
+"""``max_grad_norm``: one norm over all gradients of a step, and the scaling of those gradients."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from accel.optim.part import are_plain
 from accel.optim.stepped import SteppedOptimizer
 
 _TYPES = frozenset({torch.float32, torch.bfloat16, torch.float16})
-_CHUNK = 65536  # Apex's usual number, which the op checks and does not use.
+_CHUNK = 65536  # Apex's usual number; the op checks it, but does not use it.
 
 
 def clip(optimizer: SteppedOptimizer, hypers: Sequence[Hyper]) -> None:
-    """Have the steps of all groups scale their gradients, which are not written.
+    """Make the steps of all groups scale their gradients as they read them.
 
     Args:
-        optimizer: its parameters' gradients have been checked.
+        optimizer: an optimizer whose parameters' gradients have been checked.
         hypers: the numbers of its groups' steps.
     """
     if not is_clipping(optimizer):
@@ -34,10 +34,10 @@ def clip(optimizer: SteppedOptimizer, hypers: Sequence[Hyper]) -> None:
 
 
 def scale_down(optimizer: SteppedOptimizer, norm: Tensor, hypers: Sequence[Hyper]) -> None:
-    """Put what gradients are to be divided by into the numbers of the groups' steps.
+    """Put the divisor of the gradients into the numbers of the groups' steps.
 
     The factor is that of `torch.nn.utils.clip_grad_norm_`, ``min(1, max_norm / (norm + 1e-6))``,
-    of whatever is not finite too.
+    also for norms that are not finite.
     """
     exact = norm.to(widest(norm.device))
     for group, hyper in zip(optimizer.param_groups, hypers, strict=True):
@@ -55,7 +55,7 @@ def scale_down(optimizer: SteppedOptimizer, norm: Tensor, hypers: Sequence[Hyper
 def total_norm(optimizer: SteppedOptimizer) -> Tensor:
     """Return the L2 norm of the gradients of all groups, a scalar on the first one's device.
 
-    Of distributed gradients every process gets the norm of the whole.
+    For distributed gradients, every process gets the norm over all shards.
     """
     params = [param for group in optimizer.param_groups for param in group["params"]]
     found = _norm_if_usual(params)
@@ -78,7 +78,7 @@ def total_norm(optimizer: SteppedOptimizer) -> Tensor:
 
 
 def together(norms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
-    """Return the norm of norms, on the first one's device; 0 beside `params` if there are none."""
+    """Return the norm of norms, on the first one's device; if there are none, 0 beside `params`."""
     if not norms:
         device = params[0].device if params else torch.device("cpu")
         return torch.zeros((), dtype=torch.float32, device=device)
@@ -97,7 +97,7 @@ def norm_on(device: torch.device, grads: Sequence[Tensor]) -> Tensor:
     if any(grad.dtype not in _TYPES for grad in grads):
         wide: Tensor = torch.linalg.vector_norm(norms_of(grads, device))
         return wide
-    # Its flag would tell what is not finite; the norm does so, too.
+    # The flag is not read: a norm that is not finite says the same.
     flag = torch.zeros(1, dtype=torch.int32, device=device)
     if torch.compiler.is_compiling():
         made = torch.ops.accel.multi_tensor_norm(flag, grads, None)[0]
@@ -108,7 +108,7 @@ def norm_on(device: torch.device, grads: Sequence[Tensor]) -> Tensor:
 
 
 def load(device: torch.device) -> None:
-    """Have the dispatcher run a device's kernel for the norm, as `norm_on` calls it in a graph."""
+    """Make the dispatcher's norm, which `norm_on` calls in a graph, run the device's kernel."""
     _op(device)
 
 
@@ -117,7 +117,7 @@ def _op(device: torch.device) -> Any:
 
 
 def _norm_if_usual(params: Sequence[Tensor]) -> Tensor | None:
-    """Return the norm if a library can look at all gradients by itself, as it can on the host."""
+    """Return the norm if a library can read all gradients by itself, as on the host."""
     if not params or params[0].device.type != "cpu" or not are_plain(params):
         return None
     op = _op(params[0].device)
@@ -126,13 +126,13 @@ def _norm_if_usual(params: Sequence[Tensor]) -> Tensor | None:
 
 
 def _reductions(grad: Tensor) -> list[Any]:
-    """Return the process groups over which a distributed gradient's parts are to be added up."""
+    """Return the process groups over which a distributed gradient's squares must be summed."""
     groups = []
     for dimension, placement in enumerate(getattr(grad, "placements", ())):
         if placement.is_partial():
             raise Unsupported(
-                f"max_grad_norm: a gradient with placement {placement} has no norm yet; "
-                f"redistribute it."
+                f"max_grad_norm: the norm of a gradient with placement {placement} is not known "
+                f"before a reduction; redistribute it to Shard or Replicate."
             )
         if not placement.is_replicate():
             groups.append(grad.device_mesh.get_group(dimension))  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""torch's hooks and profiler mark around a step, passed by while nobody asks for them."""
+"""torch's hooks and profiler mark around a step, skipped while nobody needs them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _profiled: Callable[[], bool] | None = getattr(torch.autograd, "_profiler_enable
 def marked_where_watched(step: Step) -> Step:
     """Return a step that a profiler sees and that runs hooks, as every torch optimizer's does.
 
-    Entering the mark takes as long as stepping a hundred small tensors, seen or not; so it is
-    entered where a profiler records, a hook is registered, or a graph is being made.
+    Entering the mark takes as long as stepping a hundred small tensors, so it is entered only if a
+    profiler records, a hook is registered, or a graph is being made.
     """
     marked: Step = Optimizer.profile_hook_step(step)
 
@@ -31,8 +31,8 @@ def marked_where_watched(step: Step) -> Step:
 
 
 def _watched(stepping: Optimizer) -> bool:
-    # What a later torch keeps elsewhere counts as there. Compilers are asked about first, since
-    # torch 2.9's cannot trace the question to the profiler.
+    # If a later torch keeps hooks elsewhere, they count as registered. The test for a compiler
+    # comes first, since torch 2.9's cannot trace the test for a profiler.
     return (
         torch.compiler.is_compiling()
         or _profiled is None

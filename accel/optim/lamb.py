@@ -33,10 +33,10 @@ Group = dict[str, Any]
 
 
 class LastRatios:
-    """The ratios of the last step; a compiler keeps what is stored here, not in an optimizer.
+    """The ratios of the last step: a compiler keeps attributes of this object, not an optimizer's.
 
     Attributes:
-        coeffs: ratios of the tensors that one kernel stepped, of each in turn.
+        coeffs: for each kernel in turn, the ratios of the tensors that it stepped.
     """
 
     def __init__(self) -> None:
@@ -46,11 +46,11 @@ class LastRatios:
 class FusedLamb(KernelOptimizer):
     """LAMB (You et al. 2020) in one call for each group, with DeepSpeed's arguments.
 
-    Native kernels, Triton's and the reference each sum a tensor's norms in an order of their own:
-    from one to another the ratio, and with it a parameter, may differ by a rounding. Native kernels
-    of devices sum in no fixed order, so that two runs may differ so. Under
-    ``torch.use_deterministic_algorithms(True)`` a step that they would do raises `RuntimeError`, or
-    warns, as torch's own operations do; Triton and the reference sum in a fixed order.
+    Native kernels, Triton kernels and the reference each sum a tensor's norms in a different order,
+    so the ratio, and with it a parameter, may differ between them by a rounding. Native kernels
+    on devices other than the CPU sum in no fixed order, so two runs may differ by a rounding, too.
+    Under ``torch.use_deterministic_algorithms(True)`` such a step raises `RuntimeError`, or warns,
+    as torch's own operations do. Triton kernels and the reference sum in a fixed order.
 
     Args:
         params: parameters or groups, as every torch optimizer takes.
@@ -60,7 +60,8 @@ class FusedLamb(KernelOptimizer):
         eps: added to the root of the second moment.
         eps_inside_sqrt: add `eps` under the root instead.
         weight_decay: coefficient of the decay, part of the update.
-        max_grad_norm: a group's gradients of a larger norm are scaled down to it; 0: none are.
+        max_grad_norm: the largest allowed norm of a group's gradients; a step scales larger ones
+            down. 0: no clipping.
         max_coeff: upper bound of the ratio of the norms.
         min_coeff: lower bound of the ratio of the norms, from 0 on.
         amsgrad: must be false.
@@ -78,8 +79,8 @@ class FusedLamb(KernelOptimizer):
     states: ClassVar[Mapping[str, str]] = {"exp_avg": "exp_avgs", "exp_avg_sq": "exp_avg_sqs"}
     clips_groups: ClassVar[bool] = True
     needs_whole: ClassVar[str] = (
-        "it needs the norms of whole parameters, and sees shards of flat ones. Shard the model by "
-        "torch.distributed.fsdp.fully_shard"
+        "it needs the norms of whole parameters, but gets shards of flat ones. Shard the model "
+        "with torch.distributed.fsdp.fully_shard"
     )
 
     def __init__(
@@ -125,7 +126,7 @@ class FusedLamb(KernelOptimizer):
         super().__init__(params, defaults, policy)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore a pickled or loaded state, and what is derived from it."""
+        """Restore a pickled or loaded state, and the attributes that are derived from it."""
         self._last = LastRatios()
         super().__setstate__(state)
 
@@ -162,7 +163,7 @@ class FusedLamb(KernelOptimizer):
         return {"norms": norms.unbind(), "coeffs": coeffs.unbind()}
 
     def adjust(self, group: Group, prepared: PreparedGroup, hyper: Hyper) -> None:
-        """Scale a group's gradients down to `max_grad_norm`, by way of the gradient scale."""
+        """Put the clipping of a group's gradients to `max_grad_norm` into the gradient scale."""
         self._last.coeffs = []
         if not group["max_grad_norm"] or not prepared.parts:
             return
@@ -177,7 +178,7 @@ class FusedLamb(KernelOptimizer):
         hyper.clipped = True
 
     def run(self, prepared: PreparedGroup, hyper: Hyper) -> None:
-        """Step a prepared group; of distributed tensors the norms are added up between phases."""
+        """Step a prepared group; the norms of distributed tensors are summed between phases."""
         coeffs = [part.scratch["coeffs"] for part in prepared.parts]
         self._last.coeffs = [*self._last.coeffs, *coeffs]
         if not prepared.sharded:
@@ -194,9 +195,9 @@ class FusedLamb(KernelOptimizer):
 
 
 def _for_total(grad: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a gradient of a narrower type as its norm in `dtype`, which stands for it in a total.
+    """Return a gradient, or if its type is narrower than `dtype`, its norm in `dtype`.
 
-    Of 16 bits the norm would have three digits, and in float16 end at 65504.
+    A 16-bit norm would have three digits, and in float16 a maximum of 65504.
     """
     if grad.dtype.itemsize >= dtype.itemsize:
         return grad
@@ -211,7 +212,8 @@ def _sum_norms(part: Part) -> None:
         for dimension, placement in enumerate(getattr(param, "placements", ())):
             if placement.is_partial():
                 raise Unsupported(
-                    f"A parameter with placement {placement} cannot be stepped; redistribute it."
+                    f"A parameter with placement {placement} cannot be stepped; redistribute it to "
+                    f"Shard or Replicate."
                 )
             if not placement.is_replicate():
                 group = param.device_mesh.get_group(dimension)  # type: ignore[attr-defined]

@@ -27,7 +27,7 @@ class FusedLion(KernelOptimizer):
         lr: learning rate; a tensor of one element is read on its device, without a wait.
         betas: weight of the moment in the update and decay rate of the moment, each in [0, 1).
         weight_decay: coefficient of the decoupled decay.
-        set_grad_none: what `zero_grad` does when it is not told.
+        set_grad_none: the default of `zero_grad`'s `set_to_none`.
         maximize: go up instead of down.
         max_grad_norm: as in `FusedAdam`.
         foreach, fused, capturable, differentiable: as in `FusedAdam`.
@@ -94,7 +94,7 @@ class CPULion(FusedLion):
         lr: learning rate.
         betas: as in `FusedLion`.
         weight_decay: coefficient of the decoupled decay.
-        fp32_optimizer_states: float32 moments; without it they have the parameter's type.
+        fp32_optimizer_states: float32 moments; if false, they have the parameter's type.
         options: the keyword arguments of `FusedLion` from `maximize` on.
     """
 

@@ -33,13 +33,13 @@ class Options(TypedDict, total=False):
 
 
 class AdamOptions(Options, total=False):
-    """Those of `FusedAdam` from `maximize` on."""
+    """The keyword arguments of `FusedAdam` from `maximize` on."""
 
     master_weights: bool
 
 
 class AdagradOptions(Options, total=False):
-    """Those of `FusedAdagrad` from `lr_decay` on."""
+    """The keyword arguments of `FusedAdagrad` from `lr_decay` on."""
 
     lr_decay: float
     initial_accumulator_value: float
@@ -48,16 +48,16 @@ class AdagradOptions(Options, total=False):
 def torch_options(
     foreach: bool | None, capturable: bool, differentiable: bool, fused: bool | None
 ) -> dict[str, Any]:
-    """Return a group's entries for what torch's optimizers choose their implementation by.
+    """Return a group's entries for the options that select an implementation in torch.
 
-    `foreach` has no effect: all tensors go in one call. `fused` says who unscales gradients.
-    `capturable` is always met: steps live on the parameter's device.
+    `foreach` has no effect: all tensors go in one call. `fused`: the step unscales gradients.
+    `capturable` has no effect: step counters are on the parameter's device.
     Raises `Unsupported` for `differentiable`.
     """
     if differentiable:
         raise Unsupported(
-            "differentiable: a kernel's step cannot be differentiated through; use the optimizer "
-            "of torch.optim with differentiable=True."
+            "differentiable: autograd cannot differentiate through a kernel's step; use the "
+            "optimizer of torch.optim with differentiable=True."
         )
     return {
         "foreach": foreach,
@@ -68,10 +68,10 @@ def torch_options(
 
 
 def rate(lr: Any) -> tuple[Any, Tensor | None]:
-    """Return a learning rate as a checked number, and as a tensor if only its device knows it.
+    """Return a learning rate as a checked number, and as a tensor if its value is on a device.
 
-    A recorded step keeps the number of a tensor on the host as that tensor, to be read and checked
-    at every run. Raises `TypeError` or `ValueError` for what is no learning rate.
+    A recorded step keeps a host tensor as it is, and reads and checks it at every run.
+    Raises `TypeError` or `ValueError` if `lr` is no learning rate.
     """
     if not isinstance(lr, Tensor):
         return checks.check_not_negative("lr", lr), None
@@ -129,7 +129,7 @@ def _beta(name: str, value: Any) -> Any:
 def refuse_pieces(owner: str, params: Iterable[Tensor], why: str) -> None:
     """Raise `Unsupported` if a parameter is, or is kept in, a flat parameter of FSDP1."""
     for param in params:
-        # Whole layers' parameters in a row, cut where shards end; torch marks both by attributes.
+        # FSDP1 flattens whole layers and cuts them into shards; torch marks both with attributes.
         if getattr(param, "_is_flat_param", False) or getattr(param, "_fsdp_flattened", False):
             raise Unsupported(f"{owner} cannot step FullyShardedDataParallel's parameters: {why}.")
 
@@ -142,7 +142,7 @@ def switch(name: str, value: Any) -> bool:
 
 
 def refuse(owner: str, **options: Any) -> None:
-    """Raise `Unsupported` naming the first option that was given."""
+    """Raise `Unsupported` naming the first option that is set."""
     for name, value in options.items():
         if value:
             raise Unsupported(f"{name}={value!r} is not supported by {owner}; leave it out.")

@@ -27,7 +27,7 @@ _PLAIN = {Tensor, Parameter}
 
 
 def are_plain(values: Sequence[Any]) -> bool:
-    """Return whether all are tensors of which no other library's type answers for itself."""
+    """Return whether all are tensors without an overriding type of another library."""
     return _PLAIN.issuperset(map(type, values))
 
 
@@ -39,7 +39,7 @@ def all_local(optimizer: SteppedOptimizer, tensors: list[Tensor]) -> list[Tensor
 def own_extras(
     family: Family | None, field: str, own: Sequence[Tensor], extras: Sequence[Tensor]
 ) -> Sequence[Tensor]:
-    """Return what belongs to `own` of each of a family's extra tensors, by the op's field."""
+    """Return the parts of a family's extra tensors that belong to `own`, by the op's field."""
     if family is None or are_plain(extras):
         return extras
     elements = family.extra_kinds[field].elements
@@ -50,11 +50,11 @@ class Members(NamedTuple):
     """A group's parameters that have a gradient, in lists of one length.
 
     Attributes:
-        params: as the optimizer has them, which may be distributed.
-        own: what this process steps of them.
-        grads: likewise of their gradients.
+        params: the optimizer's parameters, which may be distributed.
+        own: this process's part of each parameter.
+        grads: this process's part of each gradient.
         states: their entries of the optimizer's state, ``None`` if there is none.
-        places: their places in the group.
+        places: their indices in the group.
     """
 
     params: Sequence[Tensor]
@@ -68,18 +68,18 @@ class Part:
     """The tensors of a group that one kernel steps.
 
     Attributes:
-        at: which they are of the parameters that have a gradient.
+        at: their indices among the parameters that have a gradient.
         keys: the keys of their states, with the field of the op's C struct for each.
-        scratch: memory of the op's own, by field.
+        scratch: memory that the op works in, by field.
         tensors: the tensors during a step; ``None`` if a native watch keeps them.
-        params: the parameters as the optimizer has them, likewise.
+        params: the optimizer's parameters, likewise only during a step.
 
     Args:
-        optimizer: whose part it is.
-        kernel: steps it.
+        optimizer: the optimizer whose part it is.
+        kernel: the kernel that steps it.
         keys: see above; the masters' key counts only if there are any.
         at: see above.
-        group: what `take` takes.
+        group: the group's tensors, as for `take`.
 
     Raises:
         TypeError, ValueError: a tensor cannot be stepped, named.
@@ -107,7 +107,7 @@ class Part:
         self._watch = None if self._plan is None else Watch(self._plan, self.tensors)
 
     def take(self, optimizer: SteppedOptimizer, group: Members) -> bool:
-        """Take this step's tensors; ``False`` if they are not alike any more; see `Watch.take`."""
+        """Take this step's tensors; ``False`` if they have changed; see `Watch.take`."""
         tensors = None if self._watch is None else self._collect(optimizer, group)
         if tensors is None or self._watch is None or not self._watch.take(tensors):
             return False
@@ -132,12 +132,12 @@ class Part:
             field: own_extras(optimizer.family, field, lists["params"], lists.pop(field))
             for field in optimizer.extra_keys.values()
         }
-        # Of all that the group has: a gradient that is missing shifts nobody's random bits.
+        # Counted over the whole group, so that a missing gradient shifts no other's random bits.
         places = [group.places[index] for index in self.at]
         return TensorLists(lists, steps, {**extras, **self.scratch}, places)
 
     def watcher(self) -> CDLL | None:
-        """Return a library that can look at all of the part's tensors, if there is one."""
+        """Return a library that can check all of the part's tensors, if there is one."""
         if self._plan is None or self._plan.rest:
             return None
         own: CDLL | None = getattr(self._kernel.native, "watcher", None)
@@ -148,7 +148,7 @@ class Part:
         return own
 
     def seen(self, keys: Sequence[str]) -> Iterator[tuple[int, list[Seen | None]]]:
-        """Yield what `NativeWatch` looks at of each parameter, by index as in `at`."""
+        """Yield the tensors of each parameter that `NativeWatch` checks, by index as in `at`."""
         if self._plan is None or self.tensors is None:
             return
         lists = self.tensors.by_field()

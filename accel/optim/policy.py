@@ -15,7 +15,7 @@ Policy = Mapping[str, Any]
 PARAM = "param"
 MASTER = "master"
 DEFAULT_SEED = 0
-"""The seed that nobody gave: not torch's, which differs between processes of replicas."""
+"""The default seed: not torch's, which may differ between the processes of replicas."""
 
 POLICY_KEYS = ("state_dtype", "master_dtype", "rounding", "seed")
 
@@ -28,7 +28,7 @@ def policy_of(state_dtype: Any, master_dtype: Any, rounding: Any, seed: Any) -> 
 def check_policy(policy: Policy, *, seeded: bool = False) -> dict[str, Any]:
     """Return the policy's entries; raises `TypeError` or `ValueError` naming the one that is wrong.
 
-    They are plain values, which every way of saving a group knows: dtypes are given by their names.
+    They are plain values, so that a group can be saved in every way: dtypes are given by name.
 
     Args:
         policy: ``state_dtype`` (`torch.dtype`, ``"param"``: the parameter's, or ``None``:
@@ -36,7 +36,7 @@ def check_policy(policy: Policy, *, seeded: bool = False) -> dict[str, Any]:
             ``None``: no master copies), ``rounding`` (``"nearest"`` or ``"stochastic"``) and
             ``seed`` (int from 0 to 2**64 - 1, or ``None``: `DEFAULT_SEED`). Dtypes may be given by
             name, too.
-        seeded: whether random bits are needed whatever the rounding.
+        seeded: whether random bits are needed even with nearest rounding.
     """
     state_dtype, master_dtype = policy["state_dtype"], policy["master_dtype"]
     if not _is_one_of(state_dtype, (None, PARAM, *map(_name, DTYPES))):
@@ -67,7 +67,7 @@ def check_policy(policy: Policy, *, seeded: bool = False) -> dict[str, Any]:
 
 
 def _is_one_of(value: Any, known: tuple[str | None, ...]) -> bool:
-    # Of anything else, an array for one, a comparison may be no truth value.
+    # Comparing anything else, such as an array, may not give a bool.
     return isinstance(value, str | torch.dtype | None) and _name(value) in known
 
 
@@ -78,7 +78,7 @@ def _name(dtype: Any) -> Any:
 def keep_policy(group: dict[str, Any], own: Policy) -> None:
     """Give a loaded group the policy of the one that it replaces.
 
-    The seed is the loaded one where there is one: a resumed run goes on with the same random bits.
+    The seed is the loaded one, if there is one: a resumed run draws the same random bits.
     """
     seed = group.get("seed")
     group.update(own)
@@ -102,7 +102,8 @@ def state_dtype_for(param: Tensor, policy: Policy) -> torch.dtype:
 def wants_master(param: Tensor, policy: Policy, home: torch.device) -> bool:
     """Return whether a parameter gets a float32 master copy.
 
-    One of 16 bits does where asked for, and any whose states are on another device.
+    A 16-bit parameter gets one if asked for, and every parameter whose states are on another
+    device.
     """
     asked = policy["master_dtype"] is not None and param.element_size() == 2
     return asked or param.device != home

@@ -1,9 +1,9 @@
-"""Scales of 8-bit codes beside distributed tensors: a shard has blocks of its own.
+"""Scales of 8-bit codes for distributed tensors: each shard has its own blocks.
 
-Beside a tensor whose dimensions are cut into, say, 2 and 1 pieces, scales have the shape ``(2, 1,
+For a tensor whose dimensions are cut into, say, 2 and 1 pieces, the scales have the shape ``(2, 1,
 n)`` and the tensor's placements, so that every process has the `n` scales of its shard. `n` is the
-number of blocks of the largest shard; a smaller one leaves the last ones alone. Another division of
-the tensor gives another shape, so that scales are never read beside codes of other blocks.
+number of blocks of the largest shard; a smaller shard does not use the last scales. If the tensor
+is sharded differently, the scales' shape differs, so scales are never used with other blocks.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def local_of(tensor: Tensor) -> Tensor:
 
 
 def like(local: Tensor, tensor: Tensor) -> Tensor:
-    """Return what this process has as a tensor that is distributed as `tensor` is, if it is."""
+    """Return this process's part as a tensor that is distributed like `tensor`, if that is."""
     if not is_distributed(tensor):
         return local
     from torch.distributed.tensor import DTensor
@@ -79,12 +79,12 @@ def distributed_scales(scales: Tensor, codes: Tensor) -> Tensor:
 
 
 def own_extra(extra: Tensor, own: Tensor, elements: Callable[[int], int]) -> Tensor:
-    """Return the part of an extra tensor that belongs to what this process steps.
+    """Return the part of an extra tensor that belongs to this process's part of a parameter.
 
     Args:
-        extra: one that an op takes beside a parameter's states, such as scales.
-        own: what this process steps of the parameter.
-        elements: the number of elements that the op takes, by those of `own`.
+        extra: a tensor that an op takes beside a parameter's states, such as scales.
+        own: this process's part of the parameter.
+        elements: returns the number of the op's elements for a number of elements of `own`.
     """
     if type(extra) is Tensor or type(extra) is Parameter or not is_distributed(extra):
         return extra
@@ -92,5 +92,5 @@ def own_extra(extra: Tensor, own: Tensor, elements: Callable[[int], int]) -> Ten
 
 
 def own_scales(scales: Tensor, own: Tensor) -> Tensor:
-    """Return the scales of this process's codes `own`, of distributed scales or of its own ones."""
+    """Return the scales of this process's codes `own`, from distributed or local scales."""
     return own_extra(scales, own, blocks)

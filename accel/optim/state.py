@@ -1,4 +1,4 @@
-"""A parameter's entry of an optimizer's state: its keys, and how it becomes complete."""
+"""A parameter's entry in an optimizer's state: its keys, and how it is completed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def keys_of(optimizer: SteppedOptimizer, group: Group) -> dict[str, str]:
 
 
 def keep_states(optimizer: SteppedOptimizer, params: Iterable[Tensor]) -> Callable[[], None]:
-    """Return what puts the parameters' states back as they are now."""
+    """Return a function that restores the parameters' states as they are now."""
     before = [(param, optimizer.state.get(param, _ABSENT)) for param in params]
     entries = [{**state} if isinstance(state, dict) else None for _, state in before]
 
@@ -46,8 +46,8 @@ def complete_states(
 ) -> list[Group]:
     """Return the parameters' states with everything that their next step needs.
 
-    `at` tells which they are of the group's parameters, for errors. What is made in inference mode
-    is made as outside of it, where the next step may be.
+    `at` has their indices in the group, for errors. Even in inference mode the new tensors are
+    ordinary ones, since the next step may be outside of it.
     """
     states = []
     with torch.inference_mode(False), torch.no_grad():
@@ -72,8 +72,8 @@ def check_complete(group: Group, keys: Iterable[str], place: str) -> None:
     for key in keys:
         if key not in group:
             raise ValueError(
-                f"{place} has no {key!r}; put it back, or add the group by add_param_group, which "
-                f"fills it in."
+                f"{place} has no {key!r}; put it back, or add the group with add_param_group, "
+                f"which fills it in."
             ) from None
 
 
@@ -107,9 +107,9 @@ def complete_frame(optimizer: SteppedOptimizer, group: Group, param: Tensor) -> 
 
 
 def settle_step(state: Group, group: Group, param: Tensor, home: torch.device) -> None:
-    """Give a parameter's state a counter of its own, a float32 scalar at home.
+    """Give a parameter's state its own counter, a float32 scalar on the device of the states.
 
-    Some optimizers count as a plain number, or once for a group.
+    Some optimizers count with a plain number, or once for a group.
     """
     name = "state['step']" if "step" in state else "step"
     step = check_counter(name, state.get("step", group.get("step", 0.0)), param)

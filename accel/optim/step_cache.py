@@ -1,4 +1,4 @@
-"""`PreparedGroup`: how a parameter group is stepped, kept between steps without its tensors."""
+"""`PreparedGroup`: a parameter group prepared for its steps; it keeps no tensors between them."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
 
 Group = dict[str, Any]
 _PATIENCE = 8
-"""How many native watches may each serve for under `_WORTH_IT` steps, before Python does it all."""
+"""How many native watches may each last fewer than `_WORTH_IT` steps before Python checks alone."""
 
 _WORTH_IT = 4
 
 
 class PreparedGroup:
-    """The common part of one group's steps; between steps it holds no tensor of the user's.
+    """The common part of one group's steps; between steps it holds none of the user's tensors.
 
     Attributes:
-        parts: what each kernel steps.
+        parts: the tensors of each kernel.
         sharded: whether a parameter is distributed, and this process steps its shard.
 
     Args:
-        optimizer: whose group it is; the group's states are made complete.
+        optimizer: the group's optimizer; the group's states are made complete.
         group: the parameter group.
-        grads: its gradients, ``None`` if there is none or this process leaves it out.
+        grads: the gradients; ``None`` for a parameter without one, or that this process skips.
 
     Raises:
         TypeError, ValueError: a tensor cannot be stepped, named; states may be completed by then.
@@ -86,12 +86,12 @@ class PreparedGroup:
         group: Group,
         grads: Sequence[Tensor | None] | None = None,
     ) -> bool:
-        """Take this step's tensors; ``False``, with none taken, if they are not alike any more.
+        """Take this step's tensors; ``False``, with none taken, if they have changed.
 
         Args:
-            optimizer: whose group it is.
+            optimizer: the group's optimizer.
             group: the parameter group.
-            grads: its gradients; ``None``: those that the parameters have.
+            grads: the gradients; ``None``: the parameters' `grad`.
 
         Raises:
             ValueError: tensors share memory that a step writes.
@@ -123,7 +123,7 @@ class PreparedGroup:
         return alike
 
     def _watch_natively(self, optimizer: SteppedOptimizer, params: Sequence[Tensor]) -> None:
-        """Check the next step's tensors natively, if that works for all of them."""
+        """Set up a native check of the next step's tensors, if it can check all of them."""
         if self.sharded or not self._patience:
             return
         self._patience -= self._served < _WORTH_IT
@@ -154,7 +154,7 @@ class PreparedGroup:
             increment_version(self._params)
 
     def release(self) -> None:
-        """Let go of the tensors."""
+        """Drop the references to the tensors."""
         self._params = ()
         for part in self.parts:
             part.tensors, part.params = None, ()
@@ -173,22 +173,22 @@ def _share_counters(parts: Sequence[Part]) -> bool:
 
 
 def _check_counters(states: Sequence[Group], at: Sequence[int]) -> None:
-    """Refuse parameters that count with one tensor, whichever kernels step them.
+    """Refuse parameters that share one step counter, whichever kernels step them.
 
-    torch has no answer to go by: each of its implementations makes other numbers of that.
+    torch is no model here: its implementations give different results in this case.
     """
     first: dict[int, int] = {}
     for place, state in zip(at, states, strict=True):
         other = first.setdefault(id(state["step"]), place)
         if other != place:
             raise ValueError(
-                f"state['step'] of params[{place}] is that of params[{other}] as well; give each "
-                f"its own: state['step'] = state['step'].clone()."
+                f"state['step'] of params[{place}] is the same tensor as that of params[{other}]; "
+                f"give each its own: state['step'] = state['step'].clone()."
             )
 
 
 def _policy(optimizer: SteppedOptimizer, group: Group) -> tuple[object, ...]:
-    """Return what else decides on a group's states, and on whether they may be written."""
+    """Return the other options that decide on a group's states and whether they may be written."""
     inference = torch.is_inference_mode_enabled()
     kept = (group["state_dtype"], group["master_dtype"])
     return (optimizer.state_keys(group), *kept, inference, optimizer.clips)

@@ -1,4 +1,4 @@
-"""`SteppedOptimizer`: what a subclass says of its optimizer, and what the parts of a step ask."""
+"""`SteppedOptimizer`: the declarations of each optimizer, and the helpers of a step."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class SteppedOptimizer(Clipping):
 
     builder: ClassVar[str]
     family: ClassVar[Family | None] = None
-    """The op in the dispatcher; without it a compiled step is a break in the graph."""
+    """The op in the dispatcher; ``None``: a compiled step breaks the graph."""
 
     states: ClassVar[Mapping[str, str]]
     """The op's roles by the key under which torch keeps them in an optimizer's state."""
 
     extra_keys: ClassVar[Mapping[str, str]] = {}
-    """The op's further tensors, of shapes of their own, by their keys in an optimizer's state."""
+    """The op's further tensors, of other shapes, by their keys in an optimizer's state."""
 
     needs_whole: ClassVar[str] = ""
-    """Why pieces of parameters, as FSDP1 makes them, cannot be stepped, if they cannot."""
+    """The reason for which FSDP1's pieces of parameters cannot be stepped; empty if they can."""
 
     always_seeded: ClassVar[bool] = False
-    """Whether every step needs random bits, whatever the rounding."""
+    """Whether every step needs random bits, even with nearest rounding."""
 
     _judged: dict[int, tuple[Any, ...]]
 
@@ -56,7 +56,7 @@ class SteppedOptimizer(Clipping):
         return torch.zeros_like(param, dtype=dtype, device=self.home(param))
 
     def scratch(self, params: Sequence[Tensor]) -> dict[str, Sequence[Tensor]]:
-        """Return memory that the op writes and keeps nothing in, by field, one entry for each."""
+        """Return the op's temporary memory, by field, one entry for each parameter."""
         return {}
 
     def complete(self, group: Group, param: Tensor) -> Group:
@@ -64,27 +64,27 @@ class SteppedOptimizer(Clipping):
         raise NotImplementedError
 
     def adjust(self, group: Group, prepared: Any, hyper: Hyper) -> None:
-        """Change a step's numbers by what the group's gradients are."""
+        """Change a step's numbers according to the group's gradients."""
 
     def run(self, prepared: Any, hyper: Hyper) -> None:
         """Step a prepared group."""
         raise NotImplementedError
 
     def step_groups(self) -> None:
-        """Do one step on every parameter that has a gradient, by what was prepared for it."""
+        """Do one step on every parameter that has a gradient, with the prepared groups."""
         raise NotImplementedError
 
     def _init_group(self, group: Group, index: int, *lists: list[Any]) -> str:
         raise NotImplementedError
 
     def kernel(self, device: torch.device) -> Kernel:
-        """Return the kernel for a device, loaded by its accelerator; raises what `load` raises."""
+        """Return the kernel for a device, loaded by its accelerator; raises as `load` does."""
         found: Kernel = accelerator_for(device).create_op_builder(self.builder).load().kernel
         return found
 
     def judge(self, index: int, group: Group) -> Hyper:
-        """Return the numbers of a group's next step; raises for what construction refuses, too."""
-        # What was checked and is immutable needs no second look.
+        """Return the numbers of a group's next step; raises for all that construction refuses."""
+        # Immutable values that have been checked are not checked again.
         given = _POLICY_OF(group)
         if not all(map(is_, given, self._judged.get(index, _NOTHING))):
             check_policy(group, seeded=self.always_seeded)
@@ -95,7 +95,7 @@ class SteppedOptimizer(Clipping):
         return self.hyper(group)
 
     def _check_torch_options(self, group: Group) -> None:
-        """Check the options that torch's optimizers have; raises naming the one."""
+        """Check the options that torch's optimizers have; raises naming the wrong one."""
         torch_options(
             group["foreach"], group["capturable"], group["differentiable"], group["fused"]
         )
@@ -104,7 +104,7 @@ class SteppedOptimizer(Clipping):
         """Put a group's rounding, and its seed if one is needed, into the numbers of its step."""
         hyper.rounding = group["rounding"]
         if hyper.rounding == "stochastic" or self.always_seeded:
-            # Ops mix in each tensor's step, which a captured graph counts on the device.
+            # Ops combine the seed with each tensor's step, which a captured graph counts.
             seed = DEFAULT_SEED if group["seed"] is None else group["seed"]
             hyper.seed = (seed + (index << 40)) & (2**64 - 1)
 
@@ -119,7 +119,7 @@ class SteppedOptimizer(Clipping):
 
     def local(self, tensor: Tensor) -> Tensor:
         """Return the part of a tensor that this process steps: a DTensor's shard, or all."""
-        # The type identifies ordinary tensors: asking for a missing attribute costs more.
+        # The type identifies ordinary tensors; looking up a missing attribute is slower.
         if type(tensor) is Tensor or type(tensor) is Parameter:
             return tensor
         to_local: Callable[[], Tensor] | None = getattr(tensor, "to_local", None)

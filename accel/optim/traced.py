@@ -33,10 +33,10 @@ class TracedPart:
     """The tensors of a group that one kernel steps.
 
     Attributes:
-        params: the parameters as the optimizer has them, which may be distributed.
-        tensors: what this process steps of them.
+        params: the optimizer's parameters, which may be distributed.
+        tensors: this process's part of them.
         key: the kernel's name in the dispatcher.
-        scratch: memory of the op's own, by field.
+        scratch: memory that the op works in, by field.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class TracedPart:
 
 
 class TracedGroup:
-    """A group whose step is recorded; stands in for a `PreparedGroup`.
+    """A group whose step is recorded; takes the place of a `PreparedGroup`.
 
     Attributes:
-        parts: what each kernel steps.
+        parts: the tensors of each kernel.
         sharded: whether a parameter is distributed, and this process steps its shard.
     """
 
@@ -71,20 +71,20 @@ class TracedGroup:
 def complete_group(optimizer: SteppedOptimizer, group: Group, index: int, lists: Any) -> str:
     """Complete a group's states and put the tensors of its next step into lists.
 
-    torch's compiler runs this when it traces a step, and does not trace it: states are there before
-    the first compiled step, and kernels are loaded by then.
+    torch's compiler runs this function when it traces a step, but does not trace it. So states
+    exist, and kernels are loaded, before the first compiled step.
 
     Args:
-        optimizer: whose group it is.
+        optimizer: the group's optimizer.
         group: the parameter group.
         index: the group's number.
         lists: an empty list for parameters, one for gradients, one for each of `keys_of`.
 
     Returns:
-        str: what `traced_step` is to know beyond the tensors: the seed of this step, the group's
-        own, whether parameters are distributed, the places in the group of those that are stepped,
-        and the kernels' keys in the order of the devices.
-        Or that the step cannot be traced; then no state has been added.
+        str: the facts beyond the tensors that `traced_step` needs: the seed of this step, the
+        group's own seed, whether parameters are distributed, the indices in the group of those that
+        are stepped, and the kernels' keys in the order of the devices.
+        If the step cannot be traced, it says so, and no state has been added.
     """
     places = [at for at, param in enumerate(group["params"]) if param.grad is not None]
     params = [group["params"][at] for at in places]
@@ -103,7 +103,7 @@ def complete_group(optimizer: SteppedOptimizer, group: Group, index: int, lists:
         kernels = [optimizer.kernel(device).key for device in devices]
     except Exception:
         put_back()
-        # The step that is not traced says what is wrong, with a traceback of the caller's.
+        # The step without tracing raises the error, with the caller's traceback.
         _keep_untraced(optimizer)
         return _UNTRACEABLE
     keys = tuple(keys_of(optimizer, group))
@@ -125,9 +125,9 @@ def _check(optimizer: SteppedOptimizer, params: Sequence[Tensor]) -> None:
     checks.check_tensors({"params": own, "grads": grads})
     check_gradients("grads", grads)
     if optimizer.clips and any(map(is_not, own, params)):
-        raise Unsupported("A norm over the processes' shards takes collectives between two ops.")
+        raise Unsupported("A norm over the processes' shards needs collectives between two ops.")
     if optimizer.family is None or any(optimizer.home(param) != param.device for param in own):
-        raise Unsupported("A step elsewhere than the parameters lie takes waits and streams.")
+        raise Unsupported("A step on another device than the parameters' needs waits and streams.")
 
 
 def _keep_untraced(optimizer: SteppedOptimizer) -> None:
@@ -139,7 +139,7 @@ def _keep_untraced(optimizer: SteppedOptimizer) -> None:
 def traced_step(optimizer: SteppedOptimizer) -> None:
     """Do one step on every parameter that has a gradient, all of it by ops of the dispatcher.
 
-    What the ops refuse they refuse when they run.
+    Errors of the ops are raised when the compiled step runs.
     """
     ready = []
     given: list[Tensor] = []
@@ -154,9 +154,9 @@ def traced_step(optimizer: SteppedOptimizer) -> None:
             untraced.untraced_step()
             return
         seed, group_seed, sharded, places, *kernels = known.split(" ")
-        # A compiler may take an int for one that varies; comparing it makes it a constant.
+        # A compiler may treat an int as variable; a comparison makes it a constant.
         if group["seed"] is not None and group["seed"] != int(group_seed):
-            raise AssertionError("The seed changed while the step was traced.")
+            raise AssertionError("The seed changed while the step was being traced.")
         at = places.split(",")
         parts = _parts(optimizer, group, lists, at, kernels, sharded == "True")
         traced: Any = TracedGroup(optimizer.family, parts, sharded == "True")
@@ -171,7 +171,7 @@ def traced_step(optimizer: SteppedOptimizer) -> None:
 
 
 def _clip(optimizer: SteppedOptimizer, grads: Sequence[Tensor], hypers: Sequence[Hyper]) -> None:
-    """Do what `accel.optim.grad_norm.clip` does, on the gradients that are traced."""
+    """Clip as `accel.optim.grad_norm.clip` does, on the traced gradients."""
     if not is_clipping(optimizer):
         optimizer.last_norm.value = None
         return

@@ -1,6 +1,6 @@
-"""Conformance suites that the author of a backend or an op inherits, and a pytest plugin.
+"""Conformance suites that authors of backends and ops inherit, and a pytest plugin.
 
-Importing this package is free: pytest does it in every session of whoever has accel installed.
+Importing this package must cost nothing: if accel is installed, pytest imports it in every session.
 """
 
 from __future__ import annotations

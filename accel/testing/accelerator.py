@@ -24,13 +24,13 @@ class AcceleratorConformance(
     ToolTests,
     IsolationTests,
 ):
-    """The contract as tests. A backend's test file is this, and green means done.
+    """The contract as tests. A backend is complete if its subclass of this suite passes.
 
     ::
 
         class TestNPU(AcceleratorConformance):
             accelerator = NPU
 
-    Tests of a capability that the accelerator declares to lack (`Accelerator.lacks`) are skipped;
-    without a usable device, those that need one are, with the probe's reason.
+    Tests of a capability that the accelerator declares to lack (`Accelerator.lacks`) are skipped.
+    Without a usable device, tests that need one are skipped with the probe's reason.
     """

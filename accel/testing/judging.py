@@ -13,7 +13,7 @@ from accel.testing.spec import Case, Lists, OpSpec, dtype_of, laid_out
 
 
 def problem_of(spec: OpSpec, op: Any, case: Case, acc: Accelerator) -> str:
-    """Run a case and return what is wrong with its results, ``""`` for nothing."""
+    """Run a case and return the fault of its results, ``""`` for none."""
     tensors = on_device_of(spec, case, acc)
     given = {name: [one.cpu().double() for one in listed] for name, listed in tensors.items()}
     exact = spec.expected(case, {name: _clones(listed) for name, listed in given.items()})
@@ -28,7 +28,7 @@ def problem_of(spec: OpSpec, op: Any, case: Case, acc: Accelerator) -> str:
 
 
 def _distance(found: Tensor, wanted: Tensor, scale: Tensor, slack: float) -> str:
-    """Return how far `found` is from `wanted` if that is more than `slack` roundings."""
+    """Return a description of the error of `found` if it is more than `slack` roundings."""
     if found.shape != wanted.shape:
         return f"has the shape {tuple(found.shape)}, expected {tuple(wanted.shape)}."
     values = found.cpu().double()
@@ -53,7 +53,7 @@ def _told(values: Tensor, wanted: Tensor, bound: Tensor, wrong: Tensor) -> str:
 
 
 def on_device_of(spec: OpSpec, case: Case, acc: Accelerator) -> Lists:
-    """Return a case's tensors, on the accelerator or, for an op of the host, there."""
+    """Return a case's tensors, on the accelerator, or on the host for an op of the host."""
     generator = torch.Generator().manual_seed(int(case.get("seed", 0)))
     device = torch.device("cpu") if spec.on_host else acc.device()
     layout = case.get("layout", "contiguous")
@@ -64,7 +64,7 @@ def on_device_of(spec: OpSpec, case: Case, acc: Accelerator) -> Lists:
 
 
 def inputs_left_alone(spec: OpSpec, op: Any, case: Case, acc: Accelerator) -> str:
-    """Run a case and return which lists it should not have changed, ``""`` for none."""
+    """Run a case and return an error if it changed a list that it must not, else ``""``."""
     tensors = on_device_of(spec, case, acc)
     before = copies(tensors)
     spec.call(op, case, tensors)
@@ -74,7 +74,7 @@ def inputs_left_alone(spec: OpSpec, op: Any, case: Case, acc: Accelerator) -> st
 
 
 def results_repeat(spec: OpSpec, op: Any, case: Case, acc: Accelerator) -> str:
-    """Run a case twice and return whether bits differ, ``""`` if they do not."""
+    """Run a case twice and return an error if bits differ, else ``""``."""
     first, second = (on_device_of(spec, case, acc) for _ in range(2))
     for tensors in (first, second):
         spec.call(op, case, tensors)
@@ -83,7 +83,7 @@ def results_repeat(spec: OpSpec, op: Any, case: Case, acc: Accelerator) -> str:
 
 
 def right_or_refused(spec: OpSpec, op: Any, case: Case, acc: Accelerator) -> str:
-    """Run a case that may be refused, and return what is wrong, ``""`` for nothing."""
+    """Run a case that may be refused, and return the fault, ``""`` for none."""
     tensors = on_device_of(spec, case, acc)
     before = copies(tensors)
     try:

@@ -16,7 +16,7 @@ Suite = TypeVar("Suite", bound="Conformance")
 
 
 class Undeclared(SkipTest):
-    """A capability that the accelerator says it lacks, and that works all the same."""
+    """A capability that the accelerator declares to lack, but that works."""
 
 
 class Conformance:
@@ -40,7 +40,7 @@ class Conformance:
                 f"accel.Accelerator."
             )
         self.acc = chosen()
-        # What asks for the strategy of a tensor's device finds this one, registered or not.
+        # Look-ups of the strategy of a tensor's device find this one, registered or not.
         self._in_use = use_accelerator(self.acc)
         self._in_use.__enter__()
 
@@ -73,8 +73,8 @@ def on_device(test: Callable[[Suite], None]) -> Callable[[Suite], None]:
 def covers(capability: str) -> Callable[[Callable[[Suite], None]], Callable[[Suite], None]]:
     """Mark a test of a capability in `accel.base.CAPABILITIES`.
 
-    Where the accelerator declares that it lacks the capability the test is skipped; it is tried all
-    the same, and the skip tells if it would pass.
+    If the accelerator declares that it lacks the capability, the test runs but counts as skipped;
+    the skip says if it would have passed.
     """
 
     def decorate(test: Callable[[Suite], None]) -> Callable[[Suite], None]:
@@ -146,7 +146,7 @@ def strategy_class(accelerator: str | type[Accelerator]) -> type[Accelerator]:
     Raises:
         ValueError: the name has another form.
         TypeError: it is no strategy.
-        ImportError, AttributeError: there is no such class, or its module ends the process.
+        ImportError, AttributeError: there is no such class, or importing it ends the process.
     """
     try:
         found: Any = resolve(accelerator) if isinstance(accelerator, str) else accelerator

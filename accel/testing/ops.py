@@ -1,4 +1,4 @@
-"""`OpConformance`: every op of an accelerator against float64; one line repeats a failure."""
+"""`OpConformance`: tests every op of an accelerator against float64; one line repeats a failure."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ _SHOWN = 5
 
 
 class OpConformance(Conformance):
-    """The ops that an accelerator's builders give, each against its `OpSpec`.
+    """Tests of the ops of an accelerator's builders, each against its `OpSpec`.
 
     ::
 
         class TestMyOps(OpConformance):
             accelerator = Mine
 
-    An op of one's own names its spec in its class: ``conformance = "my_pkg.specs:MyOpSpec"``.
+    Name the spec of your own op in its class: ``conformance = "my_pkg.specs:MyOpSpec"``.
 
     Attributes:
         ops: names of the ops to test. Default: all that have a spec.
@@ -80,7 +80,7 @@ class OpConformance(Conformance):
 
     @on_device
     def test_results_of_the_reference(self) -> None:
-        """So is the reference on this device."""
+        """Every case of the reference on this device is as close to float64."""
         self._check_cases(reference=True)
 
     @on_device
@@ -167,7 +167,7 @@ class OpConformance(Conformance):
 def replay(
     accelerator: str | type[Accelerator], op: str, case: Case, *, reference: bool = False
 ) -> None:
-    """Run one case again, as the line under a failure says; raises `AssertionError` if it fails.
+    """Run one case again, as in the line under a failure; raises `AssertionError` if it fails.
 
     Args:
         accelerator: the class, or ``"module:Class"``.
@@ -189,7 +189,7 @@ def spec_of(builder: Any) -> OpSpec | None:
     """Return the spec of a builder's op: named by the op's class, or built in, or ``None``.
 
     Raises:
-        ImportError, AttributeError: the op's class names a spec that is not there.
+        ImportError, AttributeError: the op's class names a spec that does not exist.
         TypeError: it is no `OpSpec`.
     """
     if not builder.op:

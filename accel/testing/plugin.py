@@ -1,4 +1,4 @@
-"""The pytest plugin: sums up at the end of a session what the suites said of each accelerator."""
+"""The pytest plugin: a summary of the suites' results for each accelerator after a session."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _KEY = "accel_accelerator"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Note on each test of a suite which accelerator it is about."""
+    """Record on each test of a suite the accelerator that it tests."""
     for item in items:
         suite = getattr(item, "cls", None)
         if suite is not None and _is_suite(suite):

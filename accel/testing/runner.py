@@ -1,4 +1,4 @@
-"""Runs the suites without pytest and returns what happened, for ``accel conformance``."""
+"""Runs the suites without pytest and returns the results, for ``accel conformance``."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Report(Shown):
         }
 
     def text(self) -> str:
-        """Return the report for people: what failed and was skipped with its reason, and counts."""
+        """Return the report for people: failed and skipped tests with their reasons, and counts."""
         lines = [f"conformance of {self.target}"]
         for verdict in ("failed", "undeclared", "skipped"):
             by_reason: dict[str, list[str]] = {}
@@ -109,12 +109,12 @@ def run(
     """Run the conformance tests on an accelerator.
 
     Args:
-        accelerator: the class, or where it is: ``"module:Class"``.
+        accelerator: the class, or its name ``"module:Class"``.
         tests: names of the tests to run; ``None`` for all.
         suites: the suites whose tests are run.
 
     Raises:
-        ValueError: the text is not of the form ``"module:Class"``, or a test has no such name.
+        ValueError: the text is not of the form ``"module:Class"``, or a test does not exist.
         ImportError, AttributeError: there is no such module or class.
         TypeError: it is no subclass of `Accelerator`.
     """

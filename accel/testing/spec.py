@@ -18,7 +18,7 @@ class BadCall:
     """A call that must be refused before anything is written.
 
     Attributes:
-        what: what is wrong with it, for the report.
+        what: description of the mistake, for the report.
         argument: the name that the message must contain.
         change: changes the case and the tensors of a good call into the bad one; both are copies.
     """
@@ -37,9 +37,9 @@ class OpSpec:
 
     Attributes:
         op: the op's name, such as ``"fused_adam"``.
-        on_host: whether it works on host tensors whatever the accelerator.
+        on_host: whether it works on host tensors on every accelerator.
         written: the lists that a call changes.
-        slack: how many roundings of a result's dtype its error may amount to.
+        slack: the largest allowed error, in roundings of a result's dtype.
     """
 
     op: ClassVar[str] = ""
@@ -56,7 +56,7 @@ class OpSpec:
         raise NotImplementedError
 
     def expected(self, case: Case, given: Lists) -> Lists:
-        """Return what the `written` lists hold after the call, in float64, by the formula alone."""
+        """Return the values of the `written` lists after the call, in float64, by the formula."""
         raise NotImplementedError
 
     def call(self, op: Any, case: Case, tensors: Lists) -> None:
@@ -68,9 +68,9 @@ class OpSpec:
         return ()
 
     def scale(self, case: Case, given: Lists, expected: Lists, name: str, at: int) -> Tensor:
-        """Return the size of the numbers that are added up for one result, to judge its error.
+        """Return the size of the terms of one result, to judge its error.
 
-        Default: the larger of the result and what was there before, element by element.
+        Default: the larger of the result and the previous value, element by element.
         """
         return torch.maximum(expected[name][at].abs(), given[name][at].abs())
 
@@ -84,7 +84,7 @@ def dtype_of(case: Case, name: str) -> torch.dtype:
 
 
 def laid_out(values: Tensor, layout: str) -> Tensor:
-    """Return `values` with another layout in memory; those without room for it as they are."""
+    """Return `values` with another layout in memory; unchanged if they are too small for it."""
     if layout == "transposed" and values.dim() >= 2:
         return values.mT.contiguous().mT
     if layout == "strided" and values.dim() >= 1 and values.numel():

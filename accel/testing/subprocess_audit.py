@@ -1,7 +1,7 @@
 """An audit of a fresh process while a backend is imported, made and probed; run by the suite.
 
-Reads ``{"target": "module:Class", "path": [...]}`` from standard input, writes the findings to
-standard output, as JSON both.
+Reads ``{"target": "module:Class", "path": [...]}`` from standard input and writes the findings to
+standard output, both as JSON.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 class _Watch:
-    """An audit hook that keeps what starts processes, writes files or opens connections."""
+    """An audit hook that records events that start processes, write files or open connections."""
 
     def __init__(self) -> None:
         self.on = False
@@ -46,7 +46,7 @@ class _Watch:
 
 @contextmanager
 def _heard(file: IO[bytes]) -> Iterator[None]:
-    """Send what is printed, by C code too, to `file`."""
+    """Redirect output, including that of C code, to `file`."""
     kept = [(descriptor, os.dup(descriptor)) for descriptor in (1, 2)]
     sys.stdout.flush()
     for descriptor, _ in kept:
@@ -84,7 +84,7 @@ def _changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 
 def _use_in_child(accelerator: Any) -> str:
-    """Fork, use the device in the child, and say how that ended."""
+    """Fork, use the device in the child, and return the outcome."""
     if not hasattr(os, "fork"):
         return "skipped: this system has no fork"
     if not accelerator.probe():
@@ -105,7 +105,7 @@ def _use_in_child(accelerator: Any) -> str:
 
 
 def _child(accelerator: Any) -> None:
-    """Probe and use the device, and leave without the parent's clean-up."""
+    """Probe and use the device, and exit without the parent's clean-up."""
     import torch
 
     code = 1

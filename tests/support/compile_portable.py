@@ -29,6 +29,8 @@ from accel.ops.optimizers.triton.lamb import (
 )
 from accel.ops.optimizers.triton.optimizer import count_kernel
 from accel.ops.quantizers.triton.blockwise_quantizer import decode_kernel, encode_kernel
+from accel.ops.quantizers.triton.fp_quantizer import dequantize_kernel as fp_dequantize_kernel
+from accel.ops.quantizers.triton.fp_quantizer import quantize_kernel as fp_quantize_kernel
 from accel.ops.quantizers.triton.quantizer import (
     dequantize_kernel,
     quantize_kernel,
@@ -89,6 +91,16 @@ QUANTIZERS: dict[str, tuple[Any, dict[str, object]]] = {
     "group_quantize": (quantize_kernel, {"DTYPE": 2, "BITS": 8, "ASYM": False, "PART": 1024}),
     "group_dequantize": (dequantize_kernel, {"DTYPE": 2, "BITS": 4, "ASYM": True, "PART": 1024}),
     "group_reduce": (reduce_kernel, {"DTYPE": 2, "BITS": 4, "ASYM": True, "PART": 1024}),
+    "fp_quantize": (
+        fp_quantize_kernel,
+        {"DTYPE": 1, "BITS": 6, "MANTISSA": 2, "BIAS": 3, "MOST": 28.0, "LEAST": 0.25,
+         "ROUNDER": 2.0**19, "STOCHASTIC": True, "PART": 1024},
+    ),
+    "fp_dequantize": (
+        fp_dequantize_kernel,
+        {"DTYPE": 1, "BITS": 12, "MANTISSA": 7, "BIAS": 7, "QUANTUM": 2.0**-13, "SELECTED": True,
+         "PART": 1024},
+    ),
 }  # fmt: skip
 KERNELS |= QUANTIZERS
 TYPES = {
@@ -134,6 +146,9 @@ def compiled(name: str, text: str) -> tuple[Any, bool]:
             numbers = ("pipeline", "nodes", "devices", "contiguous", "in_count", "tensor", "groups")
             types |= dict.fromkeys(("codes", "reduced"), "*i8") | dict.fromkeys(numbers, "i64")
             types |= {"params": "*fp32", "new_params": "*fp32", "count": "i64"}
+        if name.startswith("fp"):
+            types |= {"val": element, "indexes": "*i32", "count": "i64", "each": "i64"}
+            types |= {"known": "i64", "out": "*u8", "coded": "*u8"}
     signature = {
         argument: "constexpr" if argument in constants else types.get(argument, "fp32")
         for argument in kernel.arg_names

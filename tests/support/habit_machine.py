@@ -165,10 +165,7 @@ class Machine(RuleBasedStateMachine):
                 # Ours take no state of another class, which is one that lacks entries.
                 or ("another optimizer" in str(found) and wanted is None)
                 # Nor one of which a part is missing, which torch's refuse then or at the next step.
-                or (
-                    "was not saved whole" in str(found)
-                    and isinstance(wanted, KeyError | type(None))
-                )
+                or ("is incomplete" in str(found) and isinstance(wanted, KeyError | type(None)))
             )
             if type(found) is not type(wanted) and not restored:
                 raise AssertionError(f"raised {found!r}, and {wanted!r} with torch's") from found

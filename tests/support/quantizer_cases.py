@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from accel.builders.cpu import BlockwiseQuantizerBuilder, QuantizerBuilder
+from accel.builders.cpu import BlockwiseQuantizerBuilder, FPQuantizerBuilder, QuantizerBuilder
 from accel.ops.quantizers.blockwise_quantizer import BlockwiseQuantizer
+from accel.ops.quantizers.fp_quantizer import FPQuantizer
 from accel.ops.quantizers.quantizer import Quantizer
 
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -19,6 +20,12 @@ BLOCKWISE_BITS = "e1dc96be73d8450e"
 
 QUANTIZER_BITS = "ee09fa55a33e9387"
 """The same of `quantizer_bits`."""
+
+FP_FORMATS = ((8, 3), (8, 2), (12, 4), (6, 2), (4, 1))
+"""Bits of codes, and of their mantissas as DeepSpeed's callers give them."""
+
+FP_BITS = "2e144879e172c31c"
+"""The same of `fp_bits`."""
 
 
 def rungs() -> dict[str, BlockwiseQuantizer]:
@@ -104,6 +111,50 @@ def quantizer_bits(op: Any) -> str:
                 found.add(codes, params)
                 for out_groups in (4, 9):
                     found.add(*op.quantized_reduction(codes, params, 24, out_groups, bits, kind, 4))
+    return str(found)
+
+
+def fp_rungs() -> dict[str, FPQuantizer]:
+    """Return the native op and the reference."""
+    return {"native": FPQuantizerBuilder().jit_load(), "reference": FPQuantizer()}
+
+
+def fp_coded(
+    op: Any, x: Tensor, group_size: int, how: tuple[int, int], seed: int | None = None
+) -> Tensor:
+    """Return rows of bytes, rounded by chance if there is a seed."""
+    bits, mantissa = how
+    out = torch.full((x.numel() // group_size, group_size * bits // 8 + 4), 255, dtype=torch.uint8)
+    found = op.quantize(out, x, group_size, int(seed is not None), bits, mantissa, seed=seed)
+    assert found is out
+    return out
+
+
+def fp_decoded(
+    op: Any, rows: Tensor, numel: int, dtype: torch.dtype, size: int, how: tuple[int, int]
+) -> Tensor:
+    """Return elements."""
+    bits, mantissa = how
+    val = torch.full((numel,), 7.0, dtype=dtype)
+    assert op.dequantize(val, rows, size, mantissa, bits - mantissa - 1) is None
+    return val
+
+
+def fp_bits(op: Any) -> str:
+    """Return a digest of what all of the op's functions write."""
+    found, numel = Digest(), 2304
+    ties = (torch.arange(numel, dtype=torch.int64) % 511 - 255).half() / 2
+    indexes = torch.tensor([2, 0], dtype=torch.int32)
+    # Few groups, each of which Triton's interpreter takes its time for.
+    parts = ((numel, 256, None), (768, 384, 7), (32, 8, -5))
+    for x in (*(special(numel, dtype) for dtype in TYPES), ties):
+        for how in FP_FORMATS:
+            for count, size, seed in parts:
+                rows = fp_coded(op, x[:count], size, how, seed)
+                found.add(rows, fp_decoded(op, rows, count, x.dtype, size, how))
+            val = torch.empty(2, 8, dtype=x.dtype)
+            op.selective_dequantize(val, rows, indexes, 8, how[1], how[0] - how[1] - 1)
+            found.add(val)
     return str(found)
 
 

@@ -79,7 +79,7 @@ def test_without_triton_the_rung_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setattr("accel.ops.optimizers.triton.find_spec", lambda name: None)
     verdict = portable(Tritons(), "multi_tensor")
     assert "not installed" in str(verdict)
-    assert "install triton" in str(verdict)
+    assert "Install triton" in str(verdict)
 
 
 def test_a_strategy_decides_over_the_builders_of_its_module() -> None:

@@ -1,1 +1,1 @@
-"""The frame of an op: from one declaration its checks, native call, autograd and registration."""
+"""The frame of an op: one declaration gives checks, native call, autograd and registration."""

@@ -1,7 +1,7 @@
 """Derivatives: an op's second op and its save rule, or a refusal that names the op.
 
-Two classes of functions do the same. The one of old form costs a third of the other, whose form a
-transform of ``torch.func`` needs.
+Two `torch.autograd.Function` classes do the same. The one of the old form costs a third of the
+other, but only the new form works under a transform of ``torch.func``.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Call = Callable[..., Any]
 
 
 def follow(op: Declaration, call: Call, args: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
-    """Return what `call` gives, with the op's derivative with respect to `tensors` behind it."""
+    """Return the result of `call`, with the op's derivative with respect to `tensors`."""
     return _Followed.apply(op, call, args, *tensors)  # type: ignore[no-untyped-call]
 
 
 def follow_transformed(op: Declaration, call: Call, args: Sequence[Any]) -> Any:
-    """Return the same inside a transform of ``torch.func``; lists of tensors are not followed."""
+    """Do the same inside a transform of ``torch.func``; lists of tensors have no derivative."""
     return _Transformed.apply(op, call, *args)  # type: ignore[no-untyped-call]
 
 
@@ -32,19 +32,19 @@ def refuse_forward_mode(op: Declaration, args: Sequence[Any]) -> None:
     """Refuse a tensor that carries a tangent: no op here has a forward derivative.
 
     Raises:
-        NotImplementedError: naming the argument; without that, its tangent would be lost.
+        NotImplementedError: an argument has a tangent, which would be lost; names the argument.
     """
     for told, tensor in op.checks.tensors(args):
         unpack: Any = torch.autograd.forward_ad.unpack_dual
         if unpack(tensor).tangent is not None:
             raise NotImplementedError(
                 f"{told} carries a tangent, and {op.parsed.name} has no forward-mode derivative; "
-                f"use reverse mode, or give it the primal alone."
+                f"use reverse mode, or pass only the primal."
             )
 
 
 class _Followed(torch.autograd.Function):
-    """The old form: `forward` is given the context."""
+    """The old form, whose `forward` takes the context."""
 
     @staticmethod
     def forward(ctx: Any, op: Declaration, call: Call, args: Sequence[Any], *_: Tensor) -> Any:
@@ -61,7 +61,7 @@ class _Followed(torch.autograd.Function):
 
 
 class _Transformed(torch.autograd.Function):
-    """The new form, whose `forward` runs under the transforms that are outside of this one."""
+    """The new form, whose `forward` runs under the outer transforms."""
 
     generate_vmap_rule = True
 
@@ -89,12 +89,12 @@ def _keep(ctx: Any, op: Declaration, args: Sequence[Any], result: Any) -> None:
         ctx.mark_non_differentiable(*exact)
     saved = () if op.backward is None else tuple(op.save(tuple(args), result))
     ctx.save_for_backward(*[one for one in saved if isinstance(one, Tensor)])
-    # Tensors are put back from where autograd watches over them; the rest is kept as it is.
+    # Tensors come from autograd's saved tensors; all else is kept as it is.
     ctx.others = [None if isinstance(one, Tensor) else (one,) for one in saved]
 
 
 def _derive(ctx: Any, grads: Sequence[Any]) -> list[Any]:
-    """Return a gradient for each argument, `None` for those that have none."""
+    """Return a gradient for each argument, or `None`."""
     op: Declaration = ctx.op
     if op.derivative is None:
         names = " or ".join(argument.name for argument in op.parsed.tensors)

@@ -1,11 +1,11 @@
-"""The usual call of an op, written out as Python from its declaration.
+"""The usual call of an op, generated as Python source from its declaration.
 
 It is one condition, that nothing about the call is unusual, and one call of the C function.
-Whatever is unusual goes to `careful`, which is ordinary code; the condition asks no less than the
+Unusual calls go to `careful`, which is ordinary code. The condition is at least as strict as the
 checks there.
 
-The text is compiled, as ``dataclasses`` does it, because closures that loop over the arguments take
-twice as long; tracebacks and debuggers show it.
+The source is compiled, as in ``dataclasses``, because closures that loop over the arguments take
+twice as long. Tracebacks and debuggers show it.
 """
 
 from __future__ import annotations
@@ -51,27 +51,27 @@ def has_memory(tensor: Tensor) -> bool:
 
 
 def addresses(tensors: Sequence[Tensor]) -> Any:
-    """Return the addresses of tensors as C has them: ``void *const *``."""
+    """Return the addresses of tensors as a C array: ``void *const *``."""
     return (ctypes.c_void_p * len(tensors))(*[tensor.data_ptr() for tensor in tensors])
 
 
 def numels(tensors: Sequence[Tensor]) -> Any:
-    """Return the numbers of elements of tensors as C has them: ``const int64_t *``."""
+    """Return the tensors' numbers of elements as a C array: ``const int64_t *``."""
     return (ctypes.c_int64 * len(tensors))(*[tensor.numel() for tensor in tensors])
 
 
 def doubles(values: Sequence[float]) -> Any:
-    """Return numbers as C has them: ``const double *``."""
+    """Return numbers as a C array: ``const double *``."""
     return (ctypes.c_double * len(values))(*values)
 
 
 def integers(values: Sequence[int]) -> Any:
-    """Return integers as C has them: ``const int64_t *``."""
+    """Return integers as a C array: ``const int64_t *``."""
     return (ctypes.c_int64 * len(values))(*values)
 
 
 def element_types(tensors: Sequence[Tensor]) -> Any:
-    """Return the codes of tensors' element types as C has them: ``const int32_t *``."""
+    """Return the codes of tensors' element types as a C array: ``const int32_t *``."""
     return (ctypes.c_int32 * len(tensors))(*[abi.ELEMENTS[tensor.dtype] for tensor in tensors])
 
 
@@ -88,25 +88,25 @@ _SCOPE: dict[str, Any] = {
 }
 _GIVEN = {"careful", "check", "followed", "native", "outputs", "refused", "run", "workspace"}
 TAKEN = frozenset({*_SCOPE, *_GIVEN, "result", "status", "types", "work"})
-"""Names that the text of a call uses itself, so that no op and no argument can have them."""
+"""Names that the generated source uses, so that no op and no argument may have them."""
 
 
 class CallText:
     """The generated source of one op's usual call on one backend.
 
-    The C function is given, in this order: each tensor's address, for a list an array of addresses;
-    each result's address; the workspace's, if the op has one; each other argument; each of `sizes`;
-    each code of `dtypes`; the stream.
+    The C function's arguments are, in this order: each tensor's address, or for a list an array of
+    addresses; each result's address; the workspace's, if the op has one; each other argument; each
+    of `sizes`; each code of `dtypes`; the stream.
 
     Args:
         schema: the op's schema.
-        same: as `CallChecks` has it.
-        types: the element types that arguments take, by name.
+        same: as for `CallChecks`.
+        types: the allowed element types of arguments, by name.
         sizes: expressions in the arguments: each an ``int64_t``, or an array by ``numels(x)`` or
             ``element_types(x)``; ``threads()`` is how many threads a CPU kernel may use.
-        dtypes: names of the tensors whose element types C is given.
+        dtypes: names of the tensors whose element types are passed to C.
         backend: type of the devices that the C function runs on.
-        workspace: whether C is given memory to work in.
+        workspace: whether a workspace is passed to C.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class CallText:
         return (*(kind for _, kind in self._pairs()), ctypes.c_void_p)
 
     def _pairs(self) -> list[tuple[str, Any]]:
-        """Return each argument that C is given before the stream: its text and its type."""
+        """Return the C function's arguments before the stream, each as source and type."""
         schema, pointer = self._schema, ctypes.c_void_p
         lists = {argument.name for argument in schema.tensors if argument.kind.listed}
         alone = len(schema.returns) == 1
@@ -167,10 +167,10 @@ class CallText:
         )
 
     def surface(self, *, native: bool, checked: bool) -> str:
-        """Return the text of the function that users call, under the op's name.
+        """Return the source of the function that users call, under the op's name.
 
-        `native` says that there is a C function, which is called in place; else ``run`` is.
-        `checked` says that the op checks values of its own.
+        `native`: there is a C function, and its call is inlined; else ``run`` is called.
+        `checked`: the op has a `check` of values.
         """
         lines = [f"def {self._schema.name}{self._schema.signature()}:"]
         if self.is_short:
@@ -191,7 +191,7 @@ class CallText:
         return "\n".join([*lines, ""])
 
     def run(self) -> str:
-        """Return the text of ``run``, which makes the call and asks nothing.
+        """Return the source of ``run``, which makes the call without checks.
 
         Raises:
             ValueError: an argument has no form in C.
@@ -254,9 +254,9 @@ class CallText:
         return ["    " + line for line in [*lines, "return result"]]
 
     def compile(self, source: str, label: str, **names: Any) -> dict[str, Callable[..., Any]]:
-        """Return what a text defines; `names` are what it calls beside the questions.
+        """Return the functions that a source defines; `names` are further names that it uses.
 
-        `label` tells texts of one op apart in tracebacks.
+        `label` distinguishes the sources of one op in tracebacks.
         """
         filename = f"<accel: {self._schema.name} on {self._backend}, {label}>"
         scope = {**_SCOPE, "types": self._types, **names}
@@ -272,16 +272,16 @@ def _address(argument: Argument) -> str:
 
 
 def _number(argument: Argument) -> list[tuple[str, Any]]:
-    """Return how C is given an argument that is no tensor.
+    """Return source and C type of an argument that is no tensor.
 
     Raises:
-        ValueError: it may be ``None``, which no number in C is.
+        ValueError: it may be ``None``, which has no form as a number in C.
     """
     name, kind = argument.name, argument.kind
     if kind.optional:
         raise ValueError(
-            f"{name} may be None, which no number in C is; give it another default, or say "
-            f"native = False."
+            f"{name} may be None, which has no form as a number in C; give it another default, or "
+            f"set native = False."
         )
     if kind.listed:
         array = "doubles" if kind.name == "float" else "integers"

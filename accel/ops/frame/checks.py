@@ -1,4 +1,4 @@
-"""Checks of a call by its schema: every error names the argument, and nothing has been written."""
+"""Checks of a call by its schema before anything is written; every error names the argument."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from accel.ops.checks import check_no_overlap, check_storage, check_writable, la
 from accel.ops.frame.schema import Argument, Schema
 
 Types = Mapping[str, Collection[torch.dtype]]
-"""The element types that an argument takes, by its name; any if it is not named."""
+"""The allowed element types of an argument, by its name; any if it is not named."""
 
 
 def _is_int(value: Any) -> bool:
@@ -39,17 +39,17 @@ class CallChecks:
 
     Args:
         schema: the op's schema.
-        same: names of tensors that have shape and dtype of the first tensor; ``"weight.dtype"`` or
-            ``"weight.shape"`` is the one without the other. The device is common to all.
-        types: the element types that arguments take.
+        same: names of tensors with the shape and dtype of the first tensor; ``"weight.dtype"`` and
+            ``"weight.shape"`` require only one of the two. All tensors are on one device.
+        types: the allowed element types of arguments.
         paired: names of lists that are as long as the first list, with its tensors' shapes.
-        in_place: names of lists of which a tensor may be the one that is written in its place.
+        in_place: names of lists whose tensors may be the very ones that are written in their place.
 
     Attributes:
         has_lists: whether an argument is a list of tensors.
 
     Raises:
-        ValueError: `same`, `types`, `paired` or `in_place` names what is no such tensor of the
+        ValueError: `same`, `types`, `paired` or `in_place` has a name that is no such tensor of the
             schema.
     """
 
@@ -73,14 +73,14 @@ class CallChecks:
                 raise ValueError(f"{schema.name}: {name!r} is no list of tensors of the schema.")
         for name in types:
             if name not in [argument.name for argument in schema.tensors]:
-                raise ValueError(f"{schema.name}: types names {name!r}, no tensor of the schema.")
+                raise ValueError(f"{schema.name}: types has {name!r}, no tensor of the schema.")
 
     def __call__(self, args: Sequence[Any]) -> tuple[Any, ...]:
-        """Return all arguments, in the schema's order, as Python's own numbers.
+        """Return all arguments in the schema's order, numbers as Python's own.
 
         Raises:
-            TypeError: an argument is of another kind, element type or layout.
-            ValueError: a shape, a device, a list's length or the memory is not what it must be.
+            TypeError: an argument has the wrong kind, element type or layout.
+            ValueError: a shape, a device, a list's length or the memory is wrong.
         """
         given = dict(zip(self._schema.names, args, strict=True))
         for argument in self._schema.arguments:
@@ -140,7 +140,7 @@ class CallChecks:
                 )
 
     def tensors(self, args: Sequence[Any]) -> Iterator[tuple[str, Tensor]]:
-        """Yield every tensor of a call, with how an error names it."""
+        """Yield every tensor of a call, after its name for errors."""
         for argument, value in zip(self._schema.arguments, args, strict=True):
             if not argument.kind.is_tensor or value is None:
                 continue
@@ -177,7 +177,7 @@ class CallChecks:
                     )
 
     def check_memory(self, args: Sequence[Any]) -> None:
-        """Check tensors that have memory, and what is written: raises `ValueError` naming one."""
+        """Check the memory of tensors, and the written ones: raises `ValueError` naming one."""
         tensors = dict(self.tensors(args))
         for told, tensor in tensors.items():
             check_storage(tensor, told)
@@ -193,7 +193,7 @@ class CallChecks:
         check_no_overlap(written, read, single=True)
 
     def _written_in_place(self, args: Sequence[Any]) -> Iterator[str]:
-        """Yield the names of tensors that may be, and are, the written one in their place."""
+        """Yield the names of tensors that are, as allowed, the written one in their place."""
         given = dict(zip(self._schema.names, args, strict=True))
         lists = [one.name for one in self._schema.written if one.kind.listed]
         for name in self._in_place:
@@ -202,7 +202,7 @@ class CallChecks:
                     yield label(name, at)
 
     def refuse_gradients(self, args: Sequence[Any]) -> None:
-        """Refuse to write what autograd follows: raises `ValueError` naming the tensor."""
+        """Raise `ValueError` naming a written tensor that autograd follows."""
         names = {argument.name for argument in self._schema.written}
         for told, tensor in self.tensors(args):
             if tensor.requires_grad and torch.is_grad_enabled() and told.partition("[")[0] in names:
@@ -215,7 +215,7 @@ class CallChecks:
 def _as_own(argument: Argument, value: Any) -> Any:
     """Return a checked argument as one of Python's own numbers, which `ctypes` takes.
 
-    Raises `ValueError` for an int of more than 64 bits, which C would be given a part of.
+    Raises `ValueError` for an int of more than 64 bits, which C would truncate.
     """
     name = argument.kind.name
     if argument.kind.listed or value is None or isinstance(value, torch.SymInt | torch.SymFloat):
@@ -239,7 +239,7 @@ def _facts_of(entry: str, schema: Schema) -> tuple[str, tuple[str, ...]]:
 
 
 def is_same_memory(one: Tensor, other: Tensor) -> bool:
-    """Return whether two tensors are the same elements at the same places."""
+    """Return whether two tensors have the same elements in the same memory."""
     return one is other or (
         one.data_ptr() == other.data_ptr()
         and one.dtype == other.dtype

@@ -1,4 +1,4 @@
-"""`DeclaredOp`: an op is one declaration, from which the rest follows."""
+"""`DeclaredOp`: an op as one declaration, from which the rest follows."""
 
 from __future__ import annotations
 
@@ -37,29 +37,29 @@ class DeclaredOp(Declaration):
             def outputs(self, gate, up): return torch.empty_like(gate)
             def reference(self, gate, up): return torch.nn.functional.silu(gate) * up
 
-    Its instances have the function under its own name, ``op.silu_mul``, and can be called, too.
-    The methods below are given all arguments by position, in the schema's order.
+    Its instances have the function under its own name, ``op.silu_mul``, and can also be called.
+    The methods below take all arguments by position, in the schema's order.
 
     Attributes:
         schema: in torch's notation.
         same: tensors that have the first tensor's shape and dtype; see `CallChecks`.
-        types: element types that arguments take, by name; any if it is not named.
-        sizes: what C is given after addresses and numbers; see `CallText`.
-        dtypes: names of the tensors whose element types C is given. Default: the first tensor.
+        types: the allowed element types of arguments, by name; any if it is not named.
+        sizes: arguments of C after the addresses and numbers; see `CallText`.
+        dtypes: names of the tensors whose element types are passed to C. Default: the first tensor.
         paired: names of lists that are as long as the first list, with its tensors' shapes.
-        in_place: names of lists of which a tensor may be the one that is written in its place.
+        in_place: names of lists whose tensors may be the very ones that are written in their place.
         examples: the arguments, by name, of calls that the conformance suite makes, one mapping a
-            call; tensors are its own, and what has a default may be left out.
+            call. The suite makes the tensors; arguments with a default may be left out.
         native: whether a library has a C function for it, ``accel_<name>``.
-        backward: the op that is its derivative: it takes a gradient for each float result, then
-            what `save` kept, and returns a gradient for each tensor.
+        backward: the op that is its derivative. Its arguments are a gradient for each float result,
+            then the result of `save`; it returns a gradient for each tensor.
     """
 
     def __init_subclass__(cls, **named: Any) -> None:
         """Read the declaration.
 
         Raises:
-            ValueError: it contradicts itself, or has what no op of the frame can have.
+            ValueError: it contradicts itself, or needs something that the frame does not support.
         """
         super().__init_subclass__(**named)
         if not cls.schema:
@@ -84,7 +84,7 @@ class DeclaredOp(Declaration):
             dispatch.use(self)
 
     def _bind(self, library: Implementation | None) -> Callable[..., Any]:
-        """Return the surface, with what `library` has behind it."""
+        """Return the function that users call, bound to `library`."""
         codes = self.dtypes or (self.parsed.tensors[0].name,)
         works = type(self).workspace is not DeclaredOp.workspace
         text = CallText(self.parsed, self.same, self.types, self.sizes, codes, self.backend,
@@ -112,7 +112,7 @@ class DeclaredOp(Declaration):
         return made[self.parsed.name]
 
     def _launched(self, launch: Callable[..., None], works: bool) -> Callable[..., Any]:
-        """Return how a kernel that takes tensors is run: arguments, results, workspace."""
+        """Return a function that runs a kernel on tensors: arguments, results, workspace."""
 
         def run(*args: Any) -> Any:
             result = self.outputs(*args) if self.parsed.returns else None
@@ -129,36 +129,36 @@ class DeclaredOp(Declaration):
         return run
 
     def __call__(self, *args: Any, **named: Any) -> Any:
-        """Call the function by which the op is named."""
+        """Call the op's function."""
         return self._surface(*args, **named)
 
     @classmethod
     def register(cls) -> Any:
         """Put the op into the dispatcher and return it, as loading it does.
 
-        For a process that runs an exported program and loads no op.
+        This is for a process that runs an exported program and loads no op.
         """
         return dispatch.register(cls)
 
     @classmethod
     def plain(cls, backend: str) -> DeclaredOp:
-        """Return the op by its reference alone."""
+        """Return the op without a library, which runs its reference."""
         found = _plain.get((cls, backend))
         return found or _plain.setdefault((cls, backend), cls(None, backend=backend))
 
     def checked(self, args: Sequence[Any]) -> tuple[Any, ...]:
-        """Return the arguments, checked; nothing has been written when it raises.
+        """Return the arguments, checked before anything is written.
 
         Raises:
-            TypeError: an argument is of another kind, element type or layout.
-            ValueError: a value, a shape, a device or a list's length is not what it must be.
+            TypeError: an argument has the wrong kind, element type or layout.
+            ValueError: a value, a shape, a device or a list's length is wrong.
         """
         given = self.checks(args)
         self.check(*given)
         return given
 
     def careful(self, *args: Any) -> Any:
-        """Run a call about which something is unusual, or wrong."""
+        """Run a call that is unusual, or wrong."""
         if is_recorded():
             return self._by_dispatcher(args)
         given = self.checked(args)
@@ -179,7 +179,7 @@ class DeclaredOp(Declaration):
         return self.compute(*given)
 
     def _followed(self, *args: Any) -> Any:
-        """Run a usual call whose derivative may be asked for; what is written must not have one."""
+        """Run a usual call that may need a derivative; written tensors must not require one."""
         if self.parsed.written:
             return self.careful(*args)
         tensors = [args[at] for at in self._places if args[at] is not None]
@@ -193,7 +193,7 @@ class DeclaredOp(Declaration):
         """Run a checked call by the loaded implementation if it can, else by the reference."""
         tensors = [tensor for _, tensor in self.checks.tensors(args)]
         if not tensors:
-            return None  # Nothing is to be written: a call that returns something has been refused.
+            return None  # Nothing to write; a call with results has been refused before.
         if tensors[0].device.type == "meta":
             return self.fake(*args)
         if self._run is not None and self._takes(tensors):
@@ -201,7 +201,7 @@ class DeclaredOp(Declaration):
         return self._by_reference(*args)
 
     def fake(self, *args: Any) -> Any:
-        """Return results that have no values yet."""
+        """Return results without values, for compilers."""
         return dense(self.outputs(*args)) if self.parsed.returns else None
 
     def _by_reference(self, *args: Any) -> Any:
@@ -209,7 +209,7 @@ class DeclaredOp(Declaration):
         return dense(result, args) if self.parsed.returns else None
 
     def _takes(self, tensors: Sequence[Tensor]) -> bool:
-        """Return whether addresses tell all about the tensors, on the library's own devices."""
+        """Return whether addresses describe the tensors fully, on the library's own devices."""
         return not is_transformed() and all(
             tensor.device.type == self.backend
             and tensor.is_contiguous()
@@ -221,10 +221,10 @@ class DeclaredOp(Declaration):
         )
 
     def _refused(self, status: int, *args: Any) -> Any:
-        """Return the reference's results of a call that the library has no code for.
+        """Return the reference's results for a call that the library does not support.
 
         Raises:
-            AccelError: the library failed otherwise.
+            AccelError: the library failed for another reason.
         """
         if status in _TO_REFERENCE:
             return self._by_reference(*args)

@@ -12,16 +12,16 @@ from accel.ops.frame.autograd import follow
 if TYPE_CHECKING:
     from accel.ops.frame.interface import Declaration
 
-# An op is gone as soon as its library is.
+# An op is unregistered when its library object is freed.
 _libraries: dict[str, torch.library.Library] = {}
 _classes: dict[str, type[Declaration]] = {}
 _native: dict[tuple[str, str], Declaration] = {}
 
 
 def register(kind: type[Declaration]) -> Any:
-    """Put an op into the dispatcher, once a process, and return it as ``torch.ops`` has it.
+    """Put an op into the dispatcher, once per process, and return its entry in ``torch.ops``.
 
-    A class that is defined again, as when its module is reloaded, takes the first one's place.
+    If a class is defined again, for example because its module is reloaded, it replaces the first.
 
     Raises:
         ValueError: another op of that name has another schema.
@@ -44,7 +44,7 @@ def register(kind: type[Declaration]) -> Any:
 
 
 def use(op: Declaration) -> None:
-    """Let the dispatcher run this op's library for its backend's devices from now on."""
+    """Make the dispatcher run this op's library for its backend's devices from now on."""
     _native[f"{op.namespace()}::{op.parsed.name}", op.backend] = op
 
 
@@ -64,7 +64,7 @@ def _define(library: Any, name: str, schema: str) -> None:
 
 
 def _loaded(name: str, args: tuple[Any, ...], named: dict[str, Any], what: str) -> Any:
-    """Check a call and run it by what is loaded for its tensors' device, else by the reference."""
+    """Check a call and run it with the op loaded for its tensors' device, else the reference."""
     op, given = _find(name, args, named)
     given = op.checked(given)
     if what == "compute":
@@ -73,7 +73,7 @@ def _loaded(name: str, args: tuple[Any, ...], named: dict[str, Any], what: str) 
 
 
 def _followed(name: str, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
-    """Run a call below autograd, with the op's derivative behind it if one is asked for."""
+    """Run a call below autograd, with the op's derivative if one is needed."""
     op, given = _find(name, args, named)
     packet = register(type(op))
 

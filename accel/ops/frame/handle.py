@@ -1,7 +1,7 @@
 """`Handle`: state that a native library keeps between calls, such as threads and open files.
 
-A plain class, not an op of the dispatcher: a compiler would take a call without tensors for a
-constant, or remove it.
+It is a plain class, not an op of the dispatcher, because a compiler would treat a call without
+tensors as a constant, or remove it.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _C_TYPES: dict[str, Any] = {
 
 
 class Handle:
-    """One state of a library; a subclass declares the library's functions.
+    """A state kept by a library; a subclass declares the library's functions.
 
     The library has ``int64_t <prefix>_create(..., void **handle)``, ``void <prefix>_destroy(void
     *handle)`` and ``int64_t <prefix>_<function>(void *handle, ...)``. A function returns a number
     from 0 on, or minus an errno. It runs without the interpreter's lock.
 
     Attributes:
-        prefix: what the names of the library's functions begin with.
+        prefix: prefix of the names of the library's functions.
         functions: the kinds of arguments of each function: ``"int"``, ``"float"``, ``"str"``, or
             ``"bytes"`` for an address.
     """
@@ -59,7 +59,7 @@ class Handle:
 
         Raises:
             OSError: it returned minus an errno.
-            AccelError: the handle is closed, or another process's: its threads are not here.
+            AccelError: the handle is closed, or was made in another process, which has its threads.
         """
         if not self._end.alive:
             raise AccelError(f"{type(self).__name__}.{name}: the handle is closed; make another.")
@@ -71,7 +71,7 @@ class Handle:
         return self._check(self._calls[name](self._state, *args), args)
 
     def close(self) -> None:
-        """Give the state back, once; what runs in it ends first."""
+        """Free the state, once, after everything that runs in it has ended."""
         self._end()
 
     def _bound(self, name: str, kinds: Sequence[str]) -> Any:
@@ -88,6 +88,6 @@ class Handle:
 
 
 def _end(destroy: Any, state: int, process: int) -> None:
-    # In a child, the parent's threads are not there to be waited for.
+    # A child process does not have the parent's threads, so it cannot wait for them.
     if os.getpid() == process:
         destroy(state)

@@ -1,4 +1,4 @@
-"""`Declaration`: what an op says of itself, and what dispatcher and autograd ask of it."""
+"""`Declaration`: an op's declarations, and the members that dispatcher and autograd use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from accel.ops.frame.schema import Schema
 
 
 class Declaration(Op):
-    """The part of `DeclaredOp`, which documents it, that knows nothing of how a call is run."""
+    """The part of `DeclaredOp` that does not depend on how calls run; documented there."""
 
     schema: ClassVar[str] = ""
     same: ClassVar[tuple[str, ...]] = ()
@@ -33,26 +33,26 @@ class Declaration(Op):
     derivative: Declaration | None
 
     def __call__(self, *args: Any, **named: Any) -> Any:
-        """Call the function by which the op is named."""
+        """Call the op's function."""
         raise NotImplementedError
 
     def outputs(self, *args: Any) -> Any:
-        """Return new, unwritten results; serves compilers as the op's meaning, too."""
-        raise NotImplementedError(f"{self.name} returns nothing new.")
+        """Return uninitialized results; compilers trace the op by this, too."""
+        raise NotImplementedError(f"{self.name} has no outputs(): it returns nothing new.")
 
     def workspace(self, *args: Any) -> Tensor | None:
-        """Return memory for a kernel to work in; an op without this method has none."""
+        """Return a kernel's temporary memory. Default: none."""
         return None
 
     def reference(self, *args: Any) -> Any:
-        """Return the results, or write what the schema says is written, in plain PyTorch."""
+        """Return the results, or write the tensors that the schema marks, in plain PyTorch."""
         raise NotImplementedError(f"{self.name} has no reference.")
 
     def check(self, *args: Any) -> None:
         """Check values beyond kinds: raise `TypeError` or `ValueError` naming the argument."""
 
     def save(self, args: tuple[Any, ...], result: Any) -> tuple[Any, ...]:
-        """Return what the derivative needs. Default: all arguments."""
+        """Return the values that the derivative needs. Default: all arguments."""
         return args
 
     @classmethod
@@ -62,7 +62,7 @@ class Declaration(Op):
 
     @classmethod
     def plain(cls, backend: str) -> Declaration:
-        """Return the op by its reference alone."""
+        """Return the op without a library, which runs its reference."""
         raise NotImplementedError
 
     def checked(self, args: Sequence[Any]) -> tuple[Any, ...]:
@@ -77,12 +77,12 @@ def check_declaration(cls: type[Declaration]) -> None:
     others = TAKEN if schema.returns else TAKEN - {"outputs"}
     if taken := sorted(others.intersection((schema.name, *schema.names))):
         raise ValueError(
-            f"{told}: the text of its calls has other things of the name {', '.join(taken)}; take "
-            f"another name."
+            f"{told}: the generated source of its calls uses the name {', '.join(taken)} itself; "
+            f"choose another name."
         )
     if not schema.tensors:
         raise ValueError(
-            f"{told} takes no tensor: a compiler would take it for a constant, or remove it. "
+            f"{told} takes no tensor: a compiler would treat it as a constant, or remove it. "
             f"Make it a method of a plain class over the library, such as a Handle."
         )
     if schema.tensors[0].kind.optional:
@@ -97,4 +97,6 @@ def check_declaration(cls: type[Declaration]) -> None:
     elif schema.returns and cls.outputs is Declaration.outputs:
         raise ValueError(f"{told} returns tensors, and has no outputs() to make them.")
     if cls.backward is not None and (schema.written or cls.checks.has_lists):
-        raise ValueError(f"{told} has a derivative, so it takes single tensors and writes none.")
+        raise ValueError(
+            f"{told} has a derivative, so it may not take lists of tensors or write a tensor."
+        )

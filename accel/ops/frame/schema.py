@@ -31,9 +31,9 @@ class Kind(Record):
 
     Attributes:
         name: one of `KINDS`.
-        listed: whether it is a list of them.
+        listed: whether it is a list.
         optional: whether it may be ``None``.
-        alias: the letter of what it shares memory with, or ``""``.
+        alias: the letter that it has in common with values that share its memory, or ``""``.
         written: whether the call writes it.
     """
 
@@ -114,7 +114,7 @@ class Schema(Record):
         )
 
     def split(self, args: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
-        """Return arguments in the schema's order as those by position and those by name."""
+        """Split arguments in the schema's order into positional and keyword arguments."""
         pairs = [*zip(self.arguments, args, strict=True)]
         by_name = {one.name: value for one, value in pairs if one.by_name}
         return [value for one, value in pairs if not one.by_name], by_name
@@ -129,8 +129,8 @@ def parse(text: str) -> Schema:
     """Return a schema, such as ``"silu_mul(Tensor gate, Tensor up) -> Tensor"``.
 
     Raises:
-        ValueError: it is not in the notation, or has a type that no op here takes; the message
-            shows the part.
+        ValueError: it is malformed, or has a type that is not supported; the message shows the
+            part.
     """
     head = _HEAD.fullmatch(text)
     if head is None:
@@ -146,7 +146,7 @@ def parse(text: str) -> Schema:
     results = tuple(_kind(part.split()[0], text) for part in _split(returns))
     for kind in results:
         if not kind.is_tensor or kind.optional or (kind.listed and not kind.alias):
-            raise ValueError(f"The schema {text!r} returns something else than tensors.")
+            raise ValueError(f"The schema {text!r} returns something other than tensors.")
     return Schema(head["name"], arguments, results, text)
 
 
@@ -166,7 +166,10 @@ def _arguments(text: str, schema: str) -> Iterator[Argument]:
             default = _default(named["default"], kind, part, schema)
             needs_default = True
         elif needs_default:
-            raise ValueError(f"The schema {schema!r}: {part!r} needs a default, as one before has.")
+            raise ValueError(
+                f"The schema {schema!r}: {part!r} needs a default, since an argument before it has "
+                f"one."
+            )
         yield Argument(named["name"], kind, default, by_name)
 
 
@@ -175,8 +178,8 @@ def _kind(text: str, schema: str) -> Kind:
     if found is None or found["kind"] not in KINDS or (found["alias"] and text[:6] != "Tensor"):
         known = ", ".join(sorted(KINDS))
         raise ValueError(
-            f"The schema {schema!r}: {text!r} is no type that an op here takes. Known: {known}, "
-            f"each may be optional; 'Tensor(a!)' is written, 'Tensor(a)' shared."
+            f"The schema {schema!r}: the type {text!r} is not supported. Known: {known}; each may "
+            f"be optional. 'Tensor(a!)' is written, 'Tensor(a)' shared."
         )
     if found["listed"] and found["kind"] not in ("Tensor", "int", "SymInt", "float"):
         raise ValueError(f"The schema {schema!r}: {text!r} has no C form; lists are of tensors, "
@@ -205,7 +208,7 @@ def _default(text: str, kind: Kind, part: str, schema: str) -> Any:
 
 
 def _split(text: str) -> Iterator[str]:
-    """Yield the parts between commas that stand in no bracket and no string."""
+    """Yield the parts between commas outside of brackets and strings."""
     depth, quote, start = 0, "", 0
     for at, letter in enumerate(text):
         if quote:

@@ -1,4 +1,4 @@
-"""Plain tensors, which an address describes fully, and results as every rung gives them."""
+"""Plain tensors, which an address describes fully, and the form of results on every rung."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ PLAIN = frozenset({Tensor, torch.nn.Parameter})
 
 
 def has_own_dispatch(tensor: Tensor) -> bool:
-    """Return whether a tensor's class says itself what operations on it do."""
+    """Return whether a tensor's class defines operations itself."""
     return type(tensor) not in PLAIN and (
         type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__
     )
 
 
 def dense(result: Any, args: Sequence[Any] = ()) -> Any:
-    """Return results in contiguous memory, none of them an argument itself."""
+    """Return results in contiguous memory; a result that is an argument is copied."""
     if isinstance(result, tuple | list):
         return tuple(dense(one, args) for one in result)
     made = result.contiguous()

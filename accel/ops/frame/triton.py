@@ -1,4 +1,4 @@
-"""`TritonKernel`: the portable rung of a declared op, a module that is found beside the op's."""
+"""`TritonKernel`: the portable rung of a declared op, a module beside the op's own."""
 
 from __future__ import annotations
 

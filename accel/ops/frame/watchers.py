@@ -1,7 +1,7 @@
 """Observers of a call: a compiler, a dispatch mode, a transform, a tracer or a profiler.
 
-What they are to see goes through the dispatcher. A compiler is asked for first: it takes that
-answer for a constant and never sees the other questions, which it could not trace.
+If one is present, the call goes through the dispatcher. The test for a compiler comes first: the
+compiler treats its result as a constant and never sees the other tests, which it cannot trace.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ NAMES: dict[str, Any] = {
     "grad_enabled": torch.is_grad_enabled,
     "increment_version": increment_version,
 }
-"""The questions, by the names that a written-out call uses."""
+"""The tests, by the names that generated source uses."""
 
 
 def is_recorded() -> bool:
-    """Return whether what is called now must be seen by the dispatcher."""
+    """Return whether calls must go through the dispatcher now."""
     return is_compiling() or modes() > 0 or tracing() is not None or profiling()
 
 
 def has_tangents() -> bool:
-    """Return whether forward-mode differentiation is under way."""
+    """Return whether forward-mode differentiation is active."""
     return bool(forward_ad._current_level >= 0)
 
 
 def is_transformed() -> bool:
-    """Return whether a transform of ``torch.func`` is under way."""
+    """Return whether a transform of ``torch.func`` is active."""
     return transforms() is not None

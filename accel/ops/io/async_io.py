@@ -1,4 +1,4 @@
-"""``async_io``: files read into tensors and written from them, by DeepSpeed's names."""
+"""``async_io``: reads files into tensors and writes tensors to files, with DeepSpeed's names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class AsyncIO(Op):
     """The op of ``AsyncIOBuilder``: handles, and functions that make one for a single transfer.
 
-    Without a compiler, Python's own threads do the work, by way of the page cache.
+    Without a compiler, Python's own threads do the work, through the page cache.
     """
 
     name: ClassVar[str] = "async_io"

@@ -1,4 +1,4 @@
-"""Tensors as the memory of transfers: what is refused, and copies of what is not contiguous."""
+"""Tensors as the memory of transfers: checks, and copies of tensors that are not contiguous."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Buffer:
 
     Args:
         tensor: the caller's tensor.
-        write: whether it is written to a file; else it is read into.
+        write: whether the tensor is written to a file; else the file is read into it.
 
     Attributes:
-        address: where the bytes are.
-        length: how many they are.
+        address: address of the bytes.
+        length: number of bytes.
 
     Raises:
-        TypeError: the tensor is of a kind that has no such memory.
+        TypeError: this kind of tensor has no such memory.
         ValueError: it is on a device, requires a gradient, or its elements share memory.
     """
 
@@ -47,7 +47,7 @@ class Buffer:
         self.length: int = self._memory.nbytes
 
     def finish(self) -> None:
-        """Put what was read where the tensor has its elements."""
+        """Copy the data that was read to the tensor's elements."""
         if self._write:
             return
         if self._memory is not self._tensor:
@@ -55,7 +55,7 @@ class Buffer:
         self.mark()
 
     def first_difference(self, path: bytes, offset: int) -> int | None:
-        """Return which byte of the file differs from the memory, ``None`` if none does."""
+        """Return the first byte of the file that differs from the memory, or ``None``."""
         with open(path, "rb") as file:  # noqa: PTH123 - a path of bytes need not be text
             file.seek(offset)
             for at in range(0, self.length, _COMPARED):
@@ -65,7 +65,7 @@ class Buffer:
         return None
 
     def mark(self) -> None:
-        """Let autograd see that a tensor that it may have saved changes."""
+        """Tell autograd that the tensor, which it may have saved, changes."""
         if not self._write and not self._tensor.is_inference():
             increment_version(self._tensor)
 
@@ -77,17 +77,17 @@ def _check(tensor: Any, write: bool) -> None:
         raise TypeError(f"buffer has layout {tensor.layout}; only dense tensors are supported.")
     if tensor.device.type != "cpu":
         raise ValueError(
-            f"buffer is on {tensor.device}; files are read and written from memory of the host: "
-            f"give buffer.cpu(), or copy from a pinned tensor afterwards."
+            f"buffer is on {tensor.device}; transfers need memory of the host: pass buffer.cpu(), "
+            f"or use a pinned tensor and copy."
         )
     if has_own_dispatch(tensor):
         raise TypeError(
-            f"buffer is a {type(tensor).__qualname__}, whose class says itself what its values "
-            f"are; give a plain tensor."
+            f"buffer is a {type(tensor).__qualname__}, a class that defines operations itself; "
+            f"pass a plain tensor."
         )
     if tensor.requires_grad:
         raise ValueError(
-            "buffer requires a gradient, which autograd could not follow through a file; give "
+            "buffer requires a gradient, which autograd could not follow through a file; pass "
             "buffer.detach()."
         )
     check_storage(tensor, "buffer")
@@ -100,7 +100,7 @@ def _check(tensor: Any, write: bool) -> None:
 
 
 def check_path(value: Any, name: str = "filename") -> bytes:
-    """Return a path as the system takes it; raises `TypeError` or `ValueError` naming it."""
+    """Return a path as bytes for the system; raises `TypeError` or `ValueError` naming it."""
     if not isinstance(value, str | bytes | os.PathLike):
         raise TypeError(f"{name} is {shown(value)}; expected a path.")
     path = os.fsencode(value)

@@ -18,7 +18,7 @@ _SETUP = 425
 _NEEDED = 1 << 0 | 1 << 1 | 1 << 3
 _PARAMS_BYTES, _FEATURES_AT = 120, 20
 _DISABLED = Path("/proc/sys/kernel/io_uring_disabled")
-# Where each thread has one request in flight, so many take the place of one with a queue.
+# A thread of the pool has one request in flight, so this many replace one thread with a queue.
 _THREADS_FOR_A_QUEUE = 4
 
 
@@ -33,7 +33,7 @@ def make_engine(library: ctypes.CDLL | None, block: int, depth: int, threads: in
 
     Raises:
         InvalidSetting: ``ACCEL_IO_ENGINE`` has a value that is not accepted.
-        OpUnavailable: it asks for io_uring, which cannot be used here.
+        OpUnavailable: it is ``io_uring``, which cannot be used here.
     """
     ring, _ = choice()
     if library is not None and ring:
@@ -45,10 +45,10 @@ def make_engine(library: ctypes.CDLL | None, block: int, depth: int, threads: in
 
 
 def choice() -> tuple[bool, str]:
-    """Return whether a library uses io_uring, and why; raises what `make_engine` raises."""
+    """Return whether a library uses io_uring, and why; raises as `make_engine` does."""
     asked = environment.io_engine()
     if asked == "threads":
-        return False, "ACCEL_IO_ENGINE=threads asks for it"
+        return False, "ACCEL_IO_ENGINE=threads is set"
     refusal = io_uring_refusal()
     if refusal and asked == "io_uring":
         raise OpUnavailable(

@@ -1,4 +1,4 @@
-"""The interface of engines, and the engine that is a library."""
+"""The interface of engines, and the engine of the native library."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Result(ctypes.Structure):
     """The end of a transfer: ``accel_io_result``.
 
     Attributes:
-        ticket: the number that `Engine.submit` gave.
+        ticket: the number that `Engine.submit` returned.
         error: an errno, or 0.
-        offset: with an error: where in the file the failing piece begins.
-        length: its bytes.
-        done: bytes transferred.
-        direct: those of them that bypassed the page cache.
+        offset: after an error, the offset of the failing piece in the file.
+        length: number of bytes of the failing piece.
+        done: number of bytes transferred.
+        direct: number of these bytes that bypassed the page cache.
     """
 
     _fields_: ClassVar = [
@@ -57,19 +57,22 @@ class Engine(Protocol):
         """Do a transfer in this thread; raises `OSError` if it cannot begin."""
 
     def wait(self, ticket: int, milliseconds: int) -> int:
-        """Wait so long at most, for one or, with 0, for all; return how many have not ended."""
+        """Wait at most so long for one transfer, or for all if `ticket` is 0.
+
+        Returns how many have not ended.
+        """
 
     def collect(self, ticket: int) -> list[Result]:
-        """Return the results, each once, of those that have ended: of one, or of all with 0."""
+        """Return the results of ended transfers, each once: of one, or of all if `ticket` is 0."""
 
     def cancel(self, ticket: int) -> None:
-        """Start no more of a transfer; what is in flight still ends."""
+        """Start no more requests of a transfer; those in flight still end."""
 
     def rings(self) -> int:
         """Return how many threads have an io_uring."""
 
     def close(self) -> None:
-        """Give threads back."""
+        """End the threads."""
 
 
 class NativeEngine(Handle):

@@ -1,4 +1,4 @@
-"""`TransferError`: an `OSError` that says which bytes of which file it is about."""
+"""`TransferError`: an `OSError` with the file and the bytes that failed."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from collections.abc import Sequence
 class TransferError(OSError):
     """A transfer between a file and memory failed.
 
-    It is a `FileNotFoundError`, `PermissionError` or `IsADirectoryError`, too, for their reasons.
+    For their reasons, it is also a `FileNotFoundError`, `PermissionError` or `IsADirectoryError`.
 
     Attributes:
-        errno: the system's number of the reason.
+        errno: the system's error number.
         filename: the file's path, or ``"descriptor N"``.
-        offset: where in the file the bytes begin that could not be transferred.
-        length: how many bytes the failing part has.
-        failures: every failure that the call met, this one first.
-        completed: how many other transfers the call has completed.
+        offset: offset in the file of the bytes that could not be transferred.
+        length: number of bytes of the failing part.
+        failures: every failure of the call, this one first.
+        completed: number of other transfers that the call has completed.
     """
 
     offset: int = 0
@@ -36,7 +36,7 @@ class DeniedError(TransferError, PermissionError):
 
 
 class FolderError(TransferError, IsADirectoryError):
-    """The path is a folder's."""
+    """The path is that of a folder."""
 
 
 _KINDS: dict[int, type[TransferError]] = {
@@ -66,11 +66,11 @@ def failure(
 
     Args:
         number: the errno.
-        name: the file's path, or how else it is called.
-        offset: where in the file the failing bytes begin.
-        length: how many they are.
+        name: the file's path, or another name for it.
+        offset: offset of the failing bytes in the file.
+        length: number of failing bytes.
         write: whether the file was to be written.
-        meaning: what happened, in words. Default: what `number` means here.
+        meaning: description of the failure. Default: the one for `number`.
     """
     appends = number == errno.EINVAL and write and name.startswith("descriptor ")
     meaning = meaning or (_APPENDS if appends else _MEANINGS.get(number, ""))

@@ -1,4 +1,4 @@
-"""`AioHandle`: transfers between tensors and files, by the names that DeepSpeed's handle has."""
+"""`AioHandle`: transfers between tensors and files, with the names of DeepSpeed's handle."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _SECTOR = 512
 class AioHandle:
     """Reads and writes of files, begun by one call and waited for by another.
 
-    Any tensor of the host is taken: any size, dtype, strides, alignment and offset. What can bypass
-    the page cache does. A file to be written is made if it is missing (mode 0600) and never
-    shortened. What fails before anything is transferred raises at once; what fails later is raised
-    by `wait`. Threads of a process may share a handle; a child process has to make its own.
+    Any tensor of the host is accepted: any size, dtype, strides, alignment and offset. Data
+    bypasses the page cache if possible. A file to be written is created if it is missing (mode
+    0600) and never shortened. Errors before the transfer begins are raised at once; later ones are
+    raised by `wait`. Threads of a process may share a handle; a child process has to make its own.
 
     Args:
         block_size: bytes of one request.
         queue_depth: requests in flight for each thread.
-        single_submit: taken for compatibility: requests are handed over in batches anyway.
-        overlap_events: taken for compatibility: requests overlap anyway.
+        single_submit: accepted without effect: requests are submitted in batches anyway.
+        overlap_events: accepted without effect: requests overlap anyway.
         intra_op_parallelism: threads that share each transfer.
 
     Raises:
@@ -86,7 +86,7 @@ class AioHandle:
         return self._parallelism
 
     def get_alignment(self) -> int:
-        """Return 512 bytes for each thread: DeepSpeed pads to it. Nothing here needs it."""
+        """Return 512 bytes for each thread, to which DeepSpeed pads; nothing here needs it."""
         return _SECTOR * self._parallelism
 
     def read(self, buffer: Tensor, filename: Any, validate: bool, file_offset: int = 0) -> int:
@@ -104,7 +104,7 @@ class AioHandle:
     ) -> int:
         """Read as `async_pread` does if `is_async`, else as `sync_pread`.
 
-        With `validate` the file is read once more, otherwise, and compared.
+        With `validate` the file is read once more, in another way, and compared.
         """
         job = self._job(buffer, filename, file_offset, write=False, validate=validate)
         return self._later(job) if is_async else self._at_once(job)
@@ -120,35 +120,35 @@ class AioHandle:
         return self._later(job) if is_async else self._at_once(job)
 
     def sync_pread(self, buffer: Tensor, filename: Any, file_offset: int = 0) -> int:
-        """Read ``buffer.nbytes`` bytes of a file, and wait for all that was begun before.
+        """Read ``buffer.nbytes`` bytes of a file, and wait for all pending transfers.
 
         Args:
-            buffer: is filled in the order of its elements.
+            buffer: the tensor that is filled, in the order of its elements.
             filename: the path.
-            file_offset: where in the file to begin, in bytes.
+            file_offset: offset of the first byte in the file.
 
         Returns:
             How many transfers have ended: 1 if none was pending.
 
         Raises:
             TypeError: an argument is of the wrong kind.
-            ValueError: it has a value that is refused.
-            TransferError: the system refused, or the file has fewer bytes; an `OSError`.
+            ValueError: an argument has a value that is refused.
+            TransferError: the system reported an error, or the file is too short; an `OSError`.
             AccelError: the handle is another process's, or closed.
         """
         return self._at_once(self._job(buffer, filename, file_offset, write=False))
 
     def sync_pwrite(self, buffer: Tensor, filename: Any, file_offset: int = 0) -> int:
-        """Write the elements of `buffer` to a file, and wait for all that was begun before.
+        """Write the elements of `buffer` to a file, and wait for all pending transfers.
 
         Arguments, result and errors are those of `sync_pread`.
         """
         return self._at_once(self._job(buffer, filename, file_offset, write=True))
 
     def async_pread(self, buffer: Tensor, filename: Any, file_offset: int = 0) -> int:
-        """Begin what `sync_pread` does, and return 0.
+        """Begin the transfer of `sync_pread`, and return 0.
 
-        Until `wait` the contents of `buffer` are undefined, and must not be changed.
+        Until `wait`, the contents of `buffer` are undefined and must not be changed.
         """
         return self._later(self._job(buffer, filename, file_offset, write=False))
 
@@ -160,44 +160,44 @@ class AioHandle:
         *,
         fd: int | None = None,
     ) -> int:
-        """Begin what `sync_pwrite` does, and return 0.
+        """Begin the transfer of `sync_pwrite`, and return 0.
 
-        Until `wait` the contents of `buffer` must not be changed.
+        Until `wait`, the contents of `buffer` must not be changed.
 
         Args:
-            buffer: what is written.
-            filename: the path, or an open descriptor, which may be closed at once.
-            file_offset: where in the file to begin, in bytes.
-            fd: the descriptor by its own name.
+            buffer: the tensor that is written.
+            filename: the path, or an open descriptor, which may be closed after this call.
+            file_offset: offset of the first byte in the file.
+            fd: an open descriptor, instead of `filename`.
         """
         if (filename is None) == (fd is None):
-            raise TypeError("async_pwrite takes a filename or an fd, one of them.")
+            raise TypeError("async_pwrite takes a filename or an fd; pass exactly one of them.")
         where = fd if filename is None else filename
         return self._later(self._job(buffer, where, file_offset, write=True, by_number=True))
 
     def wait(self) -> int:
-        """Wait until all that was begun has ended, and return how many transfers there were.
+        """Wait until all pending transfers have ended, and return how many there were.
 
-        The interpreter's lock is not held. An exception that a signal's handler raises, such as
-        `KeyboardInterrupt`, ends the wait alone: a further one waits for the same transfers.
+        The interpreter's lock is not held. An exception of a signal's handler, such as
+        `KeyboardInterrupt`, ends only the wait: the next call waits for the same transfers.
 
         Raises:
-            TransferError: some failed. ``.failures`` has them all; the handle can be used on.
+            TransferError: some failed. ``.failures`` has all of them; the handle is still usable.
             AccelError: the handle is another process's, or closed.
         """
         self._check()
         return self._jobs.wait()
 
     def new_cpu_locked_tensor(self, num_elem: int, example_tenosr: Tensor) -> Tensor:
-        """Return `PinHandle.new_cpu_locked_tensor`; the odd name is DeepSpeed's."""
+        """Call `PinHandle.new_cpu_locked_tensor`; the argument's odd name is DeepSpeed's."""
         return self._pinned.new(num_elem, example_tenosr)
 
     def free_cpu_locked_tensor(self, tensor: Tensor) -> bool:
-        """Return `PinHandle.free_cpu_locked_tensor`."""
+        """Call `PinHandle.free_cpu_locked_tensor`."""
         return self._pinned.free(tensor)
 
     def is_pinned(self, buffer: Tensor) -> bool:
-        """Return `PinHandle.is_pinned`."""
+        """Call `PinHandle.is_pinned`."""
         return self._pinned.is_pinned(buffer)
 
     def engine(self) -> str:
@@ -206,7 +206,7 @@ class AioHandle:
         return "io_uring" if self._jobs.engine.rings() else "threads"
 
     def close(self) -> None:
-        """End all that was begun, warn of what failed, and give threads back; once."""
+        """Finish all transfers, warn of those that failed, and end the threads; once."""
         self._end()
 
     def _check(self) -> None:
@@ -214,8 +214,8 @@ class AioHandle:
             raise AccelError("the aio_handle is closed; make another.")
         if os.getpid() != self._jobs.process:
             raise AccelError(
-                f"the aio_handle was made in process {self._jobs.process}, and this is "
-                f"{os.getpid()}, which its threads do not work for; make one here."
+                f"the aio_handle was made in process {self._jobs.process}, but this is process "
+                f"{os.getpid()}, which does not have its threads; make one here."
             )
 
     def _job(
@@ -253,7 +253,7 @@ class AioHandle:
             except KeyboardInterrupt:
                 jobs.abandon(ticket)
                 raise
-        # By this thread: to wake another takes longer than a small transfer.
+        # Done by this thread, because waking another takes longer than a small transfer.
         try:
             result = jobs.engine.run(*job.arguments())
         except OSError as error:

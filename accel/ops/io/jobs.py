@@ -15,7 +15,7 @@ _SLICE_MS = 50
 
 
 class Job:
-    """A transfer that was begun: what must live until it has ended, and how errors name it.
+    """A transfer that was begun: its memory, which must live until it ends, and its file.
 
     Attributes:
         buffer: the memory.
@@ -33,13 +33,13 @@ class Job:
         self.validate = validate
 
     def arguments(self) -> tuple[bytes | None, int, int, int, int, int]:
-        """Return what an engine is given."""
+        """Return the arguments for an engine."""
         path, fd = (None, self.where) if isinstance(self.where, int) else (self.where, -1)
         flags = WRITE if self.write else 0
         return path, fd, self.buffer.address, self.offset, self.buffer.length, flags
 
     def refused(self, number: int) -> TransferError:
-        """Return the error of a transfer that could not begin, or not at all."""
+        """Return the error of a transfer that could not begin."""
         return failure(number, self.name, self.offset, self.buffer.length, write=self.write)
 
     def end(self, result: Result) -> TransferError | None:
@@ -51,7 +51,7 @@ class Job:
             at = self.buffer.first_difference(self.where, self.offset)
             if at is not None:
                 length = self.buffer.length - (at - self.offset)
-                told = f"the file and the buffer differ within the MiB from byte {at} on"
+                told = f"the file and the buffer differ in the MiB that begins at byte {at}"
                 return failure(errno.EIO, self.name, at, length, write=self.write, meaning=told)
         return None
 
@@ -78,9 +78,9 @@ class Jobs:
             return ticket
 
     def wait(self) -> int:
-        """Wait for all and return how many there were; raises `TransferError`.
+        """Wait for all transfers and return how many there were; raises `TransferError`.
 
-        An exception that a signal's handler raises leaves them to the next call.
+        After an exception of a signal's handler, the next call waits for them.
         """
         while self.engine.wait(0, _SLICE_MS):
             pass
@@ -117,7 +117,7 @@ class Jobs:
 
 
 def give_up(jobs: Jobs) -> None:
-    """Wait for what nobody has waited for, and say what of it failed."""
+    """Wait for the transfers that nobody has waited for, and warn of those that failed."""
     if os.getpid() != jobs.process:
         return  # Its threads are the parent's.
     try:
@@ -125,7 +125,7 @@ def give_up(jobs: Jobs) -> None:
     except TransferError as error:
         lost = "; ".join(map(str, error.failures))
         warnings.warn(
-            f"an aio_handle was given up before wait(), and transfers failed: {lost}",
+            f"an aio_handle was dropped before wait(), and transfers failed: {lost}",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 
 class Locking(Protocol):
-    """The interface of those who ask the system to lock memory."""
+    """The interface of classes that lock memory by the system."""
 
     def lock(self, address: int, size: int) -> int:
-        """Lock as much as is allowed, from the start on, and return how many bytes."""
+        """Lock as much as is allowed, from the start, and return the number of locked bytes."""
 
     def unlock(self, address: int, size: int) -> None:
         """Unlock."""
@@ -39,7 +39,7 @@ class LibcLocking:
     """`Locking` by the C library, without a compiler."""
 
     def lock(self, address: int, size: int) -> int:
-        """See `Locking`; what the library does in ``csrc/cpu/io/lock.h``."""
+        """See `Locking`; the same as ``csrc/cpu/io/lock.h``."""
         function = self._function("mlock")
         if function is None:
             return 0

@@ -1,4 +1,4 @@
-"""``deepspeed_memcpy``: the bytes of one tensor of the host copied to another."""
+"""``deepspeed_memcpy``: copies the bytes of one tensor of the host to another."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def copy_bytes(dest: Any, src: Any) -> int:
             f"dest has {dest.nbytes} bytes, and src has {src.nbytes}; make them equal."
         )
     if dest.requires_grad:
-        raise ValueError("dest requires a gradient, which autograd could not follow; detach it.")
+        raise ValueError(
+            "dest requires a gradient, but autograd cannot follow the copy; detach it."
+        )
     check_writable({"dest": [dest]}, single=True)
     check_no_overlap({"dest": [dest]}, {"src": [src]}, single=True)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""``pin_memory``: tensors in page-locked memory of the host, by DeepSpeed's names."""
+"""``pin_memory``: tensors in page-locked memory of the host, with DeepSpeed's names."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ class PinHandle:
     """Page-locked tensors of one process; all handles of a backend share them.
 
     Args:
-        memory: where they are kept.
+        memory: the pool of locked memory.
     """
 
     def __init__(self, memory: PinnedMemory) -> None:
         self._memory = memory
 
     def new_cpu_locked_tensor(self, num_elem: int, example_tensor: Tensor) -> Tensor:
-        """Return a flat tensor in page-locked memory, page-aligned, of zeros or of old contents.
+        """Return a flat, page-aligned tensor in page-locked memory; its contents are undefined.
 
-        As much of it is locked as the process may lock; once a process, a warning says how much
-        was not, and how to raise the limit. The memory lives as long as a tensor uses it.
+        As much of it is locked as the process may lock. Once per process, a warning says how much
+        was not locked, and how to raise the limit. The memory lives as long as a tensor uses it.
 
         Args:
-            num_elem: how many elements.
-            example_tensor: a tensor of the dtype wanted.
+            num_elem: number of elements.
+            example_tensor: a tensor of the wanted dtype.
 
         Raises:
             TypeError: `num_elem` is no whole number, or `example_tensor` no tensor.
@@ -43,9 +43,9 @@ class PinHandle:
         return self._memory.new(num_elem, example_tensor)
 
     def free_cpu_locked_tensor(self, locked_tensor: Tensor) -> bool:
-        """Unlock a tensor's memory; ``False`` if it is not a locked one.
+        """Unlock a tensor's memory; ``False`` if it is not a locked tensor, or only a view of one.
 
-        Views do not count. Whoever still has the tensor may use it, as ordinary memory.
+        The tensor can still be used, as ordinary memory.
         """
         return self._memory.free(locked_tensor)
 
@@ -54,9 +54,9 @@ class PinHandle:
         return self._memory.free_at(address)
 
     def is_pinned(self, buffer: Tensor) -> bool:
-        """Return whether all memory of `buffer` is of such a tensor, or pinned by torch.
+        """Return whether all memory of `buffer` belongs to such a tensor, or is pinned by torch.
 
-        It is also where the process's limit let less than all of it be locked.
+        It is ``True`` even if the process's limit allowed only a part to be locked.
         """
         return self._memory.is_pinned(buffer)
 
@@ -75,7 +75,7 @@ class PinMemory(Op):
 
     @classmethod
     def notes(cls, backend: str) -> tuple[str, ...]:
-        """Return who locks memory, and how much of it may be locked."""
+        """Return a note on how memory is locked, and how much of it may be."""
         who = "The device's runtime" if PinnedMemory(backend).by_device else "The system"
         return (f"{who} locks memory; this process may lock {limit()} by the system.",)
 

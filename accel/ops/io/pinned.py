@@ -26,18 +26,18 @@ _HOW = (
 
 
 class PinnedMemory:
-    """Tensors in memory that the system does not swap out, of one process.
+    """Tensors of one process in memory that the system does not swap out.
 
-    On a machine with a CUDA, XPU or HPU device its runtime pins them, so that copies to the device
-    are direct; elsewhere the system locks them. What cannot be locked is said once, and is
-    ordinary memory.
+    If the machine has a CUDA, XPU or HPU device, the device's runtime pins the memory, so that
+    copies to the device are direct; otherwise the system locks it. Memory that cannot be locked is
+    ordinary memory, with one warning.
 
     Args:
         backend: name of the backend whose device the memory is for.
 
     Attributes:
         by_device: whether a device's runtime pins memory.
-        locking: what asks the system to lock.
+        locking: locks memory by the system.
     """
 
     def __init__(self, backend: str) -> None:
@@ -45,7 +45,7 @@ class PinnedMemory:
         self.by_device = backend in _ACCELERATORS
         self._process = os.getpid()
         self._lock = threading.Lock()
-        # By address: bytes, bytes locked by the system, and what lives as long as the memory.
+        # By address: bytes, bytes locked by the system, and the object that owns the memory.
         self._regions: dict[int, tuple[int, int, Any]] = {}
         self._warned = False
 
@@ -54,12 +54,14 @@ class PinnedMemory:
         count = check_int("num_elem", num_elem, 0, 2**63 - 1)
         if not isinstance(example, Tensor):
             kind = type(example).__name__
-            raise TypeError(f"example_tensor is a {kind}; expected a tensor of the dtype wanted.")
+            raise TypeError(f"example_tensor is a {kind}; expected a tensor of the wanted dtype.")
         if self.by_device:
             try:
                 made = torch.empty(count, dtype=example.dtype, device="cpu", pin_memory=True)
             except RuntimeError as error:
-                self._warn(f"the device's runtime pins no memory ({error}); the system locks it.")
+                self._warn(
+                    f"the device's runtime cannot pin memory ({error}); the system locks it."
+                )
             else:
                 storage = made.untyped_storage()
                 self._keep(made.data_ptr(), made.nbytes, 0, storage)
@@ -69,7 +71,7 @@ class PinnedMemory:
     def _by_system(self, count: int, dtype: torch.dtype) -> Tensor:
         size = count * dtype.itemsize
         try:
-            # Private: a child's writes are the child's own.
+            # Private, so that a child's writes do not reach the parent.
             memory = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         except (OSError, OverflowError, ValueError) as error:
             raise MemoryError(f"num_elem is {count}: no memory for {size} bytes: {error}") from None
@@ -79,14 +81,14 @@ class PinnedMemory:
         self._keep(address, size, locked, memory)
         if locked < size:
             self._warn(
-                f"pin_memory: {locked} of {size} bytes of a tensor could be locked, within this "
-                f"process's limit of {limit()}. The rest is ordinary memory: correct, and slower "
-                f"if it is swapped out. {_HOW}"
+                f"pin_memory: only {locked} of {size} bytes of a tensor could be locked, because "
+                f"of this process's limit of {limit()}. The rest is ordinary memory: correct, but "
+                f"slower if it is swapped out. {_HOW}"
             )
         return flat[:size].view(dtype)
 
     def free(self, tensor: Any) -> bool:
-        """Return whether `tensor` was locked here; it is not any more."""
+        """Unlock a tensor; return whether it was locked here."""
         if not isinstance(tensor, Tensor):
             raise TypeError(f"tensor is a {type(tensor).__name__}; expected a torch.Tensor.")
         if tensor.device.type != "cpu" or tensor.layout is not torch.strided:
@@ -96,7 +98,7 @@ class PinnedMemory:
         return self.free_at(tensor.untyped_storage().data_ptr())
 
     def free_at(self, address: Any) -> bool:
-        """Return whether a tensor at that address was locked here; it is not any more.
+        """Unlock the tensor at an address; return whether one was locked there.
 
         Its memory stays as long as a tensor uses it.
         """
@@ -125,7 +127,7 @@ class PinnedMemory:
             return any(at <= start and end <= at + one[0] for at, one in self._regions.items())
 
     def locked_bytes(self) -> int:
-        """Return how many bytes the system has locked for tensors that live."""
+        """Return how many bytes the system has locked for living tensors."""
         with self._lock:
             self._forget_parent()
             return sum(region[1] for region in self._regions.values())

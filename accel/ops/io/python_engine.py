@@ -27,11 +27,10 @@ class _Job(NamedTuple):
 
 
 class PythonEngine:
-    """An `Engine` of threads of Python's, all by way of the page cache.
+    """An `Engine` of Python threads, which uses only the page cache.
 
     Args:
-        threads: the most transfers at a time. A thread ends when it has had nothing to do for a
-            second.
+        threads: the largest number of transfers at a time. A thread ends after an idle second.
     """
 
     def __init__(self, threads: int) -> None:
@@ -179,7 +178,7 @@ def _open(path: bytes | None, fd: int, address: int, offset: int, length: int, f
 def _open_path(path: bytes, write: bool) -> int:
     access = os.O_WRONLY | os.O_CREAT if write else os.O_RDONLY
     try:
-        # A pipe without another end would be waited for.
+        # Opening a pipe without another end would block.
         return os.open(path, access | os.O_NONBLOCK | os.O_NOCTTY, 0o600)
     except OSError as error:
         if error.errno == errno.ENXIO:
@@ -196,6 +195,6 @@ def _duplicate(fd: int, write: bool) -> int:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     if write and flags & os.O_APPEND:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-    # Requests past the page cache must be aligned, and it is not known that these are.
+    # Requests that bypass the page cache must be aligned, and these may not be.
     direct = getattr(os, "O_DIRECT", 0)
     return os.open(f"/proc/self/fd/{fd}", access) if flags & direct else os.dup(fd)

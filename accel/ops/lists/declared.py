@@ -1,4 +1,4 @@
-"""The functions of ``multi_tensor``, each one declaration; `MultiTensor` has Apex's names."""
+"""The functions of ``multi_tensor``, each as one declaration; `MultiTensor` has Apex's names."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from accel.ops.lists.listed import ListOp
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 FLAG = (torch.int32,)
 CHUNK = 8192
-"""Elements that are added up in one go: ``ACCEL_LISTS_CHUNK`` of ``accel/multi_tensor.h``."""
+"""Elements of one partial sum: ``ACCEL_LISTS_CHUNK`` of ``accel/multi_tensor.h``."""
 
 
 class Norm(ListOp):
     """The 2-norm of a list, and of each of its tensors if `per_tensor`; both float32.
 
-    `inv_scale` is a factor of all tensors. `noop_flag` becomes 1 if a norm is not finite; with
-    `skip`, one that is set before gives norms of 0.
+    All tensors are multiplied by `inv_scale`. `noop_flag` becomes 1 if a norm is not finite. With
+    `skip`, the norms are 0 if the flag is already set.
     """
 
     schema = (
@@ -40,7 +40,7 @@ class Norm(ListOp):
         per_tensor: bool,
         skip: bool,
     ) -> None:
-        """Check that flag and factor are one number each."""
+        """Check that the flag and the factor have one element each."""
         check_single("noop_flag", noop_flag)
         if inv_scale is not None:
             check_single("inv_scale", inv_scale)
@@ -49,7 +49,7 @@ class Norm(ListOp):
         self, noop_flag: Tensor, tensors: Sequence[Tensor], inv_scale: object, per_tensor: bool,
         skip: bool,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """Return room for the norm, of shape (1,), and for the norms, which may be none."""
+        """Return uninitialized memory for the norm, of shape (1,), and for the norms of tensors."""
         device, count = noop_flag.device, len(tensors) if per_tensor else 0
         return (
             torch.empty((1,), dtype=torch.float32, device=device),
@@ -57,7 +57,7 @@ class Norm(ListOp):
         )
 
     def workspace(self, noop_flag: Tensor, tensors: Sequence[Tensor], *_: object) -> Tensor | None:
-        """Return room for the sums of chunks and tensors on a device."""
+        """Return uninitialized memory for the sums of chunks and tensors on a device."""
         return room_for_sums(tensors, noop_flag.device)
 
     def reference(
@@ -88,7 +88,7 @@ class Scale(ListOp):
     )
 
     def check(self, noop_flag: Tensor, *_: object) -> None:
-        """Check that the flag is one number."""
+        """Check that the flag has one element."""
         check_single("noop_flag", noop_flag)
 
     def reference(
@@ -99,7 +99,7 @@ class Scale(ListOp):
 
 
 class Axpby(ListOp):
-    """``outputs = a * xs + b * ys``; `noop_flag` becomes 1 if what is checked is not finite.
+    """``outputs = a * xs + b * ys``; `noop_flag` becomes 1 if a checked input is not finite.
 
     `arg_to_check` is 0 for xs, 1 for ys and -1 for both.
     """
@@ -120,7 +120,7 @@ class Axpby(ListOp):
         self, noop_flag: Tensor, xs: object, ys: object, outputs: object, a: float, b: float,
         arg_to_check: int,
     ) -> None:  # fmt: skip
-        """Check the flag, and what is to be checked."""
+        """Check the flag and `arg_to_check`."""
         check_single("noop_flag", noop_flag)
         if arg_to_check not in (-1, 0, 1):
             raise ValueError(
@@ -138,8 +138,8 @@ class Axpby(ListOp):
 class Clip(ListOp):
     """Scale a list in place so that its 2-norm is at most `max_norm`; return the norm before.
 
-    The factor is ``min(1, max_norm / (norm + 1e-6))``, from the norm in float32. A norm that is not
-    finite scales as well, unless `keep_nonfinite`.
+    The factor is ``min(1, max_norm / (norm + 1e-6))``, from the norm in float32. Tensors are also
+    scaled if the norm is not finite, unless `keep_nonfinite`.
     """
 
     schema = (
@@ -150,11 +150,11 @@ class Clip(ListOp):
     sizes = ("numels(tensors)", "len(tensors)", "element_types(tensors)", "threads()")
 
     def outputs(self, tensors: Sequence[Tensor], *_: object) -> Tensor:
-        """Return room for the norm: a float32 scalar."""
+        """Return uninitialized memory for the norm: a float32 scalar."""
         return torch.empty((), dtype=torch.float32, device=tensors[0].device)
 
     def workspace(self, tensors: Sequence[Tensor], *_: object) -> Tensor | None:
-        """Return room for the sums of chunks and tensors on a device."""
+        """Return uninitialized memory for the sums of chunks and tensors on a device."""
         return room_for_sums(tensors, tensors[0].device)
 
     def reference(self, tensors: Sequence[Tensor], max_norm: float, keep_nonfinite: bool) -> Tensor:
@@ -171,7 +171,7 @@ def check_single(name: str, tensor: Tensor) -> None:
 
 
 def room_for_sums(tensors: Sequence[Tensor], device: torch.device) -> Tensor | None:
-    """Return unwritten float64 memory of a device; the CPU's kernels have their own."""
+    """Return uninitialized float64 memory of a device; the CPU's kernels have their own."""
     if device.type == "cpu":
         return None
     chunks = sum(-(-tensor.numel() // CHUNK) for tensor in tensors)

@@ -1,4 +1,4 @@
-"""`ListOp`: a declared op over lists, whose usual calls on the CPU the library looks at itself."""
+"""`ListOp`: a declared op over lists; on the CPU its library checks the lists of a usual call."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ UNUSUAL = object()
 
 
 class ListOp(DeclaredOp):
-    """A declared op over lists of one length whose tensors in one place have one shape.
+    """A declared op over lists of one length; tensors at the same index have the same shape.
 
-    Its single tensors have one element, its arguments are such tensors, lists and numbers. A usual
-    call asks no less than `careful` does, of each tensor in C; whatever is unusual goes to that.
+    Its arguments are lists, numbers, and tensors of one element. The check of a usual call, which
+    examines each tensor in C, is at least as strict as `careful`; unusual calls go to `careful`.
     """
 
     def __init__(self, library: Implementation | None = None, *, backend: str = "cpu") -> None:
@@ -49,10 +49,10 @@ class ListOp(DeclaredOp):
         try:
             return ListReader(library.handle, len(self._lists), *masks)
         except OSError:
-            return None  # `python_api` tells why.
+            return None  # `python_api` gives the reason.
 
     def careful(self, *args: Any) -> Any:
-        """Run a call: in one go if all about it is usual, else step by step."""
+        """Run a call: by one call of the library if it is usual, else with all checks."""
         if not watchers.is_compiling():
             found = self.quickly(*args)
             if found is not UNUSUAL:
@@ -60,17 +60,17 @@ class ListOp(DeclaredOp):
         return super().careful(*args)
 
     def trusting(self, *args: Any) -> Any:
-        """Run a call about whose tensors the caller has found all that `careful` asks."""
+        """Run a call whose tensors the caller has checked as strictly as `careful`."""
         watched = watchers.is_recorded() or watchers.is_transformed() or watchers.has_tangents()
         if self._run is None or watched:
             return self.careful(*args)
         return self._run(*args)
 
     def quickly(self, *args: Any, sources: list[Any] | None = None) -> Any:
-        """Run a usual call and return its result; `UNUSUAL`, with nothing done, if it is none.
+        """Run a usual call and return its result; `UNUSUAL`, with nothing done, if it is not usual.
 
-        With `sources` the first list is filled with the gradients of what is in it, and must be
-        as long and nobody else's.
+        With `sources`, the first list is filled with the gradients of these tensors. It must have
+        the same length, and nobody else may use it.
         """
         if (
             self._reader is None
@@ -81,7 +81,7 @@ class ListOp(DeclaredOp):
         ):
             return UNUSUAL
         given = dict(zip(self.parsed.names, args, strict=True))
-        # Copies that nobody changes while the library runs, and that keep the tensors.
+        # Copies, so that nobody changes the lists while the library runs, and the tensors live.
         lists = [given[name] if sources is not None else [*given[name]] for name in self._lists]
         if not lists[0] or any(len(one) != len(lists[0]) for one in lists):
             return UNUSUAL
@@ -108,7 +108,7 @@ class ListOp(DeclaredOp):
         return result
 
     def _values(self, table: Any, given: dict[str, Any], result: Any) -> list[Any]:
-        """Return what the C function is given, in the order of `CallText`."""
+        """Return the arguments of the C function, in the order of `CallText`."""
         values: list[Any] = []
         for one in self.parsed.tensors:
             value = given[one.name]
@@ -136,7 +136,7 @@ class ListOp(DeclaredOp):
         return [*values, abi.ELEMENTS[leader.dtype], None]
 
     def _is_usual(self, argument: Argument, value: Any) -> bool:
-        """Return whether of an argument nothing but a list's tensors is left to be looked at."""
+        """Return whether an argument is usual, apart from the tensors of a list."""
         kind = argument.kind
         if kind.listed:
             return type(value) in (list, tuple)
@@ -144,7 +144,7 @@ class ListOp(DeclaredOp):
             return _is_one_number(value, self.types[argument.name]) or (
                 kind.optional and value is None
             )
-        # A number beyond C's ints, or no number at all, is for the checks to name.
+        # The checks report a number beyond C's ints, or a value that is no number.
         fits = type(value) is not int or -(2**63) <= value < 2**63
         return type(value) is _NUMBERS.get(kind.name) and fits
 

@@ -1,4 +1,4 @@
-"""``multi_tensor``: Apex's functions over lists of tensors, by its names and argument orders."""
+"""``multi_tensor``: Apex's functions over lists of tensors, with its names and argument orders."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from accel.ops.lists.listed import UNUSUAL
 class MultiTensor(OpSet):
     """The op that ``MultiTensorBuilder`` loads.
 
-    Lists may mix float32, bfloat16 and float16. Results depend on neither the number of threads nor
-    `chunk_size`, which is checked and not used. Norms are float32 numbers at most one step from the
-    exact ones, on every rung; all else has the same bits on every rung.
+    Lists may mix float32, bfloat16 and float16. Results depend neither on the number of threads nor
+    on `chunk_size`, which is checked but not used. On every rung, norms are float32 numbers at most
+    one step from the exact ones; all other results have the same bits on every rung.
 
-    `noop_flag`, one int32 on the tensors' device, is set to 1 by what is not finite, and never to
-    0. Autograd follows none of the functions.
+    `noop_flag`, one int32 on the tensors' device, is set to 1 if a value is not finite, and never
+    set to 0. Autograd does not follow these functions.
     """
 
     name: ClassVar[str] = "multi_tensor"
@@ -47,15 +47,15 @@ class MultiTensor(OpSet):
 
     @classmethod
     def notes(cls, backend: str) -> tuple[str, ...]:
-        """Return who looks at the tensors of a call."""
+        """Return a note on whether the library or Python checks the tensors of a call."""
         if backend != "cpu":
-            return ("Python looks at every tensor of a call.",)
+            return ("Python checks every tensor of a call.",)
         from accel.ops.python_api import python_api
 
         api = python_api()
         if isinstance(api, str):
-            return (f"Python looks at every tensor of a call: {api}.",)
-        return ("The library looks at every tensor of a usual call.",)
+            return (f"Python checks every tensor of a call: {api}.",)
+        return ("The library checks every tensor of a usual call.",)
 
     def multi_tensor_l2norm(
         self,
@@ -64,20 +64,20 @@ class MultiTensor(OpSet):
         tensor_lists: Sequence[Sequence[Tensor]],
         per_tensor: bool | None = False,
     ) -> tuple[Tensor, Tensor]:
-        """Return the 2-norm of all tensors, of shape (1,), and that of each, or none; float32.
+        """Return the 2-norm of all tensors, of shape (1,), and the norm of each; float32.
 
-        Sets `noop_flag` if a norm that is returned is not finite. Norms of nothing are 0.
+        Sets `noop_flag` if a returned norm is not finite. Norms of empty tensors are 0.
 
         Args:
             chunk_size: a positive int.
             noop_flag: see the class.
             tensor_lists: one list.
-            per_tensor: whether the second result has the norm of every tensor; else its shape is
+            per_tensor: whether the second result has the norm of each tensor; if not, its shape is
                 (0,).
 
         Raises:
-            TypeError: an argument is of another kind or element type.
-            ValueError: a shape, a device or a number is not what it must be.
+            TypeError: an argument has the wrong kind or element type.
+            ValueError: a shape, a device or a number is wrong.
         """
         tensors, each = self._one(chunk_size, tensor_lists), _flag(per_tensor)
         return self._norm(noop_flag, tensors, None, each, False)  # type: ignore[no-any-return]
@@ -89,7 +89,7 @@ class MultiTensor(OpSet):
         tensor_lists: Sequence[Sequence[Tensor]],
         per_tensor: bool | None = False,
     ) -> tuple[Tensor, Tensor]:
-        """Return what `multi_tensor_l2norm` does, and zeros if `noop_flag` is set already."""
+        """Return the same as `multi_tensor_l2norm`, or zeros if `noop_flag` is already set."""
         tensors, each = self._one(chunk_size, tensor_lists), _flag(per_tensor)
         return self._norm(noop_flag, tensors, None, each, True)  # type: ignore[no-any-return]
 
@@ -101,9 +101,9 @@ class MultiTensor(OpSet):
         inv_scale: Tensor,
         per_tensor: bool | None = False,
     ) -> tuple[Tensor, Tensor]:
-        """Return the norms of the tensors times `inv_scale`, one float32 on their device.
+        """Return the norms of the tensors times `inv_scale`, a float32 tensor of one element.
 
-        The tensors stay as they are. See `multi_tensor_l2norm`.
+        The tensors are not changed. See `multi_tensor_l2norm`.
         """
         tensors, each = self._one(chunk_size, tensor_lists), _flag(per_tensor)
         if not isinstance(inv_scale, Tensor):
@@ -128,7 +128,7 @@ class MultiTensor(OpSet):
             scale: a number, rounded to float32.
 
         Raises:
-            TypeError: an argument is of another kind or element type.
+            TypeError: an argument has the wrong kind or element type.
             ValueError: lengths, shapes or devices differ, or an output shares memory or requires
                 grad; nothing has been written.
         """
@@ -154,11 +154,11 @@ class MultiTensor(OpSet):
             noop_flag: see the class.
             tensor_lists: xs, ys and outputs.
             a: a number, rounded to float32.
-            b: another.
+            b: a number, rounded to float32.
             arg_to_check: 0 for xs, 1 for ys, -1 for both.
 
         Raises:
-            TypeError: an argument is of another kind or element type.
+            TypeError: an argument has the wrong kind or element type.
             ValueError: lengths, shapes or devices differ, or an output shares memory or requires
                 grad; nothing has been written.
         """
@@ -171,7 +171,7 @@ class MultiTensor(OpSet):
     ) -> Tensor:
         """Scale tensors in place so that their 2-norm is at most `max_norm`.
 
-        The factor is ``min(1, max_norm / (norm + 1e-6))``; where it is 1 nothing is written.
+        The factor is ``min(1, max_norm / (norm + 1e-6))``; if it is 1, nothing is written.
 
         Args:
             tensors: at least one, sharing no memory.
@@ -180,10 +180,10 @@ class MultiTensor(OpSet):
                 instead of making them 0 or NaN.
 
         Returns:
-            The norm before, a float32 scalar.
+            The norm before scaling, a float32 scalar.
 
         Raises:
-            TypeError: an argument is of another kind or element type.
+            TypeError: an argument has the wrong kind or element type.
             ValueError: there is no tensor, or one shares memory or requires grad; nothing has been
                 written.
         """
@@ -192,9 +192,9 @@ class MultiTensor(OpSet):
     def clip_if_usual(
         self, tensors: Sequence[Tensor], max_norm: float, keep_nonfinite: bool = False
     ) -> Tensor | None:
-        """Do `multi_tensor_clip` if nothing about the tensors is unusual, which is soon seen.
+        """Do `multi_tensor_clip` if a quick check finds nothing unusual about the tensors.
 
-        ``None``, with nothing done, if something is: it may be wrong, or right and slower.
+        Otherwise returns ``None`` and does nothing: the call may be wrong, or valid but slower.
         """
         found = self._clip.quickly(tensors, max_norm, keep_nonfinite)
         return None if found is UNUSUAL else found
@@ -202,7 +202,7 @@ class MultiTensor(OpSet):
     def clip_gradients_if_usual(
         self, parameters: list[Any], max_norm: float, keep_nonfinite: bool = False
     ) -> tuple[Tensor, list[Tensor]] | None:
-        """Do `clip_if_usual` of the gradients of parameters, all of which have one; return both."""
+        """Do `clip_if_usual` on the parameters' gradients; return the norm and the gradients."""
         grads: list[Any] = [None] * len(parameters)
         call = (grads, max_norm, keep_nonfinite)
         found = self._clip.quickly(*call, sources=[*parameters])
@@ -221,10 +221,10 @@ class MultiTensor(OpSet):
     def clip_checked(
         self, tensors: Sequence[Tensor], max_norm: float, keep_nonfinite: bool = False
     ) -> Tensor:
-        """Do `multi_tensor_clip` of tensors that were found right; memory is at stake.
+        """Do `multi_tensor_clip` on tensors that the caller has checked; wrong ones corrupt memory.
 
-        They are dense and contiguous, not subclassed, negated or of inference mode outside of it,
-        have their memory, share none, and lie on one device of the op's backend.
+        They must be dense and contiguous, own their memory and share none, and be on one device of
+        the op's backend; no subclasses, negated views, or tensors of inference mode outside of it.
         """
         return self._clip.trusting(tensors, max_norm, keep_nonfinite)  # type: ignore[no-any-return]
 
@@ -247,7 +247,7 @@ def _flag(per_tensor: Any) -> bool:
 
 
 def _unpack(tensor_lists: Any, *names: str) -> Sequence[Any]:
-    """Return the lists of a nested list; what is in them is for the op to check."""
+    """Return the lists of a nested list; the op checks their contents."""
     lists = tensor_lists if isinstance(tensor_lists, list | tuple) else ()
     if len(lists) != len(names):
         raise ValueError(f"tensor_lists must be {len(names)} lists: {', '.join(names)}.")

@@ -1,4 +1,4 @@
-"""`ListReader`: a call's lists of thousands of tensors, looked at in one call of the library."""
+"""`ListReader`: checks a call's lists of thousands of tensors in one call of the library."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Table:
     """Addresses for C, which are valid as long as this object lives.
 
     Attributes:
-        count: tensors of each list.
+        count: number of tensors in each list.
     """
 
     def __init__(self, lists: int, count: int) -> None:
@@ -44,15 +44,15 @@ class Table:
         self.start = ctypes.addressof(self._numbers)
 
     def addresses(self, which: int) -> int:
-        """Return where the addresses of a list are."""
+        """Return the address of a list's array of addresses."""
         return self.start + 8 * which * self.count
 
     def numels(self) -> int:
-        """Return where the numbers of elements are, which are the same for all lists."""
+        """Return the address of the array of numbers of elements, common to all lists."""
         return self.addresses(self._lists)
 
     def element_types(self, which: int) -> int:
-        """Return where the codes of a list's element types are."""
+        """Return the address of the array of a list's element type codes."""
         return self.addresses(self._lists + 1) + 4 * which * self.count
 
 
@@ -61,12 +61,12 @@ class ListReader:
 
     Args:
         library: exports ``accel_read_lists``.
-        lists: how many there are.
+        lists: number of lists.
         written: mask of the lists that are written.
-        in_place: mask of those of which a tensor may be the written one in its place.
+        in_place: mask of the lists whose tensors may be the ones written in their place.
 
     Raises:
-        OSError: this torch or interpreter cannot be asked natively.
+        OSError: native code cannot read tensors of this torch or interpreter.
     """
 
     def __init__(self, library: ctypes.CDLL, lists: int, written: int, in_place: int) -> None:
@@ -94,11 +94,11 @@ class ListReader:
         """Return the addresses for C; ``None`` if something is unusual or wrong.
 
         Args:
-            lists: of one length, and nobody else's.
-            sources: with them, the first list is filled with the gradients of what is in it.
-            grad: whether autograd is on: nothing may require grad then.
+            lists: lists of one length that nobody else uses.
+            sources: if given, the first list is filled with the gradients of these tensors.
+            grad: whether autograd is on; no tensor may require grad then.
             inference: whether inference mode is on.
-            apart: one more tensor that is written, contiguous.
+            apart: one more tensor that is written; contiguous.
         """
         number, count = len(lists), len(lists[0])
         written, every = self._written, (1 << number) - 1
@@ -116,5 +116,5 @@ class ListReader:
 
 
 def mask(names: Sequence[str], chosen: Sequence[str]) -> int:
-    """Return which of `names` are in `chosen`, a bit each."""
+    """Return a bit mask of the `names` that are in `chosen`."""
     return sum(1 << at for at, name in enumerate(names) if name in chosen)

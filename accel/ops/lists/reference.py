@@ -15,7 +15,7 @@ def norm(
     per_tensor: bool,
     skip: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Return the norm and the norms of tensors, float32, and flag what is not finite."""
+    """Return the norm and the norms of tensors, float32, and set the flag if one is not finite."""
     each = norms_of(tensors, noop_flag.device)
     if inv_scale is not None:
         each = each * inv_scale.reshape(()).abs().to(each.dtype)
@@ -46,7 +46,7 @@ def norms_of(tensors: Sequence[Tensor], device: torch.device) -> Tensor:
 
 
 def set_flag(noop_flag: Tensor, finite: Tensor) -> None:
-    """Put 1 into the flag where something is not finite, without waiting for the device."""
+    """Set the flag to 1 unless all is finite, without waiting for the device."""
     noop_flag.copy_(torch.where(finite, noop_flag, 1))
 
 
@@ -54,7 +54,7 @@ def all_finite(lists: Sequence[Sequence[Tensor]], device: torch.device) -> Tenso
     """Return whether every element of every tensor is finite."""
     tensors = [one for listed in lists for one in listed]
     if widest(device) == torch.float64:
-        # The largest squares of float32 are far from infinity there.
+        # In float64, even the largest squares of float32 numbers are finite.
         finite: Tensor = norms_of(tensors, device).isfinite().all()
         return finite
     found = [one.isfinite().all() for one in tensors]
@@ -64,7 +64,7 @@ def all_finite(lists: Sequence[Sequence[Tensor]], device: torch.device) -> Tenso
 def scale(
     noop_flag: Tensor, inputs: Sequence[Tensor], outputs: Sequence[Tensor], by: float
 ) -> None:
-    """Write ``inputs * by``, and flag an input that is not finite."""
+    """Write ``inputs * by``, and set the flag if an input is not finite."""
     finite = all_finite([inputs], noop_flag.device)
     write_products(inputs, outputs, single(by, noop_flag.device))
     set_flag(noop_flag, finite)
@@ -74,7 +74,7 @@ def write_products(inputs: Sequence[Tensor], outputs: Sequence[Tensor], factor: 
     """Write inputs times a float32 scalar, each product rounded to its output's type."""
     in_place = []
     for one, out in zip(inputs, outputs, strict=True):
-        # Of negated views torch writes single ones only.
+        # torch's operators over lists cannot write negated views.
         if one is out and one.dtype == torch.float32 and not one.is_neg():
             in_place.append(one)
         else:
@@ -91,7 +91,7 @@ def axpby(
     factors: tuple[float, float],
     arg_to_check: int,
 ) -> None:
-    """Write ``a * xs + b * ys``, and flag a checked element that is not finite."""
+    """Write ``a * xs + b * ys``, and set the flag if a checked element is not finite."""
     checked = [xs, ys] if arg_to_check == -1 else [[xs, ys][arg_to_check]]
     finite = all_finite(checked, noop_flag.device)
     a, b = (single(one, noop_flag.device) for one in factors)
@@ -101,7 +101,7 @@ def axpby(
 
 
 def clip(tensors: Sequence[Tensor], max_norm: float, keep_nonfinite: bool) -> Tensor:
-    """Scale tensors so that their norm is at most `max_norm`; return the norm before."""
+    """Scale tensors so that their norm is at most `max_norm`; return the norm before scaling."""
     device = tensors[0].device
     total: Tensor = torch.linalg.vector_norm(norms_of(tensors, device)).float()
     wide = widest(device)

@@ -1,6 +1,6 @@
-"""The C interface of the optimizers' ops, mirrored.
+"""The ctypes mirror of the C interface of the optimizers' ops.
 
-A test compiles a C program to hold the two sides together.
+A test compiles a C program to check that the two agree.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _INT64 = ctypes.c_int64
 def make_struct(
     name: str, states: Sequence[str], extras: Sequence[str], numbers: Sequence[str]
 ) -> type[ctypes.Structure]:
-    """Return the mirror of ``accel_<name>_args``; pointers are addresses as integers.
+    """Return the ctypes mirror of ``accel_<name>_args``; pointers are addresses as integers.
 
     Args:
         name: the optimizer's name in C.

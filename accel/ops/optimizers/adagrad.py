@@ -43,7 +43,7 @@ class FusedAdagrad(OptimizerOp):
 
         Args:
             chunk_size: elements a device block works on at a time; a hint, not used here.
-            noop_flag: integer tensor of one element; where it is not 0 nothing is done. May be
+            noop_flag: integer tensor of one element; if it is not 0, nothing is done. May be
                 ``None``.
             tensor_lists: gradients, parameters and sums of squared gradients, three lists of one
                 length; float32, bfloat16, float16 or float64. Any strides.
@@ -80,10 +80,10 @@ class CPUAdagrad(OptimizerOp):
     def create_adagrad(
         self, optimizer_id: int, alpha: float, eps: float, weight_decay: float, should_log: bool
     ) -> int:
-        """Make `optimizer_id` known in this process, anew if it was known; returns 0.
+        """Register `optimizer_id` in this process, replacing an earlier one; returns 0.
 
-        `adagrad_update` brings the numbers itself. Raises `TypeError` or `ValueError` naming the
-        argument.
+        The numbers are passed to each `adagrad_update` again. Raises `TypeError` or `ValueError`
+        naming the argument.
         """
         _hyper(1, alpha, eps, weight_decay)
         _ids.create(optimizer_id, "adagrad")
@@ -109,7 +109,7 @@ class CPUAdagrad(OptimizerOp):
 
         Args:
             optimizer_id: an id from `create_adagrad`.
-            step: number of this step, from 1; without a decay of the rate it does not matter.
+            step: number of this step, from 1; not used, since the rate does not decay.
             lr: learning rate, from 0 on.
             epsilon: added to the root of the sum of squares, from 0 on.
             weight_decay: L2 coefficient, from 0 on.

@@ -54,10 +54,11 @@ class FusedAdam(OptimizerOp):
 
         Args:
             chunk_size: elements a device block works on at a time; a hint, not used here.
-            noop_flag: integer tensor of one element; where it is not 0 nothing is done. May be
+            noop_flag: integer tensor of one element; if it is not 0, nothing is done. May be
                 ``None``.
             tensor_lists: gradients, parameters, first and second moments, four lists of one length;
-                float32, bfloat16, float16 or float64, moments of a tensor alike. Any strides.
+                float32, bfloat16, float16 or float64, the moments of a tensor all of one type. Any
+                strides.
             lr: learning rate, from 0 on.
             beta1: decay rate of the first moment, in [0, 1).
             beta2: decay rate of the second moment, in [0, 1).
@@ -90,7 +91,7 @@ class FusedAdam(OptimizerOp):
         self.kernel.run(_lists(params, grads, exp_avgs, exp_avg_sqs), hyper)
 
 
-# Whether decay is AdamW's: what `create_adam` was told and later calls do not repeat.
+# Whether decay is AdamW's: an argument of `create_adam` that later calls do not repeat.
 _ids: OptimizerIds[bool] = OptimizerIds("adam")
 
 
@@ -117,9 +118,9 @@ class CPUAdam(OptimizerOp):
         adamw_mode: bool,
         should_log: bool,
     ) -> int:
-        """Make `optimizer_id` known in this process, anew if it was known; returns 0.
+        """Register `optimizer_id` in this process, replacing an earlier one; returns 0.
 
-        Only `adamw_mode` matters later: `adam_update` brings the other numbers itself. Raises
+        Only `adamw_mode` is kept: the numbers are passed to each `adam_update` again. Raises
         `TypeError` or `ValueError` naming the argument.
         """
         adamw = check_flag("adamw_mode", adamw_mode)
@@ -150,8 +151,8 @@ class CPUAdam(OptimizerOp):
     ) -> int:
         """Do one step on one tensor, in place; arguments as in `FusedAdam`; returns 0.
 
-        Raises `ValueError` for an id that was not created or is destroyed, and like
-        `FusedAdam.multi_tensor_adam`. Nothing has been written then.
+        Raises `ValueError` for an id that was not created or was destroyed, and raises as
+        `FusedAdam.multi_tensor_adam` does. Nothing has been written then.
         """
         adamw = _ids.find(optimizer_id)
         hyper = _hyper(step, lr, beta1, beta2, epsilon, weight_decay, bias_correction, adamw=adamw)
@@ -175,14 +176,16 @@ class CPUAdam(OptimizerOp):
     ) -> int:
         """Undo the `adam_update` of the same arguments, up to rounding; returns 0.
 
-        Raises like `adam_update`, and `ValueError` where `beta1` or `beta2` is 0, or decay keeps
-        nothing of the parameter: such a step cannot be undone.
+        Raises as `adam_update` does, and `ValueError` if `beta1` or `beta2` is 0, or if the decay
+        removed the whole parameter: such a step cannot be undone.
         """
         adamw = _ids.find(optimizer_id)
         hyper = _hyper(step, lr, beta1, beta2, epsilon, weight_decay, bias_correction, adamw=adamw)
         check_undoable(hyper)
         if adamw and hyper.lr * hyper.weight_decay == 1.0:
-            raise ValueError("lr * weight_decay is 1; a step that forgets params cannot be undone.")
+            raise ValueError(
+                "lr * weight_decay is 1; a step that discards params cannot be undone."
+            )
         hyper.flags |= ADAM_ROLLBACK
         self._run(params, grads, exp_avg, exp_avg_sq, hyper)
         return 0

@@ -23,9 +23,9 @@ from accel.ops.optimizers.surface import OptimizerOp, check_flag, check_mode, ch
 
 
 class Adam8bit(OptimizerOp):
-    """Adam and AdamW with moments of 8 bits, and the codes by themselves.
+    """Adam and AdamW with moments of 8 bits, and functions that encode and decode.
 
-    A moment is a uint8 tensor of the parameter's shape, dense, and a float32 scale for each 256
+    A moment is a dense uint8 tensor of the parameter's shape, with a float32 scale for every 256
     elements in the order of its memory.
     """
 
@@ -56,7 +56,7 @@ class Adam8bit(OptimizerOp):
 
         Args:
             chunk_size: elements a device block works on at a time; a hint, not used here.
-            noop_flag: integer tensor of one element; where it is not 0 nothing is done. May be
+            noop_flag: integer tensor of one element; if it is not 0, nothing is done. May be
                 ``None``.
             tensor_lists: gradients, parameters, first moments, their scales, second moments, their
                 scales: six lists of one length.
@@ -68,8 +68,9 @@ class Adam8bit(OptimizerOp):
             mode: 0 adds ``weight_decay * p`` to the gradient (L2), 1 decays the parameter (AdamW).
             bias_correction: whether to correct the moments for their start at zero.
             weight_decay: from 0 on.
-            seed: of the stochastic encoding, together with `step` and the tensor's place in the
-                lists: one serves a whole run. Lists that are stepped apart need a seed each.
+            seed: seed of the stochastic encoding, used with `step` and the tensor's index in the
+                lists; use one for a whole run. Lists that are stepped separately need different
+                seeds.
 
         Raises:
             TypeError, ValueError: an argument of the wrong kind, out of range, or tensors that do
@@ -108,16 +109,16 @@ class Adam8bit(OptimizerOp):
         """Return codes (uint8, of the values' shape) and scales, rounded to nearest.
 
         Args:
-            values: floats, on any device; without `signed` none below 0.
-            signed: the code of first moments, else of second moments.
+            values: floats, on any device; not negative unless `signed`.
+            signed: whether to use the code of first moments; else that of second moments.
 
         Raises:
-            TypeError: `values` is no dense tensor of floats.
-            ValueError: `values` holds a number below 0 without `signed`.
+            TypeError: `values` is not a dense tensor of floats.
+            ValueError: `values` has a negative number and `signed` is false.
         """
         checks.check_tensors({"values": [values]}, single=True)
         if not signed and bool((values < 0).any()):
-            raise ValueError("values holds negative numbers; the unsigned code has none.")
+            raise ValueError("values has negative numbers, which need signed=True.")
         dense = values if checks.is_dense(values) else values.contiguous()
         codes, scales = encode(memory_order(dense).float(), signed=bool(signed))
         shaped = torch.empty_like(dense, dtype=torch.uint8)
@@ -127,7 +128,7 @@ class Adam8bit(OptimizerOp):
     def dequantize_blockwise(self, codes: Tensor, scales: Tensor, signed: bool) -> Tensor:
         """Return the float32 values of codes and scales.
 
-        Raises `TypeError` or `ValueError` where they do not fit each other, named.
+        Raises `TypeError` or `ValueError` naming the argument if they do not match.
         """
         check_codes({"codes": [codes]}, {"scales": [scales]})
         values = torch.empty_like(codes, dtype=torch.float32)
@@ -152,5 +153,5 @@ def check_codes(roles: checks.Roles, extras: checks.Roles) -> None:
             if scales.numel() != blocks(codes.numel()) or scales.device != codes.device:
                 raise ValueError(
                     f"{name} has {scales.numel()} elements on {scales.device}; expected "
-                    f"{blocks(codes.numel())} on {codes.device}, one for each 256 codes."
+                    f"{blocks(codes.numel())} on {codes.device}, one for every 256 codes."
                 )

@@ -43,9 +43,9 @@ class AdEMAMixHyper(Hyper):
         beta3: decay rate of the slow moment, in [0, 1).
         alpha: weight of the slow moment, from 0 on.
         eps: added to the root of the second moment.
-        alpha_warmup: steps in which `alpha` rises from 0, evenly; 0: none.
-        beta3_warmup: steps in which the slow moment's half-life rises from that of `beta1` to that
-            of `beta3`, evenly; 0: none.
+        alpha_warmup: steps in which `alpha` rises linearly from 0; 0: no warm-up.
+        beta3_warmup: steps in which the slow moment's half-life rises linearly from that of `beta1`
+            to that of `beta3`; 0: no warm-up.
     """
 
     beta1: float
@@ -58,9 +58,9 @@ class AdEMAMixHyper(Hyper):
 
 
 def check_warmup(beta3: float, beta3_warmup: float) -> None:
-    """Raise `ValueError` if a warm-up cannot reach `beta3`, whose half-life has no number."""
+    """Raise `ValueError` if a warm-up cannot reach `beta3`, because its half-life is too large."""
     if beta3_warmup and beta3 > _MOST:
-        raise ValueError(f"beta3 is {beta3!r}; with a warm-up it is at most 1 - 2e-8.")
+        raise ValueError(f"beta3 is {beta3!r}; with a warm-up it may be at most 1 - 2e-8.")
 
 
 def ademamix_reference(tensors: TensorLists, hyper: AdEMAMixHyper) -> None:
@@ -68,26 +68,26 @@ def ademamix_reference(tensors: TensorLists, hyper: AdEMAMixHyper) -> None:
 
     On the CPU the bits are those of the native kernel, except the payload of NaN.
     """
-    # Here, not above: a load of a native library, which steps nothing itself, does without.
+    # Imported here, because loading a native library does not need it.
     from accel.ops.optimizers.reference.stepping import step_each
 
     step_each(tensors, hyper, _STATES, _numbers, _update)
 
 
 def half_life(beta: float) -> float:
-    """Return in how many steps a moment with this decay rate forgets half; 1e-8 lets it be 0."""
+    """Return the half-life, in steps, of a moment with this decay rate; 1e-8 allows a rate of 0."""
     rate = math.log(beta + 1e-8)
     return math.log(0.5) / rate if rate else math.inf
 
 
 def warmed(time: Scalar, warmup: float) -> Scalar:
-    """Return how much of a warm-up is done at a step, from above 0 to 1."""
+    """Return the completed part of a warm-up at a step, above 0 and at most 1."""
     share = time / max(warmup, 1.0)
     return share.clamp(max=1.0) if isinstance(share, Tensor) else min(share, 1.0)
 
 
 def slow_rate(hyper: Any, time: Scalar) -> tuple[Scalar, Scalar]:
-    """Return the slow moment's decay rate at a step, and 1 less that; `hyper` has the numbers."""
+    """Return the slow moment's decay rate at a step, and 1 minus that rate."""
     last = (hyper.beta3, 1.0 - hyper.beta3)
     done = warmed(time, hyper.beta3_warmup)
     if hyper.beta3_warmup <= 1.0 or (not isinstance(done, Tensor) and done >= 1.0):
@@ -96,7 +96,7 @@ def slow_rate(hyper: Any, time: Scalar) -> tuple[Scalar, Scalar]:
     if not isinstance(life, Tensor):
         return 0.5 ** (1.0 / life), 1.0 - 0.5 ** (1.0 / life)
     beta = 0.5 ** (1.0 / life)
-    # In float32 a difference of almost 1 would leave few digits.
+    # In float32, 1 minus a number near 1 would have few correct digits.
     exact = life.dtype == torch.float64
     weight = 1.0 - beta if exact else -torch.expm1(math.log(0.5) / life)
     rises = time < hyper.beta3_warmup
@@ -104,7 +104,7 @@ def slow_rate(hyper: Any, time: Scalar) -> tuple[Scalar, Scalar]:
 
 
 def _numbers(hyper: AdEMAMixHyper, like: Tensor, time: Scalar) -> Sequence[Scalar]:
-    """Return gradient factor, what the decay keeps, eps, slow rate and weight, step sizes."""
+    """Return gradient factor, decay factor, eps, slow rate and weight, step sizes."""
     lr, (beta3, weight) = learning_rate(hyper, like), slow_rate(hyper, time)
     root_c2 = square_root(correction(hyper.beta2, time))
     alpha = warmed(time, hyper.alpha_warmup) * hyper.alpha
@@ -175,7 +175,7 @@ class FusedAdEMAMix(OptimizerOp):
 
         Args:
             chunk_size: elements a device block works on at a time; a hint, not used here.
-            noop_flag: integer tensor of one element; where it is not 0 nothing is done. May be
+            noop_flag: integer tensor of one element; if it is not 0, nothing is done. May be
                 ``None``.
             tensor_lists: gradients, parameters, fast, slow and second moments, five lists of one
                 length; float32, bfloat16, float16 or float64. Any strides.
@@ -187,9 +187,9 @@ class FusedAdEMAMix(OptimizerOp):
             eps: added to the root of the second moment, from 0 on.
             step: number of this step, from 1.
             weight_decay: coefficient of the decoupled decay, from 0 on.
-            alpha_warmup: steps in which `alpha` rises from 0; 0: none.
+            alpha_warmup: steps in which `alpha` rises from 0; 0: no warm-up.
             beta3_warmup: steps in which the slow moment's half-life rises from that of `beta1`; 0:
-                none.
+                no warm-up.
 
         Raises:
             TypeError, ValueError: an argument of the wrong kind or out of range, or tensors that do

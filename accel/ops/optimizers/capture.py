@@ -1,4 +1,4 @@
-"""Observers of a step: a compiler, a dispatch mode, or a device's graph that will repeat it."""
+"""Detection of a step's observers: a compiler, a dispatch mode, or the capture of a graph."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from accel.errors import Unsupported
 from accel.ops.native import current_device
 from accel.ops.optimizers.lists import Hyper, TensorLists
 
-# Newer than the oldest torch; without it no mode is detected.
+# Missing in the oldest supported torch, where no mode is detected.
 _modes: Callable[[], int] = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)
 
 
 def is_recorded() -> bool:
-    """Return whether ``torch.compile`` or a dispatch mode, such as a graph's capture, is watching.
+    """Return whether ``torch.compile`` or a dispatch mode, such as a tracer, is active.
 
-    What they are to see must go through the dispatcher.
+    If so, a call must go through the dispatcher.
     """
     return torch.compiler.is_compiling() or _modes() > 0
 
@@ -26,17 +26,17 @@ def is_recorded() -> bool:
 def check_repeatable(tensors: TensorLists, hyper: Hyper, *, coded: bool) -> None:
     """Refuse to draw random bits that every replay of a graph would draw again.
 
-    A graph repeats the host's step number and seed; a step that lies on the device moves on.
+    A graph repeats the host's step number and seed, but counts a step number on the device.
 
     Raises:
-        Unsupported: inside a capture, of a stochastic step without steps on the device.
+        Unsupported: a stochastic step is being captured, and its step number is on the host.
     """
     if tensors.steps is not None or not (coded or hyper.rounding == "stochastic"):
         return
     if tensors.params and is_captured(tensors.params[0].device):
         raise Unsupported(
-            f"{tensors.params[0].device}: a graph is being captured, and this call brings its step "
-            "number from the host: every replay would round with the same random bits. Step with a "
+            f"{tensors.params[0].device}: a graph is being captured, and this call's step number "
+            "is on the host, so every replay would round with the same random bits. Step with a "
             "class of accel.optim, which counts on the device, or outside of the capture."
         )
 

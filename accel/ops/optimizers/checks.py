@@ -1,4 +1,4 @@
-"""Checks of an optimizer's tensors and numbers, beside those that every op has."""
+"""Checks of an optimizer's tensors and numbers, in addition to those of every op."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from accel.record import Record
 
 
 class Extra(Record):
-    """A kind of tensor that a step writes beside full-size ones, one for each parameter.
+    """A kind of tensor, one per parameter, that a step writes beside full-size ones.
 
     Attributes:
         dtype: its element type.
-        elements: its number of elements, by the parameter's.
+        elements: returns its number of elements from the parameter's.
         optional: whether a call may leave it out.
     """
 
@@ -40,7 +40,7 @@ STEPS = Extra(torch.float32, lambda _: 1)
 
 
 def check_states(roles: Roles, states: Sequence[str], *, single: bool = False) -> None:
-    """Check element types: all states of a tensor alike, float64 only together with float64.
+    """Check element types: a tensor's states all have one, and float64 is not mixed with others.
 
     Raises `TypeError` naming the tensor.
     """
@@ -53,23 +53,23 @@ def check_states(roles: Roles, states: Sequence[str], *, single: bool = False) -
             if role in states and dtype != expected:
                 raise TypeError(
                     f"{label(role, place)} is {dtype}, but {label(states[0], place)} is "
-                    f"{expected}; all states of a tensor have one dtype."
+                    f"{expected}; all states of a tensor must have one dtype."
                 )
             if (dtype == torch.float64) != (leader.dtype == torch.float64):
                 raise TypeError(
                     f"{label(role, place)} is {dtype}, but {label(first, place)} is "
-                    f"{leader.dtype}; float64 goes with float64 only."
+                    f"{leader.dtype}; float64 cannot be mixed with other types."
                 )
 
 
 def check_extras(
     params: Sequence[Tensor], extras: Roles, kinds: Mapping[str, Extra], *, single: bool = False
 ) -> None:
-    """Check what a step writes in shapes of its own: counters, norms, ratios, scales.
+    """Check written tensors of other shapes: counters, norms, ratios, scales.
 
-    `kinds` has those of the op, each of which has to be there unless it is optional.
-    Raises `TypeError` for another element type or layout, `ValueError` for another number of
-    elements, device or length, or a list that is missing, each named.
+    `kinds` has the op's kinds, each of which must be present unless it is optional.
+    Raises `TypeError` for a wrong element type or layout, and `ValueError` for a wrong number of
+    elements, device or length, or a missing list, each named.
     """
     for role, kind in kinds.items():
         if role not in extras and not kind.optional:
@@ -97,7 +97,7 @@ def _check_extra(param: Tensor, tensor: Tensor, kind: Extra, name: str) -> None:
 
 
 def check_gradients(role: str, grads: Sequence[Tensor], *, single: bool = False) -> None:
-    """Refuse gradients that autograd still follows: raises `ValueError` naming the tensor."""
+    """Raise `ValueError` naming a gradient that requires grad."""
     for index, grad in enumerate(grads):
         if grad.requires_grad:
             raise ValueError(
@@ -114,10 +114,10 @@ def check_beta(name: str, value: Any) -> float:
 def check_step(step: Any) -> int:
     """Return a step's number; raises `TypeError` or `ValueError` unless it is an int from 1.
 
-    Kernels raise the decay rates to its power in double, which holds no larger one exactly.
+    Kernels compute powers of the decay rates in double, so larger steps would not be exact.
     """
     if isinstance(step, bool) or not isinstance(step, Integral):
         raise TypeError(f"step is {shown(step)}; expected an int.")
     if not 1 <= int(step) <= 2**53:
-        raise ValueError(f"step is {shown(step)}; the first step is 1, and the last one 2**53.")
+        raise ValueError(f"step is {shown(step)}; expected a number from 1 to 2**53.")
     return int(step)

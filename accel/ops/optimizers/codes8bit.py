@@ -1,12 +1,14 @@
 """Block-wise 8-bit codes of optimizer states, as ``accel/adam8bit.h`` defines them.
 
-Blocks of 256 elements in memory order share a scale, the smallest power of two that no magnitude
-in the block exceeds. Signed codes are a sign and 7 bits, unsigned codes are 8 bits, from 2^-31 of
-the scale on. Neighbours are 1/8 of a power of two apart, those of signed codes with 2^-15 of the
-scale added to them: an error below 1/8 of that when stochastic, at most 1/16 when nearest.
+Each block of 256 elements in memory order has a scale, the smallest power of two that no magnitude
+in the block exceeds. Signed codes have a sign and 7 bits, unsigned codes 8 bits. Values begin at
+2^-31 of the scale. Neighbouring values differ by 1/8 of a power of two; to magnitudes of signed
+codes, 2^-15 of the scale is added first. The error is below 1/8 of that if stochastic, and at most
+1/16 if nearest.
 
-Signed codes stop at 2^127. Unsigned ones go on to infinity; beside a value above 2^127 none is
-below 2^96, so that such a block moves little. Only NaN makes a whole block NaN.
+Signed codes end at 2^127. Unsigned codes go up to infinity; in a block with a value above 2^127, no
+value is below 2^96, so that such a block's parameters move little. Only NaN makes a whole block
+NaN.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ ADAM8BIT_BLOCK = 256
 """Elements of a block."""
 
 LATTICE = 0xC1391E11
-"""What the noise of neighbours in a block differs by: ``ACCEL_ADAM8BIT_LATTICE``."""
+"""The difference between the noise of neighbours in a block: ``ACCEL_ADAM8BIT_LATTICE``."""
 
 LARGEST = {True: 0x7F000000, False: 0x7F100000}
 """The largest scales of signed and of unsigned codes, as bits: ``ACCEL_ADAM8BIT_LARGEST_*``."""
@@ -37,7 +39,7 @@ def blocks(numel: int) -> int:
 
 
 def memory_order(tensor: Tensor) -> Tensor:
-    """Return a dense tensor's elements as a flat view in the order in which they lie in memory."""
+    """Return a dense tensor's elements as a flat view in the order of memory."""
     return tensor.as_strided((tensor.numel(),), (1,))
 
 
@@ -64,8 +66,8 @@ def encode(values: Tensor, *, signed: bool, noise: Tensor | None = None) -> tupl
     """Return uint8 codes and float32 scales of flat float32 values.
 
     Args:
-        values: the values; without `signed` none is below 0.
-        signed: which of the two codes.
+        values: the values; not negative unless `signed`.
+        signed: whether to use signed codes.
         noise: 32 random bits for each element as int64, or ``None`` to round to nearest.
     """
     scales = _scales(values, LARGEST[signed])
@@ -84,7 +86,7 @@ def encode(values: Tensor, *, signed: bool, noise: Tensor | None = None) -> tupl
 
 
 def _spread(of_blocks: Tensor, numel: int) -> Tensor:
-    """Return for each element its block's value."""
+    """Return each element's block's value."""
     return of_blocks.repeat_interleave(ADAM8BIT_BLOCK)[:numel]
 
 

@@ -1,4 +1,4 @@
-"""`Family`: what distinguishes one optimizer op from another, and its op in the dispatcher."""
+"""`Family`: the properties of one optimizer op, and its op in the dispatcher."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from accel.ops.optimizers.abi import ROUNDING, make_struct
 from accel.ops.optimizers.checks import Extra, check_beta, check_step
 from accel.ops.optimizers.lists import Hyper, TensorLists
 
-# Older releases cannot tell in a trace; a number counts as one that varies.
+# Older releases cannot tell during a trace; then a number is treated as varying.
 _TELLS_NUMBERS = (*map(int, torch.__version__.split(".")[:2]),) >= (2, 13)
 _SCALAR_TENSORS = ("lr_tensor", "grad_scale", "found_inf", "noop_flag")
 _RANGES: dict[str, Callable[[str, Any], float]] = {
@@ -32,7 +32,7 @@ _COMMON = {field.name for field in fields(Hyper)} - {"lr", "weight_decay"}
 
 
 def check_scalars(hyper: Any) -> None:
-    """Check the scalar tensors of a step: raises `TypeError` or `ValueError` naming the one."""
+    """Check the scalar tensors of a step; raises `TypeError` or `ValueError` naming one."""
     for name in _SCALAR_TENSORS:
         value = getattr(hyper, name)
         if value is not None:
@@ -40,7 +40,7 @@ def check_scalars(hyper: Any) -> None:
 
 
 def check_scalar(name: str, value: Any) -> None:
-    """Check one scalar tensor, whatever its value; raises `TypeError` or `ValueError` naming it."""
+    """Check one scalar tensor, but not its value; raises `TypeError` or `ValueError` naming it."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} is {checks.shown(value)}; expected a real tensor of one element.")
     if value.is_complex():
@@ -55,22 +55,22 @@ def check_scalar(name: str, value: Any) -> None:
 
 
 def check_scale(scale: Tensor | None, found_inf: Tensor | None, *, clips: bool = False) -> None:
-    """Refuse a scale that makes no number of a gradient, or turns it round: `ValueError` naming it.
+    """Raise `ValueError` for a scale that would make a gradient NaN or reverse its sign.
 
-    One on a device is not read, which would be a wait: there a gradient is divided by whatever it
-    is, as torch's fused optimizers do anywhere. If `found_inf` is set nothing is divided. With
-    `clips` it may come of the gradients' norm, which may be no number, but is not below 0.
+    A scale on a device is not read, since that would be a wait: gradients are divided by its value,
+    as torch's fused optimizers do everywhere. If `found_inf` is set, nothing is divided. With
+    `clips` the scale may come from the gradients' norm, which may be NaN, but is not negative.
     """
     if scale is None or scale.device.type != "cpu":
         return
     if found_inf is not None and found_inf.device.type == "cpu" and bool(found_inf != 0):
         return
-    # Kernels take it as float32, and its inverse too.
+    # Kernels use it, and its inverse, as float32.
     value = float(scale.detach().float())
     if value < 0.0 if clips else not 2.0**-127 <= value < math.inf:
         raise ValueError(
-            f"grad_scale is {float(scale)}; gradients are divided by it: expected a finite number "
-            f"of 2**-127 or more, as float32 has it. To go up instead of down set maximize."
+            f"grad_scale is {float(scale)}, by which gradients are divided; expected a finite "
+            f"number of at least 2**-127 in float32. To maximize, set maximize instead."
         )
 
 
@@ -84,19 +84,19 @@ class Family:
         extra_states: roles of states that a call may leave out.
         hyper: the numbers of a step, a dataclass.
         reference: steps checked tensors in plain PyTorch.
-        extras: written tensors that have shapes of their own, by role.
+        extras: written tensors of other shapes than the parameter's, by role.
         doubles: the numbers in the struct's order. Default: the rate, the op's own, the decay.
         coded: whether states are 8-bit codes, not floats.
         flags: sum of all flags that the op knows.
         verify: checks numbers and flags that depend on each other; raises naming one of them.
-        unordered: whether native libraries of devices add up in an order that varies.
+        unordered: whether native libraries of devices sum in an order that varies.
 
     Attributes:
         args: the argument struct of the native step.
         symbol: the native entry point.
-        extras: roles of `extra_kinds`, the written tensors that have shapes of their own.
+        extras: roles of `extra_kinds`, the written tensors of other shapes.
         floats: names of the op's floating-point numbers.
-        numbers: names of all numbers that the struct has too.
+        numbers: names of all numbers that are also in the struct.
     """
 
     def __init__(
@@ -151,14 +151,17 @@ class Family:
         return f"({', '.join(parts)}) -> ()"
 
     def check_numbers(self, tensors: TensorLists, hyper: Any) -> None:
-        """Check numbers that came by the dispatcher: raises `ValueError` naming the argument."""
+        """Check numbers of a dispatcher's call: raises `ValueError` naming the argument."""
         for name in self.floats:
             check = _RANGES.get(name.rstrip("0123456789"), checks.check_not_negative)
             check(name, getattr(hyper, name))
         if tensors.steps is None:
             check_step(hyper.step)
         if hyper.flags & ~self._flags:
-            raise ValueError(f"flags is {hyper.flags}; {self.name} knows those in {self._flags}.")
+            raise ValueError(
+                f"flags is {hyper.flags}; expected a sum of flags of {self.name}, at most "
+                f"{self._flags}."
+            )
         if hyper.rounding not in ROUNDING:
             raise ValueError(f"rounding is {hyper.rounding!r}; expected one of {[*ROUNDING]}.")
         check_scale(hyper.grad_scale, hyper.found_inf, clips=hyper.clipped)
@@ -166,7 +169,7 @@ class Family:
             self._verify(tensors, hyper)
 
     def dispatch(self, key: str, tensors: TensorLists, hyper: Any) -> None:
-        """Step by the dispatcher's op, which ``torch.compile`` can trace."""
+        """Step through the dispatcher's op, which ``torch.compile`` can trace."""
         floats: list[Any] = [getattr(hyper, name) for name in self.floats]
         numbers = gather(floats)
         if numbers is not None:
@@ -188,7 +191,7 @@ class Family:
         )
 
     def register(self, run: Callable[[str, TensorLists, Any], None]) -> None:
-        """Put the op into the dispatcher, unless it is there; `run` steps by key."""
+        """Put the op into the dispatcher, unless it is already there; `run` steps by key."""
         with _registering:
             if not self._is_registered:
                 self._register(run)
@@ -199,7 +202,7 @@ class Family:
         names = (*self._roles, "steps", *self.extras, *self._scalars, "kernel", *optional)
 
         def implementation(*values: Any) -> None:
-            # The dispatcher leaves out what is as the schema has it.
+            # The dispatcher leaves out arguments that equal the schema's defaults.
             given: dict[str, Any] = {**optional, **dict(zip(names, values, strict=False))}
             if given["numbers"] is not None:
                 given |= zip(self.floats, given["numbers"].tolist(), strict=True)
@@ -223,15 +226,15 @@ class Family:
 
 
 def gather(numbers: Sequence[Any]) -> torch.Tensor | None:
-    """Return numbers of which any is known at run time only, as float64s on the host.
+    """Return numbers as float64s on the host if one of them is only known at run time.
 
-    ``None`` if all are constants, which an op takes as they are: a compiler makes a graph for
-    each value of a float that an op takes. A tensor's value is read when the graph runs.
+    ``None`` if all are constants, which are passed to the op as they are: a compiler makes a graph
+    for each value of a float argument. A tensor's value is read when the graph runs.
     """
     if not any(isinstance(number, torch.Tensor) or _varies(number) for number in numbers):
         return None
     one = torch.ones((), dtype=torch.float64, device="cpu")
-    # Of what is done with a float that varies, a product is what every release can trace.
+    # A product is the one operation on a varying float that every release can trace.
     return torch.stack(
         [
             number.detach().to("cpu", torch.float64).reshape(())
@@ -243,7 +246,7 @@ def gather(numbers: Sequence[Any]) -> torch.Tensor | None:
 
 
 def _varies(number: float) -> bool:
-    """Return whether a compiler that is tracing takes a number for one that may vary."""
+    """Return whether a compiler that is tracing treats a number as varying."""
     if not torch.compiler.is_compiling():
         return False
     if not _TELLS_NUMBERS:
@@ -254,5 +257,5 @@ def _varies(number: float) -> bool:
 
 
 def signed(bits: int) -> int:
-    """Return 64 bits as the dispatcher's integers have them."""
+    """Return 64 bits as a signed integer, as the dispatcher takes it."""
     return bits - 2**64 if bits >= 2**63 else bits

@@ -1,4 +1,4 @@
-"""Optimizers that callers name by an integer: known from create to destroy, in this process."""
+"""Optimizers that callers identify by an integer, from create to destroy, in this process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Config = TypeVar("Config")
 
 
 class OptimizerIds(Generic[Config]):
-    """A thread-safe table of what was told at creation.
+    """A thread-safe table of the optimizers' configurations.
 
     Args:
         kind: the stem of the functions' names, for messages: ``"adam"``.
@@ -23,12 +23,12 @@ class OptimizerIds(Generic[Config]):
         self._lock = threading.Lock()
 
     def create(self, optimizer_id: Any, config: Config) -> None:
-        """Make an id known, anew if it was; raises `TypeError` if it is no int."""
+        """Register an id, replacing an earlier one; raises `TypeError` if it is no int."""
         with self._lock:
             self._known[_checked(optimizer_id)] = config
 
     def find(self, optimizer_id: Any) -> Config:
-        """Return what was told; raises `ValueError` for an id that is not known."""
+        """Return an id's configuration; raises `ValueError` if the id is not known."""
         found = self._known.get(_checked(optimizer_id))
         if found is None:
             raise ValueError(self._unknown(optimizer_id))
@@ -42,8 +42,8 @@ class OptimizerIds(Generic[Config]):
 
     def _unknown(self, optimizer_id: int) -> str:
         return (
-            f"optimizer_id {optimizer_id} is unknown: create_{self._kind} was not called with it "
-            f"in this process, or destroy_{self._kind} was."
+            f"optimizer_id {optimizer_id} is unknown: it was not passed to create_{self._kind} in "
+            f"this process, or it was passed to destroy_{self._kind} since."
         )
 
 

@@ -27,7 +27,7 @@ _NO_NAMES: Mapping[str, str] = {}
 class Kernel:
     """One family on one backend, known to the dispatcher by its key.
 
-    `step_lists` steps what `native` does not: all of it where there is none.
+    `step_lists` steps the tensors that `native` cannot step, or all if there is no `native`.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class Kernel:
     def check(
         self, tensors: TensorLists, *, single: bool = False, names: Mapping[str, str] = _NO_NAMES
     ) -> None:
-        """Check tensors that are about to be stepped; nothing has been written when it raises.
+        """Check tensors before they are stepped.
 
-        Raises `TypeError` or `ValueError` naming the argument, which the caller may call something
-        else than its role (`names`): lengths, kinds, layouts, dtypes, devices, shapes, gradients
-        that require grad, and written tensors that share memory.
+        Raises `TypeError` or `ValueError` for wrong lengths, kinds, layouts, dtypes, devices or
+        shapes, gradients that require grad, and written tensors that share memory. The error names
+        the argument by its role, or as in `names`.
         """
         roles, written = tensors.roles, tensors.written()
         if names:
@@ -60,7 +60,7 @@ class Kernel:
         family = self.family
         checks.check_tensors(roles, single=single, codes=family.states if family.coded else ())
         if family.coded:
-            # Codes have one type and no float64 form: what is left are parameters and gradients.
+            # Codes have only one type, so only parameters and gradients are left to check.
             self._check_coded(roles, single)
             states = ["params"]
             floats = {role: listed for role, listed in roles.items() if role not in family.states}
@@ -80,7 +80,7 @@ class Kernel:
         check_extras(tensors.params, own, family.extra_kinds, single=single)
         if not is_recorded():
             checks.check_writable({**written, **own}, single=single)
-            # Each tensor counts its own steps, which a call reads and writes in any order.
+            # Each tensor needs its own counter, since a call updates them in any order.
             checks.check_no_overlap({**written, **counted}, {"grads": tensors.grads}, single=single)
 
     def _check_coded(self, roles: checks.Roles, single: bool) -> None:
@@ -89,7 +89,7 @@ class Kernel:
                 if tensor.dtype not in DTYPES:
                     name = checks.label(role, None if single else index)
                     raise TypeError(
-                        f"{name} is {tensor.dtype}; 8-bit moments go with float32, bfloat16 and "
+                        f"{name} is {tensor.dtype}; 8-bit moments support float32, bfloat16 and "
                         f"float16."
                     )
 
@@ -109,10 +109,10 @@ class Kernel:
         single: bool = False,
         names: Mapping[str, str] = _NO_NAMES,
     ) -> None:
-        """Check and step: directly, or by the dispatcher if it is recorded.
+        """Check and step: directly, or through the dispatcher if the call is recorded.
 
-        `names` says what the caller calls a role, for errors. Raises as `check` does, and
-        `Unsupported` where a graph would repeat random bits.
+        `names` has the caller's names of roles, for errors. Raises as `check` does, and
+        `Unsupported` if a graph would repeat random bits.
         """
         self.check(tensors, single=single, names=names)
         check_scalars(hyper)

@@ -20,7 +20,7 @@ from accel.ops.optimizers.reference.lamb import (
 )
 from accel.ops.optimizers.surface import OptimizerOp, check_flag, check_mode
 
-_INVERTIBLE = "a number from 2**-126 to 2**126, whose inverse float32 has, too"
+_INVERTIBLE = "a number from 2**-126 to 2**126, so that float32 can hold its inverse"
 
 
 class FusedLamb(OptimizerOp):
@@ -53,7 +53,7 @@ class FusedLamb(OptimizerOp):
 
         Args:
             p: parameter, or the float32 master copy of `p_copy`.
-            p_copy: 16-bit parameter that receives the rounded result; without elements: none.
+            p_copy: 16-bit parameter that receives the rounded result; an empty tensor: none.
             m: first moment.
             v: second moment.
             g: gradient.
@@ -63,7 +63,7 @@ class FusedLamb(OptimizerOp):
             max_coeff: upper bound of the ratio.
             min_coeff: lower bound of the ratio, from 0 on.
             eps: from 0 on.
-            grad_scale: what the gradient is divided by, from 2**-126 to 2**126.
+            grad_scale: divisor of the gradient, from 2**-126 to 2**126.
             step: number of this step, from 1.
             mode: 0 adds `eps` under the root of the second moment, 1 outside it.
             bias_correction: whether to correct the moments for their start at zero.

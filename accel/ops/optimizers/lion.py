@@ -43,7 +43,7 @@ class FusedLion(OptimizerOp):
 
         Args:
             chunk_size: elements a device block works on at a time; a hint, not used here.
-            noop_flag: integer tensor of one element; where it is not 0 nothing is done. May be
+            noop_flag: integer tensor of one element; if it is not 0, nothing is done. May be
                 ``None``.
             tensor_lists: gradients, parameters and moments, three lists of one length; float32,
                 bfloat16, float16 or float64. Any strides.
@@ -81,10 +81,10 @@ class CPULion(OptimizerOp):
         weight_decay: float,
         should_log: bool,
     ) -> int:
-        """Make `optimizer_id` known in this process, anew if it was known; returns 0.
+        """Register `optimizer_id` in this process, replacing an earlier one; returns 0.
 
-        `lion_update` brings the numbers itself. Raises `TypeError` or `ValueError` naming the
-        argument.
+        The numbers are passed to each `lion_update` again. Raises `TypeError` or `ValueError`
+        naming the argument.
         """
         _hyper(1, alpha, betta1, betta2, weight_decay)
         _ids.create(optimizer_id, "lion")
@@ -109,8 +109,8 @@ class CPULion(OptimizerOp):
     ) -> int:
         """Do one step on one tensor, in place; arguments as in `FusedLion`; returns 0.
 
-        Raises `ValueError` for an id that was not created or is destroyed, and like
-        `FusedLion.multi_tensor_lion`. Nothing has been written then.
+        Raises `ValueError` for an id that was not created or was destroyed, and raises as
+        `FusedLion.multi_tensor_lion` does. Nothing has been written then.
         """
         _ids.find(optimizer_id)
         hyper = _hyper(step, lr, beta1, beta2, weight_decay)

@@ -16,15 +16,15 @@ class TensorLists:
 
     Attributes:
         roles: full-size tensors by role, named as in the op's C struct: ``params`` first, then
-            ``grads``, the states, and ``masters`` (float32 copies that the parameters are rounded
-            from) where there are any.
-        steps: float32 scalars, the steps done before, updated; ``None`` if the step's number is
-            given with the other numbers.
-        extras: further tensors that are written, each of a shape of its own, by role.
-        numbers: what random bits know the tensors by: their places in the list of which these may
-            be a part; a range only if they are that list.
-        starts: likewise of elements: which ones of a whole tensor these begin with; ``None``: all
-            are whole. The dispatcher, devices and 8-bit codes know whole tensors only.
+            ``grads``, the states, and ``masters`` (float32 copies from which the parameters are
+            rounded), if there are any.
+        steps: float32 scalars, the numbers of steps done before, updated; ``None`` if the step's
+            number is one of the other numbers.
+        extras: further tensors that are written, of any shape, by role.
+        numbers: the tensors' numbers for random bits: their indices in a list of which these may be
+            a part; a range only if they are the whole list.
+        starts: for parts of tensors, the number of the first element in the whole tensor; ``None``:
+            all are whole. The dispatcher, devices and 8-bit codes support only whole tensors.
     """
 
     __slots__ = ("extras", "numbers", "roles", "starts", "steps")
@@ -87,19 +87,19 @@ class TensorLists:
 class Hyper:
     """The numbers of a step that every op has, the same for all tensors of a call.
 
-    Each op has a subclass with the numbers of its own; only those are made.
+    Each op has a subclass with its own numbers; only subclasses have instances.
 
     Attributes:
         lr: learning rate; `lr_tensor`, a scalar tensor, replaces it.
         weight_decay: coefficient of the decay.
-        step: number of this step from 1; read where the tensors bring no steps.
-        flags: sum of the op's flags, which stand beside its family.
-        rounding: ``"nearest"`` or ``"stochastic"``, of 16-bit parameters and states.
-        seed: of stochastic rounding, together with the number of the step.
-        grad_scale: float32 scalar above 0 that gradients are divided by, or ``None``.
-        clipped: whether `grad_scale` comes of the gradients' norm, and may be no number as that is.
-        found_inf: float32 scalar; where it is not 0 nothing is done. Or ``None``.
-        noop_flag: integer scalar; where it is not 0 nothing is done. Or ``None``.
+        step: number of this step from 1; used if the tensors have no step counters.
+        flags: sum of the op's flags, which are defined beside its family.
+        rounding: ``"nearest"`` or ``"stochastic"``, for 16-bit parameters and states.
+        seed: seed of stochastic rounding, used with the number of the step.
+        grad_scale: float32 scalar above 0 by which gradients are divided, or ``None``.
+        clipped: whether `grad_scale` comes from the gradients' norm, and may be NaN like the norm.
+        found_inf: float32 scalar, or ``None``; if it is not 0, nothing is done.
+        noop_flag: integer scalar, or ``None``; if it is not 0, nothing is done.
     """
 
     lr: float

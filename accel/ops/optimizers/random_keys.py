@@ -18,7 +18,7 @@ def step_seed(seed: int, step: int) -> int:
 def random_key(seed: int, step: float | Tensor, tensor: int, stream: int) -> int | Tensor:
     """Return ``accel_random_key`` at a step: 64 bits for one stream of one tensor.
 
-    Where only a device knows the step, an int64 tensor with the same bits.
+    If the step is on a device, the result is an int64 tensor with the same bits.
     """
     place = 0x9E3779B97F4A7C15 * (tensor * 8 + stream + 1)
     if isinstance(step, Tensor):
@@ -39,7 +39,7 @@ def random_keys(seed: int, step: float | Tensor, tensors: Tensor, stream: int) -
 
 
 def _mix_on_device(z: Tensor) -> Tensor:
-    """Mix as on the host; int64 wraps around as uint64 does, but shifts bring in the sign."""
+    """Mix as on the host; int64 wraps around as uint64 does, but its shifts copy the sign."""
 
     def shifted(x: Tensor, by: int) -> Tensor:
         return (x >> by) & (_MASK64 >> by)
@@ -50,5 +50,5 @@ def _mix_on_device(z: Tensor) -> Tensor:
 
 
 def _signed(value: int) -> int:
-    """Return 64 bits as an int64 has them."""
+    """Return 64 bits as a signed integer."""
     return (value + (1 << 63) & _MASK64) - (1 << 63)

@@ -18,8 +18,8 @@ class OptimizerOp(Op):
     """An op over lists of tensors.
 
     Attributes:
-        family: the optimizer that it is.
-        kernel: runs it, with the loaded library or the reference.
+        family: the op's family.
+        kernel: the kernel that runs it, with the loaded library or the reference.
     """
 
     family: ClassVar[Family]
@@ -30,7 +30,7 @@ class OptimizerOp(Op):
 
     @classmethod
     def notes(cls, backend: str) -> tuple[str, ...]:
-        """Return who looks at the tensors of an optimizer's step."""
+        """Return a note on whether the library or Python checks the tensors of a step."""
         if backend != "cpu":
             from accel.ops.optimizers.prepared.host_watch import notes
 
@@ -46,7 +46,7 @@ class OptimizerOp(Op):
 def unpack(tensor_lists: Any, *names: str) -> list[list[Tensor]]:
     """Return the lists of a nested list.
 
-    Raises `ValueError` if their number is another, `TypeError` naming what is no list.
+    Raises `ValueError` if their number is wrong, and `TypeError` naming one that is no list.
     """
     if not isinstance(tensor_lists, Sequence) or len(tensor_lists) != len(names):
         raise ValueError(f"tensor_lists must be {len(names)} lists: {', '.join(names)}.")

@@ -1,4 +1,4 @@
-"""The functions of ``blockwise_quantizer``, each one declaration."""
+"""The functions of ``blockwise_quantizer``, each as one declaration."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ FOUR_BIT_BLOCKS = (32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
 def blocks_of(numel: int, blocksize: int) -> int:
-    """Return how many blocks so many elements have."""
+    """Return the number of blocks for a number of elements."""
     return -(-numel // blocksize)
 
 
 class Encode(DeclaredOp):
     """8-bit codes and the largest magnitude of each block.
 
-    `code` has 256 rising values and `order` their codes; without both it is the dynamic map.
+    `code` has 256 rising values and `order` their codes; if both are ``None``, the dynamic map.
     """
 
     schema = (
@@ -39,14 +39,14 @@ class Encode(DeclaredOp):
         """Check the size of blocks, and that there are 256 values."""
         check_blocksize(blocksize)
         if (code is None) != (order is None):
-            raise ValueError("code and order are given both, or neither.")
+            raise ValueError("code and order must be given both, or neither.")
         check_values(code, "code")
         check_values(order, "order")
 
     def outputs(
         self, a: Tensor, code: object, order: object, blocksize: int
     ) -> tuple[Tensor, Tensor]:
-        """Return room for codes in the shape of `a`, and for one number a block."""
+        """Return uninitialized memory for codes in the shape of `a`, and for one number a block."""
         return room_for(a, a.shape, blocksize)
 
     def reference(
@@ -72,7 +72,7 @@ class Decode(DeclaredOp):
         self, coded: Tensor, absmax: Tensor, code: Tensor | None, blocksize: int,
         dtype: torch.dtype,
     ) -> None:  # fmt: skip
-        """Check that there is a number for each block, and the rest."""
+        """Check the codes, and that there is a number for each block."""
         check_blocksize(blocksize)
         check_values(code, "code")
         check_absmax(absmax, coded.numel(), blocksize)
@@ -81,7 +81,7 @@ class Decode(DeclaredOp):
     def outputs(
         self, coded: Tensor, absmax: object, code: object, blocksize: int, dtype: torch.dtype
     ) -> Tensor:
-        """Return room for the elements."""
+        """Return uninitialized memory for the elements."""
         return torch.empty(coded.shape, dtype=dtype, device=coded.device)
 
     def reference(
@@ -105,7 +105,7 @@ class EncodeFour(DeclaredOp):
         check_four_bit(blocksize, kind)
 
     def outputs(self, a: Tensor, blocksize: int, kind: int) -> tuple[Tensor, Tensor]:
-        """Return room for bytes, and for one number a block."""
+        """Return uninitialized memory for bytes, and for one number a block."""
         return room_for(a, ((a.numel() + 1) // 2, 1), blocksize)
 
     def reference(self, a: Tensor, blocksize: int, kind: int) -> tuple[Tensor, Tensor]:
@@ -127,7 +127,7 @@ class DecodeFour(DeclaredOp):
         self, packed: Tensor, absmax: Tensor, blocksize: int, kind: int, numel: int,
         dtype: torch.dtype,
     ) -> None:  # fmt: skip
-        """Check that bytes and magnitudes are as many as elements need."""
+        """Check that the numbers of bytes and magnitudes fit the number of elements."""
         check_four_bit(blocksize, kind)
         check_dtype(dtype)
         if numel < 0 or packed.numel() != (numel + 1) // 2:
@@ -141,7 +141,7 @@ class DecodeFour(DeclaredOp):
         self, packed: Tensor, absmax: object, blocksize: int, kind: int, numel: int,
         dtype: torch.dtype,
     ) -> Tensor:  # fmt: skip
-        """Return room for the elements."""
+        """Return uninitialized memory for the elements."""
         return torch.empty((numel,), dtype=dtype, device=packed.device)
 
     def reference(
@@ -153,7 +153,7 @@ class DecodeFour(DeclaredOp):
 
 
 def room_for(a: Tensor, shape: tuple[int, ...], blocksize: int) -> tuple[Tensor, Tensor]:
-    """Return unwritten codes of a shape, and a number for each block of `a`."""
+    """Return uninitialized codes of a shape, and a number for each block of `a`."""
     return (
         torch.empty(shape, dtype=torch.uint8, device=a.device),
         torch.empty((blocks_of(a.numel(), blocksize),), dtype=torch.float32, device=a.device),
@@ -167,7 +167,7 @@ def check_blocksize(blocksize: int) -> None:
 
 
 def check_four_bit(blocksize: int, kind: int) -> None:
-    """Raise `ValueError` unless the size of blocks and the kind are among those of 4-bit codes."""
+    """Raise `ValueError` unless 4-bit codes support the size of blocks and the kind."""
     if blocksize not in FOUR_BIT_BLOCKS:
         known = ", ".join(map(str, FOUR_BIT_BLOCKS))
         raise ValueError(f"blocksize is {shown(blocksize)}; 4-bit codes take {known}.")
@@ -189,11 +189,11 @@ def check_absmax(absmax: Tensor, numel: int, blocksize: int) -> None:
     if absmax.numel() != wanted:
         raise ValueError(
             f"absmax has {absmax.numel()} elements; {numel} codes in blocks of {blocksize} need "
-            f"{wanted}. Give the blocksize that they were made with."
+            f"{wanted}. Pass the blocksize with which they were made."
         )
 
 
 def check_dtype(dtype: torch.dtype) -> None:
-    """Raise `TypeError` unless elements can be made in a type."""
+    """Raise `TypeError` unless elements can have this type."""
     if dtype not in FLOATS:
         raise TypeError(f"dtype is {dtype}; expected one of float32, bfloat16, float16.")

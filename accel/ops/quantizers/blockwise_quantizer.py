@@ -1,4 +1,4 @@
-"""``blockwise_quantizer``: tensors as codes of 8 or 4 bits a block, in bitsandbytes' formats."""
+"""``blockwise_quantizer``: tensors as blocks of 8-bit or 4-bit codes, in bitsandbytes' formats."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ class BlockwiseQuantizer(OpSet):
     """The op that ``BlockwiseQuantizerBuilder`` loads.
 
     Codes, magnitudes and elements have the same bits on every rung and device. An element becomes
-    the nearest value times its block's largest magnitude. A NaN makes its whole block NaN; an
-    infinity stays one, and makes all else in its block NaN. Autograd follows none of the functions.
+    the nearest value times its block's largest magnitude. A NaN makes its whole block NaN. An
+    infinity stays one, and makes all other elements of its block NaN. Autograd does not follow
+    these functions.
     """
 
     name: ClassVar[str] = "blockwise_quantizer"
@@ -52,8 +53,8 @@ class BlockwiseQuantizer(OpSet):
             Codes, uint8 in the shape of `A`, and magnitudes, float32, one for each block.
 
         Raises:
-            TypeError: an argument is of another kind or element type.
-            ValueError: a size is not as above, or `code` is on another device.
+            TypeError: an argument has the wrong kind or element type.
+            ValueError: a size is wrong, or `code` is on another device.
         """
         if code is None:
             return self._encode(_plain(A), None, None, blocksize)  # type: ignore[no-any-return]
@@ -86,8 +87,8 @@ class BlockwiseQuantizer(OpSet):
             A tensor in the shape of `A`, each element rounded once from float32.
 
         Raises:
-            TypeError: an argument is of another kind or element type.
-            ValueError: a size is not as above, or devices differ.
+            TypeError: an argument has the wrong kind or element type.
+            ValueError: a size is wrong, or devices differ.
         """
         values = code.reshape(-1) if isinstance(code, Tensor) else code
         found: Tensor = self._decode(_plain(A), absmax, values, blocksize, dtype)
@@ -101,21 +102,21 @@ class BlockwiseQuantizer(OpSet):
         compress_statistics: bool = False,
         quant_storage: torch.dtype = torch.uint8,
     ) -> tuple[Tensor, QuantState]:
-        """Return 4-bit codes of a tensor, two a byte, and the state that undoes it.
+        """Return 4-bit codes of a tensor, two per byte, and the state that decodes them.
 
         Args:
             A: float32, bfloat16 or float16, of any shape.
             blocksize: a power of two from 32 to 4096; the last block may be shorter.
             quant_type: ``"nf4"`` or ``"fp4"``.
-            compress_statistics: whether magnitudes become 8-bit codes as well.
-            quant_storage: the type as which the bytes are returned.
+            compress_statistics: whether magnitudes are also stored as 8-bit codes.
+            quant_storage: element type of the tensor that holds the bytes.
 
         Returns:
-            Bytes in one column, and the state: bitsandbytes can use both.
+            Bytes in one column, and the state; bitsandbytes can use both.
 
         Raises:
-            TypeError: an argument is of another kind or element type.
-            ValueError: a size or `quant_type` is not as above, or the bytes fill no whole number of
+            TypeError: an argument has the wrong kind or element type.
+            ValueError: a size or `quant_type` is wrong, or the bytes do not fill a whole number of
                 elements of `quant_storage`.
         """
         if quant_type not in QUANT_TYPES:
@@ -136,15 +137,15 @@ class BlockwiseQuantizer(OpSet):
     def dequantize_4bit(
         self, A: Tensor, quant_state: Any, dtype: torch.dtype | None = None
     ) -> Tensor:
-        """Return the tensor that `quantize_4bit`, or bitsandbytes, made codes of.
+        """Return the tensor that `quantize_4bit`, or bitsandbytes, quantized.
 
         Args:
-            A: the bytes; as one row, the tensor is returned transposed, as bitsandbytes does.
-            quant_state: the state that came with them, or bitsandbytes' own.
+            A: the bytes; if they are one row, the result is transposed, as in bitsandbytes.
+            quant_state: the state of these bytes, from here or from bitsandbytes.
             dtype: float32, bfloat16 or float16; default: the state's.
 
         Raises:
-            TypeError: an argument is of another kind or element type.
+            TypeError: an argument has the wrong kind or element type.
             ValueError: bytes, state and shape do not fit each other, or devices differ.
         """
         kind, shape = _of_state(quant_state)
@@ -164,7 +165,7 @@ class BlockwiseQuantizer(OpSet):
 
 
 def _plain(tensor: Any) -> Any:
-    """Return a tensor in contiguous memory; whatever else it is, is for the checks to name."""
+    """Return a tensor in contiguous memory; the checks report anything else."""
     if isinstance(tensor, Tensor) and tensor.layout is torch.strided:
         return tensor.contiguous()
     return tensor
@@ -175,16 +176,16 @@ def _stored(packed: Tensor, dtype: torch.dtype) -> Tensor:
         raise TypeError(f"quant_storage is {shown(dtype)}; expected a torch.dtype.")
     if packed.numel() % dtype.itemsize:
         raise ValueError(
-            f"quant_storage is {dtype}, of which {packed.numel()} bytes fill no whole number; use "
-            f"torch.uint8."
+            f"quant_storage is {dtype}, but {packed.numel()} bytes do not fill a whole number of "
+            f"its elements; use torch.uint8."
         )
     return packed.view(-1).view(dtype).view(-1, 1)
 
 
 def _mean(absmax: Tensor) -> Tensor:
-    """Return the mean of magnitudes; those that are not finite spoil their own block alone."""
+    """Return the mean of the finite magnitudes, so that others spoil only their own block."""
     finite = absmax.isfinite()
-    # In float64 the order in which a device adds hardly ever shows.
+    # In float64, a device's order of additions hardly ever changes the result.
     wide = torch.float32 if absmax.device.type == "mps" else torch.float64
     total = torch.where(finite, absmax, 0.0).sum(dtype=wide)
     return (total / finite.sum().clamp(min=1)).float()
@@ -199,8 +200,8 @@ def _of_state(state: Any) -> tuple[int, torch.Size]:
     missing = [name for name in needed if not hasattr(state, name)]
     if missing:
         raise TypeError(
-            f"quant_state is a {type(state).__name__} without {', '.join(missing)}; give the state "
-            f"that came with the codes."
+            f"quant_state is a {type(state).__name__} without {', '.join(missing)}; pass the state "
+            f"that was returned with the codes."
         )
     if state.quant_type not in QUANT_TYPES or state.shape is None:
         raise ValueError(

@@ -22,7 +22,7 @@ class FourBit(NamedTuple):
     Attributes:
         kind: its number in ``enum accel_four_bit``.
         values: the value of each code.
-        rising: codes in the order of their values; of two codes of one value, one is never made.
+        rising: codes in the order of their values; if two have the same value, only one of them.
     """
 
     kind: int
@@ -40,7 +40,8 @@ def float32(x: float) -> float:
 def dynamic_map() -> tuple[float, ...]:
     """Return the 256 values of 8-bit codes, rising.
 
-    Seven decades, the k-th with 2^k values on each side: middles of as many steps from 0.1 to 1.
+    There are seven decades. The k-th has 2^k values of each sign, the midpoints of as many steps
+    from 0.1 to 1.
     """
     low, positive = float32(0.1), []
     for decade in range(7):

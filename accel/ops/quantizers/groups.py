@@ -1,4 +1,4 @@
-"""The functions of ``quantizer``, each one declaration; the op has DeepSpeed's names."""
+"""The functions of ``quantizer``, each as one declaration; the op has DeepSpeed's names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PARAMS = (torch.float32,)
 
 
 class GroupQuantize(DeclaredOp):
-    """Flat codes and the parameters of groups, which go to other places if there are partitions."""
+    """Flat codes and the parameters of groups, in another order if there are partitions."""
 
     schema = (
         "group_quantize(Tensor vals, int groups, int bits, bool asymmetric, int pipeline=1, "
@@ -48,7 +48,7 @@ class GroupQuantize(DeclaredOp):
     def outputs(
         self, vals: Tensor, groups: int, bits: int, asymmetric: bool, *_: int
     ) -> tuple[Tensor, Tensor]:
-        """Return room for bytes, and for parameters."""
+        """Return uninitialized memory for bytes, and for parameters."""
         return room_for(vals.numel() * bits // 8, groups, asymmetric, vals.device)
 
     def reference(
@@ -83,7 +83,7 @@ class GroupDequantize(DeclaredOp):
         self, quantized: Tensor, params: Tensor, groups: int, bits: int, asymmetric: bool,
         dtype: torch.dtype,
     ) -> Tensor:  # fmt: skip
-        """Return room for the elements."""
+        """Return uninitialized memory for the elements."""
         numel = quantized.numel() * 8 // bits
         return torch.empty((numel,), dtype=dtype, device=quantized.device)
 
@@ -96,7 +96,7 @@ class GroupDequantize(DeclaredOp):
 
 
 class GroupReduce(DeclaredOp):
-    """Codes and parameters of the sum of tensors whose codes lie one after the other."""
+    """Codes and parameters of the sum of tensors whose codes follow one another."""
 
     schema = (
         "group_reduce(Tensor quantized, Tensor params, int in_groups, int out_groups, int bits, "
@@ -130,7 +130,7 @@ class GroupReduce(DeclaredOp):
         self, quantized: Tensor, params: Tensor, in_groups: int, out_groups: int, bits: int,
         asymmetric: bool, devices: int,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """Return room for bytes, and for parameters."""
+        """Return uninitialized memory for bytes, and for parameters."""
         return room_for(quantized.numel() // devices, out_groups, asymmetric, quantized.device)
 
     def reference(
@@ -159,11 +159,11 @@ class HalfDequantize(DeclaredOp):
         self, data_in: Tensor, scale_buffer: Tensor, min_val_buffer: Tensor, num_group: int,
         group_size: int, bits: int,
     ) -> None:  # fmt: skip
-        """Check that bytes and numbers are as many as groups need."""
+        """Check that the numbers of bytes, scales and minima fit the groups."""
         if num_group < 0 or group_size < 0 or data_in.numel() * 8 != num_group * group_size * bits:
             raise ValueError(
-                f"data_in has {data_in.numel()} bytes; num_group {shown(num_group)} * group_size "
-                f"{shown(group_size)} codes of {bits} bits are another number."
+                f"data_in has {data_in.numel()} bytes, which is not the size of num_group "
+                f"{shown(num_group)} * group_size {shown(group_size)} codes of {bits} bits."
             )
         for name, one in (("scale_buffer", scale_buffer), ("min_val_buffer", min_val_buffer)):
             if one.numel() != num_group:
@@ -173,7 +173,7 @@ class HalfDequantize(DeclaredOp):
         self, data_in: Tensor, scale_buffer: object, min_val_buffer: object, num_group: int,
         group_size: int, bits: int,
     ) -> Tensor:  # fmt: skip
-        """Return room for the elements."""
+        """Return uninitialized memory for the elements."""
         shape = (num_group, group_size)
         return torch.empty(shape, dtype=torch.float16, device=data_in.device)
 
@@ -181,7 +181,7 @@ class HalfDequantize(DeclaredOp):
         self, data_in: Tensor, scale_buffer: Tensor, min_val_buffer: Tensor, num_group: int,
         group_size: int, bits: int,
     ) -> Tensor:  # fmt: skip
-        """Return the elements, quotient and sum rounded one after the other."""
+        """Return the elements; first the quotient is rounded, then the sum."""
         codes = data_in.reshape(-1)
         if codes.dtype != torch.uint8:
             codes = codes.contiguous().view(torch.uint8)
@@ -195,7 +195,7 @@ class HalfDequantize(DeclaredOp):
 def room_for(
     size: int, groups: int, asymmetric: bool, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Return unwritten bytes of codes, and parameters of groups."""
+    """Return uninitialized bytes of codes, and parameters of groups."""
     return (
         torch.empty((size,), dtype=torch.int8, device=device),
         torch.empty((groups, 1 + asymmetric), dtype=torch.float32, device=device),
@@ -209,15 +209,15 @@ def check_bits(bits: int) -> None:
 
 
 def check_groups(name: str, numel: int, groups: int, bits: int, told: str = "groups") -> None:
-    """Raise `ValueError` unless groups divide elements, and no byte is two groups'."""
+    """Raise `ValueError` unless groups divide the elements, and no byte belongs to two groups."""
     if groups < 1 or numel % groups:
         raise ValueError(
             f"{told} is {shown(groups)}; expected a divisor of the {numel} elements of {name}."
         )
     if bits == 4 and numel // groups % 2:
         raise ValueError(
-            f"{told} is {groups}: groups of {numel // groups} elements of {name} end inside a "
-            f"byte of two 4-bit codes; make them even."
+            f"{told} is {groups}: groups of {numel // groups} elements of {name} would end inside "
+            f"a byte of two 4-bit codes; their size must be even."
         )
 
 

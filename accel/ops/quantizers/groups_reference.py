@@ -9,9 +9,9 @@ from torch import Tensor
 def quantize(
     vals: Tensor, groups: int, bits: int, asymmetric: bool, cut: tuple[int, int, int]
 ) -> tuple[Tensor, Tensor]:
-    """Return flat codes and parameters, in the order that `cut` gives groups.
+    """Return flat codes and parameters, with the groups in the order that `cut` gives.
 
-    `cut` is the numbers of pieces, nodes and devices.
+    `cut` has the numbers of pieces, nodes and devices.
     """
     codes, params = _encode(vals.reshape(groups, -1).float(), bits, asymmetric)
     if cut != (1, 1, 1):
@@ -58,7 +58,7 @@ def _encode(rows: Tensor, bits: int, asymmetric: bool) -> tuple[Tensor, Tensor]:
         half, offset = most / 2 - least / 2, most / 2 + least / 2 + 0.0
     else:
         half, offset = rows.abs().amax(dim=1, keepdim=True), None
-    # A number divided by a tensor would be the tensor's reciprocal times it, rounded twice.
+    # torch divides a number by a tensor as a product with the reciprocal, which rounds twice.
     scale = torch.where(half == 0.0, 1.0, torch.full_like(half, limit) / half)
     y = (rows if offset is None else rows - offset) * scale
     codes = y.clamp(-limit, limit - 1).nan_to_num(0.0).round().to(torch.int8)
@@ -72,7 +72,7 @@ def _encode(rows: Tensor, bits: int, asymmetric: bool) -> tuple[Tensor, Tensor]:
 
 
 def _unpacked(flat: Tensor, bits: int) -> Tensor:
-    """Return one code an element."""
+    """Return one code per element."""
     if bits == 8:
         return flat
     wide = flat.to(torch.int16)

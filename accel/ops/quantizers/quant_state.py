@@ -1,4 +1,4 @@
-"""`QuantState`: what undoes a quantization, in bitsandbytes' form."""
+"""`QuantState`: the data that decodes a quantized tensor, in bitsandbytes' form."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class QuantState:
     """The state of 4-bit codes, or of the statistics of compressed ones.
 
     Args:
-        absmax: the largest magnitude of each block, float32; of compressed states, codes, uint8.
+        absmax: the largest magnitude of each block, float32; if compressed, uint8 codes of them.
         shape: the tensor's shape.
-        code: the value of each code; of 4-bit codes those of `quant_type` if it is not given.
+        code: the value of each code; default for 4-bit codes: those of `quant_type`.
         blocksize: elements of a block.
         quant_type: ``"nf4"`` or ``"fp4"``; ``None`` for the state of statistics.
         dtype: the tensor's element type.
-        offset: of compressed states what was taken from all magnitudes, a float32 scalar.
-        state2: the state of the codes of the magnitudes.
+        offset: if compressed, the float32 scalar that was subtracted from all magnitudes.
+        state2: if compressed, the state of the codes of the magnitudes.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class QuantState:
         """Return the state as bitsandbytes' ``QuantState.as_dict`` does.
 
         Args:
-            packed: whether all values are tensors, as safetensors needs them: what is no tensor is
-                JSON in the bytes of one.
+            packed: whether all values are tensors, as safetensors needs them; other values are
+                stored as JSON in the bytes of a tensor.
         """
         found: dict[str, Any] = {
             "quant_type": self.quant_type,
@@ -96,10 +96,12 @@ class QuantState:
 
     @classmethod
     def from_dict(cls, qs_dict: Mapping[str, Any], device: torch.device | str) -> QuantState:
-        """Return a state from what `as_dict` or bitsandbytes made of one; keys may have prefixes.
+        """Return a state from the result of `as_dict`, here or in bitsandbytes.
+
+        Keys may have prefixes.
 
         Raises:
-            ValueError: an entry is missing, or is none of a state.
+            ValueError: an entry is missing, or does not belong to a state.
         """
         found = _unpacked(qs_dict)
         nested = "nested_absmax" in found
@@ -107,8 +109,8 @@ class QuantState:
         unknown = sorted({*found} - {*_NEEDED, *_NESTED, "quant_map"})
         if missing or unknown:
             raise ValueError(
-                f"The quantization state lacks {missing} and has {unknown} besides; give all of a "
-                f"state's entries, and no others."
+                f"The quantization state lacks {missing} and has the unknown entries {unknown}; "
+                f"pass all of a state's entries, and no others."
             )
         if found["quant_type"] not in QUANT_TYPES:
             raise ValueError(f"quant_type is {found['quant_type']!r}; expected one of nf4, fp4.")
@@ -135,7 +137,7 @@ class QuantState:
 
 
 def _unpacked(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return entries by their last names, those in the bytes of a tensor among them."""
+    """Return entries by the last part of their names, including those in the bytes of a tensor."""
     found: dict[str, Any] = {}
     for key, value in given.items():
         last = key.rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""``quantizer``: integer codes of groups, by DeepSpeed's names and in its format."""
+"""``quantizer``: integer codes of groups, with DeepSpeed's names and in its format."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Quantizer(OpSet):
 
     Codes, parameters and elements have the same bits on every rung and device. Elements may be
     float32 and bfloat16 as well as DeepSpeed's float16. A NaN or an infinity makes its whole group
-    NaN. Autograd follows none of the functions.
+    NaN. Autograd does not follow these functions.
     """
 
     name: ClassVar[str] = "quantizer"
@@ -50,7 +50,7 @@ class Quantizer(OpSet):
         self._quantize = self._loaded[GroupQuantize]
         self._dequantize = self._loaded[GroupDequantize]
         self._reduce = self._loaded[GroupReduce]
-        # A Triton kernel has no code for it.
+        # There is no Triton kernel for it.
         self._halves = HalfDequantize(None, backend=backend)
 
     def quantize(
@@ -70,8 +70,8 @@ class Quantizer(OpSet):
             parameters, float32, of shape (groups, 1), or (groups, 2) if asymmetric.
 
         Raises:
-            TypeError: an argument is of another kind or element type.
-            ValueError: a number is not as above.
+            TypeError: an argument has the wrong kind or element type.
+            ValueError: a number is out of range.
         """
         asymmetric = _asymmetric(quant_type)
         codes, params = self._quantize(_plain(input_vals), groups, num_bits, asymmetric)
@@ -109,16 +109,16 @@ class Quantizer(OpSet):
         Args:
             data_in: uint8 or int8 bytes, two codes each.
             scale_buffer: float16, one for each group.
-            min_val_buffer: the same.
-            num_group: how many groups.
+            min_val_buffer: float16, one for each group.
+            num_group: number of groups.
             group_size: elements of a group.
 
         Returns:
             A float16 tensor of shape (num_group, group_size).
 
         Raises:
-            TypeError: an argument is of another kind or element type.
-            ValueError: numbers of bytes and groups do not fit each other.
+            TypeError: an argument has the wrong kind or element type.
+            ValueError: the numbers of bytes and groups do not match.
         """
         found: Tensor = self._halves(
             data_in, scale_buffer, min_val_buffer, num_group, group_size, 4
@@ -129,7 +129,7 @@ class Quantizer(OpSet):
         self, data_in: Tensor, scale_buffer: Tensor, min_val_buffer: Tensor, num_group: int,
         group_size: int,
     ) -> Tensor:  # fmt: skip
-        """Return what `dequantize_int4_to_half_experimental` does, of bytes that are one code."""
+        """Do the same as `dequantize_int4_to_half_experimental`, for bytes of one code each."""
         found: Tensor = self._halves(
             data_in, scale_buffer, min_val_buffer, num_group, group_size, 8
         )
@@ -139,14 +139,14 @@ class Quantizer(OpSet):
         self, input_vals: Tensor, groups: int, num_bits: int, quant_type: Any, pipeline_size: int,
         nodes: int, devices_per_node: int,
     ) -> list[Tensor]:  # fmt: skip
-        """Return what `quantize` does, flat, in the order in which nodes exchange groups.
+        """Return the result of `quantize`, flat, in the order in which nodes exchange groups.
 
-        The tensor has nodes * devices_per_node partitions of pipeline_size pieces; first come the
-        first pieces of all partitions, by their place on their node, then by node.
+        The tensor has nodes * devices_per_node partitions of pipeline_size pieces. The first pieces
+        of all partitions come first, ordered by their index on their node, then by node.
 
         Raises:
-            TypeError: an argument is of another kind or element type.
-            ValueError: a number is not as `quantize` needs it, or groups fill no whole pieces.
+            TypeError: an argument has the wrong kind or element type.
+            ValueError: a number is out of range for `quantize`, or pieces are no whole groups.
         """
         return [
             *self._quantize(_plain(input_vals), groups, num_bits, _asymmetric(quant_type),
@@ -157,23 +157,23 @@ class Quantizer(OpSet):
         self, input_vals: Tensor, input_scales: Tensor, in_groups: int, out_groups: int,
         num_bits: int, quant_type: Any, devices_per_node: int,
     ) -> list[Tensor]:  # fmt: skip
-        """Return codes and parameters of the sum of devices_per_node tensors, added up in float16.
+        """Return codes and parameters of the sum, in float16, of devices_per_node tensors.
 
         Args:
-            input_vals: codes, one tensor's after the other's.
+            input_vals: the codes of all tensors, one after the other.
             input_scales: the parameters of all groups, in the same order.
-            in_groups: groups of all tensors.
-            out_groups: groups of the sum.
+            in_groups: number of groups of all tensors together.
+            out_groups: number of groups of the sum.
             num_bits: 8 or 4.
             quant_type: ``Symmetric`` or ``Asymmetric``.
-            devices_per_node: how many tensors.
+            devices_per_node: number of tensors.
 
         Returns:
             Codes, with the last dimension divided by devices_per_node, and parameters.
 
         Raises:
-            TypeError: an argument is of another kind or element type.
-            ValueError: numbers do not divide each other.
+            TypeError: an argument has the wrong kind or element type.
+            ValueError: a number does not divide another as it must.
         """
         codes, params = self._reduce(
             _plain(input_vals), _plain(input_scales), in_groups, out_groups, num_bits,
@@ -184,7 +184,7 @@ class Quantizer(OpSet):
 
 
 def _asymmetric(quant_type: Any) -> bool:
-    """Return whether a kind is asymmetric; DeepSpeed's own values, whose ints are the same, too."""
+    """Return whether a kind is asymmetric; accepts DeepSpeed's own values, which are equal ints."""
     try:
         return bool(QuantizationType(int(quant_type)))
     except (TypeError, ValueError):
@@ -194,7 +194,7 @@ def _asymmetric(quant_type: Any) -> bool:
 
 
 def _plain(tensor: Any) -> Any:
-    """Return a tensor in contiguous memory; whatever else it is, is for the checks to name."""
+    """Return a tensor in contiguous memory; the checks report anything else."""
     if isinstance(tensor, Tensor) and tensor.layout is torch.strided:
         return tensor.contiguous()
     return tensor

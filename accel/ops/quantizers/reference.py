@@ -63,7 +63,7 @@ def _blocks(flat: Tensor, blocksize: int) -> Tensor:
 
 
 def _places(a: Tensor, rising: Tensor, blocksize: int) -> tuple[Tensor, Tensor]:
-    """Return how many bounds between rising values lie below each element, and absmax."""
+    """Return how many bounds between rising values are below each element, and absmax."""
     flat = a.reshape(-1).float()
     blocks = _blocks(flat, blocksize)
     if not flat.numel():

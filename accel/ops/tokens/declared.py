@@ -1,4 +1,4 @@
-"""The functions of ``random_ltd``, each one declaration; `RandomLTD` has DeepSpeed's names."""
+"""The functions of ``random_ltd``, each as one declaration; `RandomLTD` has DeepSpeed's names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TokenSort(DeclaredOp):
     native = False
 
     def check(self, unsorted_token_ids: Tensor, original_tokens: int) -> None:
-        """Check the shape, and that the numbers can differ."""
+        """Check the shape, and that there are enough different numbers."""
         _check_dim("unsorted_token_ids", unsorted_token_ids, 3, "[layers, batch, kept tokens]")
         _check_count(unsorted_token_ids.shape[2], "original_tokens", original_tokens)
 
@@ -31,7 +31,7 @@ class TokenSort(DeclaredOp):
         ids = unsorted_token_ids
         _check_range("unsorted_token_ids", ids, original_tokens)
         if ids.is_cpu:
-            # Marking those that are there takes a tenth of the time of comparing them.
+            # Marking the numbers that occur takes a tenth of the time of comparing them.
             rows = ids.flatten(0, 1).long()
             marks = torch.zeros(
                 (rows.shape[0], original_tokens), dtype=torch.bool, device=ids.device
@@ -44,7 +44,7 @@ class TokenSort(DeclaredOp):
 
 
 class TokenGather(DeclaredOp):
-    """The tokens of activations that indices name, of each sequence its own."""
+    """The tokens of activations at the indices of each sequence."""
 
     schema = (
         "random_ltd_token_gather(Tensor activations, Tensor sorted_indices, bool batch_first) "
@@ -58,7 +58,7 @@ class TokenGather(DeclaredOp):
         _check_tokens("activations", activations, sorted_indices, batch_first)
 
     def outputs(self, activations: Tensor, sorted_indices: Tensor, batch_first: bool) -> Tensor:
-        """Return room for the tokens, laid out like the activations."""
+        """Return uninitialized memory for the tokens, laid out like the activations."""
         batch, kept = sorted_indices.shape
         sizes = (batch, kept) if batch_first else (kept, batch)
         return activations.new_empty((*sizes, activations.shape[2]))
@@ -70,7 +70,7 @@ class TokenGather(DeclaredOp):
         first, second = _places(sorted_indices, batch_first)
         if not (activations.is_cpu and activations.is_contiguous()):
             return activations[first, second]
-        # Whole rows in a row: the one form of indexing that is as fast as a copy on the host.
+        # Indexing whole rows is the only form of indexing that is as fast as a copy on the host.
         at = (first * activations.shape[1] + second).reshape(-1)
         taken = activations.flatten(0, 1).index_select(0, at)
         sizes = sorted_indices.shape if batch_first else sorted_indices.shape[::-1]
@@ -78,7 +78,7 @@ class TokenGather(DeclaredOp):
 
 
 class TokenScatter(DeclaredOp):
-    """Put tokens back where they were taken from, in place."""
+    """Write tokens back to the indices from which they were taken, in place."""
 
     schema = (
         "random_ltd_token_scatter_(Tensor(a!) all_activations, Tensor layer_activations, "
@@ -99,7 +99,7 @@ class TokenScatter(DeclaredOp):
         if tuple(layer_activations.shape) != wanted:
             raise ValueError(
                 f"layer_activations has shape {tuple(layer_activations.shape)}; expected {wanted}, "
-                f"a token for each of sorted_indices."
+                f"one token for each of sorted_indices."
             )
 
     def reference(
@@ -130,7 +130,7 @@ class MaskGatherBert(DeclaredOp):
             )
 
     def outputs(self, dense_mask: Tensor, sorted_indices: Tensor) -> Tensor:
-        """Return room for the masks: [layers, batch, 1, kept, kept]."""
+        """Return uninitialized memory for the masks: [layers, batch, 1, kept, kept]."""
         layers, batch, kept = sorted_indices.shape
         return dense_mask.new_empty((layers, batch, 1, kept, kept))
 
@@ -159,11 +159,11 @@ class MaskGatherGpt(DeclaredOp):
             )
 
     def outputs(self, dense_mask: Tensor, truncated_seq_len: int) -> Tensor:
-        """Return room for the masks."""
+        """Return uninitialized memory for the masks."""
         return dense_mask.new_empty((dense_mask.shape[0], 1, truncated_seq_len, truncated_seq_len))
 
     def reference(self, dense_mask: Tensor, truncated_seq_len: int) -> Tensor:
-        """Return the masks, in memory of their own."""
+        """Return the masks, as a copy."""
         corner = dense_mask[:, :, :truncated_seq_len, :truncated_seq_len]
         return corner.clone(memory_format=torch.contiguous_format)
 
@@ -200,7 +200,7 @@ def _check_count(kept: int, name: str, length: int) -> None:
 
 
 def _check_range(name: str, indices: Tensor, length: int) -> None:
-    """Refuse indices out of range where asking is no wait: on the host."""
+    """Refuse indices out of range on the host; on a device, reading them would be a wait."""
     if not indices.is_cpu or not indices.numel():
         return
     low, high = (int(one) for one in indices.aminmax())
@@ -211,7 +211,7 @@ def _check_range(name: str, indices: Tensor, length: int) -> None:
 
 
 def _places(indices: Tensor, batch_first: bool) -> tuple[Tensor, Tensor]:
-    """Return what the first two dimensions of activations are indexed by."""
+    """Return the indices of the first two dimensions of activations."""
     batch = torch.arange(indices.shape[0], dtype=torch.int64, device=indices.device)
     if batch_first:
         return batch[:, None], indices.long()

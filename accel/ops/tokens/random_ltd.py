@@ -1,7 +1,7 @@
 """``random_ltd``: random layerwise token dropping (Yao et al. 2022), with DeepSpeed's functions.
 
-The implementation is torch's own indexing on every device: on the host it moves tokens as fast as a
-copy of them, so there is nothing for a kernel to gain.
+The implementation is torch's own indexing on every device: on the host it is nearly as fast as a
+copy of the tokens, so a kernel would gain nothing.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class RandomLTD(OpSet):
     """The op of ``RandomLTDBuilder``, torch's own indexing on every device.
 
     Activations are float32, bfloat16, float16 or float64; indices int32 or int64, from 0 to the
-    length of the sequence, which is checked on the host alone. Autograd follows none of the
-    functions: DeepSpeed's layers have derivatives of their own.
+    length of the sequence, which is checked only on the host. Autograd does not follow these
+    functions, because DeepSpeed's layers have their own derivatives.
     """
 
     name: ClassVar[str] = "random_ltd"
@@ -52,7 +52,7 @@ class RandomLTD(OpSet):
             original_tokens: the length of the sequences.
 
         Raises:
-            TypeError: an argument is of another kind or element type.
+            TypeError: an argument has the wrong kind or element type.
             ValueError: a shape or a number is out of range; nothing has been written.
         """
         self._sort(unsorted_token_ids, original_tokens)
@@ -61,15 +61,15 @@ class RandomLTD(OpSet):
     def token_gather(
         self, activations: Tensor, sorted_indices: Tensor, batch_first: bool
     ) -> Tensor:
-        """Return the tokens that `sorted_indices` names, with the activations' order of dimensions.
+        """Return the tokens at `sorted_indices`, with the activations' order of dimensions.
 
         Args:
             activations: [batch, sequence, channels], or [sequence, batch, channels].
             sorted_indices: [batch, kept tokens].
-            batch_first: which of the two shapes it is.
+            batch_first: whether `activations` has the first of the two shapes.
 
         Raises:
-            TypeError: an argument is of another kind or element type.
+            TypeError: an argument has the wrong kind or element type.
             ValueError: shapes do not match, or, on the host, an index is out of range.
         """
         found: Tensor = self._gather(activations, sorted_indices, batch_first)
@@ -82,10 +82,10 @@ class RandomLTD(OpSet):
         sorted_indices: Tensor,
         batch_first: bool,
     ) -> Tensor:
-        """Write `layer_activations` over the tokens that `token_gather` took; return all.
+        """Write `layer_activations` over the tokens that `token_gather` took; return the tensor.
 
         Raises:
-            TypeError: an argument is of another kind or element type.
+            TypeError: an argument has the wrong kind or element type.
             ValueError: shapes do not match, memory is shared, or, on the host, an index is out of
                 range; nothing has been written.
         """
@@ -102,7 +102,7 @@ class RandomLTD(OpSet):
             sorted_indices: [layers, batch, kept tokens].
 
         Raises:
-            TypeError: an argument is of another kind or element type.
+            TypeError: an argument has the wrong kind or element type.
             ValueError: shapes do not match, or, on the host, an index is out of range.
         """
         found: Tensor = self._bert(dense_mask, sorted_indices)
@@ -112,7 +112,7 @@ class RandomLTD(OpSet):
         """Return the masks of sequences of `truncated_seq_len`, [batch, 1, length, length].
 
         Raises:
-            TypeError: an argument is of another kind.
+            TypeError: an argument has the wrong kind.
             ValueError: a shape or the length is out of range.
         """
         found: Tensor = self._gpt(dense_mask, truncated_seq_len)

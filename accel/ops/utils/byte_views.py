@@ -13,20 +13,20 @@ from accel.ops.frame.declaration import DeclaredOp, OpSet
 
 
 class CastToByteTensor(DeclaredOp):
-    """One tensor's memory as uint8, flat, in the order in which it lies."""
+    """One tensor's memory as a flat uint8 tensor, in the order of memory."""
 
     schema = "cast_to_byte_tensor(Tensor(a) src_tensor) -> Tensor(a)"
 
     def check(self, src_tensor: Tensor) -> None:
-        """Refuse what is not one block of memory, and what its bytes alone do not tell."""
+        """Refuse tensors that are not one block of memory, or whose bytes are not their values."""
         if not is_dense(src_tensor):
             raise ValueError(
                 f"src_tensor has shape {tuple(src_tensor.shape)} and strides "
-                f"{src_tensor.stride()}, so its memory has gaps or repeats; give a contiguous one."
+                f"{src_tensor.stride()}, so its memory has gaps or repeats; pass a contiguous one."
             )
         if src_tensor.is_neg() or src_tensor.is_conj():
             raise ValueError(
-                "src_tensor is a negated or conjugated view, which its bytes do not tell; give "
+                "src_tensor is a negated or conjugated view, so its bytes are not its values; pass "
                 "src_tensor.resolve_neg().resolve_conj()."
             )
 
@@ -53,11 +53,11 @@ class Utils(OpSet):
     def cast_to_byte_tensor(self, src_tensor: Tensor | Sequence[Tensor]) -> Tensor | list[Tensor]:
         """Return the memory of a tensor as a flat uint8 tensor, or of several in a list.
 
-        No data moves: both are one memory, which lives as long as either.
+        Nothing is copied: the result shares the tensor's memory, which lives as long as either.
 
         Raises:
-            TypeError: it is no dense tensor, nor a list of them.
-            ValueError: its memory is not one block, or its bytes do not tell its values.
+            TypeError: the argument is neither a dense tensor nor a list of them.
+            ValueError: a tensor's memory is not one block, or its bytes are not its values.
         """
         if isinstance(src_tensor, list | tuple):
             return [self._cast(one) for one in src_tensor]

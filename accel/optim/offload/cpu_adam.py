@@ -30,10 +30,10 @@ _HOST = torch.device("cpu")
 class CPUAdam(FusedAdam):
     """Adam on the host for parameters anywhere, with the argument order of DeepSpeed's class.
 
-    Of a parameter on a device, float32 master copy and moments are on the host, so that they may
-    exceed the device's memory. A step brings gradients over and sends parameters back in buckets,
-    through pinned memory and alongside each other where the device has streams; it waits for the
-    device, since the host has to see the gradients.
+    The float32 master copy and moments of a parameter on a device are kept on the host, so they may
+    exceed the device's memory. A step copies gradients to the host and parameters back, in buckets,
+    through pinned memory, and in parallel if the device has streams. It waits for the device,
+    since the host needs the gradients.
 
     Args:
         model_params: parameters or groups.
@@ -43,8 +43,8 @@ class CPUAdam(FusedAdam):
         eps: added to the root of the second moment.
         weight_decay: coefficient of the decay.
         amsgrad: divide by the largest second moment so far.
-        adamw_mode: decoupled decay; without it `weight_decay` is L2.
-        fp32_optimizer_states: float32 moments; without it they have the parameter's type.
+        adamw_mode: decoupled decay; if false, `weight_decay` is L2.
+        fp32_optimizer_states: float32 moments; if false, they have the parameter's type.
         options: the keyword arguments of `FusedAdam` from `maximize` on.
     """
 
@@ -82,16 +82,16 @@ class CPUAdam(FusedAdam):
         return _HOST
 
     def prepare(self, group: Group, grads: Sequence[Tensor | None]) -> PreparedGroup:
-        """Return what the group's next steps work on; raises if a tensor cannot be stepped."""
+        """Return the prepared group for its next steps; raises if a tensor cannot be stepped."""
         if all(param.device.type == "cpu" for param in group["params"]):
             return super().prepare(group, grads)
         return _MixedGroup(self, group, grads)
 
     def adjust(self, group: Group, prepared: PreparedGroup, hyper: Hyper) -> None:
-        """Bring a step's scalars over for a group that is stepped from another device."""
+        """Copy a step's scalars to the host for a group with parameters on a device."""
         if not isinstance(prepared, _MixedGroup):
             return
-        # The host has to know before it writes: these waits are those of the gradients.
+        # The host needs the scalars before it writes; it has to wait for the gradients anyway.
         for name in ("grad_scale", "found_inf", "lr_tensor"):
             value = getattr(hyper, name)
             if value is not None:
@@ -130,7 +130,7 @@ class _MixedGroup(PreparedGroup):
         group: Group,
         grads: Sequence[Tensor | None] | None = None,
     ) -> bool:
-        """Take this step's tensors; ``False``, with none taken, if they are not alike any more."""
+        """Take this step's tensors; ``False``, with none taken, if they have changed."""
         params = list(group["params"])
         grads = [param.grad for param in params] if grads is None else grads
         if [grad is None for grad in grads] != self._absent:
@@ -146,7 +146,7 @@ class _MixedGroup(PreparedGroup):
         return True
 
     def release(self) -> None:
-        """Let go of the tensors."""
+        """Drop the references to the tensors."""
         super().release()
         self._everything = (None, [], [])
 
@@ -155,7 +155,7 @@ class _MixedGroup(PreparedGroup):
         super().step(hyper)
         if hyper.found_inf is not None and bool(hyper.found_inf):
             return
-        # A recorded step keeps tensors on the host as they are; these calls are not recorded.
+        # A recorded step keeps numbers as host tensors; the calls below are not recorded.
         for name in ("lr", "beta1", "beta2"):
             setattr(hyper, name, float(getattr(hyper, name)))
         optimizer, params, grads = self._everything
@@ -179,4 +179,7 @@ def _check_away(param: Tensor, grad: Tensor | None, index: int) -> None:
     check_tensors(roles, single=True)  # type: ignore[arg-type]
     check_gradients(f"grads[{index}]", [grad], single=True)  # type: ignore[list-item]
     if not is_dense(param):
-        raise ValueError(f"params[{index}] is not dense; a step on the host needs it so.")
+        raise ValueError(
+            f"params[{index}] is not dense (strides {param.stride()}), as a step on the host needs "
+            f"it; give a clone."
+        )

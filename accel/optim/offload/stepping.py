@@ -1,4 +1,4 @@
-"""`OffloadedGroup`: stepping on the host what lives on a device, with transfers alongside."""
+"""`OffloadedGroup`: steps on the host of parameters on a device, overlapped with transfers."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def cut(numels: Sequence[int], bucket: int) -> Iterator[list[Piece]]:
 class OffloadedGroup:
     """The parameters of a group on one device and of one pair of types, stepped on the host.
 
-    Master copies and states are on the host; gradients come over in buckets and rounded parameters
-    go back, each on a stream of its own, while the host steps the bucket between. Between steps
-    it holds buffers, and none of the user's tensors.
+    Master copies and states are on the host. Gradients are copied to the host in buckets, and
+    rounded parameters back, each direction on its own stream, while the host steps the bucket
+    between them. Between steps it holds buffers, but none of the user's tensors.
 
     Args:
-        optimizer: whose group it is; the group's states are made complete.
+        optimizer: the group's optimizer; the group's states are made complete.
         group: the parameter group.
-        places: the places in the group of what follows.
+        places: the indices of the parameters in the group.
         params: parameters of one device and dtype, dense.
         grads: their gradients, of one dtype.
         kernel: the host's kernel.
@@ -155,7 +155,7 @@ class OffloadedGroup:
         return [memory[p.offset : p.offset + _span(p)] for p in self._buckets[number]]
 
     def take(self, optimizer: SteppedOptimizer, params: Sequence[Tensor], grads: Grads) -> bool:
-        """Take a step's tensors; ``False`` if they are not alike any more.
+        """Take a step's tensors; ``False`` if they have changed.
 
         Raises:
             ValueError: tensors share memory that a step writes.
@@ -175,7 +175,9 @@ class OffloadedGroup:
         """Step every parameter once; the device's current stream waits for the last one."""
         found = self._find(optimizer, params)
         if found is None:
-            raise RuntimeError("The optimizer's state was changed during a step.")
+            raise RuntimeError(
+                "The optimizer's state was changed during a step; change it between steps."
+            )
         if self._buckets:
             flats = [
                 _flat(_like(grad, param))
@@ -219,7 +221,7 @@ def _span(piece: Piece) -> int:
 
 
 def _flat(tensor: Tensor) -> Tensor:
-    """Return a dense tensor's elements as they lie in memory."""
+    """Return a dense tensor's elements in the order of memory."""
     return tensor.detach().as_strided((tensor.numel(),), (1,))
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _SLOTS = 2
 
 SMALL = 1 << 16
-"""Elements below which a piece crosses over with its neighbours: a copy of its own takes longer."""
+"""Pieces of fewer elements are copied together: a copy for each would take longer."""
 
 Span = tuple[int, int]
 """Where a piece begins and ends in its bucket."""
@@ -24,10 +24,10 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Neighbouring pieces, `first` to `last`, that cross over in one copy.
+    """Neighbouring pieces, `first` to `last`, that are transferred in one copy.
 
-    `packed` is device memory for several of them, laid out as in the bucket; a piece that crosses
-    alone has none.
+    `packed` is device memory for several of them, laid out as in the bucket; a piece that is
+    transferred alone has none.
     """
 
     first: int
@@ -40,8 +40,8 @@ class _Run:
 class _Lane:
     """One direction: its stream, two slots of pinned memory, and memory on the device.
 
-    All runs use the same memory of the device in turn: the stream keeps them in order. It belongs
-    to that stream, so that it may be let go before the last copy is done.
+    All runs use the same device memory in turn, since the stream keeps them in order. The memory
+    belongs to that stream, so it may be freed before the last copy is done.
     """
 
     def __init__(
@@ -109,13 +109,13 @@ class _Lane:
 class Transfers:
     """Gradients on their way to the host, and parameters on their way back.
 
-    Bucket number n uses slot n modulo 2. Where the device has no streams, every copy waits.
+    Bucket number n uses slot n modulo 2. If the device has no streams, every copy waits.
 
     Args:
         accelerator: the device's strategy.
         device: the device.
         dtypes: element types of parameters and of gradients.
-        buckets: where each bucket's pieces lie in it, in order.
+        buckets: the place of each piece in its bucket, in order.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class Transfers:
         return self._down.slot(number)
 
     def begin(self) -> None:
-        """Let the copies wait for what the device's current stream has been given so far."""
+        """Let the copies wait for all work queued so far on the device's current stream."""
         if self._late:
             current = self._accelerator.current_stream(self._device.index)
             self._down.stream.wait_stream(current)
@@ -158,7 +158,7 @@ class Transfers:
                 self._fetched[number % _SLOTS].record(self._down.stream)
 
     def wait_until_usable(self, number: int) -> None:
-        """Wait until a bucket's gradients are there and its slot for parameters is free."""
+        """Wait until a bucket's gradients are on the host and its slot for parameters is free."""
         if self._late:
             self._fetched[number % _SLOTS].synchronize()
             sent = self._sent[number % _SLOTS]
@@ -181,7 +181,7 @@ class Transfers:
 
 
 def _runs(spans: Sequence[Span]) -> Iterator[_Run]:
-    """Yield the pieces of a bucket by what crosses over together: small ones, as many as follow."""
+    """Yield the pieces of a bucket in groups for one copy: consecutive small pieces go together."""
     first = 0
     while first < len(spans):
         last = first

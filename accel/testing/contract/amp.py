@@ -12,7 +12,7 @@ from accel.testing.kit import Conformance, expect, expect_equal, expect_type, on
 
 
 class AmpTests(Conformance):
-    """Autocast and the scaler of gradients."""
+    """Autocast and gradient scaling."""
 
     def _low(self) -> torch.dtype:
         """Return a 16-bit dtype of the device; skip the test without one, or without autocast."""
@@ -28,7 +28,7 @@ class AmpTests(Conformance):
 
     @on_device
     def test_autocast(self) -> None:
-        """Products in a block are in the dtype asked for; by either name; none if disabled."""
+        """Products in a block have the requested dtype, by either name, unless disabled."""
         low = self._low()
         ones = torch.ones(4, 4, dtype=torch.float32, device=self.acc.device())
         for scope in (self.acc.autocast(dtype=low), self.acc.amp().autocast(True, low)):
@@ -41,7 +41,7 @@ class AmpTests(Conformance):
 
     @on_device
     def test_autocast_decorates(self) -> None:
-        """It decorates functions, and autograd functions by way of `amp`."""
+        """It decorates functions and, through `amp`, autograd functions."""
         low = self._low()
         amp = self.acc.amp()
 
@@ -70,7 +70,7 @@ class AmpTests(Conformance):
 
     @on_device
     def test_scaler(self) -> None:
-        """It scales a loss, brings gradients back, and leaves out a step that overflowed."""
+        """It scales a loss, unscales gradients, and skips a step that overflowed."""
         for make in (self.acc.GradScaler, self.acc.amp().GradScaler):
             scaler = make(init_scale=8.0, growth_interval=100)
             expect_type(scaler, torch.amp.GradScaler, f"{make.__qualname__}()")

@@ -58,7 +58,7 @@ class DeviceTests(Conformance):
             expect_equal(device, torch.device(self.acc.device_name(*arguments)), "device")
 
     def test_device_index_is_checked(self) -> None:
-        """A negative index is a `ValueError`, what is no whole number a `TypeError`, everywhere."""
+        """Everywhere, a negative index is a `ValueError`, and a non-integer a `TypeError`."""
         for member in indexed_members():
             method = getattr(self.acc, member)
             state = (
@@ -82,7 +82,7 @@ class DeviceTests(Conformance):
 
     @on_device
     def test_current_device(self) -> None:
-        """`current_device` is the int that `set_device` was given."""
+        """`current_device` returns the int that was passed to `set_device`."""
         before = self.acc.current_device()
         expect_type(before, int, "current_device()")
         try:
@@ -97,7 +97,7 @@ class DeviceTests(Conformance):
 
     @on_device
     def test_current_device_by_torchs_names(self) -> None:
-        """The members that bear names of `torch.accelerator` set and return the same device."""
+        """The members with names of `torch.accelerator` set and return the same device."""
         before = self.acc.current_device()
         try:
             for index in self.each_device():
@@ -114,7 +114,7 @@ class DeviceTests(Conformance):
 
     @on_device
     def test_device_scopes_restore(self) -> None:
-        """`device_index` makes a device current in a block, and the one before it afterwards."""
+        """`device_index` makes a device current in a block, and restores the previous one."""
         before = self.acc.current_device()
         try:
             for index in (None, *self.each_device()):
@@ -134,7 +134,7 @@ class DeviceTests(Conformance):
 
     @on_device
     def test_no_device_beyond_the_last(self) -> None:
-        """`set_device` refuses what does not exist, unless every index names the one device."""
+        """`set_device` refuses missing devices, unless every index names the one device."""
         beyond = self.acc.device_count()
         if self.acc.device_name(beyond) == self.acc.device_name():
             self.acc.set_device(beyond)

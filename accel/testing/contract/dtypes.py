@@ -38,7 +38,7 @@ class DtypeTests(Conformance):
 
     @on_device
     def test_float64_is_float64(self) -> None:
-        """If it is supported, numbers that float32 cannot tell apart are told apart."""
+        """If it is supported, it distinguishes numbers that are equal in float32."""
         if not self.acc.is_fp64_supported():
             return
         near = torch.full((4,), 1 + 2.0**-40, dtype=torch.float64, device=self.acc.device())

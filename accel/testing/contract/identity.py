@@ -25,7 +25,7 @@ PREDICATES = (
     "prefer_triton_grouped_mm",
     "is_current_stream_capturing",
 )
-# What a device lacks is asked of these, each with nothing but arguments that are at hand.
+# Members to call for each capability that a device may lack, with simple arguments.
 _BY_CAPABILITY: dict[str, Callable[[Accelerator], Any]] = {
     "rng": lambda acc: acc.get_rng_state(),
     "streams": lambda acc: acc.Stream(),
@@ -34,7 +34,7 @@ _BY_CAPABILITY: dict[str, Callable[[Accelerator], Any]] = {
     "memory": lambda acc: acc.memory_allocated(),
     "peaks": lambda acc: acc.max_memory_allocated(),
 }
-# These change the process, or need a device to be left as they found it.
+# These change the process, or need a device to undo their effect.
 _NOT_CALLED = frozenset({"empty_cache", "empty_host_cache", "build_extension"})
 
 
@@ -67,7 +67,7 @@ class IdentityTests(Conformance):
         expect(not unknown, f"lacks names {unknown}; known are {', '.join(CAPABILITIES)}.")
 
     def test_probe_answers(self) -> None:
-        """The probe agrees with `is_available`, and gives reason and fix if it is no."""
+        """The probe agrees with `is_available`, and a rejection has a reason and a fix."""
         verdict = self.acc.probe()
         expect_type(verdict, (Accepted, Rejected), "probe()")
         expect_equal(bool(verdict), self.acc.is_available(), "bool(probe())")

@@ -1,4 +1,4 @@
-"""Tests of what must not happen: side effects of imports and probes, broken forks and threads."""
+"""Tests that imports and probes have no side effects, and that forks and threads work."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _asked(target: str) -> subprocess.CompletedProcess[str]:
 
 
 def observed(target: str) -> dict[str, Any]:
-    """Return what a fresh process saw while it imported, made and probed ``module:Class``."""
+    """Return the findings of a fresh process that imports, makes and probes ``module:Class``."""
     done = _asked(target)
     if done.returncode:
         said = done.stderr.strip()

@@ -57,7 +57,7 @@ class MemoryTests(Conformance):
 
     @covers("peaks")
     def test_peaks_are_kept_and_reset(self) -> None:
-        """A peak outlives the tensor that made it, and each reset restarts it from what is used."""
+        """A peak outlives its tensor, and each reset restarts it from the current use."""
         for reset in _RESETS:
             block = self._block()
             del block
@@ -89,7 +89,7 @@ class MemoryTests(Conformance):
 
     @covers("memory")
     def test_accumulated_counters_restart(self) -> None:
-        """Afterwards no counter is higher, and what tensors occupy is still counted."""
+        """Afterwards no counter is higher, and the memory of tensors is still counted."""
         block = self._block()
         before = self.acc.memory_stats()
         for index in ((), (self.acc.current_device(),)):
@@ -104,14 +104,14 @@ class MemoryTests(Conformance):
 
     @on_device
     def test_emptying_the_cache_spares_tensors(self) -> None:
-        """`empty_cache` returns nothing and takes nothing that is in use."""
+        """`empty_cache` returns nothing and frees no memory that is in use."""
         kept = torch.arange(1000, dtype=torch.int64, device=self.acc.device())
         expect_none("empty_cache()", self.acc.empty_cache)
         expect_equal(int(kept.sum()), 499500, "a sum after empty_cache()")
 
     @on_device
     def test_emptying_the_host_cache_spares_tensors(self) -> None:
-        """`empty_host_cache` returns nothing and takes nothing that is in use."""
+        """`empty_host_cache` returns nothing and frees no memory that is in use."""
         kept = self.acc.pin_memory(torch.arange(1000, dtype=torch.int64, device="cpu"))
         self.acc.pin_empty(1000, dtype=torch.int64)
         expect_none("empty_host_cache()", self.acc.empty_host_cache)
@@ -119,7 +119,7 @@ class MemoryTests(Conformance):
 
     @on_device
     def test_empty_host_memory(self) -> None:
-        """`pin_empty` and `pin_empty_like` have the shape and dtype asked for, on the host."""
+        """`pin_empty` and `pin_empty_like` have the requested shape and dtype, on the host."""
         like = torch.ones(3, 4, dtype=torch.float32, device=self.acc.device())
         made = {
             "pin_empty(3, 4)": self.acc.pin_empty(3, 4, dtype=torch.float16),
@@ -141,7 +141,7 @@ class MemoryTests(Conformance):
 
     @on_device
     def test_registered_host_memory(self) -> None:
-        """Memory that is registered is page-locked until it is not; a runtime may not do so."""
+        """Registered memory is page-locked until it is unregistered, if the runtime supports it."""
         alignment = self.acc.pin_memory_alignment()
         expect_type(alignment, int, "pin_memory_alignment()")
         expect(alignment >= 1, f"pin_memory_alignment() is {alignment}.")
@@ -164,7 +164,7 @@ class MemoryTests(Conformance):
 
     @on_device
     def test_pinning_keeps_values(self) -> None:
-        """Pinned or not, memory from `pin_memory` has the values, or the shape, asked for."""
+        """Pinned or not, memory from `pin_memory` has the requested values or shape."""
         given = torch.arange(12.0, dtype=torch.float32, device="cpu").reshape(3, 4)
         pinned = self.acc.pin_memory(given)
         expect(torch.equal(pinned, given), "pin_memory() lost the values.")

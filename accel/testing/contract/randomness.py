@@ -49,7 +49,7 @@ class RandomTests(Conformance):
 
     @on_device
     def test_initial_seed(self) -> None:
-        """It is the int that `manual_seed` was given."""
+        """It is the int that was passed to `manual_seed`."""
         self.acc.manual_seed(99)
         found = self.acc.initial_seed()
         expect_type(found, int, "initial_seed()")
@@ -57,7 +57,7 @@ class RandomTests(Conformance):
 
     @covers("rng")
     def test_states_round_trip(self) -> None:
-        """A state that is set again repeats what followed it, with and without an index."""
+        """Setting a state again repeats the numbers after it, with and without an index."""
         for index in ((), (self.acc.current_device(),)):
             state = self.acc.get_rng_state(*index)
             expect_type(state, torch.Tensor, f"get_rng_state{index}")
@@ -69,7 +69,7 @@ class RandomTests(Conformance):
 
     @covers("rng")
     def test_all_states_round_trip(self) -> None:
-        """All devices' states are a list by index; they can be set, and no more than there are."""
+        """All devices' states are a list by index; they can be set, but a longer list cannot."""
         states = self.acc.get_rng_state_all()
         expect_type(states, list, "get_rng_state_all()")
         expect_equal(len(states), self.acc.device_count(), "the number of states")
@@ -96,7 +96,7 @@ class RandomTests(Conformance):
 
     @on_device
     def test_default_generators(self) -> None:
-        """They are torch generators on the device, and the ones that draws come from."""
+        """They are torch generators on the device, and numbers are drawn from them."""
         for index in self.each_device():
             found = self.acc.default_generator(index)
             expect_type(found, torch.Generator, f"default_generator({index})")

@@ -28,7 +28,7 @@ class StreamTests(Conformance):
 
     @covers("streams")
     def test_stream_scopes_restore(self) -> None:
-        """The stream before is current again after a scope, nested, and after an exception."""
+        """After a scope, also nested or after an exception, the previous stream is current."""
         before = self.acc.current_stream()
         outer, inner = self.acc.Stream(), self.acc.Stream()
         with self.acc.stream(outer):
@@ -65,7 +65,7 @@ class StreamTests(Conformance):
 
     @covers("streams")
     def test_default_stream(self) -> None:
-        """A thread starts on the default stream, whatever another thread set."""
+        """A thread starts on the default stream, even if another thread has set a stream."""
         default = self.acc.default_stream()
         seen: list[Any] = []
         with self.acc.stream(self.acc.Stream()):
@@ -151,7 +151,7 @@ class StreamTests(Conformance):
 
     @covers("graphs")
     def test_graphs_replay(self) -> None:
-        """A replay computes again, from what the inputs hold now, into the same outputs."""
+        """A replay computes again, from the inputs' current values, into the same outputs."""
         graph, given, made = self._captured()
         for value in (3.0, -1.0):
             given.fill_(value)
@@ -195,7 +195,7 @@ class StreamTests(Conformance):
 
     @covers("graphs")
     def test_empty_graphs_refuse(self) -> None:
-        """A graph that nothing was captured into cannot be replayed."""
+        """An empty graph cannot be replayed."""
         graph = self.acc.create_graph()
         expect_raises(
             (RuntimeError, ValueError), lambda: self.acc.replay_graph(graph), "an empty graph"
@@ -209,7 +209,7 @@ class StreamTests(Conformance):
 
         def fail() -> None:
             with self.acc.capture_to_graph(self.acc.create_graph()):
-                given.add_(1)  # Of a graph without work torch warns.
+                given.add_(1)  # torch warns about a graph without work.
                 raise KeyError("on purpose")
 
         expect_raises((KeyError, RuntimeError), fail, "an exception in a capture")

@@ -53,7 +53,7 @@ class ToolTests(Conformance):
         expect(found not in {"", "fake", "undefined"}, f"communication backend {found!r}.")
 
     def test_compile_backend(self) -> None:
-        """It can be set to what torch knows, for this object only, and to nothing else."""
+        """It can be set to torch's backends only, and for this object only."""
         first = self.acc.get_compile_backend()
         expect_type(first, str, "get_compile_backend()")
         expect_none("set_compile_backend()", self.acc.set_compile_backend, "eager")
@@ -65,7 +65,7 @@ class ToolTests(Conformance):
         expect_equal(self.acc.get_compile_backend(), "eager", "get_compile_backend() after it")
 
     def test_visible_devices(self) -> None:
-        """The variables are written to the mapping that is given, never to this process's."""
+        """The variables are written to the given mapping, never to this process's environment."""
         names = self.acc.visible_devices_envs()
         expect_type(names, list, "visible_devices_envs()")
         outside = dict(os.environ)

@@ -1,7 +1,7 @@
 """The specs of the built-in ops, by op.
 
-Each is ``<Class>Spec``, in the module here that is named like the op; an optimizer's, like the op's
-own module.
+Each is ``<Class>Spec``, in the module here with the op's name, or for an optimizer, with the name
+of the op's own module.
 """
 
 from __future__ import annotations

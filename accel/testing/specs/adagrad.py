@@ -57,7 +57,7 @@ class _AdagradSpec(OpSpec):
         return found
 
     def scale(self, case: Case, given: Lists, expected: Lists, name: str, at: int) -> Tensor:
-        """Return the sum of what is added up, without its signs."""
+        """Return the sum of the absolute values of all terms."""
         param, grad, old_sum = (given[one][at].abs() for one in given)
         gradient = grad + case["weight_decay"] * param
         if name == "exp_avg_sqs":

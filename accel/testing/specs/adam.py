@@ -40,7 +40,7 @@ def adam_cases(states: Sequence[str] = _STATES, *, single: bool) -> Iterable[dic
 
 
 def adam_corrections(case: Case) -> tuple[float, float]:
-    """Return what the moments are divided by, for their start at zero."""
+    """Return the divisors of the moments for their start at zero."""
     if not case["bias_correction"]:
         return 1.0, 1.0
     return 1 - case["beta1"] ** case["step"], 1 - case["beta2"] ** case["step"]
@@ -89,9 +89,9 @@ class AdamSpec(OpSpec):
         return found
 
     def scale(self, case: Case, given: Lists, expected: Lists, name: str, at: int) -> Tensor:
-        """Return the sum of what is added up, without its signs, so that cancelling costs no bits.
+        """Return the sum of the absolute values of all terms, so that cancelling costs no bits.
 
-        The rounding of moments that are kept in fewer bits than the result counts too.
+        The rounding of moments with fewer bits than the result is included.
         """
         coarser = state_factor(case, name, "exp_avgs")
         beta1, beta2, decay = case["beta1"], case["beta2"], case["weight_decay"]

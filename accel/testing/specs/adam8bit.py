@@ -17,10 +17,10 @@ _MOMENTS = {"exp_avgs": True, "exp_avg_sqs": False}
 """The lists of moments, and whether their code is signed."""
 
 _OFFSET = 2.0**-15
-"""What lies between a block's scale and the number that codes of first moments reach for it."""
+"""The offset between a block's scale and the largest number of codes of first moments."""
 
 _SMALLEST = {"exp_avgs": _OFFSET, "exp_avg_sqs": 2.0**-31}
-"""What an error reaches below the smallest ordinary number, as part of the block's scale."""
+"""The error below the smallest ordinary number, as a part of the block's scale."""
 
 _BAD = (
     *BAD_STEPS,
@@ -34,8 +34,8 @@ _BAD = (
 class Adam8bitSpec(AdamSpec):
     """``multi_tensor_adam8bit`` between ``quantize_blockwise`` and ``dequantize_blockwise``.
 
-    Moments are given as numbers that their code has, so that only the step rounds. The parameter
-    moves by moments that are not yet encoded, and is judged as Adam's.
+    Moments are numbers that have a code, so that only the step rounds. The parameter moves by
+    moments that are not yet encoded, and is judged as Adam's.
     """
 
     op = "adam8bit"
@@ -50,10 +50,10 @@ class Adam8bitSpec(AdamSpec):
         return given | {name: [_coded(one, name) for one in given[name]] for name in _MOMENTS}
 
     def scale(self, case: Case, given: Lists, expected: Lists, name: str, at: int) -> Tensor:
-        """Return the size of what is added up, with what the moments' codes amount to.
+        """Return the size of the terms, with the error of the moments' codes.
 
-        A code's error is less than 1/8 of the value, or the smallest number that the block has. A
-        first moment given as one block has it is off by the difference of the offsets in another.
+        A code's error is less than 1/8 of the value, or the smallest number of the block. A first
+        moment that is exact in one block is off by the difference of the offsets in another.
         """
         size = super().scale(case, given, expected, name, at)
         if not size.numel():
@@ -91,7 +91,7 @@ class Adam8bitSpec(AdamSpec):
 
 
 def _coded(values: Tensor, name: str) -> Tensor:
-    """Return numbers that the code has, at least for blocks in this order."""
+    """Return numbers that have a code, at least for blocks in this order."""
     signed = _MOMENTS[name]
     coded = encode(values.float().reshape(-1), signed=signed)
     return decode(*coded, signed=signed).view(values.shape).to(values.dtype)

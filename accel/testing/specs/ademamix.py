@@ -57,7 +57,7 @@ class FusedAdEMAMixSpec(OpSpec):
         return self._stepped(case, given, signs=True)
 
     def _stepped(self, case: Case, given: Lists, *, signs: bool) -> Lists:
-        """Return the lists after the step, or the sums of what is added up without its signs."""
+        """Return the lists after the step, or the sums of the absolute values of their terms."""
         found: Lists = {name: [] for name in self.written}
         beta1, beta2, (alpha, beta3) = case["beta1"], case["beta2"], scheduled(case)
         first, second = 1 - beta1 ** case["step"], 1 - beta2 ** case["step"]
@@ -79,13 +79,13 @@ class FusedAdEMAMixSpec(OpSpec):
         op.multi_tensor_ademamix(1024, None, lists, *(case[name] for name in _ORDER))
 
     def scale(self, case: Case, given: Lists, expected: Lists, name: str, at: int) -> Tensor:
-        """Return the sum of what is added up, without its signs, so that cancelling costs no bits.
+        """Return the sum of the absolute values of all terms, so that cancelling costs no bits.
 
-        The rounding of moments that are kept in fewer bits than the parameter counts.
+        The rounding of moments with fewer bits than the parameter is included.
         """
         sizes = {one: [listed[at].abs()] for one, listed in given.items()}
         size = self._stepped(case, sizes, signs=False)[name][0]
-        # The root is one of a sum of squares: nothing in it cancels.
+        # The root is that of a sum of squares, so nothing cancels.
         return size * state_factor(case, name, "exp_avgs")
 
     def bad(self) -> Iterable[BadCall]:
@@ -94,7 +94,7 @@ class FusedAdEMAMixSpec(OpSpec):
 
 
 def scheduled(case: Case) -> tuple[float, float]:
-    """Return `alpha` and `beta3` at a step, as the authors' code has them."""
+    """Return `alpha` and `beta3` at a step, as in the authors' code."""
     step, alpha, beta3 = case["step"], case["alpha"], case["beta3"]
     if step < case["alpha_warmup"]:
         alpha = step / case["alpha_warmup"] * alpha

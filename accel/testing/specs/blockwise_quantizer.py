@@ -40,7 +40,7 @@ class BlockwiseQuantizerSpec(OpSpec):
         return {"inputs": tensors, "results": [], "codes": [], "absmax": []}
 
     def expected(self, case: Case, given: Lists) -> Lists:
-        """Return the inputs as the codes have them, the places of their values, and magnitudes."""
+        """Return the inputs as encoded, the indices of their values, and magnitudes."""
         values = _values(case)
         found: Lists = {name: [] for name in self.written}
         rising, order = values.sort(stable=True)
@@ -87,7 +87,7 @@ class BlockwiseQuantizerSpec(OpSpec):
 
 
 def _values(case: Case) -> Tensor:
-    """Return the values of all codes; of two codes of 0, the one that is never made is far away."""
+    """Return the values of all codes; the unused one of two codes for 0 gets a distant value."""
     kind = case["kind"]
     values = [*(dynamic_map() if kind == "dynamic" else four_bit(kind).values)]
     if kind in QUANT_TYPES:

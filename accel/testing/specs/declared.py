@@ -19,7 +19,7 @@ _SHAPES = [(6, 4), (2, 1), (1032,)]
 class DeclaredSpec(OpSpec):
     """A spec from a schema: element types, shapes, and calls by the declaration's examples.
 
-    A function is left out if its tensors need not be alike, since their shapes are not known here.
+    A function is left out if its tensors may differ in shape, since the shapes are not known here.
 
     Args:
         name: the op's name.
@@ -45,7 +45,7 @@ class DeclaredSpec(OpSpec):
                                "numbers": dict(numbers), "shape": shape, "seed": 1}  # fmt: skip
 
     def given(self, case: Case, generator: torch.Generator) -> Lists:
-        """Return normal numbers for all tensors; what is written is the result."""
+        """Return normally distributed numbers for all tensors; written tensors are the result."""
         lists: Lists = {"result": []}
         for argument in self.kinds[case["function"]].parsed.tensors:
             shapes = _SHAPES if argument.kind.listed else [_SHAPES[case["shape"]]]
@@ -57,7 +57,7 @@ class DeclaredSpec(OpSpec):
         return lists
 
     def expected(self, case: Case, given: Lists) -> Lists:
-        """Return what the reference makes of float64."""
+        """Return the reference's results in float64."""
         kind = self.kinds[case["function"]]
         result = kind().reference(*self._arguments(kind, case, given))
         return {"result": given["result"] if result is None else _listed(result)}

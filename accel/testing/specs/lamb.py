@@ -88,7 +88,7 @@ class FusedLambSpec(OpSpec):
         }
 
     def scale(self, case: Case, given: Lists, expected: Lists, name: str, at: int) -> Tensor:
-        """Return the sum of what is added up, without its signs."""
+        """Return the sum of the absolute values of all terms."""
         param, grad, mean, square, _ = (listed[0].abs() for listed in given.values())
         grad = grad / case["grad_scale"]
         means = case["beta1"] * mean + (1 - case["beta1"]) * grad

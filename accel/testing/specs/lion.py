@@ -57,7 +57,7 @@ class _LionSpec(OpSpec):
         return found
 
     def scale(self, case: Case, given: Lists, expected: Lists, name: str, at: int) -> Tensor:
-        """Let the step go either way if its sign hangs on the last bits."""
+        """Allow both directions of the step if its sign depends on the last bits."""
         param, grad, mean = (given[one][at] for one in given)
         if name == "exp_avgs":
             kept: Tensor = case["beta2"] * mean.abs() + (1 - case["beta2"]) * grad.abs()

@@ -21,7 +21,7 @@ _TYPES = [
 
 
 class MultiTensorSpec(OpSpec):
-    """All functions; what they write is ``outputs``, ``results`` and ``noop_flag``."""
+    """All functions; the written lists are ``outputs``, ``results`` and ``noop_flag``."""
 
     op = "multi_tensor"
     written = ("outputs", "results", "noop_flag")
@@ -58,7 +58,7 @@ class MultiTensorSpec(OpSpec):
         return {**lists, "noop_flag": [flag], "inv_scale": [flag * 0 - 0.125]}
 
     def expected(self, case: Case, given: Lists) -> Lists:
-        """Return what is written, by the formulas."""
+        """Return the written values, by the formulas."""
         function, numbers = case["function"], case["numbers"]
         outputs, results = given["outputs"], []
         checked = [given["inputs"], given["ys"]]
@@ -120,7 +120,7 @@ class MultiTensorSpec(OpSpec):
             inputs=[one.double() for one in lists["inputs"]]))  # fmt: skip
 
     def scale(self, case: Case, given: Lists, expected: Lists, name: str, at: int) -> Tensor:
-        """Return the size of the results, and of what is added up for one."""
+        """Return the size of the results, and of their terms."""
         found = expected[name][at].abs().nan_to_num()
         if case["function"] == "multi_tensor_axpby" and name == "outputs":
             a, b, _ = case["numbers"]

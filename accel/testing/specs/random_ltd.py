@@ -16,7 +16,7 @@ _SIZES = ((2, 3, 17, 5, 9), (1, 1, 1, 1, 1), (1, 2, 40, 16, 40), (2, 1, 8, 3, 0)
 
 
 class RandomLTDSpec(OpSpec):
-    """All functions; what a call writes or returns is ``results``."""
+    """All functions; the values that a call writes or returns are ``results``."""
 
     op = "random_ltd"
     written = ("results",)
@@ -140,7 +140,7 @@ class RandomLTDSpec(OpSpec):
 
 
 def _changing(function: str, name: str, at: int, change: Callable[[Tensor], Tensor]) -> Any:
-    """Return what changes one tensor of a call of a function."""
+    """Return a change of one tensor in a call of a function."""
 
     def changed(case: dict[str, Any], tensors: Lists) -> None:
         case["function"] = function

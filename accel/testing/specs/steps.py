@@ -33,7 +33,7 @@ def step_cases(
     """Return every shape with every dtype and mode, `numbers` and the states' dtype in turn.
 
     Args:
-        modes: what a case has besides.
+        modes: further entries of a case.
         numbers: values of the op's numbers.
         states: names of the lists of states.
         single: whether a case has one tensor only.

@@ -35,12 +35,12 @@ class UtilsSpec(OpSpec):
         return {"src_tensor": numbers, "bytes": []}
 
     def expected(self, case: Case, given: Lists) -> Lists:
-        """Return the bytes, by way of Python's."""
+        """Return the bytes, through Python's `bytes`."""
         dtype = dtype_of(case, "src_tensor")
         return {"bytes": [_bytes(tensor.to(dtype)) for tensor in given["src_tensor"]]}
 
     def call(self, op: Any, case: Case, tensors: Lists) -> None:
-        """Call the op, and hold that its results are the tensors' memory."""
+        """Call the op, and check that its results share the tensors' memory."""
         source = tensors["src_tensor"]
         found = op.cast_to_byte_tensor(source)
         if isinstance(found, list):
@@ -61,7 +61,7 @@ class UtilsSpec(OpSpec):
 
 
 def _bytes(tensor: Tensor) -> Tensor:
-    # In the order in which they lie, as the tensor's strides have it.
+    # In the order of memory, which the tensor's strides give.
     flat = tensor.as_strided((tensor.numel(),), (1,)).clone()
     raw = ctypes.string_at(flat.data_ptr(), flat.nbytes) if flat.numel() else b""
     return torch.tensor([*raw], dtype=torch.float64, device="cpu")

@@ -8,8 +8,10 @@ import pytest
 import torch
 from quantizer_cases import (
     BLOCKWISE_BITS,
+    FP_BITS,
     QUANTIZER_BITS,
     blockwise_bits,
+    fp_bits,
     numbers,
     quantizer_bits,
     same,
@@ -17,6 +19,7 @@ from quantizer_cases import (
 
 from accel.ops.frame.triton import TritonKernel
 from accel.ops.quantizers.blockwise_quantizer import BlockwiseQuantizer
+from accel.ops.quantizers.fp_quantizer import FPQuantizer
 from accel.ops.quantizers.quantizer import Quantizer
 
 # The interpreter computes by numpy, which warns of what kernels choose not to use.
@@ -51,3 +54,8 @@ def test_blockwise_sizes(blockwise: BlockwiseQuantizer, numel: int) -> None:
 def test_groups_have_the_bits() -> None:
     kernel = TritonKernel("accel.ops.quantizers.triton.quantizer")
     assert quantizer_bits(Quantizer(kernel, backend="cpu")) == QUANTIZER_BITS
+
+
+def test_floats_have_the_bits() -> None:
+    kernel = TritonKernel("accel.ops.quantizers.triton.fp_quantizer")
+    assert fp_bits(FPQuantizer(kernel, backend="cpu")) == FP_BITS

@@ -154,7 +154,7 @@ def test_where_a_device_pins(monkeypatch: pytest.MonkeyPatch) -> None:
         assert made.is_pinned()
         assert memory.locked_bytes() == 0
     else:
-        with pytest.warns(RuntimeWarning, match="the device's runtime pins no memory"):
+        with pytest.warns(RuntimeWarning, match="the device's runtime cannot pin memory"):
             made = memory.new(1000, torch.ones(1))
         assert memory.locked_bytes() == 4000
     assert memory.is_pinned(made)

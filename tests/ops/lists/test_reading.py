@@ -154,7 +154,7 @@ def test_without_the_interpreters_help_python_looks(
     op: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A torch without DLPack's exchange table: slower, and the same."""
-    assert MultiTensor.notes("cpu") == ("The library looks at every tensor of a usual call.",)
+    assert MultiTensor.notes("cpu") == ("The library checks every tensor of a usual call.",)
     monkeypatch.setattr(python_api, "python_api", lambda: "no table")
     monkeypatch.setattr(reading, "python_api", lambda: "no table")
     bare = MultiTensor(acquire(MultiTensorBuilder().recipe()))

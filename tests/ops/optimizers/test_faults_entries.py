@@ -204,7 +204,8 @@ def test_a_counter_of_parameters_that_two_kernels_step(rung: str) -> None:
         kept = other.get("step", torch.tensor(0.0))
         other["step"] = one.setdefault("step", torch.tensor(0.0))
         with pytest.raises(
-            ValueError, match=r"state\['step'\] of params\[1\] is that of params\[0"
+            ValueError,
+            match=r"state\['step'\] of params\[1\] is the same tensor as that of params\[0",
         ):
             optimizer.step()
         other["step"] = kept

@@ -209,7 +209,7 @@ def test_single_tensors_are_named_as_the_caller_knows_them() -> None:
         with pytest.raises(ValueError, match=r"^exp_avg has shape"):
             op.adam_update(71, **numbers, params=torch.ones(2), grads=torch.ones(2),
                            exp_avg=torch.ones(3), exp_avg_sq=torch.ones(2))  # fmt: skip
-        with pytest.raises(ValueError, match=r"^beta1 is 1e-60; a step that forgets"):
+        with pytest.raises(ValueError, match=r"^beta1 is 1e-60; a step that discards"):
             op.adam_rollback(71, **{**numbers, "beta1": 1e-60}, params=torch.ones(2),
                              grads=torch.ones(2), exp_avg=torch.ones(2),
                              exp_avg_sq=torch.ones(2))  # fmt: skip

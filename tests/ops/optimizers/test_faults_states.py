@@ -77,7 +77,7 @@ def test_every_pair_of_classes_fits_or_is_refused(source: Any, target: Any) -> N
         second.load_state_dict(state)
         assert again(param, second).isfinite().all()
         return
-    with pytest.raises(ValueError, match=f"{target.__name__} cannot take over this state"):
+    with pytest.raises(ValueError, match=f"{target.__name__} cannot load this state"):
         second.load_state_dict(state)
     after = second.state_dict()
     assert after["param_groups"] == before["param_groups"]

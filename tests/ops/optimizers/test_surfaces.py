@@ -142,7 +142,7 @@ def test_codes_keep_their_bound(signed: bool, shape: tuple[int, ...]) -> None:
 
 def test_codes_of_what_has_none() -> None:
     op = Adam8bit()
-    with pytest.raises(ValueError, match="values holds negative numbers"):
+    with pytest.raises(ValueError, match="values has negative numbers"):
         op.quantize_blockwise(torch.tensor([-1.0]), False)
     with pytest.raises(TypeError, match="values has dtype"):
         op.quantize_blockwise(torch.ones(3, dtype=torch.int64), True)

@@ -15,6 +15,7 @@ PRINTED = [
     "torch.uint8 torch.Size([200]) torch.bfloat16\ntorch.Size([25600, 1]) torch.Size([512, 100])\n",
     "torch.Size([64, 32]) torch.Size([16, 2]) torch.Size([64, 64])\n"
     "torch.Size([1024]) torch.Size([16, 1])\n",
+    "torch.Size([32, 1]) True\n",
 ]
 
 

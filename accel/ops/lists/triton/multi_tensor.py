@@ -1,6 +1,6 @@
-"""``multi_tensor`` in Triton: what ``csrc/cuda/lists/multi_tensor.cu`` does, chunk by chunk.
+"""``multi_tensor`` in Triton, chunk by chunk, as in ``csrc/cuda/lists/multi_tensor.cu``.
 
-Tensors whose element types differ are launched apart. Sums have a fixed order.
+Tensors of different element types have separate launches. Sums have a fixed order.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def total_kernel(
     results: Value, count: Value, inv_scale: Value, norm: Value, noop_flag: Value,
     SCALED: tl.constexpr, FLAG: tl.constexpr, SIZE: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Add up all tensors; no norm of one is larger."""
+    """Sum over all tensors; the result is at least the largest norm of one."""
     total = tl.zeros((SIZE,), tl.float64)
     for start in range(0, count, SIZE):
         at = start + tl.arange(0, SIZE)
@@ -117,7 +117,7 @@ def work_kernel(
     CHECK: tl.constexpr, CLIP: tl.constexpr, KEEP: tl.constexpr, ALIGNED: tl.constexpr,
     LENGTH: tl.constexpr, SIZE: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Write one chunk of outputs; without a y its code is -1, and CHECK has a bit for x and y."""
+    """Write one chunk of outputs; y's code is -1 if there is none; CHECK has bits for x and y."""
     row = rows + tl.load(owners + tl.program_id(0) * 2) * WIDTH
     chunk = tl.load(owners + tl.program_id(0) * 2 + 1)
     numel = _numel_of(row, ALIGNED)
@@ -150,8 +150,8 @@ class Table:
     """A call's tensors on their device: rows of numbers, and the programs of each group of types.
 
     Args:
-        lists: of one length; the first one gives the numbers of elements.
-        device: where they are.
+        lists: lists of one length; the first one gives the numbers of elements.
+        device: the tensors' device.
     """
 
     def __init__(self, lists: Sequence[Sequence[Tensor]], device: torch.device) -> None:
@@ -253,7 +253,7 @@ def multi_tensor_clip_(
 
 
 def _room(sums: Tensor | None, table: Table, device: torch.device) -> Tensor:
-    """Return memory for sums; in the interpreter the op gives none."""
+    """Return memory for sums; in the interpreter, where the op passes none, new memory."""
     if sums is not None:
         return sums
     return torch.empty((table.chunks + table.count,), dtype=torch.float64, device=device)

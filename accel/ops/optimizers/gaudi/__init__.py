@@ -1,4 +1,4 @@
-"""Gaudi's own fused optimizers, if its software has them and they can do what an op promises.
+"""Gaudi's own fused optimizers, if its software has them and they meet an op's requirements.
 
 Importing this package imports neither torch nor Gaudi's software.
 """
@@ -26,12 +26,12 @@ PACKAGE = "habana_frameworks.torch"
 STEPS: Mapping[str, tuple[str, str]] = {
     "accel_adam_step": ("FusedAdamW", "accel.ops.optimizers.gaudi.adam:GaudiAdam"),
 }
-"""Entry points of native libraries, with the vendor's class and what steps lists with it."""
+"""Entry points of native libraries, with the vendor's class and the class that steps with it."""
 
 UNFIT: Mapping[str, str] = {
     "accel_lamb_step": "its FusedLamb neither bounds the ratio of norms nor returns it.",
 }
-"""Entry points whose optimizer the vendor has, and why it cannot be used."""
+"""Entry points whose optimizer the vendor has but that cannot be used, with the reason."""
 
 OPTIMIZERS = tuple(
     symbol.removeprefix("accel_").removesuffix("_step") for symbol in (*STEPS, *UNFIT)
@@ -39,12 +39,12 @@ OPTIMIZERS = tuple(
 """Stems of the optimizers that the vendor has, usable or not."""
 
 ListStep = Callable[["TensorLists", Any], None]
-"""Steps checked lists: the tensors, and the numbers of the step."""
+"""A function that steps checked lists: the tensors, and the numbers of the step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gaudi:
-    """A stand-in for a native library.
+    """An implementation that takes the place of a native library.
 
     Attributes:
         optimizer: the vendor's class.
@@ -59,19 +59,19 @@ class Gaudi:
     digest: str = "hpex"
 
     def bind(self, symbol: str) -> ListStep:
-        """Return what steps lists as an entry point of a native library would."""
+        """Return a function that steps lists, as a native library's entry point does."""
         step: ListStep = resolve(STEPS[symbol][1])(self.optimizer)
         return step
 
 
 def probe_gaudi(symbol: str) -> Probe:
-    """Return whether the vendor has an optimizer that can be used; imports nothing of it."""
+    """Return whether the vendor has a usable optimizer; imports none of its software."""
     if symbol not in STEPS:
         return Rejected(UNFIT.get(symbol, "it has no such optimizer."))
     if environment.hpu_lazy_mode():
         return Rejected(
-            "not in lazy mode: the number of a step comes from the host, and a captured graph "
-            "would repeat it.",
+            "it cannot be used in lazy mode: the number of a step comes from the host, and a "
+            "captured graph would repeat it.",
             "Eager mode is the default: leave PT_HPU_LAZY_MODE unset.",
         )
     if not _has_optimizers():
@@ -96,7 +96,7 @@ def load_gaudi(symbol: str) -> Gaudi:
     """Import the vendor's optimizer for an entry point.
 
     Raises:
-        OpUnavailable: its software does not import, or has no such class.
+        OpUnavailable: the vendor's software cannot be imported, or has no such class.
     """
     name = STEPS[symbol][0]
     try:

@@ -1,7 +1,7 @@
-"""AdamW by Gaudi's `FusedAdamW`, on the caller's moments; what that class lacks is the reference's.
+"""AdamW by Gaudi's `FusedAdamW`, on the caller's moments, with the reference for other cases.
 
-The vendor's optimizer is handed its state for one step. It is never asked to correct the moments
-itself: the correction goes into its rate, decay and epsilon, which needs no count of its own.
+The vendor's optimizer gets its state for one step. It never corrects the moments itself, which
+would need its own count of steps: the correction is part of its rate, decay and epsilon.
 """
 
 from __future__ import annotations
@@ -81,12 +81,12 @@ class GaudiAdam:
             param.grad = None
         optimizer.state.clear()
         optimizer.param_groups.clear()
-        # The scalars of a step that the device has yet to do belong to the optimizer.
+        # The optimizer owns the scalars of a step that the device may not have done yet.
         self._last = optimizer
 
 
 def _is_plain(hyper: AdamHyper) -> bool:
-    """Return whether the vendor's class has a form of these numbers."""
+    """Return whether the vendor's class supports these numbers."""
     scalars = (hyper.lr_tensor, hyper.grad_scale, hyper.found_inf, hyper.noop_flag)
     decoupled = bool(hyper.flags & ADAM_ADAMW) or hyper.weight_decay == 0.0
     return (
@@ -98,7 +98,7 @@ def _is_plain(hyper: AdamHyper) -> bool:
 
 
 def _fits(tensors: TensorLists, index: int) -> bool:
-    """Return whether the vendor's kernel has the layout and precision of a tensor's entries."""
+    """Return whether the vendor's kernel supports layout and precision of a tensor's entries."""
     # With 16-bit parameters it would round the learning rate itself to 16 bits.
     return tensors.params[index].numel() > 0 and all(
         listed[index].device.type == "hpu"
@@ -109,7 +109,7 @@ def _fits(tensors: TensorLists, index: int) -> bool:
 
 
 def _numbers(hyper: AdamHyper, time: float) -> dict[str, Any]:
-    """Return the group's numbers that do step number `time` without a bias correction.
+    """Return numbers with which step number `time` needs no bias correction.
 
     With ``c1 = 1 - beta1**time`` and ``c2 = 1 - beta2**time`` the step divides by
     ``sqrt(v / c2) + eps``, so numerator and denominator are multiplied by ``sqrt(c2)``
@@ -127,13 +127,13 @@ def _numbers(hyper: AdamHyper, time: float) -> dict[str, Any]:
 
 
 class StepCounts:
-    """Step tensors' values on the host: read from a device only if others wrote them."""
+    """Values of step tensors on the host, read from a device only if others wrote them."""
 
     def __init__(self) -> None:
         self._known: Any = WeakTensorKeyDictionary()
 
     def read(self, steps: Sequence[Tensor]) -> list[float]:
-        """Return the values; waits for the device the first time, and after writes of others."""
+        """Return the values; waits for the device the first time, and after writes by others."""
         known = [self._known.get(step) for step in steps]
         for step, entry in zip(steps, known, strict=True):
             if entry is None or entry[0] != _version(step):

@@ -1,1 +1,1 @@
-"""Steps that were prepared: what is watched, and what is called."""
+"""Prepared steps: the checks that they are still valid, and the native calls."""

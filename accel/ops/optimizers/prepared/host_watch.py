@@ -1,6 +1,6 @@
-"""The library that looks at a step's tensors for ops whose own library does not run on the host.
+"""The library that checks a step's tensors for ops whose own library does not run on the host.
 
-Importing this module imports no torch, without which libraries are built as well.
+Importing this module does not import torch, since libraries can be built without it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _refused: list[float] = []
 
 
 def recipe() -> jit.Recipe:
-    """Return what the library is built from, by the host's compiler."""
+    """Return the library's recipe, for the host's compiler."""
     return jit.Recipe(
         name=NAME,
         backend=BACKEND,
@@ -36,16 +36,16 @@ def recipe() -> jit.Recipe:
 
 
 def needed_by(built: Iterable[tuple[list[str], jit.Recipe]]) -> list[tuple[list[str], jit.Recipe]]:
-    """Return the recipe with the ops of `built` that need it beside their own, if there are any."""
+    """Return this library's recipe with the ops of `built` that need it; empty if none do."""
     names = [name for ops, own in built if own.backend != BACKEND for name in ops]
     return [(names, recipe())] if names else []
 
 
 def host_watcher() -> CDLL | None:
-    """Return the library, loaded once per process; ``None`` if Python has to do without.
+    """Return the library, loaded once per process; ``None`` if it cannot be used.
 
     A failed load is tried again after a minute. An unexpected failure gives a warning; `hindrance`
-    and the kept note report every failure.
+    and the saved note report every failure.
     """
     from accel.ops.python_api import python_api
 
@@ -75,18 +75,18 @@ def _tell(error: Exception) -> None:
 
     said = trouble.in_words(error)
     trouble.keep_note(BACKEND, NAME, said)
-    # Without a compiler nothing is wrong: steps are slower and right.
+    # A missing compiler is no error: steps are correct, but slower.
     if not isinstance(error, OpUnavailable) or error.__cause__ is not None:
         warnings.warn(
-            f"Python checks the tensors of each optimizer step, which takes longer than a "
-            f"library of the host: {said}",
+            f"Python checks the tensors of each optimizer step, which is slower than the native "
+            f"check: {said}",
             RuntimeWarning,
             stacklevel=2,
         )
 
 
 def hindrance() -> str:
-    """Return why Python looks at the tensors of a device's step, ``""`` if a library can.
+    """Return why Python checks the tensors of a device's step, ``""`` if a library can.
 
     Compiles and loads nothing.
     """
@@ -100,7 +100,7 @@ def hindrance() -> str:
 
 
 def notes() -> tuple[str, ...]:
-    """Return who looks at a device's tensors and what has failed, for `accel explain`."""
+    """Return notes on how a device's tensors are checked and on failures, for `accel explain`."""
     from accel.jit.cache.trouble import last_note
 
     why, failed = hindrance(), last_note(BACKEND, NAME)

@@ -1,4 +1,4 @@
-"""`NativeWatch`: thousands of tensors looked at before a step, in one call of a library."""
+"""`NativeWatch`: a check of thousands of tensors before a step, in one call of a library."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from accel.ops.python_api import DLTensor, Python, from_python, python_api
 _P, _N, _I = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
 _DTYPES = {torch.float32: (2, 32), torch.bfloat16: (4, 16), torch.float16: (2, 16),
            torch.uint8: (1, 8)}  # fmt: skip
-# DLPack's numbers of the kinds of device that torch names so; of others any but these.
+# DLPack's device types for torch's names; other devices may have any type but these.
 _KINDS: Mapping[str, tuple[int, ...]] = {"cpu": (1,), "cuda": (2, 10), "xpu": (14,)}
 
 
@@ -43,24 +43,24 @@ class WatchArgs(ctypes.Structure):
 
 
 class NativeWatch:
-    """The conditions of a prepared step, which the next one may reuse while all of them hold.
+    """The conditions of a prepared step, which the next step may reuse while all of them hold.
 
     Holds no tensor between `release` and the next `take`.
 
     Args:
         library: exports the functions of ``accel/tensors.h``; it reads no tensor's memory, so the
-            tensors may lie on any device.
+            tensors may be on any device.
         keys: the keys of the states that are read.
-        seen: for each parameter of the group what its step uses, in the order parameter, gradient
-            and one for each key; ``None`` for a parameter without a gradient, and for keys that
-            are not used.
-        places: each parameter's place among the states, from `places_of`.
-        written: memory that no gradient may share: blocks apart from each other and rising, each
-            its first byte and the one after its last.
+        seen: for each parameter of the group, the tensors that its step uses: the parameter, the
+            gradient and one for each key; ``None`` for a parameter without a gradient, and for
+            keys that are not used.
+        places: each parameter's index among the states, from `places_of`.
+        written: memory that no gradient may share: separate blocks in rising order, each as its
+            first byte and the byte after its last.
 
     Raises:
-        LookupError: a tensor of a kind that no kernel takes, or on a device that DLPack knows not.
-        OSError: this torch or interpreter cannot be asked natively.
+        LookupError: a tensor is of a kind that no kernel takes, or on a device unknown to DLPack.
+        OSError: native code cannot read tensors of this torch or interpreter.
     """
 
     def __init__(
@@ -93,8 +93,8 @@ class NativeWatch:
             **{name: listed.buffer_info()[0] for name, listed in arrays.items()},
         )
         self._alive = (library, api, expected, names, arrays)
-        # With the interpreter's lock held. torch gives it up while it reads a negative bit: by
-        # then everything that is used afterwards is kept alive.
+        # The interpreter's lock is held, except while torch reads a negative bit; everything that
+        # is used after that is kept alive.
         locked = ctypes.PyDLL(None, handle=library._handle)
         self._take, self._release = locked.accel_watch_take, locked.accel_watch_release
         self._take.restype, self._take.argtypes = _I, (_P, ctypes.py_object, ctypes.py_object)
@@ -102,10 +102,10 @@ class NativeWatch:
         weakref.finalize(self, _let_go, self._release, self._args, self._alive)
 
     def take(self, params: Any, states: Any) -> bool:
-        """Keep the step's tensors and write their addresses where their calls find them.
+        """Keep the step's tensors and write their addresses into the native calls.
 
-        ``False``, with nothing kept, if anything is not as it was, if a gradient shares memory
-        with what a step writes or requires grad, and if a tensor stands for its negative.
+        ``False``, with nothing kept, if anything has changed, if a gradient shares memory with a
+        written tensor or requires grad, or if a tensor has the negative bit.
         """
         if type(params) is not list or len(params) != self._count:
             return False
@@ -115,19 +115,19 @@ class NativeWatch:
         return status == abi.OK
 
     def release(self) -> None:
-        """Let go of the tensors."""
+        """Drop the references to the tensors."""
         self._release(ctypes.addressof(self._args))
 
 
 class _Devices(dict[torch.device, tuple[int, int]]):
-    """DLPack's numbers of devices, each taken from one tensor."""
+    """DLPack's type and number of each device, read from one tensor."""
 
     def __init__(self, api: Python) -> None:
         read = ctypes.PYFUNCTYPE(_I, ctypes.py_object, ctypes.POINTER(DLTensor))
         self._read = read(api.read)
 
     def of(self, tensor: Tensor) -> tuple[int, int]:
-        """Return kind and number; raises `LookupError` if they are not those of torch's name."""
+        """Return type and number; raises `LookupError` if they do not match torch's name."""
         device = tensor.device
         if device not in self:
             read = DLTensor()
@@ -147,7 +147,7 @@ class _Devices(dict[torch.device, tuple[int, int]]):
 def _described(
     seen: Sequence[Sequence[Seen | None] | None], width: int, known: _Devices
 ) -> tuple[Any, dict[str, array[int]]]:
-    """Return what is expected of every tensor, and the layouts and devices of parameters."""
+    """Return the expected properties of every tensor, and the layouts and devices of parameters."""
     expected = (Expected * max(1, len(seen) * width))()
     layouts, layout_at, devices = array("q"), array("q"), array("i")
     for index, entries in enumerate(seen):
@@ -175,9 +175,9 @@ def _expected(seen: Seen, *, written: bool) -> Expected:
 
 
 def places_of(params: Sequence[Tensor], states: Any) -> list[int] | None:
-    """Return each parameter's place among the states, as ``PyDict_Next`` counts them.
+    """Return each parameter's index among the states, as ``PyDict_Next`` counts them.
 
-    A parameter that has no entry gets the place 0; ``None`` if the states are no plain dictionary.
+    A parameter without an entry gets the index 0; ``None`` if the states are no plain dictionary.
     """
     if type(states) is not defaultdict and type(states) is not dict:
         return None

@@ -1,4 +1,4 @@
-"""`Plan`: checked tensors sorted into native calls, whose arguments are made once."""
+"""`Plan`: checked tensors sorted into native calls, with arguments that are made once."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ class Stepper(Protocol):
 
     @property
     def step_lists(self) -> Callable[[TensorLists, Any], None]:
-        """Steps what has no native call."""
+        """Steps the tensors that have no native call."""
 
 
 class Plan:
     """The native calls, and the rest for the reference, that step a kernel's tensors.
 
-    Holds addresses, no tensors: whoever calls `step` keeps them alive, and has seen that they are
-    those that the addresses belong to.
+    It holds addresses, not tensors: the caller of `step` must keep the tensors alive, and must have
+    checked that the addresses are theirs.
 
     Args:
-        kernel: steps them.
+        kernel: the kernel that steps them.
         tensors: the checked lists.
 
     Attributes:
@@ -70,7 +70,7 @@ class Plan:
     def put(self, role: str, pointers: array[int]) -> None:
         """Write the addresses of a role's tensors into the calls that use them."""
         for call in self.calls:
-            # Together the calls and the rest have every index once, so one of them all is in order.
+            # The calls and the rest have every index once, so a call with all of them is in order.
             whole = len(call.indices) == len(pointers)
             chosen = pointers if whole else array("q", [pointers[at] for at in call.indices])
             call.table.replace(role, chosen)
@@ -78,8 +78,8 @@ class Plan:
     def step(self, tensors: TensorLists | None, hyper: Hyper) -> None:
         """Step every tensor once.
 
-        Marks the parameters as changed for autograd; without `tensors`, which a plan with a rest
-        needs, its caller does that.
+        Marks the parameters as changed for autograd; if `tensors` is ``None``, the caller must do
+        that. A plan with a rest needs `tensors`.
         """
         if self._varies and torch.are_deterministic_algorithms_enabled():
             self._check_order()
@@ -91,14 +91,14 @@ class Plan:
             increment_version(tensors.params)
 
     def _check_order(self) -> None:
-        """Do what torch does with an operation that has no deterministic form."""
+        """Raise or warn, as torch does for an operation that has no deterministic form."""
         where = {call.table.device.type for call in self.calls} - {"cpu"}
         if not where:
             return
         said = (
-            f"This step's norms are added up on {', '.join(where)} in an order that varies, and "
+            f"This step sums norms on {', '.join(where)} in an order that varies, but "
             "torch.use_deterministic_algorithms(True) is set. Set ACCEL_OPS=reference, or pass "
-            "warn_only=True if the ratio's last place may vary."
+            "warn_only=True if the last digit of the ratio may vary."
         )
         if not torch.is_deterministic_algorithms_warn_only_enabled():
             raise RuntimeError(said)
@@ -109,7 +109,7 @@ class NativeCall:
     """One call of the native step: a struct and its pointer arrays.
 
     Attributes:
-        indices: which tensors of the lists it steps.
+        indices: indices in the lists of the tensors that it steps.
         table: their addresses.
     """
 
@@ -133,13 +133,13 @@ class NativeCall:
             self._args.state_dtype = DTYPES[tensors.roles[family.states[0]][0].dtype]
 
     def step(self, hyper: Hyper) -> None:
-        """Run it on the tensors' device."""
+        """Run the call on the tensors' device."""
         args = self._args
         for name in self._numbers:
             setattr(args, name, getattr(hyper, name))
         args.rounding = ROUNDING[hyper.rounding]
         args.num_threads = cpu_threads() if self.table.device.type == "cpu" else 1
-        # The scalars of the last call may be freed: launches are ordered by the stream.
+        # The scalars of the last call may be freed now, since the stream orders launches.
         self._scalars.clear()
         for name, dtype in _SCALARS.items():
             setattr(args, name, self._scalar(name, getattr(hyper, name), dtype))
@@ -149,9 +149,9 @@ class NativeCall:
         if value is None:
             return None
         if dtype != value.dtype and name in _FLAGS:
-            # A cast would make 0 of 2**32 and of 1e-50.
+            # A cast would turn 2**32 and 1e-50 into 0.
             value = value != 0
-        # The CPU's kernel reads at once, and no stream orders that behind a copy from a device.
+        # The CPU's kernel reads at once; no stream makes it wait for a copy from a device.
         late = self.table.device.type != "cpu"
         ready = value.detach().to(self.table.device, dtype, non_blocking=late)
         self._scalars.append(ready)

@@ -15,7 +15,7 @@ from accel.ops.overlap import LOWEST, extent
 
 
 def addresses(tensors: Sequence[Tensor]) -> array[int]:
-    """Return the tensors' addresses as 64-bit integers with a sign, as `extent` does."""
+    """Return the tensors' addresses as signed 64-bit integers, as `extent` does."""
     try:
         return array("q", map(Tensor.data_ptr, tensors))
     except OverflowError:
@@ -24,11 +24,11 @@ def addresses(tensors: Sequence[Tensor]) -> array[int]:
 
 
 class Partition:
-    """Indices of the tensors, by who can step them.
+    """Indices of the tensors, by the implementation that can step them.
 
     Attributes:
-        native: one list of indices for each call of the native op: alike in device and dtypes, and
-            flat memory in all roles.
+        native: one list of indices for each call of the native op: tensors of one device and the
+            same dtypes, with flat memory in all roles.
         rest: indices that only the reference can step.
     """
 
@@ -64,9 +64,9 @@ def _flat(members: Sequence[Tensor]) -> bool:
 
 
 class Occupied:
-    """The memory that a call writes, to find gradients that may lie in it.
+    """The memory that a call writes, to find gradients that may share it.
 
-    Tensors whose elements alternate count as one block, gaps included.
+    Tensors whose elements alternate count as one block, including the gaps.
 
     Args:
         tensors: written tensors that share no element with each other.
@@ -82,7 +82,7 @@ class Occupied:
                 self._stops.append(stop)
 
     def blocks(self) -> Iterator[tuple[int, int]]:
-        """Yield each block's first byte and the one after its last, in rising order."""
+        """Yield each block's first byte and the byte after its last, in rising order."""
         return zip(self._starts, self._stops, strict=True)
 
     def meets(self, starts: array[int], nbytes: array[int]) -> bool:
@@ -91,7 +91,7 @@ class Occupied:
             return False
         begin = torch.frombuffer(starts, dtype=torch.int64)
         end = begin + torch.frombuffer(nbytes, dtype=torch.int64)
-        # The last written block that starts before a block's end is the one that may reach in.
+        # Only the last written block that starts before a block's end can overlap it.
         before = torch.searchsorted(torch.frombuffer(self._starts, dtype=torch.int64), end)
         stops = torch.frombuffer(array("q", [LOWEST, *self._stops]), dtype=torch.int64)
         return bool((stops[before] > begin).any())
@@ -102,8 +102,8 @@ class PointerTable:
 
     Args:
         fields: lists of tensors by the C struct's field name; the first gives the sizes.
-        numbers: the tensors' numbers if they are not their places; see `TensorLists`.
-        starts: their first elements' numbers if these are not 0, likewise.
+        numbers: the tensors' numbers if they are not their indices; see `TensorLists`.
+        starts: the numbers of their first elements if they are not 0; see `TensorLists`.
 
     Attributes:
         device: the device of the first list's tensors.
@@ -113,7 +113,7 @@ class PointerTable:
         pointers: the addresses, by field.
 
     Raises:
-        ValueError: a tensor has elements and no memory of its own (a fake or wrapper tensor).
+        ValueError: a tensor has elements but no memory (a fake or wrapper tensor).
     """
 
     def __init__(
@@ -136,16 +136,16 @@ class PointerTable:
         for index, (pointer, numel) in enumerate(zip(pointers, self.numels, strict=True)):
             if numel and not pointer:
                 raise ValueError(
-                    f"{field}[{index}] has elements but no memory that a kernel can reach; give an "
+                    f"{field}[{index}] has elements but no memory that a kernel can reach; pass an "
                     f"ordinary tensor."
                 )
 
     def replace(self, field: str, pointers: array[int]) -> None:
-        """Put in the addresses of other tensors, where a filled call finds them."""
+        """Replace the addresses, in the memory that filled calls read."""
         self.pointers[field][:] = pointers
 
     def slot(self, field: str, index: int) -> int:
-        """Return the address of one entry of a pointer array, as long as this table is."""
+        """Return the address of one entry of a pointer array, valid as long as this table lives."""
         start, _ = self.pointers[field].buffer_info()
         return start + 8 * index
 

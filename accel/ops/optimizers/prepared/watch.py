@@ -1,4 +1,4 @@
-"""`Watch`: what a plan's tensors were checked for, looked at again before each step."""
+"""`Watch`: the checked properties of a plan's tensors, compared again before each step."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _STRIDED = {torch.strided}
 
 
 class Seen(NamedTuple):
-    """One tensor of a step as it was found, and where its call has its address.
+    """One tensor of a step, and the entry for its address in the native call.
 
     Attributes:
         tensor: the tensor.
         slot: the address of the call's entry for it.
-        own_layout: whether its shape is its own, not its parameter's; it is contiguous then.
+        own_layout: whether its shape differs from its parameter's; it is then contiguous.
     """
 
     tensor: Tensor
@@ -45,7 +45,7 @@ class Seen(NamedTuple):
 class Watch:
     """The facts about a plan's tensors at the time of their check.
 
-    Holds addresses and facts, no tensors.
+    It holds addresses and facts, but no tensors.
 
     Args:
         plan: their plan.
@@ -64,39 +64,39 @@ class Watch:
     def take(self, tensors: TensorLists) -> bool:
         """Put other tensors into the plan; ``False``, with nothing changed, if they do not fit it.
 
-        They fit if they are like those that were checked, in every respect but their addresses.
+        They fit if they differ from the checked tensors only in their addresses.
 
         Raises:
             ValueError: two of them share memory that a step writes.
         """
         lists = tensors.by_field()
-        # A tensor that is not strided has no strides to be asked for.
+        # A tensor that is not strided has no strides.
         if not _STRIDED.issuperset(map(_layout_of, chain.from_iterable(lists.values()))):
             return False
         if any(map(_requires_grad, tensors.grads)) or not _agree(lists, self._facts):
             return False
         at = {field: addresses(listed) for field, listed in lists.items()}
         moved = [field for field, pointers in at.items() if pointers != self._at[field]]
-        # A kernel would write what the reference cannot; what is prepared anew names it.
+        # A kernel would write it although it must not be written; preparing again names it.
         if _has_inference(lists, lists if self._plan.rest else moved):
             return False
         for field in moved:
             places = zip(at[field], self._at[field], lists[field], strict=True)
             if any(now != before and _lacks_memory(now, tensor) for now, before, tensor in places):
                 return False
-        # What is prepared anew names the two that share one.
+        # Preparing again names the two that share one.
         if "steps" in moved and len({*at["steps"]}) != len(at["steps"]):
             return False
         if moved:
             self._check_overlap(tensors, moved, at["grads"])
-        # All of them: a native watch writes addresses, too.
+        # All addresses are replaced, because a native watch writes addresses, too.
         for field, pointers in at.items():
             self._plan.put(field, pointers)
         self._at = at
         return True
 
     def written(self) -> list[tuple[int, int]]:
-        """Return the memory that a step writes, steps' counters left out; see `Occupied.blocks`."""
+        """Return the memory that a step writes, except step counters; see `Occupied.blocks`."""
         return [*self._occupied.blocks()]
 
     def _check_overlap(self, tensors: TensorLists, moved: list[str], grads_at: array[int]) -> None:
@@ -107,24 +107,24 @@ class Watch:
 
 
 def facts(lists: Mapping[str, Sequence[Tensor]]) -> list[list[Any]]:
-    """Return what a plan relies on of its tensors, apart from where they are."""
+    """Return the properties of tensors on which a plan relies, except their addresses."""
     return [[*map(ask, listed)] for listed in lists.values() for ask in _ASKED]
 
 
 def _agree(lists: Mapping[str, Sequence[Tensor]], known: Sequence[Sequence[Any]]) -> bool:
-    """Return whether `facts` of tensors would be as they are known, keeping none of them."""
+    """Return whether the `facts` of tensors equal known ones, without storing them."""
     asked = ((listed, ask) for listed in lists.values() for ask in _ASKED)
     try:
         return all(
             len(listed) == len(wanted) and all(map(eq, map(ask, listed), wanted))
             for (listed, ask), wanted in zip(asked, known, strict=True)
         )
-    except RuntimeError:  # A nested tensor calls itself strided, and has no shape.
+    except RuntimeError:  # A nested tensor reports a strided layout, but has no shape.
         return False
 
 
 def _has_inference(lists: Mapping[str, Sequence[Tensor]], fields: Iterable[str]) -> bool:
-    """Return whether any of the tensors that are written may not be, as of inference mode."""
+    """Return whether a written tensor is of inference mode, outside of which it must not change."""
     if torch.is_inference_mode_enabled():
         return False
     return any(

@@ -40,7 +40,7 @@ def adagrad_reference(tensors: TensorLists, hyper: AdagradHyper) -> None:
 
     On the CPU the bits are those of the native kernel, except the payload of NaN.
     """
-    # Here, not above: a load of a native library, which steps nothing itself, does without.
+    # Imported here, because loading a native library does not need it.
     from accel.ops.optimizers.reference.stepping import step_each
 
     step_each(tensors, hyper, _STATES, _numbers, _update)

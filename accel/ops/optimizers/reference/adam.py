@@ -50,7 +50,7 @@ def adam_reference(tensors: TensorLists, hyper: AdamHyper) -> None:
 
     On the CPU the bits are those of the native kernel, except the payload of NaN.
     """
-    # Here, not above: a load of a native library, which steps nothing itself, does without.
+    # Imported here, because loading a native library does not need it.
     from accel.ops.optimizers.reference.stepping import step_each
 
     back = bool(hyper.flags & ADAM_ROLLBACK)
@@ -58,31 +58,31 @@ def adam_reference(tensors: TensorLists, hyper: AdamHyper) -> None:
 
 
 def check_undoable(hyper: AdamHyper) -> None:
-    """Raise `ValueError` if a step with these numbers keeps too little to be undone."""
+    """Raise `ValueError` if a step with these numbers loses too much to be undone."""
     for name, beta in (("beta1", hyper.beta1), ("beta2", hyper.beta2)):
         if beta < 2.0**-126:
             raise ValueError(
-                f"{name} is {beta:g}; a step that forgets the old moment cannot be undone."
+                f"{name} is {beta:g}; a step that discards the old moment cannot be undone."
             )
 
 
 def _verify(tensors: TensorLists, hyper: AdamHyper) -> None:
-    """Check what the flags ask for: raises `ValueError` naming the argument."""
+    """Check that the flags fit the tensors and numbers: raises `ValueError` naming the argument."""
     amsgrad = bool(hyper.flags & ADAM_AMSGRAD)
     if amsgrad != ("max_exp_avg_sqs" in tensors.roles):
         raise ValueError(
-            f"max_exp_avg_sqs {'is missing' if amsgrad else 'goes with AMSGrad only'}."
+            f"max_exp_avg_sqs {'is missing' if amsgrad else 'is only for AMSGrad; leave it out'}."
         )
     if hyper.flags & ADAM_ROLLBACK:
         check_undoable(hyper)
         if amsgrad or hyper.rounding != "nearest":
-            raise ValueError("flags: AMSGrad and stochastic rounding cannot be undone.")
+            raise ValueError("flags: a step with AMSGrad or stochastic rounding cannot be undone.")
 
 
 def adam_numbers(
     hyper: AdamHyper, like: Tensor, time: Scalar, flags: int
 ) -> tuple[Scalar, Scalar, Scalar, Scalar]:
-    """Return gradient factor, what the decay keeps, step size and what is added to the root."""
+    """Return gradient factor, decay factor, step size and scaled eps."""
     lr = learning_rate(hyper, like)
     correct = bool(flags & ADAM_BIAS_CORRECTION)
     c1 = correction(hyper.beta1, time) if correct else 1.0
@@ -124,9 +124,9 @@ def adam_update(
     """Return parameter and states after a step.
 
     Args:
-        p: the parameter; like the other tensors it is not written.
+        p: the parameter; it is not written, and neither are the other tensors.
         grad: the gradient.
-        states: the moments, with AMSGrad the maximum.
+        states: the moments, and with AMSGrad the maximum.
         hyper: the numbers of the step.
         numbers: `adam_numbers` of the parameter.
         flags: a sum of ``ADAM_*``.

@@ -38,7 +38,7 @@ _FLAGS = (
 class Adam8bitHyper(AdamHyper):
     """The numbers of one step: Adam's, with ``ADAM8BIT_*`` as flags.
 
-    `seed` is that of the moments' stochastic encoding, too.
+    `seed` is also the seed of the moments' stochastic encoding.
     """
 
 

@@ -1,4 +1,4 @@
-"""`Batch`: tensors that a reference steps at once, as if they were one."""
+"""`Batch`: tensors that a reference steps together, as if they were one."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from accel.ops.rounding import element_numbers, rounded, store
 
 
 class Batch:
-    """Tensors that are stepped at once: here one, of any kind and layout.
+    """Tensors that are stepped together; in this class one tensor, of any kind and layout.
 
     Attributes:
         tensors: their lists.
-        time: the number of the step, as a tensor with one element for each where a device knows it.
+        time: the number of the step; if it is on a device, a tensor with one element for each.
 
     Args:
         tensors: see above.
-        time: the number of the step; ``None``: that after those that the tensors have done.
-        ahead: how many steps that is after them.
+        time: the number of the step; ``None``: the tensors' counters plus `ahead`.
+        ahead: difference between the step's number and the counters.
     """
 
     def __init__(self, tensors: TensorLists, time: float | None, ahead: float) -> None:
@@ -44,7 +44,7 @@ class Batch:
         return self.tensors.roles[role][0].to(self.wide)
 
     def spread(self, scalar: Scalar) -> Scalar:
-        """Return a number of each tensor such that it meets that tensor's elements in `read`."""
+        """Return one number per tensor in a shape that broadcasts to the elements from `read`."""
         return scalar
 
     def write(self, role: str, values: Tensor) -> None:
@@ -56,7 +56,7 @@ class Batch:
         return values.sum()
 
     def read_extra(self, role: str) -> Tensor:
-        """Return further tensors, along a new first dimension if they are several."""
+        """Return extra tensors, stacked along a new first dimension if there are several."""
         return self.tensors.extras[role][0]
 
     def write_extra(self, role: str, values: Tensor) -> None:

@@ -1,8 +1,8 @@
 """Batches of a step's tensors: many small ones are stepped as one, a large one in pieces.
 
-A reference costs calls of torch's operators, about twenty a batch, more than arithmetic. So tensors
-of one shape are stacked, and contiguous ones of different shapes are laid end to end. A tensor that
-is larger than a batch is cut, which bounds the memory that a step takes for a moment.
+The cost of a reference is in the calls of torch's operators, about twenty per batch, more than in
+the arithmetic. So tensors of one shape are stacked, and contiguous ones of different shapes are
+joined end to end. A tensor larger than a batch is cut, which bounds the step's temporary memory.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _shape_of: Callable[[Tensor], torch.Size] = Tensor.shape.__get__  # type: ignore
 _is_on_host: Callable[[Tensor], bool] = Tensor.is_cpu.__get__  # type: ignore[attr-defined]
 _PLAIN = {Tensor, Parameter}
 _SERIAL = (1 << 15) - 1
-"""The most elements on which torch's operators keep one thread of the host busy, not several."""
+"""The largest number of elements for which torch's operators use only one thread of the host."""
 
 _HOST = 1 << 16
-"""Elements of a piece for each thread of the host: what a step makes of it stays in the cache."""
+"""Elements of a piece for each thread of the host, so that temporary values stay in the cache."""
 
 _DEVICE = 1 << 21
-"""Elements of a batch elsewhere: an operator keeps a device busy for as long as it is launched."""
+"""Elements of a batch on a device, so that an operator runs at least as long as its launch."""
 
 _NOISE = 2
-"""How many times the memory of an element rounded to nearest one takes that is rounded randomly."""
+"""The memory for an element with stochastic rounding, relative to one with nearest rounding."""
 
 
 def batches(
@@ -44,9 +44,9 @@ def batches(
     Args:
         tensors: the lists.
         hyper: the numbers of the step.
-        back: whether the step is one that the tensors' counters have counted.
-        whole: whether the op needs each tensor as a whole, those without elements too; then none
-            is cut, and only contiguous ones are put together.
+        back: whether the tensors' counters already include this step.
+        whole: whether the op needs each tensor as a whole, even empty ones; then none is cut, and
+            only contiguous ones are combined.
     """
     ahead = 0.0 if back else 1.0
     times = _host_times(tensors, hyper, ahead)
@@ -64,7 +64,7 @@ def batches(
                 most = 0 if whole else _piece(tensors.params[index].device, noisy)
                 yield from _alone(tensors, index, times[index], ahead, most)
         elif size and len(indices) == 1 and contiguous:
-            # All but shape and layout decides on who may lie next to whom.
+            # Tensors may be joined if all but their shapes and layouts agree.
             loose.setdefault(key[:3], []).extend(indices)
         elif size:
             for at in range(0, len(indices), room // size):
@@ -93,9 +93,9 @@ def _piece(device: torch.device, noisy: bool) -> int:
 
 
 def _room(device: torch.device, noisy: bool) -> int:
-    """Return how many elements tensors that are stepped at once may have together.
+    """Return how many elements the tensors of one batch may have together.
 
-    On the host several threads gain little here, and lose much where other programs keep it busy.
+    On the host, several threads gain little here, and lose much if other programs keep it busy.
     """
     return _SERIAL if device.type == "cpu" else _piece(device, noisy)
 
@@ -103,9 +103,9 @@ def _room(device: torch.device, noisy: bool) -> int:
 def _alike(
     tensors: TensorLists, times: Sequence[float | None], by_layout: bool
 ) -> dict[Any, Sequence[int]]:
-    """Sort the tensors' indices by what makes them fit into one batch: device, types, step, shape.
+    """Group the tensors' indices by the properties of a batch: device, types, step, shape.
 
-    Under ``None`` are those that go by themselves.
+    The key ``None`` has the tensors that are stepped alone.
     """
     params, roles = tensors.params, [*tensors.roles.values()]
     types = zip(*(map(_dtype_of, listed) for listed in roles), strict=True)
@@ -127,7 +127,7 @@ def _alike(
 
 
 def _filled(params: Sequence[Tensor], indices: Sequence[int], room: int) -> Iterator[Sequence[int]]:
-    """Yield as many of the indices at a time as tensors have room."""
+    """Yield the indices in portions whose tensors have at most `room` elements."""
     start, size = 0, 0
     for at, index in enumerate(indices):
         numel = params[index].numel()
@@ -141,9 +141,9 @@ def _filled(params: Sequence[Tensor], indices: Sequence[int], room: int) -> Iter
 def _alone(
     tensors: TensorLists, index: int, time: float | None, ahead: float, room: int
 ) -> Iterator[Batch]:
-    """Yield one tensor as it is if `room` is 0; else nothing of no elements, and pieces if large.
+    """Yield one tensor as it is if `room` is 0; else nothing if it is empty, and pieces if large.
 
-    Pieces need the memory of all roles to be filled, in one order.
+    Pieces need dense memory with one order of elements in all roles.
     """
     one = tensors.select([index])
     members = [listed[0] for listed in one.roles.values()]
@@ -153,7 +153,7 @@ def _alone(
         return
     if not size:
         return
-    # In the order of the memory, in which random bits number the elements too.
+    # In the order of memory, which is also the order of random bits.
     length = -(-size // -(-size // room))
     pieces = {
         role: torch.split(listed[0].as_strided((size,), (1,)), length)
@@ -167,7 +167,7 @@ def _alone(
 
 
 def _lie_alike(members: Sequence[Tensor]) -> bool:
-    """Return whether tensors of one shape fill their memory, all in one order."""
+    """Return whether tensors of one shape are dense, all with one order of elements."""
     strides = members[0].stride()
     return _are_ordinary(members) and (
         _are_contiguous(members)
@@ -188,7 +188,7 @@ def _are_contiguous(members: Iterable[Tensor]) -> bool:
 
 
 def _host_times(tensors: TensorLists, hyper: Hyper, ahead: float) -> list[float | None]:
-    """Return every tensor's number of the step; ``None`` if a device knows it."""
+    """Return every tensor's number of the step; ``None`` if it is on a device."""
     steps = tensors.steps
     if steps is None:
         return [float(hyper.step)] * len(tensors.params)

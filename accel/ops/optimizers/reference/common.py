@@ -1,4 +1,4 @@
-"""Numbers that the references share, which are never read from a device: rates, counters, flags."""
+"""Numbers of the references: rates, counters and flags, which are never read from a device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from accel.ops.optimizers.lists import Hyper, TensorLists
 
 Scalar = float | Tensor
 _FLOAT64 = {"cpu": True, "cuda": True, "meta": True, "mps": False, "hpu": False}
-"""Whether a type of device computes in float64, where that needs no trial."""
+"""Whether a type of device computes in float64, for those that need no trial."""
 
 
 def count_steps(tensors: TensorLists, hyper: Hyper, by: float) -> None:
@@ -28,10 +28,10 @@ def count_steps(tensors: TensorLists, hyper: Hyper, by: float) -> None:
             for step in steps:
                 step.add_(amount)
         elif isinstance(amount, Tensor):
-            # Without alpha torch takes a tensor for a number, which it fetches from the device.
+            # Without alpha, torch converts the tensor to a number, which waits for the device.
             torch._foreach_add_(steps, amount, alpha=1.0)
         elif device.type == "cpu":
-            # On the host torch would make a tensor of a number anew for each step.
+            # On the host, torch would make a new tensor from a number in each step.
             torch._foreach_add_(
                 steps, torch.tensor(by, dtype=torch.float32, device=device), alpha=1.0
             )
@@ -52,7 +52,7 @@ def skip_flag(hyper: Hyper, device: torch.device) -> Tensor | None:
 
 
 def step_number(tensors: TensorLists, index: int, hyper: Hyper, back: bool = False) -> Scalar:
-    """Return the number of this step, or of the one to undo; a tensor if a device knows it."""
+    """Return the number of this step, or of the one to undo; a tensor if it is on a device."""
     if tensors.steps is None:
         return float(hyper.step)
     step = tensors.steps[index]
@@ -79,9 +79,9 @@ def has_float64(device: torch.device) -> bool:
 
 
 def correction(beta: float, time: Scalar) -> Scalar:
-    """Return the share of a moment that is no bias of its zero beginning: ``1 - beta**time``."""
+    """Return the bias correction of a moment for its start at zero: ``1 - beta**time``."""
     if isinstance(time, Tensor) and time.dtype == torch.float32 and beta > 0.0:
-        # A power would leave few digits of a small difference.
+        # If the difference is small, a power would leave few correct digits.
         return -torch.expm1(time * math.log(beta))
     return 1.0 - beta**time
 
@@ -92,7 +92,7 @@ def square_root(value: Scalar) -> Scalar:
 
 
 def scaled_eps(eps: float, root: Scalar, kind: torch.dtype) -> Scalar:
-    """Return `eps` times a correction's root, not 0 if the type has an eps: 0 / 0 stays 0."""
+    """Return `eps` times a correction's root; not 0 if the type can hold `eps`, to avoid 0 / 0."""
     tiny = 2.0**-1074 if kind == torch.float64 else 2.0**-149
     if eps <= tiny / 2:
         return 0.0
@@ -100,14 +100,14 @@ def scaled_eps(eps: float, root: Scalar, kind: torch.dtype) -> Scalar:
 
 
 def learning_rate(hyper: Hyper, like: Tensor) -> Scalar:
-    """Return the learning rate, as `exactly` has it."""
+    """Return the learning rate, as `exactly` does."""
     if hyper.lr_tensor is None:
         return hyper.lr
     return _as_given(hyper.lr_tensor, like)
 
 
 def grad_factor(hyper: Hyper, like: Tensor, *, maximize: bool) -> Scalar:
-    """Return what gradients are multiplied by: 1 / grad_scale, negative to maximize."""
+    """Return the factor of the gradients: 1 / grad_scale, negative to maximize."""
     factor: Scalar = 1.0
     if hyper.grad_scale is not None:
         factor = 1.0 / _as_given(hyper.grad_scale, like)
@@ -115,7 +115,7 @@ def grad_factor(hyper: Hyper, like: Tensor, *, maximize: bool) -> Scalar:
 
 
 def _as_given(scalar: Tensor, like: Tensor) -> Tensor:
-    """Return a scalar as `exactly` has it, rounded first to float32 if kernels take it so."""
+    """Return a scalar as `exactly` does, rounded to float32 first if kernels take it so."""
     given = scalar if like.dtype == torch.float64 else scalar.float()
     return exactly(given.to(like.device)).reshape(())
 

@@ -60,11 +60,11 @@ def lamb_reference(tensors: TensorLists, hyper: LambHyper) -> None:
 
     Moments have the bits of the CPU's native kernel; norms are summed in another order.
     """
-    # Here, not above: a load of a native library, which steps nothing itself, does without.
+    # Imported here, because loading a native library does not need it.
     from accel.ops.optimizers.reference.batches import batches
 
     moments = bool(hyper.flags & LAMB_MOMENTS)
-    # The moments' phase of the same call has not counted the step yet.
+    # If the same call does the moments' phase, the step has not been counted yet.
     for batch in batches(tensors, hyper, back=not moments, whole=True):
         skip = skip_flag(hyper, batch.tensors.params[0].device)
         if moments:
@@ -90,7 +90,7 @@ def _moments(batch: Batch, hyper: LambHyper, skip: Tensor | None) -> None:
 
 
 def _direction(batch: Batch, hyper: LambHyper) -> tuple[Tensor, Tensor]:
-    """Return the parameter and what is to be subtracted from it, apart from the rate."""
+    """Return the parameter and its update, before the learning rate."""
     p = batch.read("masters" if "masters" in batch.tensors.roles else "params")
     m, v = batch.read("exp_avgs"), batch.read("exp_avg_sqs")
     inside = bool(hyper.flags & LAMB_EPS_INSIDE)
@@ -127,9 +127,9 @@ def _rate(hyper: LambHyper, like: Tensor, time: Scalar) -> Scalar:
 
 def _verify(_: TensorLists, hyper: LambHyper) -> None:
     if not hyper.flags & PHASES:
-        raise ValueError(f"flags is {hyper.flags}; expected one of LAMB's phases in it.")
+        raise ValueError(f"flags is {hyper.flags}; expected at least one of LAMB's phases.")
     if hyper.max_coeff < hyper.min_coeff:
-        raise ValueError(f"max_coeff is {hyper.max_coeff}; expected min_coeff or more.")
+        raise ValueError(f"max_coeff is {hyper.max_coeff}; expected at least min_coeff.")
 
 
 LAMB = Family(

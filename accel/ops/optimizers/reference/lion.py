@@ -33,14 +33,14 @@ def lion_reference(tensors: TensorLists, hyper: LionHyper) -> None:
 
     On the CPU the bits are those of the native kernel, except the payload of NaN.
     """
-    # Here, not above: a load of a native library, which steps nothing itself, does without.
+    # Imported here, because loading a native library does not need it.
     from accel.ops.optimizers.reference.stepping import step_each
 
     step_each(tensors, hyper, _STATES, _numbers, _update)
 
 
 def _numbers(hyper: LionHyper, like: Tensor, _: Scalar) -> Sequence[Scalar]:
-    """Return gradient factor, what the decay keeps and rate."""
+    """Return gradient factor, decay factor and rate."""
     lr = learning_rate(hyper, like)
     factor = grad_factor(hyper, like, maximize=bool(hyper.flags & LION_MAXIMIZE))
     return factor, narrow(1.0 - lr * hyper.weight_decay, like), narrow(lr, like)
@@ -53,7 +53,7 @@ def _update(
     g = times(grad, factor)
     (m,) = states
     c = (g * (1.0 - hyper.beta1)).add_(m * hyper.beta1)
-    # torch.sign makes 0 of NaN; here NaN stays visible.
+    # torch.sign turns NaN into 0; here NaN stays NaN.
     direction = where(c.isnan(), c, c.sign())
     m = (g * (1.0 - hyper.beta2)).add_(m * hyper.beta2)
     return times(p, keep) - direction.mul_(rate), [m]

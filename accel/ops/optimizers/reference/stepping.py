@@ -31,17 +31,17 @@ def step_each(
 ) -> None:
     """Step every tensor of checked lists, on any device and in any layout.
 
-    Computes in float32, or float64 for float64 parameters. Never waits for a device: where
-    `hyper.found_inf` or `hyper.noop_flag` forbid the step, the old values are written back.
+    Computes in float32, or float64 for float64 parameters. Never waits for a device: if
+    `hyper.found_inf` or `hyper.noop_flag` forbids the step, the old values are written back.
 
     Args:
         tensors: the lists.
         hyper: the numbers of the step.
-        states: roles of the states; those that are absent are left out.
-        numbers: the op's numbers of a tensor, from those of the step, a tensor like the
-            computation's and the number of the step; vectors if that is one.
-        update: the op's arithmetic: parameter, gradient, states, the step's numbers and the
-            tensor's to the new parameter and states. It writes none of what it is given.
+        states: roles of the states; absent ones are skipped.
+        numbers: returns the op's numbers for a tensor from the step's numbers, a tensor of the
+            computation's type and device, and the number of the step; vectors if that is a vector.
+        update: the op's arithmetic: returns the new parameter and states from parameter, gradient,
+            states, the step's numbers and the tensor's numbers. It writes none of its arguments.
         back: whether steps are counted backwards, as a rollback does.
     """
     present = [role for role in states if role in tensors.roles]
@@ -62,7 +62,7 @@ def _step(
     if skip is not None:
         new_p = torch.where(skip, p, new_p)
         new = [torch.where(skip, before, after) for before, after in zip(old, new, strict=True)]
-    # What is not needed any more makes room for the noise of random rounding.
+    # Free values that are no longer needed, to make room for the noise of stochastic rounding.
     del p, grad, old
     for stream, role in enumerate(states, start=1):
         batch.round(role, new.pop(0), hyper, stream)

@@ -1,6 +1,6 @@
 """Portable kernels in Triton, for its devices if no native library can be built.
 
-They take the argument structs of the native libraries, so that everything around them is the same.
+They take the argument structs of the native libraries, so the code around them is the same.
 Importing this package imports neither torch nor Triton.
 """
 
@@ -18,7 +18,7 @@ OLDEST_CAPABILITY = (7, 0)
 
 
 class Portable:
-    """A stand-in for a native library.
+    """An implementation that takes the place of a native library.
 
     Attributes:
         rung: ``"portable"``.
@@ -31,7 +31,7 @@ class Portable:
     path = Path(__file__).parent
 
     def bind(self, symbol: str) -> Any:
-        """Return what an entry point of a native library would do; imports Triton.
+        """Return the Triton form of a native library's entry point; imports Triton.
 
         Raises:
             ImportError: there is no portable form of that entry point.
@@ -45,7 +45,7 @@ def probe_portable(backend: str, symbol: str, *, used: bool) -> Probe:
     Args:
         backend: the backend's name.
         symbol: the entry point.
-        used: whether Triton compiles for its devices, as its strategy's `uses_triton` says.
+        used: whether Triton compiles for the backend's devices: the strategy's `uses_triton`.
     """
     if symbol and find_spec(_home(symbol)) is not None:
         return probe_triton(backend, used=used)
@@ -60,14 +60,15 @@ def _home(symbol: str) -> str:
 def probe_triton(backend: str, *, used: bool) -> Probe:
     """Return whether Triton can be used on a backend; see `probe_portable`.
 
-    For ``cuda`` it asks the NVIDIA driver for its devices; makes no context, imports neither torch
-    nor Triton.
+    For ``cuda`` it lists the NVIDIA driver's devices. It creates no context, and imports neither
+    torch nor Triton.
     """
     if not used:
         return Rejected(f"Triton is not used on {backend}.")
     if find_spec("triton") is None:
         return Rejected(
-            "Triton is not installed.", "CUDA and ROCm builds of torch bring it; or install triton."
+            "Triton is not installed.",
+            "Install triton, or a CUDA or ROCm build of torch, which includes it.",
         )
     refusal = _too_old() if backend == "cuda" else None
     return refusal or Accepted("Triton, compiled on first use")

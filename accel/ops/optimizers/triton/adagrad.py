@@ -35,7 +35,7 @@ def adagrad_scalars_kernel(
     rows: Value, count: tl.int32, lr: tl.float32, grad_factor: tl.float32, lr_decay: tl.float32,
     slowdown: tl.float32, STEPS: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Leave gradient factor and step size."""
+    """Store gradient factor and step size."""
     slots, mask = own_slots(rows, count, SIZE)
     rate = rate_at(rows, lr)
     if STEPS:
@@ -78,7 +78,7 @@ def adagrad_step(args: Any, device: torch.device) -> None:
 
     Args:
         args: an ``accel_adagrad_args``.
-        device: where the tensors are.
+        device: the tensors' device.
     """
     slowdown = 1.0 + (args.step - 1) * args.lr_decay
     numbers = {

@@ -44,8 +44,8 @@ def adam_update(
     beta2: Value, eps: Value, keep: Value, step_size: Value,
     FROM_GRAD: tl.constexpr, AMSGRAD: tl.constexpr,
 ) -> Value:  # fmt: skip
-    """Return parameter, moments and what was divided by, after the step."""
-    # torch's lerp: measured from the nearer end, so that a weight of 1 gives g exactly.
+    """Return parameter, moments and the divisor, after the step."""
+    # As in torch's lerp, computed from the nearer end, so that a weight of 1 gives g exactly.
     base = g if FROM_GRAD else m
     m = base + m_weight * (g - m)
     v = beta2 * v + v_weight * g * g
@@ -76,8 +76,8 @@ def adam_scalars_kernel(
     log_beta2: tl.float32, STEPS: tl.constexpr, AHEAD: tl.constexpr, WIDTH: tl.constexpr,
     SIZE: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Leave gradient factor, what the decay keeps, step size and what is added to the root."""
-    # In float64, where 1 - beta^t does not cancel.
+    """Store gradient factor, decay factor, step size and scaled eps."""
+    # In float64, because 1 - beta^t loses digits in float32.
     slots, mask = own_slots(rows, count, SIZE)
     one = tl.full((), 1.0, tl.float64)
     rate = rate_at(rows, lr)
@@ -85,7 +85,7 @@ def adam_scalars_kernel(
     if STEPS:
         t = steps_of(rows, slots, mask, WIDTH) + AHEAD
         d1, root_d2 = one - tl.exp(t * log_beta1), tl.sqrt(one - tl.exp(t * log_beta2))
-        # Not 0 if there is an eps: 0 / 0 then stays 0.
+        # Not 0 unless eps is 0, so that 0 / eps stays 0.
         scaled = (eps * root_d2).to(tl.float32)
         smallest = tl.full((), 1, tl.int32).to(tl.float32, bitcast=True)
         eps = tl.where((scaled == 0.0) & (eps != 0.0), smallest, scaled)
@@ -97,7 +97,7 @@ def adam_scalars_kernel(
 
 @triton.jit
 def scalars_on_device(row: Value, WIDTH: tl.constexpr) -> Value:
-    """Return what `adam_scalars_kernel` has left for the row's tensor."""
+    """Return the scalars that `adam_scalars_kernel` stored for the row's tensor."""
     return (
         scalar_left(row, 0, WIDTH), scalar_left(row, 1, WIDTH), scalar_left(row, 2, WIDTH),
         scalar_left(row, 3, WIDTH),
@@ -148,7 +148,7 @@ def adam_step(args: Any, device: torch.device) -> None:
 
     Args:
         args: an ``accel_adam_args``.
-        device: where the tensors are.
+        device: the tensors' device.
     """
     flags = args.flags
     rollback = bool(flags & ADAM_ROLLBACK)
@@ -173,7 +173,7 @@ def adam_step(args: Any, device: torch.device) -> None:
 def adam_numbers(
     args: Any, decoupled: bool, correct: bool
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the floats of a call that the kernel over elements takes, and that over tensors."""
+    """Return a call's floats for the kernel over elements, and for the kernel over tensors."""
     counted = correct and not args.steps
     c1 = 1.0 - args.beta1**args.step if counted else 1.0
     root_c2 = math.sqrt(1.0 - args.beta2**args.step) if counted else 1.0

@@ -43,7 +43,7 @@ _LARGEST_V = tl.constexpr(LARGEST[False])
 
 @triton.jit
 def _unit(scale: Value, SIGNED: tl.constexpr) -> Value:
-    """Return what is added to the magnitudes of signed codes, and the smallest unsigned value."""
+    """Return the offset of the magnitudes of signed codes, and the smallest unsigned value."""
     return scale * (1.0 / 32768.0 if SIGNED else 1.0 / 2147483648.0)
 
 
@@ -78,10 +78,10 @@ def _encode_unsigned(x: Value, scale: Value, noise: Value) -> Value:
 
 @triton.jit
 def _scales(x: Value, MOST: tl.constexpr, SIZE: tl.constexpr) -> Value:
-    """Return each block's scale, at most `MOST` as bits, which are compared: NaN is the largest."""
+    """Return each block's scale, at most `MOST`; compared as bits, so that NaN is the largest."""
     bits = x.to(tl.int32, bitcast=True) & 0x7FFFFFFF
     most = tl.max(tl.reshape(bits, (SIZE // _BLOCK, _BLOCK)), axis=1)
-    # At least 2^-95, so that no value of a code is smaller than the smallest normal number.
+    # At least 2^-95, so that no code's value is below the smallest normal number.
     finite = tl.minimum(tl.maximum((most + 0x7FFFFF) & 0x7F800000, 32 << 23), MOST)
     rounded = tl.where(most == 0, 0, tl.where(most > (255 << 23), 0x7FC00000, finite))
     return rounded.to(tl.float32, bitcast=True)
@@ -89,7 +89,7 @@ def _scales(x: Value, MOST: tl.constexpr, SIZE: tl.constexpr) -> Value:
 
 @triton.jit
 def _spread(scales: Value, SIZE: tl.constexpr) -> Value:
-    """Return for each element its block's value."""
+    """Return each element's block's value."""
     wide = tl.broadcast_to(tl.expand_dims(scales, 1), (SIZE // _BLOCK, _BLOCK))
     return tl.reshape(wide, (SIZE,))
 
@@ -129,7 +129,7 @@ def adam8bit_kernel(
     p, m, v, _ = adam_update(
         p, g, m, v, v, m_weight, v_weight, beta2, eps, keep, step_size, FROM_GRAD, False
     )
-    # What lies beyond the tensor's end must not count in the block's scales.
+    # Elements beyond the tensor's end must not affect the block's scales.
     m, v = tl.where(mask, m, 0.0), tl.where(mask, v, 0.0)
     new_m, new_v = _scales(m, _LARGEST_M, SIZE), _scales(v, _LARGEST_V, SIZE)
     noise = random_bits(seed, number_of(row), 1, at // _BLOCK)
@@ -146,7 +146,7 @@ def adam8bit_step(args: Any, device: torch.device) -> None:
 
     Args:
         args: an ``accel_adam8bit_args``.
-        device: where the tensors are.
+        device: the tensors' device.
     """
     flags = args.flags
     decoupled = bool(flags & ADAM8BIT_ADAMW)

@@ -40,8 +40,8 @@ def ademamix_scalars_kernel(
     last_life: tl.float32, alpha: tl.float32, alpha_steps: tl.float32, beta3_steps: tl.float32,
     STEPS: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Leave gradient factor, what the decay keeps, eps, slow rate and weight, and step sizes."""
-    # In float64, where 1 - beta^t does not cancel.
+    """Store gradient factor, decay factor, eps, slow rate and weight, and step sizes."""
+    # In float64, because 1 - beta^t loses digits in float32.
     slots, mask = own_slots(rows, count, SIZE)
     one = tl.full((), 1.0, tl.float64)
     rate = rate_at(rows, lr)
@@ -49,7 +49,7 @@ def ademamix_scalars_kernel(
     if STEPS:
         t = steps_of(rows, slots, mask, WIDTH) + 1.0
         d1, root_d2 = one - tl.exp(t * log_beta1), tl.sqrt(one - tl.exp(t * log_beta2))
-        # Not 0 if there is an eps: 0 / 0 then stays 0.
+        # Not 0 unless eps is 0, so that 0 / eps stays 0.
         scaled = (eps * root_d2).to(tl.float32)
         smallest = tl.full((), 1, tl.int32).to(tl.float32, bitcast=True)
         eps = tl.where((scaled == 0.0) & (eps != 0.0), smallest, scaled)
@@ -109,7 +109,7 @@ def ademamix_step(args: Any, device: torch.device) -> None:
 
     Args:
         args: an ``accel_ademamix_args``.
-        device: where the tensors are.
+        device: the tensors' device.
     """
     constants = {"ON_DEVICE": bool(args.steps or args.lr_tensor or args.grad_scale)}
     maximize = bool(args.flags & ADEMAMIX_MAXIMIZE)
@@ -123,7 +123,7 @@ def ademamix_step(args: Any, device: torch.device) -> None:
 
 
 def _numbers(args: Any) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the floats of a call that the kernel over elements takes, and that over tensors."""
+    """Return a call's floats for the kernel over elements, and for the kernel over tensors."""
     step = math.inf if args.steps else args.step
     c1 = 1.0 - args.beta1**step
     root_c2 = math.sqrt(1.0 - args.beta2**step)

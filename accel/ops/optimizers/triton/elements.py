@@ -1,6 +1,6 @@
-"""Elements in registers as float32, and their way from and to memory, in Triton.
+"""Loads and stores of elements, which are float32 in registers, in Triton.
 
-bfloat16 is moved as 16-bit integers: Triton's interpreter neither computes nor rounds it rightly.
+bfloat16 is moved as 16-bit integers, because Triton's interpreter computes and rounds it wrongly.
 Element types are the codes of ``enum accel_dtype``; rounding is that of ``csrc/common/rounding.h``.
 """
 

@@ -62,7 +62,7 @@ def factor_kernel(
     rows: Value, count: tl.int32, lr: tl.float32, grad_factor: tl.float32,
     STEPS: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Leave the gradient factor."""
+    """Store the gradient factor."""
     slots, mask = own_slots(rows, count, SIZE)
     leave_scalar(rows, slots, mask, 0, factor_at(rows, grad_factor), WIDTH)
 
@@ -76,7 +76,7 @@ def moments_kernel(
     PARAM: tl.constexpr, GRAD: tl.constexpr, STATE: tl.constexpr, MASTER: tl.constexpr,
     STOCHASTIC: tl.constexpr, ALIGNED: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Step the moments of `SIZE` elements; their part of the tensor's norms is in `partials`."""
+    """Step the moments of `SIZE` elements; store their part of the tensor's norms in `partials`."""
     row = row_of(rows, own_tensor(owners), WIDTH)
     at, mask = own_elements(rows, row, SIZE, ALIGNED)
     if STOCHASTIC:
@@ -89,13 +89,13 @@ def moments_kernel(
     store_state(row, at, mask, m, seed, 0, STATE, STOCHASTIC, ALIGNED)
     store_state(row, at, mask, v, seed, 1, STATE, STOCHASTIC, ALIGNED)
     if STATE != 0:
-        # The norm is that of what is stored.
+        # The norm is that of the stored values.
         tl.debug_barrier()
         m = load_state(row, at, mask, 0, STATE, ALIGNED)
         v = load_state(row, at, mask, 1, STATE, ALIGNED)
     p = load_param(row, at, mask, PARAM, MASTER, ALIGNED)
     u = tl.where(mask, _direction(p, m, v, eps, weight_decay, INSIDE), 0.0)
-    # No atomic additions: their order, and so the sum's last bits, would change from run to run.
+    # No atomic additions, because their order, and so the sum's last bits, would vary.
     own = partials + tl.program_id(0) * 2
     tl.store(own, tl.sum(p.to(tl.float64) * p.to(tl.float64)))
     tl.store(own + 1, tl.sum(u.to(tl.float64) * u.to(tl.float64)))
@@ -128,7 +128,7 @@ def apply_kernel(
     PARAM: tl.constexpr, GRAD: tl.constexpr, STATE: tl.constexpr, MASTER: tl.constexpr,
     STOCHASTIC: tl.constexpr, ALIGNED: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Step `SIZE` elements of a parameter, by what the norms of their tensor give."""
+    """Step `SIZE` elements of a parameter, with the ratio from their tensor's norms."""
     row = row_of(rows, own_tensor(owners), WIDTH)
     at, mask = own_elements(rows, row, SIZE, ALIGNED)
     if STOCHASTIC:
@@ -147,7 +147,7 @@ def rates_kernel(
     log_beta2: tl.float32, CORRECT: tl.constexpr, COEFFS: tl.constexpr, AHEAD: tl.constexpr,
     STEPS: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Write the coefficients of `SIZE` tensors, and leave by what their elements are stepped."""
+    """Write the coefficients of `SIZE` tensors, and store the rates of their elements."""
     slots, mask = own_slots(rows, count, SIZE)
     norms = extras_of(rows, slots, mask, 2, WIDTH).to(tl.pointer_type(tl.float64))
     of_p, of_u = tl.load(norms, mask, other=0.0), tl.load(norms + 1, mask, other=0.0)
@@ -169,7 +169,7 @@ def lamb_step(args: Any, device: torch.device) -> None:
 
     Args:
         args: an ``accel_lamb_args``.
-        device: where the tensors are.
+        device: the tensors' device.
     """
     flags = args.flags
     both = {"eps": args.eps, "weight_decay": args.weight_decay}
@@ -196,7 +196,7 @@ def lamb_step(args: Any, device: torch.device) -> None:
         bounds = {"max_coeff": args.max_coeff, "min_coeff": args.min_coeff}
         correct = bool(flags & LAMB_BIAS_CORRECTION)
         scalars = bounds | _corrections(args, correct)
-        # A call that only applies comes after the one that counted.
+        # A call of the last phase alone follows a call that has counted the step.
         launcher.scalars(
             rates_kernel, scalars, CORRECT=correct, COEFFS=bool(args.coeffs), AHEAD=moments
         )

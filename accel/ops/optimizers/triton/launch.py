@@ -1,4 +1,4 @@
-"""`Launcher`: one call of an optimizer op as launches of Triton kernels."""
+"""`Launcher`: one call of an optimizer op as Triton kernel launches."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Launcher:
 
     Args:
         args: the op's argument struct.
-        device: where the tensors are: one that Triton compiles for, or the CPU in its interpreter.
+        device: the tensors' device: one that Triton compiles for, or the CPU in its interpreter.
         states: the struct's pointer arrays of states, in the order in which kernels number them.
-        extras: its pointer arrays of tensors of other sizes; they are numbered after the states.
+        extras: its pointer arrays of tensors of other sizes, which are numbered after the states.
         maximize: whether gradients are negated.
     """
 
@@ -41,7 +41,7 @@ class Launcher:
         maximize: bool,
     ) -> None:
         if args.first_elements:
-            raise Unsupported("Triton kernels step whole tensors, not parts with a first element.")
+            raise Unsupported("Triton kernels step only whole tensors, not parts of them.")
         self.args = args
         self.grad_factor = -1.0 if maximize else 1.0
         self.table = device_table(args, states, device, extras)
@@ -59,10 +59,10 @@ class Launcher:
 
         Args:
             kernel: takes the table's rows and owners, `numbers`, and as constants `constants` and
-                those that all ops have.
+                the constants of all ops.
             numbers: floats of this op; `grad_factor` and `seed` are added.
             constants: facts of this call that the kernel is compiled for.
-            partials: two float64 for each program, which the kernel takes from its own on.
+            partials: two float64 for each program.
         """
         args = self.args
         seed = args.seed if args.steps else step_seed(args.seed, args.step)
@@ -81,7 +81,7 @@ class Launcher:
                 )  # fmt: skip
 
     def each(self, kernel: Any, **numbers: float | bool) -> None:
-        """Launch a kernel over the tensors, the empty ones too."""
+        """Launch a kernel over the tensors, including empty ones."""
         programs = triton.cdiv(self.args.count, _TENSORS)
         with current_device(self._device):
             kernel[(programs,)](
@@ -90,10 +90,10 @@ class Launcher:
             )  # fmt: skip
 
     def scalars(self, kernel: Any, numbers: Mapping[str, float], **constants: int) -> None:
-        """Launch a kernel that leaves scalars for `step`.
+        """Launch a kernel that stores scalars for `step`.
 
         Args:
-            kernel: takes the table's rows, how many tensors there are, `numbers`, and as constants
+            kernel: takes the table's rows, the number of tensors, `numbers`, and as constants
                 `STEPS` and `constants`.
             numbers: floats of this op; `grad_factor` and `lr` are added.
             constants: facts of this call that the kernel is compiled for.
@@ -114,6 +114,6 @@ class Launcher:
         return torch.empty(programs, 2, dtype=torch.float64, device=self._device)
 
     def count(self, by: float = 1.0) -> None:
-        """Add `by` to the steps of every tensor, if they are given."""
+        """Add `by` to every tensor's step counter, if there are counters."""
         if self.args.steps:
             self.each(count_kernel, by=by)

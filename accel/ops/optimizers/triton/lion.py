@@ -34,7 +34,7 @@ def lion_scalars_kernel(
     rows: Value, count: tl.int32, lr: tl.float32, grad_factor: tl.float32, decay: tl.float32,
     STEPS: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Leave gradient factor, what the decay keeps, and learning rate."""
+    """Store gradient factor, decay factor and learning rate."""
     slots, mask = own_slots(rows, count, SIZE)
     rate = rate_at(rows, lr)
     leave_scalar(rows, slots, mask, 0, factor_at(rows, grad_factor), WIDTH)
@@ -63,7 +63,7 @@ def lion_kernel(
     m = load_state(row, at, mask, 0, STATE, ALIGNED)
     p = load_param(row, at, mask, PARAM, MASTER, ALIGNED)
     c = m * beta1 + g * g_weight
-    # What is neither above nor below 0 stays: 0, and NaN.
+    # 0 and NaN, which are neither above nor below 0, stay as they are.
     direction = tl.where(c > 0.0, 1.0, tl.where(c < 0.0, -1.0, c))
     m = m * beta2 + g * m_weight
     p = p * keep - direction * lr
@@ -76,7 +76,7 @@ def lion_step(args: Any, device: torch.device) -> None:
 
     Args:
         args: an ``accel_lion_args``.
-        device: where the tensors are.
+        device: the tensors' device.
     """
     numbers = {
         "keep": 1.0 - args.lr * args.weight_decay,

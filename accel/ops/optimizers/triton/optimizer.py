@@ -1,4 +1,4 @@
-"""The base of element-wise optimizer kernels in Triton: what they read and write."""
+"""The base of element-wise optimizer kernels in Triton: their loads and stores."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _GRAD_SCALE = tl.constexpr(3)
 
 @triton.jit
 def is_wanted(rows: Value) -> Value:
-    """Return whether the step is to be done."""
+    """Return whether the step must be done."""
     found_inf = scalar_at(tl.load(rows), tl.float32, 0.0)
     noop_flag = scalar_at(tl.load(rows + 1), tl.int32, 0)
     return (found_inf == 0.0) & (noop_flag == 0)
@@ -32,13 +32,13 @@ def is_wanted(rows: Value) -> Value:
 
 @triton.jit
 def own_tensor(owners: Value) -> Value:
-    """Return the place in the table of the tensor that this program works on."""
+    """Return the index in the table of this program's tensor."""
     return tl.load(owners + tl.program_id(0))
 
 
 @triton.jit
 def row_of(rows: Value, tensor: Value, WIDTH: tl.constexpr) -> Value:
-    """Return where a tensor's row begins."""
+    """Return the address of a tensor's row."""
     return rows + (tensor + 1) * WIDTH
 
 
@@ -50,7 +50,7 @@ def number_of(row: Value) -> Value:
 
 @triton.jit
 def own_elements(rows: Value, row: Value, SIZE: tl.constexpr, ALIGNED: tl.constexpr) -> Value:
-    """Return this program's elements, and which of them are there and to be stepped."""
+    """Return this program's elements, and a mask of those that exist and must be stepped."""
     block = (tl.program_id(0) - tl.load(row + _FIRST_BLOCK)).to(tl.int64)
     offsets = block * SIZE + tl.arange(0, SIZE)
     end = tl.where(is_wanted(rows), tl.load(row + _NUMEL), 0)
@@ -74,7 +74,7 @@ def factor_at(rows: Value, grad_factor: Value) -> Value:
 
 @triton.jit
 def seed_at(row: Value, seed: Value, AHEAD: tl.constexpr) -> Value:
-    """Return the seed of the step of the row's tensor; the host has put its own into `seed`."""
+    """Return the seed of the step of the row's tensor; `seed` if the step is on the host."""
     address = tl.load(row + _STEP)
     step = scalar_at(address, tl.float32, 0.0) + AHEAD
     return tl.where(address != 0, random_seed(seed, step), seed.to(tl.uint64))
@@ -90,7 +90,7 @@ def load_grad(
 
 @triton.jit
 def state_at(row: Value, WHICH: tl.constexpr) -> Value:
-    """Return the address of a state, or of what else the tensor has."""
+    """Return the address of a state, or of an extra tensor."""
     return tl.load(row + _STATE + WHICH)
 
 
@@ -150,7 +150,7 @@ def store_state(
 
 @triton.jit
 def own_slots(rows: Value, count: Value, SIZE: tl.constexpr) -> Value:
-    """Return the tensors of a program that is launched over tensors, and which are there."""
+    """Return the tensors of a program over tensors, and a mask of those that exist."""
     slots = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
     return slots, slots < tl.where(is_wanted(rows), count, 0)
 
@@ -159,13 +159,13 @@ def own_slots(rows: Value, count: Value, SIZE: tl.constexpr) -> Value:
 def extras_of(
     rows: Value, slots: Value, mask: Value, WHICH: tl.constexpr, WIDTH: tl.constexpr
 ) -> Value:
-    """Return the addresses of what else the tensors of `slots` have."""
+    """Return the addresses of an extra tensor of each of `slots`."""
     return tl.load(rows + (slots + 1) * WIDTH + _STATE + WHICH, mask, other=0)
 
 
 @triton.jit
 def steps_of(rows: Value, slots: Value, mask: Value, WIDTH: tl.constexpr) -> Value:
-    """Return in float64 how many steps the tensors of `slots` have done."""
+    """Return the step counters of the tensors of `slots`, in float64."""
     steps = tl.load(rows + (slots + 1) * WIDTH + _STEP, mask, other=0)
     return tl.load(steps.to(tl.pointer_type(tl.float32)), mask, other=0.0).to(tl.float64)
 
@@ -179,19 +179,19 @@ def _scalars_at(row: Value, WIDTH: tl.constexpr) -> Value:
 def leave_scalar(
     rows: Value, slots: Value, mask: Value, WHICH: tl.constexpr, value: Value, WIDTH: tl.constexpr
 ) -> None:
-    """Write a float32 of each tensor of `slots`: once, for all programs of its elements."""
+    """Store a float32 for each tensor of `slots`, which all programs of its elements read."""
     tl.store(_scalars_at(rows + (slots + 1) * WIDTH, WIDTH) + WHICH, value, mask)
 
 
 @triton.jit
 def scalar_left(row: Value, WHICH: tl.constexpr, WIDTH: tl.constexpr) -> Value:
-    """Return what `leave_scalar` wrote for the row's tensor."""
+    """Return the scalar that `leave_scalar` stored for the row's tensor."""
     return tl.load(_scalars_at(row, WIDTH) + WHICH)
 
 
 @triton.jit
 def programs_of(row: Value, BLOCK: tl.constexpr, WIDTH: tl.constexpr) -> Value:
-    """Return the first program of the tensor among those of all launches, and how many it has."""
+    """Return the tensor's first program among those of all launches, and its number of programs."""
     return tl.load(row + (WIDTH - _OWN)), (tl.load(row + _NUMEL) + BLOCK - 1) // BLOCK
 
 
@@ -199,7 +199,7 @@ def programs_of(row: Value, BLOCK: tl.constexpr, WIDTH: tl.constexpr) -> Value:
 def count_kernel(
     rows: Value, count: tl.int32, by: tl.float32, WIDTH: tl.constexpr, SIZE: tl.constexpr
 ) -> None:
-    """Add `by` to the steps of `SIZE` tensors of the table."""
+    """Add `by` to the step counters of `SIZE` tensors of the table."""
     slots, mask = own_slots(rows, count, SIZE)
     steps = tl.load(rows + (slots + 1) * WIDTH + _STEP, mask, other=0)
     pointers = steps.to(tl.pointer_type(tl.float32))

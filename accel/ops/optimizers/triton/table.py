@@ -1,4 +1,4 @@
-"""The pointer arrays of a native call, moved to the device for a portable kernel."""
+"""The pointer arrays of a native call, copied to the device for a portable kernel."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ SCALARS = ("found_inf", "noop_flag", "lr_tensor", "grad_scale")
 NUMEL = 0
 FIRST_BLOCK = 1
 NUMBER = 2
-"""Columns of a tensor's row: its elements, its first program, its number; then come addresses."""
+"""Columns of a tensor's row: its elements, its first program, its number; then addresses."""
 
 ROLES = ("params", "grads", "masters", "steps")
-"""Pointer arrays of every op, in the order of their columns; those of its states follow."""
+"""Pointer arrays of every op, in the order of their columns; those of the states follow."""
 
 _ADDRESSES = 3
 
 OWN = 5
 """Columns at a row's end that are no addresses.
 
-The place of its first program among those of all launches; and eight float32 that a kernel over
-tensors leaves there for the kernel over their elements.
+They are the index of its first program among those of all launches, and eight float32 that a
+kernel over tensors stores for the kernel over their elements.
 """
 
 _KEPT = 64
@@ -46,11 +46,11 @@ class DeviceTable:
     """One call's tensors on the device.
 
     Attributes:
-        rows: int64, one row for the addresses of `SCALARS` and then one for each tensor; 0 stands
-            for what is not there.
-        launches: int32, for each program the index of its tensor; and whether the addresses and
-            sizes of all its full-size tensors are multiples of 16. One launch for those that are,
-            one for the rest.
+        rows: int64, one row for the addresses of `SCALARS` and then one for each tensor; 0 means
+            that there is none.
+        launches: for each launch, the index of each program's tensor, int32, and whether the
+            addresses and sizes of its full-size tensors are all multiples of 16. There is one
+            launch for tensors of which this is true, and one for the rest.
     """
 
     rows: Tensor
@@ -58,8 +58,8 @@ class DeviceTable:
 
 
 _kept: OrderedDict[tuple[object, ...], DeviceTable] = OrderedDict()
-# What graphs read at every replay, tables and the memory they are copied from, for as long as the
-# process lives.
+# Tables, and the memory from which they are copied, that graphs read at every replay; they are kept
+# until the process ends.
 _captured: list[tuple[DeviceTable, Tensor | None]] = []
 _reserve = Reserve()
 
@@ -67,19 +67,19 @@ _reserve = Reserve()
 def device_table(
     args: Any, states: tuple[str, ...], device: torch.device, extras: tuple[str, ...] = ()
 ) -> DeviceTable:
-    """Return the table of a call's arguments, the same one for the same addresses.
+    """Return the table of a call's arguments; equal addresses give the same table.
 
-    A new one is copied from pinned memory, in the order of the device's current stream: the host
-    does not wait, and a graph's capture takes the copy.
+    A new table is copied from pinned memory on the device's current stream: the host does not wait,
+    and a graph can capture the copy.
 
     Args:
         args: the op's argument struct.
         states: its pointer arrays beside `ROLES`, in the order of the further columns.
-        device: where the tensors are.
+        device: the tensors' device.
         extras: pointer arrays of tensors that have another size than the parameter.
 
     Raises:
-        Unsupported: inside a capture, if too little pinned memory was put aside before it.
+        Unsupported: inside a capture, if too little pinned memory was reserved before it.
     """
     count = args.count
     scalars = tuple(getattr(args, name) or 0 for name in SCALARS)
@@ -89,7 +89,7 @@ def device_table(
     )
     given = args.tensor_numbers
     numbers = (*array("I", ctypes.string_at(given, 4 * count)),) if given else (*range(count),)
-    # A table's memory belongs to the stream that is current when it is made.
+    # A table's memory belongs to the stream that is current when the table is made.
     key = (device, stream_of(device), scalars, numbers, *columns)
     words = (count + 1) * _width(columns) + 2 * count
     table = _kept.pop(key, None)
@@ -105,7 +105,7 @@ def device_table(
             table = _make(scalars, numbers, columns, device, len(extras), pinned(words, device))
         _kept[key] = table
     if captured:
-        # A table made here is kept for no other call: only a replay fills it.
+        # No other call may use a table made here, because only a replay fills it.
         _captured.append((table, staging))
     while len(_kept) > _KEPT:
         _kept.popitem(last=False)
@@ -135,7 +135,7 @@ def _make(
     for aligned, host, there in zip((True, False), ends, own_ends, strict=True):
         programs = int(host[-1])
         if programs:
-            # On the device: there are far more programs than tensors, and copies are slow.
+            # Computed on the device, because there are far more programs than tensors to copy.
             each = torch.arange(programs, dtype=torch.int64, device=device)
             owners = torch.searchsorted(there, each, right=True, out_int32=True)
             launches.append((owners, aligned))
@@ -149,12 +149,12 @@ def _fill(
     columns: tuple[bytes, ...],
     full_size: int,
 ) -> Tensor:
-    """Write the rows and, behind them, after which program each tensor ends; return the latter.
+    """Write the rows and, after them, the end of each tensor's programs; return these ends.
 
     Args:
-        staging: what is written.
+        staging: the memory to write.
         scalars: addresses of `SCALARS`.
-        numbers: of each tensor.
+        numbers: the tensors' numbers.
         columns: elements, and addresses of each role.
         full_size: the first column of tensors that have another size than the parameter.
     """

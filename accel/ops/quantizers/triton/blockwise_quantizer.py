@@ -16,7 +16,7 @@ from accel.ops.quantizers.codes import QUANT_TYPES, dynamic_map, four_bit
 from accel.ops.quantizers.reference import values_on
 
 _TILE = 2048  # elements of a program
-_PART = 1024  # elements of a block that are looked at in one go, at most
+_PART = 1024  # the most elements of a block that are processed at once
 _COMMON: dict[str, Any] = {"num_warps": 4, "enable_fp_fusion": False}
 
 
@@ -24,7 +24,7 @@ _COMMON: dict[str, Any] = {"num_warps": 4, "enable_fp_fusion": False}
 def _offsets(
     start: int, row: Value, numel: Value, BLOCK: tl.constexpr, PART: tl.constexpr
 ) -> tuple[Value, Value]:
-    """Return where a part of each row's block lies, and which of it is there."""
+    """Return the offsets of a part of each row's block, and a mask of those that exist."""
     inside = start + tl.arange(0, PART)[None, :]
     at = row[:, None] * BLOCK + inside
     return at, (inside < BLOCK) & (at < numel)
@@ -46,7 +46,7 @@ def _absmax(
 
 @triton.jit
 def _places(x: Value, absmax: Value, bounds: Value, HALF: tl.constexpr) -> Value:
-    """Return how many of ``2 * HALF - 1`` bounds lie below each scaled element."""
+    """Return how many of ``2 * HALF - 1`` bounds are below each scaled element."""
     shift = tl.where(absmax > 79228162514264337593543950336.0, 5.421010862427522e-20, 1.0)
     shift = tl.where(absmax < 1.262177448353619e-29, 18446744073709551616.0, shift)
     wide = absmax * shift
@@ -68,7 +68,7 @@ def encode_kernel(
     blocks: tl.int64, BLOCK: tl.constexpr, DTYPE: tl.constexpr, HALF: tl.constexpr,
     ROWS: tl.constexpr, PART: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Encode a few blocks; if `HALF` is 8, two elements a byte."""
+    """Encode a few blocks; if `HALF` is 8, two elements per byte."""
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     most = _absmax(a, row, numel, BLOCK, DTYPE, ROWS, PART)
     tl.store(absmax + row, most, mask=row < blocks)
@@ -78,7 +78,7 @@ def encode_kernel(
         code = tl.load(order + _places(x, most, bounds, HALF))
         if HALF == 8:
             upper, lower = tl.split(tl.reshape(code, (ROWS, PART // 2, 2)))
-            # Of two elements the first one is there if the byte is.
+            # If the byte exists, so does the first of its two elements.
             first, _ = tl.split(tl.reshape(at, (ROWS, PART // 2, 2)))
             inside = start + 2 * tl.arange(0, PART // 2)[None, :]
             there = (inside < BLOCK) & (first < numel)

@@ -13,14 +13,14 @@ from triton.language import tensor as Value
 from accel.ops import abi
 from accel.ops.optimizers.triton.elements import load, store
 
-_PART = 1024  # elements of a group that are looked at in one go, at most
+_PART = 1024  # the most elements of a group that are processed at once
 _ROUNDER = tl.constexpr(12582912.0)  # 1.5 * 2^23: rounds to nearest
 _COMMON: dict[str, Any] = {"num_warps": 4, "enable_fp_fusion": False}
 
 
 @triton.jit
 def _key(x: Value) -> Value:
-    """Return integers that rise with floats, NaN beyond the infinities."""
+    """Return integers in the order of the floats, with NaN beyond the infinities."""
     bits = x.to(tl.int32, bitcast=True)
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
@@ -69,7 +69,7 @@ def _store_codes(
     codes: Value, first: Value, start: int, count: Value, code: Value, BITS: tl.constexpr,
     PART: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Write a part of a group that begins at element `first` of all."""
+    """Write a part of a group that begins at element `first` of the tensor."""
     if BITS == 4:
         low, high = tl.split(tl.reshape(code, (PART // 2, 2)))
         byte = start // 2 + tl.arange(0, PART // 2)
@@ -125,7 +125,7 @@ def _elements(
     codes: Value, params: Value, at: Value, mask: Value, count: Value, first_group: Value,
     BITS: tl.constexpr, ASYM: tl.constexpr,
 ) -> Value:  # fmt: skip
-    """Return the elements at places of a tensor whose groups have `count`."""
+    """Return elements of a tensor whose groups have `count` elements, by their indices."""
     if BITS == 4:
         both = tl.load(codes + at // 2, mask, other=0).to(tl.int32)
         nibble = tl.where(at % 2 == 0, both, both >> 4) & 15

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+// Floating-point codes over groups on CUDA devices: see accel/fp_quantizer.h for the format. A block
+// encodes one group at a time, a thread as many adjacent codes as fill bytes.
+
+// The device runtime first: the formulas use its keywords.
+#include "elements.h"
+
+#include "../../common/quantizers/floats.h"
+#include "status.h"
+
+namespace accel {
+namespace {
+
+constexpr int64_t kMostBlocks = 1 << 20;  // of a launch, whose threads go on at a stride
+
+struct Call {
+  void *val;
+  uint8_t *rows;
+  const int32_t *indexes;  // of a selection, or null
+  int64_t groups, each;    // each: groups of an index
+  int64_t known;           // groups that there are codes of
+  int64_t grid;
+  uint64_t key;
+  FloatFormat format;
+  FloatRows row;
+  int32_t dtype, several;  // several: codes that fill bytes
+  bool stochastic;
+};
+
+// On the host threads run one after another, so one that needs the maximum looks at all elements itself.
+#if defined(ACCEL_HOST_BUILD)
+constexpr int64_t kShare = 1;
+inline int64_t first_of_share() { return 0; }
+inline uint32_t over_block(uint32_t found) { return found; }
+#else
+constexpr int64_t kShare = kThreads;
+__device__ __forceinline__ int64_t first_of_share() { return threadIdx.x; }
+__device__ __forceinline__ uint32_t over_block(uint32_t found) {
+  __shared__ uint32_t most[kThreads];
+  most[threadIdx.x] = found;
+  __syncthreads();
+#pragma unroll
+  for (int width = kThreads / 2; width > 0; width /= 2) {
+    if (threadIdx.x < width) {
+      const uint32_t other = most[threadIdx.x + width];
+      most[threadIdx.x] = other > most[threadIdx.x] ? other : most[threadIdx.x];
+    }
+    __syncthreads();
+  }
+  const uint32_t all = most[0];
+  __syncthreads();  // before the next group's
+  return all;
+}
+#endif
+
+ACCEL_DEVICE float element(const Call &call, int64_t i) {
+  float x[1];
+  load(Any(), call.dtype, call.val, i, x);
+  return x[0];
+}
+
+ACCEL_DEVICE uint32_t code_of(const Call &call, const FloatGrid &grid, int64_t i) {
+  const FloatFormat &format = call.format;
+  const uint32_t raw = bits_of(element(call, i)), shift = format.shift;
+  const float scaled = float_of(raw & 0x7FFFFFFFu) * grid.lift * grid.factor;
+  const float y = scaled < format.most ? scaled : (scaled == scaled ? format.most : 0.0f);
+  const bool small = y < format.least;
+  const uint32_t negative = grid.scale == grid.scale ? raw >> 31 << (format.bits - 1) : 0u;
+  if (call.stochastic) {
+    const uint32_t u = bits_of(small ? y + format.least : y);
+    const uint32_t noise = magnitude_noise(format, accel_random_bits(call.key, static_cast<uint64_t>(i)));
+    return (((u + noise) >> shift) - format.below - (small ? 1u << format.mantissa : 0u)) | negative;
+  }
+  if (small) return (bits_of(y + format.rounder) - bits_of(format.rounder)) | negative;
+  const uint32_t u = bits_of(y);
+  return (((u + (1u << (shift - 1u)) - 1u + (u >> shift & 1u)) >> shift) - format.below) | negative;
+}
+
+ACCEL_KERNEL fp_quantize_kernel(const ACCEL_KERNEL_CONSTANT Call call) {
+  const int64_t n = call.row.elements;
+  for (int64_t group = block_index(); group < call.groups; group += call.grid) {
+    uint32_t largest = 0;
+    for (int64_t i = first_of_share(); i < n; i += kShare) {
+      const uint32_t magnitude = bits_of(element(call, group * n + i)) & 0x7FFFFFFFu;
+      largest = magnitude > largest ? magnitude : largest;
+    }
+    largest = over_block(largest);
+    const FloatGrid grid = float_grid(largest, float_of(largest), call.format.most, float_of(0x7FC00000u));
+    uint8_t *const to = call.rows + group * call.row.bytes;
+    const int64_t bits = call.format.bits, size = call.several * bits / 8;
+    for (int64_t part = thread_index(); part < n / call.several; part += kThreads) {
+      uint32_t all = 0;
+      for (int32_t k = 0; k < call.several; ++k)
+        all |= code_of(call, grid, group * n + part * call.several + k) << (k * bits);
+      for (int64_t k = 0; k < size; ++k) to[part * size + k] = static_cast<uint8_t>(all >> (8 * k));
+    }
+    if (thread_index() == 0)
+      for (int k = 0; k < 4; ++k) to[call.row.codes + k] = static_cast<uint8_t>(bits_of(grid.scale) >> (8 * k));
+  }
+}
+
+ACCEL_DEVICE float decoded(const FloatFormat &format, uint32_t code, float scale) {
+  const uint32_t magnitude = code & ((1u << (format.bits - 1)) - 1u);
+  const float small = static_cast<float>(magnitude) * format.quantum;
+  const float x = magnitude < 1u << format.mantissa ? small : float_of((magnitude + format.below) << format.shift);
+  return float_of(bits_of(x) | code >> (format.bits - 1) << 31) * scale;
+}
+
+ACCEL_KERNEL fp_dequantize_kernel(const ACCEL_KERNEL_CONSTANT Call call) {
+  const int64_t bits = call.format.bits, size = call.several * bits / 8;
+  const int64_t parts = call.row.elements / call.several, all_parts = call.groups * parts;
+  const int64_t thread = static_cast<int64_t>(block_index()) * kThreads + thread_index();
+  for (int64_t part = thread; part < all_parts; part += call.grid * kThreads) {
+    const int64_t group = part / parts;
+    int64_t source = group;
+    if (call.indexes) source = call.indexes[group / call.each] * call.each + group % call.each;
+    const bool is_known = source >= 0 && source < call.known;
+    const uint8_t *const from = call.rows + (is_known ? source : 0) * call.row.bytes;
+    uint32_t scale = 0, codes = 0;
+    for (int k = 0; is_known && k < 4; ++k) scale |= static_cast<uint32_t>(from[call.row.codes + k]) << (8 * k);
+    for (int64_t k = 0; is_known && k < size; ++k)
+      codes |= static_cast<uint32_t>(from[part % parts * size + k]) << (8 * k);
+    if (!is_known) scale = 0x7FC00000u;
+    for (int32_t k = 0; k < call.several; ++k) {
+      const float x[1] = {decoded(call.format, codes >> (k * bits) & ((1u << bits) - 1u), float_of(scale))};
+      store(Any(), call.dtype, call.val, part * call.several + k, x, Rounding{false, 0});
+    }
+  }
+}
+
+// Codes whose bits are whole bytes: one of 8, two of 4 or 12, four of 6.
+int32_t several_of(int64_t bits) { return bits == 8 ? 1 : (bits == 6 ? 4 : 2); }
+
+int32_t run(void (*kernel)(Call), Call &call, int64_t blocks, void *stream) {
+  call.grid = blocks < kMostBlocks ? blocks : kMostBlocks;
+  return blocks ? launch(kernel, call.grid, static_cast<Stream>(stream), call) : ACCEL_OK;
+}
+
+int32_t decode(Call &call, void *val, const uint8_t *coded, int64_t bits, int64_t numel, int32_t dtype,
+               void *stream) {
+  call.val = val;
+  call.rows = const_cast<uint8_t *>(coded);
+  call.groups = numel / call.row.elements;
+  call.dtype = dtype;
+  call.several = several_of(bits);
+  const int64_t threads = numel / call.several;
+  return run(fp_dequantize_kernel, call, (threads + kThreads - 1) / kThreads, stream);
+}
+
+}  // namespace
+}  // namespace accel
+
+int32_t accel_fp_quantize(const void *val, uint8_t *out, int64_t group_size, int64_t bits, int64_t mantissa,
+                          int32_t stochastic, int64_t seed, int64_t numel, int64_t out_bytes, int64_t,
+                          int32_t dtype, void *stream) {
+  using namespace accel;
+  Call call{};
+  const int32_t status =
+      check_rows(val, out, group_size, bits, mantissa, numel, out_bytes, dtype, call.format, call.row);
+  if (status != ACCEL_OK) return status;
+  if (call.row.count != numel / group_size) return ACCEL_BAD_ARGUMENT;
+  call.val = const_cast<void *>(val);
+  call.rows = out;
+  call.groups = call.row.count;
+  call.key = accel_random_key(static_cast<uint64_t>(seed), 0, 0);
+  call.dtype = dtype;
+  call.several = several_of(bits);
+  call.stochastic = stochastic;
+  return run(fp_quantize_kernel, call, call.groups, stream);
+}
+
+int32_t accel_fp_dequantize(void *val, const uint8_t *coded, int64_t group_size, int64_t bits, int64_t mantissa,
+                            int64_t numel, int64_t coded_bytes, int64_t, int32_t dtype, void *stream) {
+  using namespace accel;
+  Call call{};
+  const int32_t status =
+      check_rows(val, coded, group_size, bits, mantissa, numel, coded_bytes, dtype, call.format, call.row);
+  if (status != ACCEL_OK) return status;
+  if (call.row.count != numel / group_size) return ACCEL_BAD_ARGUMENT;
+  call.known = call.row.count;
+  return decode(call, val, coded, bits, numel, dtype, stream);
+}
+
+int32_t accel_fp_selective_dequantize(void *val, const uint8_t *coded, const int32_t *indexes, int64_t group_size,
+                                      int64_t bits, int64_t mantissa, int64_t numel, int64_t coded_bytes,
+                                      int64_t index_count, int64_t, int32_t dtype, void *stream) {
+  using namespace accel;
+  Call call{};
+  const int32_t status =
+      check_rows(val, coded, group_size, bits, mantissa, numel, coded_bytes, dtype, call.format, call.row);
+  if (status != ACCEL_OK) return status;
+  const int64_t wanted = numel / group_size;
+  if (!indexes || index_count < 1 || wanted < 1 || wanted % index_count) return ACCEL_BAD_ARGUMENT;
+  call.indexes = indexes;
+  call.each = wanted / index_count;
+  call.known = call.row.count / call.each * call.each;
+  return decode(call, val, coded, bits, numel, dtype, stream);
+}
