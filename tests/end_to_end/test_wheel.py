@@ -247,7 +247,10 @@ def test_the_users_folder_is_searched_before_the_packages(
 def test_the_platforms_wheel_is_small_and_whole(tool: ModuleType, platform_wheel: Path) -> None:
     assert {"adam", "lamb", "multi_tensor", "watch"} <= set(tool.check(platform_wheel))
     broken = platform_wheel.with_name("broken.whl")
-    with zipfile.ZipFile(platform_wheel) as old, zipfile.ZipFile(broken, "w") as new:
+    with (
+        zipfile.ZipFile(platform_wheel) as old,
+        zipfile.ZipFile(broken, "w", zipfile.ZIP_DEFLATED) as new,
+    ):
         for name in old.namelist():
             new.writestr(name, old.read(name) + (b"x" if name.endswith("adam.so") else b""))
     with pytest.raises(SystemExit, match=r"adam\.so in .* is not the library that was built"):
