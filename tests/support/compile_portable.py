@@ -145,7 +145,7 @@ def compiled(name: str, text: str) -> tuple[Any, bool]:
         if name.startswith("group"):
             numbers = ("pipeline", "nodes", "devices", "contiguous", "in_count", "tensor", "groups")
             types |= dict.fromkeys(("codes", "reduced"), "*i8") | dict.fromkeys(numbers, "i64")
-            types |= {"params": "*fp32", "new_params": "*fp32", "count": "i64"}
+            types |= {"scales": "*fp32", "new_scales": "*fp32", "count": "i64"}
         if name.startswith("fp"):
             types |= {"val": element, "indexes": "*i32", "count": "i64", "each": "i64"}
             types |= {"known": "i64", "out": "*u8", "coded": "*u8"}

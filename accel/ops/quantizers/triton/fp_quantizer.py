@@ -68,7 +68,7 @@ def _store_codes(
             tl.store(rows + 3 * at + byte, (both >> (8 * byte)).to(tl.uint8), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["seed"])
 def quantize_kernel(
     val: Value, out: Value, seed: tl.int64, count: tl.int64, DTYPE: tl.constexpr,
     BITS: tl.constexpr, MANTISSA: tl.constexpr, BIAS: tl.constexpr, MOST: tl.constexpr,

@@ -15,6 +15,7 @@ from accel.ops.optimizers.triton.elements import load, store
 
 _PART = 1024  # the most elements of a group that are processed at once
 _ROUNDER = tl.constexpr(12582912.0)  # 1.5 * 2^23: rounds to nearest
+# No kernel has an argument `params`, which Triton's launch hides by a variable of its own.
 _COMMON: dict[str, Any] = {"num_warps": 4, "enable_fp_fusion": False}
 
 
@@ -81,21 +82,21 @@ def _store_codes(
 
 
 @triton.jit
-def _store_params(
-    params: Value, group: Value, scale: Value, offset: Value, ASYM: tl.constexpr
+def _store_scales(
+    scales: Value, group: Value, scale: Value, offset: Value, ASYM: tl.constexpr
 ) -> None:
     one = tl.arange(0, 1)
     step = tl.div_rn(tl.full((1,), 1.0, tl.float32), scale)
     if ASYM:
-        tl.store(params + group * 2 + one, step)
-        tl.store(params + group * 2 + 1 + one, offset)
+        tl.store(scales + group * 2 + one, step)
+        tl.store(scales + group * 2 + 1 + one, offset)
     else:
-        tl.store(params + group + one, step)
+        tl.store(scales + group + one, step)
 
 
 @triton.jit
 def quantize_kernel(
-    vals: Value, codes: Value, params: Value, count: tl.int64, pipeline: tl.int64, nodes: tl.int64,
+    vals: Value, codes: Value, scales: Value, count: tl.int64, pipeline: tl.int64, nodes: tl.int64,
     devices: tl.int64, contiguous: tl.int64, DTYPE: tl.constexpr, BITS: tl.constexpr,
     ASYM: tl.constexpr, PART: tl.constexpr,
 ) -> None:  # fmt: skip
@@ -112,7 +113,7 @@ def quantize_kernel(
     partition = group // (contiguous * pipeline)
     to = piece * nodes * devices + partition % devices * nodes + partition // devices
     to = to * contiguous + group % contiguous
-    _store_params(params, to, scale, offset, ASYM)
+    _store_scales(scales, to, scale, offset, ASYM)
     for start in range(0, count, PART):
         at = start + tl.arange(0, PART)
         x = load(vals, group * count + at, at < count, DTYPE, False)
@@ -122,7 +123,7 @@ def quantize_kernel(
 
 @triton.jit
 def _elements(
-    codes: Value, params: Value, at: Value, mask: Value, count: Value, first_group: Value,
+    codes: Value, scales: Value, at: Value, mask: Value, count: Value, first_group: Value,
     BITS: tl.constexpr, ASYM: tl.constexpr,
 ) -> Value:  # fmt: skip
     """Return elements of a tensor whose groups have `count` elements, by their indices."""
@@ -134,40 +135,40 @@ def _elements(
         code = tl.load(codes + at, mask, other=0).to(tl.int32)
     group = first_group + at // count
     if ASYM:
-        step = tl.load(params + group * 2, mask, other=0.0)
-        return code.to(tl.float32) * step + tl.load(params + group * 2 + 1, mask, other=0.0)
+        step = tl.load(scales + group * 2, mask, other=0.0)
+        return code.to(tl.float32) * step + tl.load(scales + group * 2 + 1, mask, other=0.0)
     else:
-        return code.to(tl.float32) * tl.load(params + group, mask, other=0.0) + 0.0
+        return code.to(tl.float32) * tl.load(scales + group, mask, other=0.0) + 0.0
 
 
 @triton.jit
 def dequantize_kernel(
-    codes: Value, params: Value, out: Value, numel: tl.int64, count: tl.int64, DTYPE: tl.constexpr,
+    codes: Value, scales: Value, out: Value, numel: tl.int64, count: tl.int64, DTYPE: tl.constexpr,
     BITS: tl.constexpr, ASYM: tl.constexpr, PART: tl.constexpr,
 ) -> None:  # fmt: skip
     """Decode adjacent elements."""
     at = tl.program_id(0).to(tl.int64) * PART + tl.arange(0, PART)
-    x = _elements(codes, params, at, at < numel, count, at * 0, BITS, ASYM)
+    x = _elements(codes, scales, at, at < numel, count, at * 0, BITS, ASYM)
     store(out, at, at < numel, x, 0, DTYPE, False, False)
 
 
 @triton.jit
 def _sums(
-    codes: Value, params: Value, at: Value, mask: Value, count: Value, tensor: Value,
+    codes: Value, scales: Value, at: Value, mask: Value, count: Value, tensor: Value,
     groups: Value, devices: Value, BITS: tl.constexpr, ASYM: tl.constexpr, PART: tl.constexpr,
 ) -> Value:  # fmt: skip
     """Return sums over tensors of `tensor` elements, each step rounded to float16."""
     total = tl.zeros((PART,), tl.float32)
     for one in range(0, devices):
         here = codes + one * tensor // (2 if BITS == 4 else 1)
-        x = _elements(here, params, at, mask, count, at * 0 + one * groups, BITS, ASYM)
+        x = _elements(here, scales, at, mask, count, at * 0 + one * groups, BITS, ASYM)
         total = (total + x.to(tl.float16).to(tl.float32)).to(tl.float16).to(tl.float32)
     return total
 
 
 @triton.jit
 def reduce_kernel(
-    codes: Value, params: Value, reduced: Value, new_params: Value, count: tl.int64,
+    codes: Value, scales: Value, reduced: Value, new_scales: Value, count: tl.int64,
     in_count: tl.int64, tensor: tl.int64, groups: tl.int64, devices: tl.int64, BITS: tl.constexpr,
     ASYM: tl.constexpr, PART: tl.constexpr,
 ) -> None:  # fmt: skip
@@ -177,14 +178,14 @@ def reduce_kernel(
     most = tl.full((PART,), -0x80000000, tl.int32)
     for start in range(0, count, PART):
         at = start + tl.arange(0, PART)
-        x = _sums(codes, params, group * count + at, at < count, in_count, tensor, groups, devices,
+        x = _sums(codes, scales, group * count + at, at < count, in_count, tensor, groups, devices,
                   BITS, ASYM, PART)  # fmt: skip
         least, most = _ends(x, at < count, least, most)
     scale, offset = _grid(least, most, BITS, ASYM)
-    _store_params(new_params, group, scale, offset, ASYM)
+    _store_scales(new_scales, group, scale, offset, ASYM)
     for start in range(0, count, PART):
         at = start + tl.arange(0, PART)
-        x = _sums(codes, params, group * count + at, at < count, in_count, tensor, groups, devices,
+        x = _sums(codes, scales, group * count + at, at < count, in_count, tensor, groups, devices,
                   BITS, ASYM, PART)  # fmt: skip
         code = _code(x, scale, offset, BITS)
         _store_codes(reduced, group * count, start, count, code, BITS, PART)
