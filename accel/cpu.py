@@ -175,7 +175,7 @@ class CPUAccelerator(Accelerator):
         )
 
     def empty_cache(self) -> None:
-        """Ask the C library to give its free memory back to the system."""
+        """Ask the C library to return its free memory to the system."""
         memory.trim()
 
     def empty_host_cache(self) -> None:

@@ -62,7 +62,7 @@ def _folders(name: str) -> tuple[Path, ...]:
 
 
 def _folder(name: str, text: str) -> Path:
-    """Return a folder as a shell reads it: ``~`` and ``~user`` stand for homes."""
+    """Return a folder as a shell reads it: ``~`` and ``~user`` are expanded."""
     if not text.startswith("~"):
         return Path(text)
     user, _, rest = text.partition("/")

@@ -95,7 +95,7 @@ class HPUAccelerator(Accelerator):
         return _capturing.depth > 0
 
     def empty_cache(self) -> None:
-        """Do nothing: the runtime does not give its pool back."""
+        """Do nothing: the runtime does not release its pool."""
 
     def memory_stats(self, device_index: int | None = None) -> dict[str, int]:
         """Return the runtime's counters (``Limit``, ``InUse``, ...), under torch's names too."""

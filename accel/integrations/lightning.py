@@ -51,7 +51,7 @@ class AccelAccelerator(LightningAccelerator):
         _adapt(trainer.precision_plugin, acc)
 
     def teardown(self) -> None:
-        """Give memory back that the allocator keeps."""
+        """Free memory that the allocator holds and no tensor uses."""
         get_accelerator().empty_cache()
 
     def get_device_stats(self, device: torch.device | str | int) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class AccelAccelerator(LightningAccelerator):
 
     @staticmethod
     def is_available() -> bool:
-        """Return ``True``: what cannot be used is said with its reason when devices are asked."""
+        """Return ``True``; if no device can be used, the look-up of devices raises the reason."""
         return True
 
     @staticmethod

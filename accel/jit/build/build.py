@@ -34,8 +34,8 @@ def build(
 ) -> Used | None:
     """Build the artifact of `plan`, here or in another process, and return ``use(artifact)``.
 
-    Pruning leaves the artifact alone until `use` has returned. It may lie in a staging folder of
-    this process if it could not be published.
+    The artifact is not pruned until `use` has returned. If it could not be published, it is in a
+    staging folder of this process.
 
     Args:
         plan: what to build.

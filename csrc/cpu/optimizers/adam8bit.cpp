@@ -21,7 +21,7 @@ static inline To as(const From &from) {
 static inline uint32_t unit_signed(float scale) { return bits_of(scale * 0x1p-15f); }
 static inline uint32_t unit_unsigned(float scale) { return bits_of(scale * 0x1p-31f); }
 
-// Of a code with its sign extended.
+// Takes a code with its sign extended.
 static inline float decode_signed(uint32_t code, uint32_t unit) {
   const uint32_t bits = (code << 20 & 0x87F00000u) + unit;
   return float_of(bits) - float_of((bits & 0x80000000u) | unit);
@@ -179,7 +179,7 @@ static void whole_block(float *p, const float *g, const accel::Codes &m, const a
   if (!(*v.scale > 0.0f)) __builtin_memset(v.codes, 0, kCodes);
 }
 
-// Of a block's first `n` elements makes a whole one: repeating the last changes no maximum.
+// Makes a whole block of its first `n` elements by repeating the last one, which changes no maximum.
 template <class T>
 static void extend(T *to, const T *from, int64_t n) {
   __builtin_memcpy(to, from, static_cast<size_t>(n) * sizeof(T));

@@ -2,7 +2,7 @@
 // The loops of adam8bit.cpp over eight elements at a time, for levels with AVX2: included inside the
 // namespace of each. They give the same bits, and prefetch.
 //
-// GCC compiles plain loops between 8 and 32 bits by way of 16, and reorders every half. The names are
+// GCC compiles plain loops between 8 and 32 bits through 16 bits, and reorders every half. The names are
 // the compiler's own: <immintrin.h> would double the compile time.
 
 typedef uint32_t Words __attribute__((vector_size(32)));
