@@ -36,7 +36,7 @@ class TensorFactory:
         return torch.empty(shape or (0,), dtype=self.dtype, device=self.device)
 
     def __repr__(self) -> str:
-        """Say what it makes."""
+        """Name the dtype and device of its tensors."""
         return f"TensorFactory({self.dtype}, {str(self.device)!r})"
 
 

@@ -73,7 +73,7 @@ class MemoryMembers(Forwarding):
         return dict(self._forward_at("memory_stats", device_index))
 
     def reset_peak_memory_stats(self, device_index: int | None = None) -> None:
-        """Restart the peaks from what is in use now."""
+        """Restart the peaks from the current use."""
         self._forward_at("reset_peak_memory_stats", device_index)
 
     def reset_accumulated_memory_stats(self, device_index: int | None = None) -> None:

@@ -34,7 +34,7 @@ class ResidentSet:
         return now, max(now, peak)
 
     def reset_peak(self) -> None:
-        """Restart the peak from what is occupied now."""
+        """Restart the peak from the current use."""
         try:
             self._clear_refs.write_text(_RESET_PEAK, encoding="ascii")
             most_seen = None

@@ -186,7 +186,7 @@ def _compare(
     prebuilt: bool,
     exact: bool,
 ) -> Comparison | None:
-    """Compare an artifact with what is wanted now; ``None`` if it is another backend's."""
+    """Compare an artifact with the current plan; ``None`` if it is another backend's."""
     manifest = read_manifest(folder)
     if isinstance(manifest, Rejected):
         return Comparison(folder, manifest.reason, ())

@@ -33,7 +33,7 @@ class Library:
         path: the file.
         digest: digest of the plan that it was built from.
         rung: ``"prebuilt"`` or ``"jit"``.
-        manifest: what was recorded when it was built.
+        manifest: the record of its build.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ CROOKED = re.compile(
     r"|(?:``None``|``\"\"``|\b0|[Rr]aises `\w+`) where\b"
     # Idioms with a plain word: free, through, are, follow, the other.
     r"|\b(?:let go of|by way of|at hand|gives? (?:its |free )?memory back|lies?|what else|afresh)\b"
-    r"|\b(?:none of the functions|other things of the name|in words of|is when it is not told)\b"
+    r"|\b(?:none of the functions|other things of the name|when it is not told)\b"
 )
 
 

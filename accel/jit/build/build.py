@@ -150,7 +150,7 @@ def _compile_and_publish(
 ) -> Path | None:
     """Compile in `staging` and return the folder that the artifact is in.
 
-    ``None`` if the sources changed meanwhile: the result is then not what the digest names.
+    ``None`` if the sources changed meanwhile, since the digest is then not that of the result.
     """
     name = plan.recipe.name
     began = time.monotonic()

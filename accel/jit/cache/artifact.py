@@ -1,4 +1,4 @@
-"""An artifact on disk: a library beside a manifest that says what it is and its checksum."""
+"""An artifact on disk: a library beside a manifest with its description and checksum."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Artifact(Record):
     Attributes:
         folder: holds the library, `MANIFEST` and the build's log.
         library: the file to load.
-        manifest: what was recorded when it was built.
+        manifest: the record of its build.
         file: the library as it was verified, still open.
         by_place: whether it finds other libraries relative to its own folder (``$ORIGIN``).
     """
@@ -113,7 +113,7 @@ def _verified(held: trust.Folder, folder: Path, name: str, private: bool) -> Art
 
 
 def _right_types(data: Mapping[str, Any]) -> bool:
-    """Return whether the parts of a manifest that are not texts are what the engine writes."""
+    """Return whether the parts of a manifest that are not texts have the engine's types."""
     tables = (data.get("ingredients"), data.get("headers"))
     return (
         isinstance(data.get("size"), int)

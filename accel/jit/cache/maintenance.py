@@ -82,7 +82,7 @@ def prune(
     current: Collection[str] | None = None,
     dry_run: bool = False,
 ) -> tuple[Removal, ...]:
-    """Prune the cache and return what was removed.
+    """Prune the cache and return the removals.
 
     Always removes broken artifacts, leftovers of killed builds, locks that nobody holds, and
     records of failed builds that are a day old. Others may load and build at the same time: a

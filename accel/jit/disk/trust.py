@@ -166,7 +166,7 @@ def hold(path: Path) -> Folder:
 
 
 def make(path: Path) -> Folder:
-    """Open a folder that only this user and root can change; what is missing is made private.
+    """Open a folder that only this user and root can change; missing folders are made private.
 
     Raises:
         CacheUntrusted: others may change it, or could exchange it.
