@@ -36,10 +36,10 @@ class Accelerator(
             def is_available(self) -> bool:
                 return find_spec("torch_npu") is not None and torch.npu.is_available()
 
-    Making one changes nothing in the process and touches no device. A member that the device does
-    not have raises `Unsupported`; one that cannot be asked here, because the device or its software
-    is absent, raises `BackendUnavailable`. Arguments of a wrong type or range raise `TypeError` or
-    `ValueError` that names them.
+    Creating an instance changes nothing in the process and touches no device. A member that the
+    device does not support raises `Unsupported`. If the device or its software is absent, a member
+    that needs it raises `BackendUnavailable`. Arguments of a wrong type or range raise `TypeError`
+    or `ValueError`, which name them.
     """
 
     name: ClassVar[str] = ""
@@ -52,7 +52,7 @@ class Accelerator(
             cls.device_type = cls.name
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Accelerator:
-        """Refuse a class without the two required members, naming what it forgot.
+        """Refuse a class without the two required members, naming the missing ones.
 
         Raises:
             TypeError: the class has no `name` or no `is_available`.
@@ -71,7 +71,7 @@ class Accelerator(
 
     @property
     def _name(self) -> str:
-        """`name`, where programs written for DeepSpeed's class look for it."""
+        """`name`, under the attribute that programs for DeepSpeed's class use."""
         return self.name
 
     def __repr__(self) -> str:

@@ -175,7 +175,7 @@ class CPUAccelerator(Accelerator):
         )
 
     def empty_cache(self) -> None:
-        """Ask the C library to give its free memory back to the system."""
+        """Ask the C library to return its free memory to the system."""
         memory.trim()
 
     def empty_host_cache(self) -> None:
@@ -192,7 +192,7 @@ class CPUAccelerator(Accelerator):
         return _resident.usage()[1]
 
     def memory_reserved(self, device_index: int | None = None) -> int:
-        """Return `memory_allocated`: what the C library holds is in the resident set."""
+        """Return `memory_allocated`: the resident set includes memory held by the C library."""
         return self.memory_allocated(device_index)
 
     def max_memory_reserved(self, device_index: int | None = None) -> int:

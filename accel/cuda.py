@@ -165,7 +165,7 @@ class CUDAAccelerator(Accelerator):
         return super().available_memory(index)
 
     def empty_host_cache(self) -> None:
-        """Give page-locked memory back that torch keeps; nothing before the first use of CUDA."""
+        """Free page-locked memory that torch holds; nothing before the first use of CUDA."""
         import torch
 
         if self._initialised() and hasattr(torch._C, "_host_emptyCache"):

@@ -62,7 +62,7 @@ def _folders(name: str) -> tuple[Path, ...]:
 
 
 def _folder(name: str, text: str) -> Path:
-    """Return a folder as a shell reads it: ``~`` and ``~user`` stand for homes."""
+    """Return a folder as a shell reads it: ``~`` and ``~user`` are expanded."""
     if not text.startswith("~"):
         return Path(text)
     user, _, rest = text.partition("/")
@@ -222,7 +222,7 @@ def build_timeout() -> int:
 
 
 def compiler_variables() -> dict[str, str]:
-    """Variables that compilers and linkers read for themselves and that change what they make."""
+    """Variables that compilers and linkers read themselves and that change their output."""
     return {name: os.environ[name] for name in _READ_BY_COMPILERS if os.environ.get(name)}
 
 

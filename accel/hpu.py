@@ -66,7 +66,7 @@ class HPUAccelerator(Accelerator):
         return True
 
     def synchronize(self, device_index: int | None = None) -> None:
-        """Wait for all work on a device; in lazy mode, what was collected is launched first."""
+        """Wait for all work on a device; in lazy mode, launch the collected operations first."""
         with self.device_index(device_index):
             self.mark_step()
             self._forward("synchronize")
@@ -95,7 +95,7 @@ class HPUAccelerator(Accelerator):
         return _capturing.depth > 0
 
     def empty_cache(self) -> None:
-        """Do nothing: the runtime does not give its pool back."""
+        """Do nothing: the runtime does not release its pool."""
 
     def memory_stats(self, device_index: int | None = None) -> dict[str, int]:
         """Return the runtime's counters (``Limit``, ``InUse``, ...), under torch's names too."""
@@ -137,7 +137,7 @@ class HPUAccelerator(Accelerator):
         self._require("get_device_capability")
 
     def reset_accumulated_memory_stats(self, device_index: int | None = None) -> None:
-        """Check the index; the runtime lets nobody reset what it counts."""
+        """Check the index; the runtime's counters cannot be reset."""
         self._index(device_index, "reset_accumulated_memory_stats")
         self._require("reset_accumulated_memory_stats")
 

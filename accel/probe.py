@@ -8,7 +8,7 @@ from accel.record import Record
 
 
 class Accepted(Record):
-    """Yes. `note` tells people what was found; ``""`` if there is nothing to add."""
+    """Yes. `note` is a remark for people, ``""`` if there is nothing to add."""
 
     note: str = ""
 
@@ -18,7 +18,7 @@ class Accepted(Record):
 
 
 class Rejected(Record):
-    """No. `reason` says what was found, `fix` what to do about it; ``""`` if nothing helps."""
+    """No. `reason` is the finding, `fix` a remedy, ``""`` if nothing helps."""
 
     reason: str
     fix: str = ""

@@ -16,7 +16,7 @@ class Sheet(Record):
 
 
 class Shown:
-    """Base of what a notebook shows as tables; a subclass says which by `sheets`."""
+    """Base of objects that a notebook shows as tables, which `sheets` of a subclass returns."""
 
     __slots__ = ()
 

@@ -16,7 +16,7 @@ class Candidate:
     Attributes:
         name: the backend's name, as ``ACCELERATOR`` takes it.
         accepted: whether it can be used here.
-        reason: what was found.
+        reason: the finding.
         fix: what to do about a rejection, or ``""``.
         error: the traceback of a backend that could not be imported or probed, or ``None``.
         priority: its place in detection; the highest accepted one is taken.

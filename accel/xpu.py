@@ -68,7 +68,7 @@ class XPUAccelerator(Accelerator):
         return super().has(capability)
 
     def empty_host_cache(self) -> None:
-        """Give page-locked memory back that torch keeps; nothing before torch 2.13."""
+        """Free page-locked memory that torch holds; nothing before torch 2.13."""
         empty = self._torch_accelerator("empty_host_cache")
         if empty is not None and self._is_usable():
             empty()

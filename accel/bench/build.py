@@ -47,7 +47,7 @@ def recipe_and_plan(op: str) -> tuple[Recipe, Plan]:
 
 
 def measure(op: str, seconds: float, *, peers: bool, advance: Advance) -> dict[str, Any]:
-    """Return what a results file has for one op.
+    """Return the entry of a results file for one op.
 
     torch's builder comes last, and only if `seconds` are not over.
     """

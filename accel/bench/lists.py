@@ -86,7 +86,7 @@ def limit(params: Params, case: Case, device: torch.device) -> tuple[str, bounds
 def measure(
     case: Case, accelerator: Accelerator, seconds: float, *, peers: bool, advance: Advance
 ) -> dict[str, Any]:
-    """Return what a results file has for one case."""
+    """Return the entry of a results file for one case."""
     times = race(case, accelerator, seconds, advance, peers=peers)
     return {
         "title": case.title,

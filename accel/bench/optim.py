@@ -192,7 +192,7 @@ def race(
 def measure(
     case: Case, accelerator: Accelerator, seconds: float, *, peers: bool, advance: Advance
 ) -> dict[str, Any]:
-    """Return what a results file has for one case."""
+    """Return the entry of a results file for one case."""
     makers, absent = contestants(accelerator.device_type, peers=peers)
     times, left_out = race(case, makers, accelerator, seconds, advance)
     return {

@@ -90,7 +90,7 @@ def write(results: Results, path: Path) -> None:
 
 
 def read(path: Path) -> Results:
-    """Return what a file holds: results of ``accel bench`` or of ``benchmarks/gpu.py``.
+    """Return a file's results, of ``accel bench`` or of ``benchmarks/gpu.py``.
 
     Raises:
         InvalidSetting: there is no such file, or it holds something else.
@@ -148,7 +148,7 @@ def compare(before: Results, after: Results) -> Iterator[Difference]:
 
 
 def unlike(before: Results, after: Results) -> list[str]:
-    """Return in what the surroundings differ, one line each."""
+    """Return the differences between the surroundings, one line each."""
     pairs = [
         (name, before.get(name), after.get(name))
         for name in (

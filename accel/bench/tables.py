@@ -48,7 +48,7 @@ def differences(found: list[Difference]) -> list[Row]:
 
 
 def title(results: Results) -> str:
-    """Return one line on what was measured, when and with what."""
+    """Return one line on the measurement: subject, time and software."""
     versions = results.get("versions", {})
     device = results.get("device") or results.get("gpu")
     torch = versions.get("torch") or results.get("torch")

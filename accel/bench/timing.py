@@ -1,4 +1,4 @@
-"""Times of several contestants in turns, and what they come to: medians and paired ratios."""
+"""Times of several contestants in turns, with their medians and paired ratios."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``accel bench``: the benchmarks on this machine, and what was measured before."""
+"""``accel bench``: benchmarks on this machine, and comparisons with earlier results."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from accel.cli.tables import table
 from accel.shown import Sheet
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
-# What matplotlib writes and a reader can open everywhere.
+# Formats that matplotlib writes and every reader can open.
 _DRAWN = (".png", ".svg", ".pdf")
 Advance = Callable[[str, float], None]
 
 
 @click.group()
 def bench() -> None:
-    """Measure ops and optimizers beside what else is installed, and compare results."""
+    """Measure ops and optimizers beside other installed libraries, and compare results."""
 
 
 def _options(command: Any) -> Any:
     for option in (
         click.option("--seconds", type=click.FloatRange(min=1), default=60, show_default=True,
-                     help="About how long to measure; peers that compile come on top."),
-        click.option("--no-peers", is_flag=True, help="Measure accel and the limit alone."),
+                     help="About how long to measure, not counting peers that compile."),
+        click.option("--no-peers", is_flag=True, help="Measure only accel and the limit."),
         click.option("--png", type=_FILE, metavar="FILE", help="Also draw; needs matplotlib."),
         click.option("--json", "out", type=_FILE, metavar="FILE", help="Also write the results."),
     ):  # fmt: skip
@@ -227,7 +227,7 @@ def compare(before: Path, after: Path, as_json: bool) -> None:
         return
     table(Sheet("", tables.COMPARED, tables.differences(found)))
     if not found:
-        click.echo("They share no contestant.")
+        click.echo("They have no contestant in common.")
     for line in unlike:
         click.echo(f"not alike: {line}")
 

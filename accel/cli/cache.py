@@ -34,7 +34,7 @@ def path(as_json: bool) -> None:
 
 
 def _place() -> Location:
-    """Return where the cache is, with a note on stderr if it is not the usual place."""
+    """Return the cache's location, with a note on stderr if it is not the usual one."""
     from accel.jit.disk import location
 
     place = location.locate()
@@ -73,7 +73,7 @@ def ls(as_json: bool) -> None:
 
 
 def _current_digests() -> Iterator[tuple[str, str]]:
-    """Yield digest and op of everything that a known builder would use now."""
+    """Yield digest and op of every artifact that a known builder would use now."""
     from accel import registry
     from accel.jit import Plan, make_plan
     from accel.ops.optimizers.prepared import host_watch
@@ -110,7 +110,7 @@ def verify(ctx: click.Context, as_json: bool) -> None:
 
 
 @cache.command()
-@click.option("--older-than", type=float, metavar="DAYS", help="Remove what is unused for DAYS.")
+@click.option("--older-than", type=float, metavar="DAYS", help="Remove artifacts unused for DAYS.")
 @click.option("--max-size", type=float, metavar="MIB", help="Keep the last used, up to MIB.")
 @click.option("--orphans", is_flag=True, help="Remove artifacts that no known op uses now.")
 @click.option("--dry-run", is_flag=True, help="Show what would be removed; remove nothing.")
@@ -122,7 +122,7 @@ def prune(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Remove broken artifacts, leftovers of killed builds, and what the options select."""
+    """Remove broken artifacts, leftovers of killed builds, and artifacts that options select."""
     from accel.jit.cache import maintenance
 
     _place()

@@ -1,4 +1,4 @@
-"""The process that ``accel run`` becomes: arguments of Python, environment, a line on both."""
+"""The process that ``accel run`` becomes: Python's arguments, environment, a line about both."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Launch:
-    """A process to become: the `arguments` of Python, its `variables`, and a line for people."""
+    """A process to become: Python's `arguments`, its `variables`, and a line for people."""
 
     arguments: tuple[str, ...]
     variables: dict[str, str]
@@ -52,7 +52,7 @@ class Launch:
 
 
 def plan(request: Request) -> Launch:
-    """Return what to start.
+    """Return the process to start.
 
     Raises:
         InvalidSetting: the program, the number of processes or an option is wrong.

@@ -1,4 +1,4 @@
-"""The ``accel`` command: what can be used here, and why; `accel.cli.engine` has builds."""
+"""The ``accel`` command: reports and conformance; `accel.cli.engine` has builds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _JSON_ASKED = "accel.json"
 
 
 class _JSONError(click.ClickException):
-    """An error whose text is a JSON object on stdout, for who asked for JSON."""
+    """An error whose text is a JSON object on stdout, for ``--json``."""
 
     def __init__(self, kind: str, message: str, code: int) -> None:
         super().__init__(message)
@@ -52,7 +52,7 @@ class _Group(click.Group):
 
 
 def _asks_for_json(words: list[str]) -> bool:
-    """Return whether errors are to be JSON: ``--json`` may also name a file, or be a program's."""
+    """Return whether errors must be JSON; ``--json`` may also name a file, or be a program's."""
     if words[:1] == ["run"] or (words[:1] == ["bench"] and words[1:2] != ["compare"]):
         return False
     return "--json" in words

@@ -15,7 +15,7 @@ _Result = TypeVar("_Result")
 
 
 class OutputFailed(Exception):
-    """Standard output that took no more; `reason` is the system's error."""
+    """A failed write to standard output; `reason` is the system's error."""
 
     def __init__(self, reason: OSError) -> None:
         super().__init__(str(reason))
@@ -23,7 +23,7 @@ class OutputFailed(Exception):
 
 
 class _Watched:
-    """A stream whose failures can be told from those of other files."""
+    """A stream whose failures can be distinguished from those of other files."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -68,7 +68,7 @@ def standard_output() -> Iterator[None]:
         try:
             yield
         finally:
-            # What a buffer still holds would otherwise fail when Python ends, which prints more.
+            # Otherwise, buffered text would fail again when Python ends, and print more.
             if not whole.closed:
                 sys.stdout.flush()
     except OutputFailed as failed:
@@ -78,7 +78,7 @@ def standard_output() -> Iterator[None]:
         with suppress(OSError):
             sys.stderr.write(
                 f"accel: standard output cannot be written: {failed.reason.strerror}. "
-                "Write it elsewhere, or make room there.\n"
+                "Redirect it elsewhere, or make room there.\n"
             )
         raise SystemExit(1) from None
     finally:
@@ -88,7 +88,7 @@ def standard_output() -> Iterator[None]:
 
 
 def _discard(stream: Any) -> None:
-    """Point the stream's file at nothing, so that what it still holds fails no more."""
+    """Redirect the stream's file to the null device, so that buffered text cannot fail again."""
     with suppress(OSError, ValueError):
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, stream.fileno())

@@ -12,12 +12,12 @@ from accel.shown import Sheet
 
 
 def show(facts: Report, *, everything: bool) -> None:
-    """Print what `accel.cli.report.report` found.
+    """Print the report of `accel.cli.report.report`.
 
     Args:
         facts: the report.
-        everything: whether to print the verdicts of all backends on all ops, with what to do
-            about each; otherwise the other backends have a line each.
+        everything: whether to print the verdicts of all backends on all ops, each with its fix;
+            otherwise the other backends have a line each.
     """
     choice = facts["accelerator"]
     name = choice["name"]

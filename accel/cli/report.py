@@ -14,12 +14,12 @@ from accel.probe import FAILURES, Accepted, Rejected
 from accel.shown import Sheet, Shown
 from accel.verdicts import Candidate, Candidates, candidates
 
-# The load from which on another process competes with the threads of a program.
+# The load above which other processes compete with the threads of a program.
 _BUSY = 0.7
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that matter for a report; ``"not installed"`` for what is absent."""
+    """Return the versions for a report; ``"not installed"`` for absent packages."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for package in ("accel-torch", "torch", "ninja"):
         try:
@@ -30,7 +30,7 @@ def versions() -> dict[str, str]:
 
 
 def chosen() -> tuple[str | None, str]:
-    """Return the name of the accelerator in use and how it was chosen, or ``None`` and why not."""
+    """Return the name of the accelerator in use and its origin, or ``None`` and the reason."""
     from accel import environment
     from accel.current import get_accelerator
     from accel.errors import AccelError
@@ -79,7 +79,7 @@ def _refused(other: str, probe: Accepted | Rejected, taken: str) -> bool:
 
 
 def cache() -> dict[str, Any]:
-    """Return where compiled ops are kept, ``None`` if nowhere, and what is unusual about it."""
+    """Return the folder of compiled ops, or ``None``, and a note if it is unusual."""
     from accel.errors import AccelError
     from accel.jit.disk import location
 
@@ -104,7 +104,7 @@ def threads() -> dict[str, Any]:
         note += "idle threads sleep"
     elif hurts:
         note += (
-            "other processes are at work, and torch's idle threads spin, which can make a "
+            "other processes are running, and torch's idle threads spin, which can make a "
             "program on the CPU several times slower: start it with `accel run`"
         )
     else:

@@ -11,7 +11,7 @@ import click
 
 from accel.errors import AccelError
 
-# torchrun's options that are handed on as they are, with their help.
+# torchrun's options that are passed on unchanged, with their help.
 _HANDED_ON = {
     "--nnodes": "Machines: N, or MIN:MAX for an elastic job. Default: 1.",
     "--node-rank": "The number of this machine, for a job with --master-addr.",
@@ -78,8 +78,8 @@ def run(
     program. Signals and exit codes are theirs. Environment variables are set first, unless you
     have set them, and printed to stderr:
 
-    GOMP_SPINCOUNT=0: torch's threads (GNU OpenMP) spin while they wait for one another, which
-    takes the processors from other processes and from the thread that is waited for.
+    GOMP_SPINCOUNT=0: otherwise torch's threads (GNU OpenMP) spin while they wait for one another,
+    which takes processors from other processes and from the thread for which they wait.
 
     OMP_NUM_THREADS and ACCEL_NUM_THREADS: the physical cores, divided by the processes; torchrun
     alone sets 1. For one process only if a CPU quota is below the number of CPUs.
@@ -96,7 +96,7 @@ def run(
         launch = plan(Request(accelerator, nproc, given, program))
     except AccelError as error:
         raise BadRun(str(error)) from error
-    # A full disk behind stderr is no reason not to run the program.
+    # If stderr cannot be written, the program runs all the same.
     with suppress(OSError):
         click.echo(f"accel run: {launch.summary}", err=True)
     sys.stdout.flush()

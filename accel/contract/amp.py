@@ -79,7 +79,7 @@ class AmpMembers(Forwarding):
         """Return `torch.autocast` for this device, a context manager and decorator.
 
         Args:
-            dtype: what operations that gain by it compute in. Default: torch's for the device.
+            dtype: dtype of operations that are faster in it. Default: torch's for the device.
             enabled: whether it has an effect.
             cache_enabled: whether weights are cast once for a block. Default: torch's setting.
 
@@ -106,7 +106,7 @@ class AmpMembers(Forwarding):
         growth_interval: int = 2000,
         enabled: bool = True,
     ) -> GradScaler:
-        """Return a `torch.amp.GradScaler` for this device; its arguments are that one's.
+        """Return a `torch.amp.GradScaler` for this device, with the same arguments.
 
         Raises:
             BackendUnavailable: the device cannot be used here.

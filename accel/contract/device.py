@@ -1,4 +1,4 @@
-"""Semantics of the device, and which of its kind is in use."""
+"""Semantics of the device, and the choice of the current one."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ class DeviceMembers(Forwarding):
         """Make a device the current one of this thread. May create its context.
 
         Raises:
-            TypeError, ValueError: no whole number, negative, or not below `device_count`.
+            TypeError, ValueError: the index is no whole number, negative, or not below
+                `device_count`.
         """
         index = self._index(device_index, "set_device")
         if index is None:
@@ -92,8 +93,8 @@ class DeviceMembers(Forwarding):
     def device_index(self, device_index: int | None) -> AbstractContextManager[None]:
         """Return a context manager inside which a device is this thread's current one.
 
-        The device before is current again afterwards, after an exception too. ``None`` changes
-        nothing. Entering it may create a context, and raises what `set_device` does.
+        The previous device is current again afterwards, also after an exception. ``None`` changes
+        nothing. Entering it may create a context, and raises as `set_device` does.
 
         Raises:
             TypeError, ValueError: the index is no whole number, or negative.
@@ -113,19 +114,19 @@ class DeviceMembers(Forwarding):
             self.set_device(before)
 
     def set_device_index(self, device_index: int) -> None:
-        """Do `set_device`, by the name that `torch.accelerator` has for it."""
+        """Do the same as `set_device`; the name is `torch.accelerator`'s."""
         self.set_device(device_index)
 
     def set_device_idx(self, device_index: int) -> None:
-        """Do `set_device`, by the older name that `torch.accelerator` has for it."""
+        """Do the same as `set_device`; the name is an older one of `torch.accelerator`."""
         self.set_device(device_index)
 
     def current_device_index(self) -> int:
-        """Return `current_device`, by the name that `torch.accelerator` has for it."""
+        """Return the same as `current_device`; the name is `torch.accelerator`'s."""
         return self.current_device()
 
     def current_device_idx(self) -> int:
-        """Return `current_device`, by the older name that `torch.accelerator` has for it."""
+        """Return the same as `current_device`; the name is an older one of `torch.accelerator`."""
         return self.current_device()
 
     def current_accelerator(self, check_available: bool = False) -> torch.device | None:
@@ -159,7 +160,7 @@ class DeviceMembers(Forwarding):
     def device_properties(self, device_index: int | None = None) -> DeviceProperties:
         """Return the properties of a device; default the current one. May create a context.
 
-        If torch has no properties of it, the name is `device_name` and the memory 0.
+        If torch has no properties of the device, the name is `device_name` and the memory 0.
         """
         from accel.contract.properties import DeviceProperties
 

@@ -36,31 +36,40 @@ class TensorFactory:
         return torch.empty(shape or (0,), dtype=self.dtype, device=self.device)
 
     def __repr__(self) -> str:
-        """Say what it makes."""
+        """Name the dtype and device of its tensors."""
         return f"TensorFactory({self.dtype}, {str(self.device)!r})"
 
 
 class DtypeMembers(DeviceMembers):
     """Dtype members of the contract.
 
-    A dtype is *supported* if the device computes in it by its own instructions, or by torch's
-    kernels made for it, rather than by emulation in a wider one.
+    A dtype is *supported* if the device computes in it with its own instructions or with torch's
+    kernels for it, rather than by emulation in a wider one.
     """
 
     def is_bf16_supported(self) -> bool:
-        """Return whether bfloat16 is. Default: torch's answer or a trial. May create a context."""
+        """Return whether bfloat16 is supported.
+
+        Default: torch's answer or a trial. May create a context.
+        """
         return self._supports("bfloat16", "is_bf16_supported")
 
     def is_fp16_supported(self) -> bool:
-        """Return whether float16 is. Default: torch's answer or a trial. May create a context."""
+        """Return whether float16 is supported.
+
+        Default: torch's answer or a trial. May create a context.
+        """
         return self._supports("float16", "is_fp16_supported")
 
     def is_fp8_supported(self) -> bool:
-        """Return whether float8_e4m3fn products are. Default ``False``. May create a context."""
+        """Return whether float8_e4m3fn products are supported.
+
+        Default: ``False``. May create a context.
+        """
         return False
 
     def is_fp64_supported(self) -> bool:
-        """Return whether the device has float64. Default: by trying; may create a context."""
+        """Return whether float64 is supported. Default: a trial. May create a context."""
         import torch
 
         if not self._is_usable():

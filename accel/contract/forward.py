@@ -1,4 +1,4 @@
-"""The basis of the contract's members: identity, index checks, the way to torch's module."""
+"""The basis of the contract's members: identity, index checks, look-ups in torch's module."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _MISSING = object()
 
 
 class Forwarding:
-    """Identity of a backend and its way to ``torch.<device_type>``.
+    """Identity of a backend, and look-ups in ``torch.<device_type>``.
 
     Attributes:
-        name: the backend's name, as ``ACCELERATOR`` takes it. Required of every subclass.
-        device_type: torch's device type. Default: `name`, or what the parent class has.
+        name: the backend's name, the value for ``ACCELERATOR``. Required of every subclass.
+        device_type: torch's device type. Default: `name`, or that of the parent class.
         contract_version: version of the contract that the class was written for. Members that
             later versions add come with defaults, so an older class keeps working.
         lacks: the names in `CAPABILITIES` that this device does not have. Default: none.
@@ -74,7 +74,7 @@ class Forwarding:
         )
 
     def has(self, capability: str) -> bool:
-        """Return whether the device has a capability; ask this rather than for its name.
+        """Return whether the device has a capability; use this instead of testing its name.
 
         Args:
             capability: one of `CAPABILITIES`. Default answer: ``True``, unless in `lacks`.
@@ -120,10 +120,10 @@ class Forwarding:
             raise self._unknown_to_torch(member, str(error)) from error
 
     def _unknown_to_torch(self, member: str, said: str) -> BackendUnavailable | Unsupported:
-        """Return the error for a member that asks torch about a type of device that it lacks."""
+        """Return the error for a member that needs a device type which torch does not have."""
         usable = False
         if not self._explaining:
-            # The backend's own probe may call this to find out whether it can be used.
+            # The backend's own probe may call this member.
             self._explaining = True
             try:
                 usable = self._is_usable()
@@ -196,7 +196,7 @@ class Forwarding:
         return self._forward(attribute, *args, *where, member=member)
 
     def _is_usable(self) -> bool:
-        """Return `is_available`, which is not asked again once it was true."""
+        """Return `is_available`; once it was true, it is not called again."""
         if not self._seen:
             self._seen = bool(self.is_available())
         return self._seen
@@ -213,7 +213,7 @@ class Forwarding:
         """Return the error for a device that cannot be used here, with the probe's reason."""
         why: object = found.strip().partition("\n")[0]
         if not self._explaining:
-            # A probe may itself fail here; it must not be asked again then.
+            # A probe may itself fail here; then it must not run again.
             self._explaining = True
             try:
                 verdict = self.probe()

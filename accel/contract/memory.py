@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 class MemoryMembers(Forwarding):
     """Memory members of the contract; every figure is an int in bytes.
 
-    *Allocated* is what tensors of this process occupy, *reserved* (the older word is *cached*) what
-    its allocator holds for them; a peak is the most since the last reset. The device is the current
-    one if no index is given. Each may create a context.
+    *Allocated* bytes are occupied by tensors of this process; *reserved* bytes (formerly *cached*)
+    are held for them by its allocator. A peak is the largest value since the last reset. Without an
+    index, the device is the current one. Each member may create a context.
     """
 
     def empty_cache(self) -> None:
-        """Give back memory that the allocator holds and no tensor uses. May create a context.
+        """Free memory that the allocator holds and no tensor uses. May create a context.
 
         Does nothing if torch has no such function for the device.
         """
@@ -28,11 +28,11 @@ class MemoryMembers(Forwarding):
             self._forward("empty_cache")
 
     def empty_host_cache(self) -> None:
-        """Give page-locked memory back that torch keeps and no tensor uses. No device context.
+        """Free page-locked memory that torch holds and no tensor uses. No device context.
 
         Default: torch's own function for the device, nothing if there is none.
         """
-        # torch.accelerator's crashes if a vendor's allocator of host memory is a plain one.
+        # torch.accelerator's function crashes if a vendor's host allocator is a plain one.
         if hasattr(self._torch_module("empty_host_cache"), "empty_host_cache"):
             self._forward("empty_host_cache")
 
@@ -57,11 +57,11 @@ class MemoryMembers(Forwarding):
         return int(self._forward_at("max_memory_reserved", device_index))
 
     def memory_cached(self, device_index: int | None = None) -> int:
-        """Return `memory_reserved`, of which this is the older name."""
+        """Return `memory_reserved`; this is its older name."""
         return self.memory_reserved(device_index)
 
     def max_memory_cached(self, device_index: int | None = None) -> int:
-        """Return `max_memory_reserved`, of which this is the older name."""
+        """Return `max_memory_reserved`; this is its older name."""
         return self.max_memory_reserved(device_index)
 
     def reset_max_memory_cached(self, device_index: int | None = None) -> None:
@@ -73,11 +73,11 @@ class MemoryMembers(Forwarding):
         return dict(self._forward_at("memory_stats", device_index))
 
     def reset_peak_memory_stats(self, device_index: int | None = None) -> None:
-        """Restart the peaks from what is in use now."""
+        """Restart the peaks from the current use."""
         self._forward_at("reset_peak_memory_stats", device_index)
 
     def reset_accumulated_memory_stats(self, device_index: int | None = None) -> None:
-        """Restart those counters of `memory_stats` that only grow, from 0."""
+        """Restart, from 0, the counters of `memory_stats` that only grow."""
         name = "reset_accumulated_memory_stats"
         index = self._index(device_index, name)
         shared = self._torch_accelerator(name)
@@ -97,7 +97,7 @@ class MemoryMembers(Forwarding):
     def available_memory(self, device_index: int | None = None) -> int:
         """Return the bytes free on a device, as its driver counts: a cache counts as used.
 
-        If the driver cannot be asked: `total_memory` less `memory_reserved`.
+        If the driver does not report it: `total_memory` less `memory_reserved`.
         """
         self._index(device_index, "available_memory")
         if hasattr(self._torch_module("available_memory"), "mem_get_info"):
@@ -111,7 +111,7 @@ class MemoryMembers(Forwarding):
         return self.available_memory(device_index), self.total_memory(device_index)
 
     def get_memory_info(self, device_index: int | None = None) -> tuple[int, int]:
-        """Return `mem_get_info`, by the name that `torch.accelerator` has for it."""
+        """Return `mem_get_info`; the name is `torch.accelerator`'s."""
         return self.mem_get_info(device_index)
 
     def pin_memory(
@@ -119,7 +119,7 @@ class MemoryMembers(Forwarding):
     ) -> torch.Tensor:
         """Return page-locked host memory like `tensor`. May create a context.
 
-        A backend that lacks ``"pinning"`` returns ordinary memory of that content instead.
+        A backend that lacks ``"pinning"`` returns ordinary memory with the same contents.
 
         Args:
             tensor: a tensor on the host.
@@ -141,7 +141,7 @@ class MemoryMembers(Forwarding):
         Args:
             size: the shape, as whole numbers or as one sequence of them.
             dtype: dtype of its elements.
-            device: where it is to be, which is the host.
+            device: must be the host.
 
         Raises:
             ValueError: `device` is not the host.
@@ -150,8 +150,8 @@ class MemoryMembers(Forwarding):
 
         if torch.device(device).type != "cpu":
             raise ValueError(
-                f"{self.name}: pin_empty(device={str(device)!r}): page-locked memory is the "
-                f"host's: device='cpu'. For memory of the device use torch.empty."
+                f"{self.name}: pin_empty(device={str(device)!r}): page-locked memory is on the "
+                f"host: use device='cpu'. For memory of the device, use torch.empty."
             )
         one_sequence = len(size) == 1 and isinstance(size[0], tuple | list)
         return self._empty_pinned(tuple(size[0] if one_sequence else size), dtype)
@@ -162,7 +162,7 @@ class MemoryMembers(Forwarding):
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
     ) -> torch.Tensor:
-        """Return `pin_empty` of a tensor's shape, and of its dtype unless another is given."""
+        """Return `pin_empty` with a tensor's shape, and its dtype unless another is given."""
         dtype = tensor.dtype if dtype is None else dtype
         return self.pin_empty(tuple(tensor.shape), dtype=dtype, device=device)
 
@@ -175,7 +175,7 @@ class MemoryMembers(Forwarding):
 
         Args:
             address: its first byte, aligned to `pin_memory_alignment`.
-            num_bytes: how many bytes it has.
+            num_bytes: number of bytes.
 
         Returns:
             Whether the device's runtime did so. Default ``False``: it cannot.

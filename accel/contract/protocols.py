@@ -27,7 +27,7 @@ class DeviceStream(Protocol):
         """Order later work on this stream after an event."""
 
     def wait_stream(self, stream: Any) -> None:
-        """Order later work on this stream after what is on another one now."""
+        """Order later work on this stream after the current work on another one."""
 
 
 @runtime_checkable

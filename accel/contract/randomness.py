@@ -54,13 +54,13 @@ class RandomMembers(DeviceMembers):
         count = self.device_count()
         if len(states) > count:
             raise ValueError(
-                f"{self.name}: set_rng_state_all() got {len(states)} states, and this process sees "
-                f"{count} device(s). Give it a slice of them, one for each device."
+                f"{self.name}: set_rng_state_all() got {len(states)} states, but this process sees "
+                f"{count} device(s). Pass a slice of them, one for each device."
             )
         if count and not states:
             raise ValueError(
                 f"{self.name}: set_rng_state_all() got no state, and this process sees {count} "
-                f"device(s). Give it what get_rng_state_all() returned: a state for each."
+                f"device(s). Pass the result of get_rng_state_all(), one state for each device."
             )
         for index, state in enumerate(states):
             self.set_rng_state(state, index)

@@ -39,7 +39,8 @@ class StreamMembers(DeviceMembers):
     def stream(self, stream: Any) -> AbstractContextManager[Any]:
         """Return a context manager inside which work goes to `stream`; ``None`` changes nothing.
 
-        The stream before is current again afterwards, after an exception too. May create a context.
+        The previous stream is current again afterwards, also after an exception. May create a
+        context.
         """
         if stream is None:
             return nullcontext()
@@ -47,7 +48,7 @@ class StreamMembers(DeviceMembers):
         return scope
 
     def current_stream(self, device_index: int | None = None) -> DeviceStream:
-        """Return this thread's stream on a device, by default the current. May create a context."""
+        """Return this thread's stream on a device; default the current. May create a context."""
         found: DeviceStream = self._forward_at("current_stream", device_index)
         return found
 
@@ -67,8 +68,8 @@ class StreamMembers(DeviceMembers):
     def Graph(self) -> type[Any]:
         """Class of graphs that are their own context managers, as `torch.accelerator.Graph`.
 
-        ``Graph(keep_graph=False, *, pool=None, capture_error_mode="default")`` captures on the
-        current stream what is done in its ``with`` block.
+        ``Graph(keep_graph=False, *, pool=None, capture_error_mode="default")`` captures the work of
+        its ``with`` block on the current stream.
 
         Raises:
             Unsupported: the device lacks graphs, or torch has no such class for it (none has

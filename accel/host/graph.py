@@ -52,8 +52,8 @@ class HostGraph:
     """Operations to be called again on the same tensors, as a graph of a device does.
 
     Everything that goes through PyTorch's dispatcher in the capturing thread is recorded and also
-    run. A replay reads its inputs where they were at capture, and writes its results there. Random
-    operations draw new numbers. Python code is not recorded.
+    run. A replay uses the same memory for inputs and results as the capture. Random operations draw
+    new numbers. Python code is not recorded.
     """
 
     def __init__(
@@ -81,13 +81,13 @@ class HostGraph:
             scope.__exit__(*exc_info)
 
     def capture_begin(self) -> None:
-        """Begin to record what this thread does; see `capture` for what it raises."""
+        """Begin to record this thread's operations; raises as `capture` does."""
         scope = capture(self, current_stream())
         scope.__enter__()
         self._scope = scope
 
     def capture_end(self) -> None:
-        """End the recording; see `capture` for what it raises.
+        """End the recording; raises as `capture` does.
 
         Raises:
             RuntimeError: `capture_begin` was not called.
@@ -97,7 +97,7 @@ class HostGraph:
         self.__exit__(None, None, None)
 
     def instantiate(self) -> None:
-        """Do nothing: what was recorded can be replayed at once."""
+        """Do nothing: a recording can be replayed at once."""
 
     def enable_debug_mode(self) -> None:
         """Do nothing: `debug_dump` needs no preparation."""
@@ -122,7 +122,7 @@ class HostGraph:
                 call.run()
 
     def reset(self) -> None:
-        """Forget what was captured, and free the memory that it holds."""
+        """Discard the capture, and free its memory."""
         self._calls.clear()
         self._captured = False
 

@@ -34,7 +34,7 @@ class ResidentSet:
         return now, max(now, peak)
 
     def reset_peak(self) -> None:
-        """Restart the peak from what is occupied now."""
+        """Restart the peak from the current use."""
         try:
             self._clear_refs.write_text(_RESET_PEAK, encoding="ascii")
             most_seen = None
@@ -119,7 +119,7 @@ def _read(path: Path) -> str:
 
 
 def trim() -> None:
-    """Ask the C library to give free memory back to the system, if it can."""
+    """Ask the C library to return free memory to the system, if it can."""
     release = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if release is not None:
         release(ctypes.c_size_t(0))

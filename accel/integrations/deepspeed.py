@@ -22,7 +22,7 @@ from accel.builders.convention import DECLARED, name_of
 from accel.errors import UnknownBackend
 
 _NOBODYS = "deepspeed_not_implemented"
-"""The name of DeepSpeed's builder for what an accelerator of its own lacks."""
+"""The name of DeepSpeed's builder for ops that an accelerator of its own lacks."""
 
 _THEIR_BUILDERS = "deepspeed.ops.op_builder"
 _FACTS = frozenset({"implementation", "digest", "path"})

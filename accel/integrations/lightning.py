@@ -14,7 +14,7 @@ from accel.integrations.needs import require
 
 require("lightning")
 
-import torch  # noqa: E402 - what is missing is said first
+import torch  # noqa: E402 - after the check for missing packages
 from lightning.pytorch import Trainer  # noqa: E402
 from lightning.pytorch.accelerators import Accelerator as LightningAccelerator  # noqa: E402
 from lightning.pytorch.accelerators import AcceleratorRegistry  # noqa: E402
@@ -35,7 +35,7 @@ class AccelAccelerator(LightningAccelerator):
         """Make a device the current one of this process.
 
         Raises:
-            BackendUnavailable, UnknownBackend: ``ACCELERATOR`` names what cannot be used.
+            BackendUnavailable, UnknownBackend: ``ACCELERATOR`` names an unusable backend.
         """
         acc = get_accelerator()
         if device.type == acc.device_type and device.index is not None:
@@ -51,7 +51,7 @@ class AccelAccelerator(LightningAccelerator):
         _adapt(trainer.precision_plugin, acc)
 
     def teardown(self) -> None:
-        """Give memory back that the allocator keeps."""
+        """Free memory that the allocator holds and no tensor uses."""
         get_accelerator().empty_cache()
 
     def get_device_stats(self, device: torch.device | str | int) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class AccelAccelerator(LightningAccelerator):
 
     @staticmethod
     def is_available() -> bool:
-        """Return ``True``: what cannot be used is said with its reason when devices are asked."""
+        """Return ``True``; if no device can be used, the look-up of devices raises the reason."""
         return True
 
     @staticmethod

@@ -57,11 +57,11 @@ class Explanation(Shown):
         plan: how it would be built, or why it cannot be.
         fit: hex digest of sources and declarations, ``""`` if a source is missing.
         digest: hex digest that names the artifact, ``""`` without a plan.
-        ingredients: what `digest` covers, by name.
-        commands: the commands of a build, as a shell would be given them.
+        ingredients: the facts that `digest` covers, by name.
+        commands: the commands of a build, quoted for a shell.
         cache: the folder for new artifacts; ``None`` if it is not trusted.
-        note: what is unusual about the cache, ``""`` for nothing.
-        artifacts: those that exist, the newest first, prebuilt folders before the cache.
+        note: a note if the cache is unusual, else ``""``.
+        artifacts: existing artifacts, newest first, prebuilt folders before the cache.
     """
 
     name: str
@@ -186,14 +186,14 @@ def _compare(
     prebuilt: bool,
     exact: bool,
 ) -> Comparison | None:
-    """Compare an artifact with what is wanted now; ``None`` if it is another backend's."""
+    """Compare an artifact with the current plan; ``None`` if it is another backend's."""
     manifest = read_manifest(folder)
     if isinstance(manifest, Rejected):
         return Comparison(folder, manifest.reason, ())
     if manifest["backend"] != recipe.backend:
         return None
     before: Mapping[str, str] = manifest["ingredients"]
-    # Without a compiler, and for what is prebuilt, only the facts of the fit count.
+    # Without a compiler, and for prebuilt artifacts, only the facts of the fit count.
     by_fit = prebuilt or not exact
     names = [name for name in {**before, **now} if not (by_fit and _of_tools(name))]
     changes = tuple(

@@ -33,8 +33,8 @@ class Scan:
 def scan(sources: Sequence[Path], include_dirs: Sequence[Path], root: Path) -> Scan:
     """Read `sources` and, transitively, the local headers that they name.
 
-    A header is looked for beside the file that names it and in `include_dirs`; one that is found
-    in neither belongs to the system and is left out.
+    A header is searched beside the file that names it and in `include_dirs`; a header that is in
+    neither belongs to the system and is left out.
 
     Args:
         sources: the files to compile.

@@ -33,7 +33,7 @@ class Library:
         path: the file.
         digest: digest of the plan that it was built from.
         rung: ``"prebuilt"`` or ``"jit"``.
-        manifest: what was recorded when it was built.
+        manifest: the record of its build.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ def load(artifact: Artifact, rung: Rung) -> Library:
     if known is not None:
         return known
     if artifact.manifest["extension"]:
-        # Its symbols are in torch's libraries, which only torch itself can load.
+        # It needs symbols of torch's libraries, which only torch itself can load.
         import_module("torch")
     _share_openmp()
     library = Library(_map(artifact), artifact.library, artifact.digest, rung, artifact.manifest)
@@ -109,7 +109,7 @@ def _map(artifact: Artifact) -> ctypes.CDLL:
     if not os.path.lexists(path):
         raise FileNotFoundError(errno.ENOENT, "it was removed after it was verified", path)
     name = _descriptor_path(artifact.file.fd)
-    # A library that looks for others beside itself must be loaded by its path.
+    # A library that finds others relative to its own folder must be loaded by its path.
     if artifact.file.fd < 0 or artifact.by_place or not os.path.exists(name):  # noqa: PTH110
         _log.debug("%s is loaded by its path.", path)
         name = path
@@ -122,8 +122,8 @@ def _map(artifact: Artifact) -> ctypes.CDLL:
 def _descriptor_path(fd: int) -> str:
     """Return a path to a descriptor's file, in a spelling that was never used before.
 
-    The system's loader, and Python's for extensions, take a known name for the library that once
-    had it, although the descriptor's number may belong to another file since.
+    For a name that it has seen before, the system's loader, and Python's for extensions, return the
+    earlier library, although the descriptor's number may belong to another file now.
     """
     spelling = f"{next(_serial):b}".replace("0", "/").replace("1", "./")
     return f"/proc/self/fd/{spelling}{fd}"

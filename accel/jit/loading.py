@@ -69,7 +69,7 @@ def forget_inputs() -> None:
 
 
 def inputs() -> tuple[list[str], list[str]] | None:
-    """Return the files and folders that this thread's last `acquire` looked at, for `Watch`.
+    """Return the files and folders that this thread's last `acquire` read, for `Watch`.
 
     Empty if it was not called; ``None`` if it could not read its sources.
     """

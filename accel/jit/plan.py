@@ -191,7 +191,7 @@ def plan_of(recipe: Recipe, fitted: Fit) -> Plan | Rejected:
 def _variables(
     read: Mapping[str, str], flags: Sequence[str], user: Sequence[str]
 ) -> tuple[tuple[str, str], ...]:
-    """Return what else decides a build, by name: variables, the processor, files of flags."""
+    """Return the other inputs of a build, by name: variables, the processor, files of flags."""
     found = [
         (name, sha256(text.encode("utf-8", "surrogateescape"))[:16])
         for name, text in sorted(read.items())

@@ -26,7 +26,7 @@ class Recipe(Record):
         sources: the files to compile.
         include_dirs: folders of local headers; those that the sources include are fingerprinted.
         compile_flags: flags for the compiler beyond the engine's own.
-        gcc_flags: the same for GCC alone; other compilers are not given them.
+        gcc_flags: the same for GCC only; other compilers do not get them.
         link_flags: flags for the linker beyond the engine's own.
         targets: SIMD levels or GPU architectures to compile for, all in one library.
         abi: version of the C interface that the library exports.
@@ -36,14 +36,14 @@ class Recipe(Record):
             them a library links in a third of the time, and runs beside any C++ runtime.
         parts: macros; each source is compiled once with each of them defined, side by side, and
             then holds no more than that part. Default: once, with none.
-        system_include_dirs: folders of headers that others install (torch's, Python's); what is
-            included from them is taken from the compiler's report instead.
+        system_include_dirs: folders of installed headers (torch's, Python's); the compiler's report
+            says which of them are included.
         release_include_dirs: folders of headers that a release named in `identity` fixes (SYCL's);
-            they are not looked at.
+            they are not read.
         library_dirs: folders of libraries to link with.
         host_flags: flags for the C++ sources of a CUDA library beyond the engine's own.
-        extension: whether the library is a Python extension or registers with torch; such a one
-            leaves symbols to be found when loaded.
+        extension: whether the library is a Python extension or registers with torch; some of its
+            symbols are then resolved when it is loaded.
         identity: further facts that the binary depends on, as ``(name, value)`` pairs (torch's
             build, Python's ABI).
     """

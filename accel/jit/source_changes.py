@@ -84,10 +84,11 @@ class Watch:
     """Files and folders, and whether they have changed.
 
     Args:
-        files: their contents count.
-        folders: their names of entries count; for a missing one, the nearest existing parent's.
-        since: when they were first looked at, in nanoseconds since 1970; if one has changed
-            since then, or just before, it counts as changed.
+        files: files whose contents matter.
+        folders: folders whose entries' names matter; instead of a missing one, its nearest existing
+            parent's.
+        since: when they were first read, in nanoseconds since 1970; a change after that, or
+            just before, counts.
     """
 
     def __init__(self, files: Iterable[str], folders: Iterable[str], since: int) -> None:

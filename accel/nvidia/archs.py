@@ -131,7 +131,7 @@ def parse_archs(
     nvcc is `able` to compile for, and ``all-major`` for the first of each family of them.
 
     Raises:
-        ValueError: an entry is none of these, or ``native`` is asked for and nothing is visible.
+        ValueError: an entry is none of these, or the list has ``native`` and no device is visible.
     """
     every = {"native": [Arch(*capability) for capability in native]}
     if able:

@@ -39,7 +39,7 @@ class Driver(Record):
     Attributes:
         version: the driver's own version, as ``"580.65.06"``.
         cuda: the newest CUDA release that it runs.
-        gpus: every GPU that it has, in the order of the PCI bus, whatever is visible.
+        gpus: all its GPUs, visible or not, in the order of the PCI bus.
     """
 
     version: str
@@ -55,7 +55,7 @@ class NvmlError(RuntimeError):
 def read_driver(library: str = NVML) -> Driver | Rejected:
     """Return the installed driver, or why there is none. `library` is NVML's file name.
 
-    It is asked once per process, since a failing driver may take seconds to answer.
+    The driver is read once per process, since a failing one may take seconds to answer.
     """
     try:
         return _read_driver(library)
@@ -93,7 +93,7 @@ def visible(gpus: Sequence[GPU], selected: str | None) -> tuple[GPU, ...]:
 
     Args:
         gpus: the driver's GPUs.
-        selected: what ``CUDA_VISIBLE_DEVICES`` holds: indices, ``GPU-`` or ``MIG-`` ids (or the
+        selected: the value of ``CUDA_VISIBLE_DEVICES``: indices, ``GPU-`` or ``MIG-`` ids (or the
             beginning of one); ``None`` if it is unset. The list ends at the first entry that
             names no device; a device named twice empties it.
 

@@ -20,7 +20,7 @@ def entries_of(states: Any, param: Tensor) -> Group:
     if not isinstance(found, dict):
         raise TypeError(
             f"the optimizer's state is a {type(found).__name__}; expected a dict. Delete it to "
-            f"start afresh."
+            f"start anew."
         )
     return found
 

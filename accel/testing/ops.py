@@ -134,7 +134,7 @@ class OpConformance(Conformance):
                 found = True
                 yield spec
         if not found:
-            raise SkipTest(f"{self.acc.name}: no op that is asked for has a spec.")
+            raise SkipTest(f"{self.acc.name}: none of the requested ops has a spec.")
 
     def _load(self, spec: OpSpec, *, reference: bool = False) -> Any:
         builder = self.acc.get_op_builder(spec.op)

@@ -20,7 +20,7 @@ struct Convert {
   Store store[2][3];
 };
 
-// Elements that are widened to float32, updated and narrowed again while they lie in the L1 cache.
+// Elements that are widened to float32, updated and narrowed again while they are in the L1 cache.
 constexpr int64_t kBlock = 1024;
 
 inline int64_t element_size(int32_t dtype) { return dtype == ACCEL_FLOAT32 ? 4 : 2; }

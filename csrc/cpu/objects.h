@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Questions about a program's tensors that every native loop over them asks. No tensor's memory is read,
-// so the tensors may lie on any device.
+// so the tensors may be on any device.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Loops over arrays in memory with prefetching, for one SIMD level: included inside each target region.
 
-// Of the loop that follows: no iteration touches what another one writes.
+// In the loop that follows, no iteration reads or writes an element that another one writes.
 #ifdef __clang__
 #define ACCEL_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #else

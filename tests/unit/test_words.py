@@ -16,6 +16,9 @@ CROOKED = re.compile(
     r"\b(?:mend(?:s|ed|ing)?|(?:is|are|be) had|(?:is|are) told(?! apart)|tells? of|brings it)\b"
     # A value for a case is given with "if".
     r"|(?:``None``|``\"\"``|\b0|[Rr]aises `\w+`) where\b"
+    # Idioms with a plain word: free, through, are, follow, the other.
+    r"|\b(?:let go of|by way of|at hand|gives? (?:its |free )?memory back|lies?|what else|afresh)\b"
+    r"|\b(?:none of the functions|other things of the name|when it is not told)\b"
 )
 
 

@@ -34,8 +34,8 @@ def build(
 ) -> Used | None:
     """Build the artifact of `plan`, here or in another process, and return ``use(artifact)``.
 
-    Pruning leaves the artifact alone until `use` has returned. It may lie in a staging folder of
-    this process if it could not be published.
+    The artifact is not pruned until `use` has returned. If it could not be published, it is in a
+    staging folder of this process.
 
     Args:
         plan: what to build.
@@ -150,7 +150,7 @@ def _compile_and_publish(
 ) -> Path | None:
     """Compile in `staging` and return the folder that the artifact is in.
 
-    ``None`` if the sources changed meanwhile: the result is then not what the digest names.
+    ``None`` if the sources changed meanwhile, since the digest is then not that of the result.
     """
     name = plan.recipe.name
     began = time.monotonic()

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Iterator
 
 SHELL = "/bin/sh"
-# This user can read what the tools make, whatever the umask, which counts for others.
+# This user can read the tools' output with any umask, which limits only others.
 # Arguments: folder, asker's process id and start time, quarters of a second, command. The shell
 # becomes the command and leads its session; the guards in it end the whole session when the
 # asker is gone. The second one acts if the first was killed. Neither relies on a pipe that forked

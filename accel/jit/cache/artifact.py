@@ -1,4 +1,4 @@
-"""An artifact on disk: a library beside a manifest that says what it is and its checksum."""
+"""An artifact on disk: a library beside a manifest with its description and checksum."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Artifact(Record):
     Attributes:
         folder: holds the library, `MANIFEST` and the build's log.
         library: the file to load.
-        manifest: what was recorded when it was built.
+        manifest: the record of its build.
         file: the library as it was verified, still open.
-        by_place: whether it looks for other libraries relative to its own place (``$ORIGIN``).
+        by_place: whether it finds other libraries relative to its own folder (``$ORIGIN``).
     """
 
     folder: Path
@@ -47,7 +47,7 @@ class Artifact(Record):
 
 
 def read_manifest(folder: Path) -> Mapping[str, Any] | Rejected:
-    """Return a folder's manifest, or why it cannot be believed; the library is not looked at."""
+    """Return a folder's manifest, or why it is not valid; the library is not read."""
     try:
         data = read_regular(folder / MANIFEST, limit=_MOST_MANIFEST, follow=False)
     except OSError as error:
@@ -75,7 +75,7 @@ def verify(folder: Path, name: str, *, private: bool = True) -> Artifact | Rejec
     Args:
         folder: where it should be; see `trust` for where that may be.
         name: stem of the library.
-        private: whether it lies in the user's own cache, and its headers on this machine.
+        private: whether it is in the user's own cache, and its headers are on this machine.
     """
     try:
         with trust.hold(folder.parent) as parent, parent.enter(folder.name) as held:
@@ -105,7 +105,7 @@ def _verified(held: trust.Folder, folder: Path, name: str, private: bool) -> Art
     data = file.read()
     wrong = _wrong_bytes(library, data, manifest) or _wrong_machine(manifest)
     if wrong is None and private:
-        # On another machine the headers lie elsewhere; the fit covers the package they belong to.
+        # On another machine the headers have other paths; the fit covers their package.
         wrong = _changed_header(manifest["headers"])
     if wrong is not None:
         return Rejected(wrong)
@@ -113,7 +113,7 @@ def _verified(held: trust.Folder, folder: Path, name: str, private: bool) -> Art
 
 
 def _right_types(data: Mapping[str, Any]) -> bool:
-    """Return whether the parts of a manifest that are not texts are what the engine writes."""
+    """Return whether the parts of a manifest that are not texts have the engine's types."""
     tables = (data.get("ingredients"), data.get("headers"))
     return (
         isinstance(data.get("size"), int)

@@ -26,9 +26,9 @@ class Entry:
 
     Attributes:
         name: stem of the artifact.
-        backend: the backend that it is for, ``""`` if the manifest cannot be believed.
+        backend: the backend that it is for, ``""`` if the manifest is not valid.
         digest: digest of the plan that it was built from, from the folder's name.
-        folder: where it is.
+        folder: its path.
         size: bytes on disk of the folder's files.
         created: when it was built, in seconds since 1970.
         used: when it was last read as far as the file system tells, in seconds since 1970.
@@ -82,7 +82,7 @@ def prune(
     current: Collection[str] | None = None,
     dry_run: bool = False,
 ) -> tuple[Removal, ...]:
-    """Prune the cache and return what was removed.
+    """Prune the cache and return the removals.
 
     Always removes broken artifacts, leftovers of killed builds, locks that nobody holds, and
     records of failed builds that are a day old. Others may load and build at the same time: a
@@ -213,7 +213,7 @@ def _remove(root: Path, path: Path) -> bool:
 
 
 def _take_away(root: Path, path: Path) -> bool:
-    """Rename `path` out of sight, then remove it; return whether it is gone."""
+    """Rename `path`, so that nobody finds it, then remove it; return whether it is gone."""
     if not path.is_dir() or path.is_symlink():
         try:
             path.unlink()

@@ -26,7 +26,7 @@ def find(name: str, digest: str) -> Artifact | Rejected:
     """Return the cached artifact of a plan, or why there is none; raises `CacheUntrusted`.
 
     Warns once per process if others may change the user's own cache, which is then not searched,
-    and if the artifact lies in a folder that is used instead of a cache that cannot be used.
+    and if the artifact is in a folder that replaces an unusable cache.
     """
     refusal = Rejected("nothing cached for this digest.")
     place = location.locate()

@@ -1,1 +1,1 @@
-"""Files and folders: where they are, who may write them, and who holds a lock on them."""
+"""Files and folders: their locations, the users who may write them, and locks on them."""

@@ -42,15 +42,14 @@ def locate() -> Location:
     """Return the cache folders for the environment as it is now; creates nothing.
 
     ``ACCEL_CACHE_DIR`` comes first, then the user's cache folder. If that cannot be written
-    (read-only, no HOME, no passwd entry) it is only read. If others may change it, or nothing in
-    it may be executed, it is left alone. In either case new artifacts go to a private folder among
-    the system's temporary files.
+    (read-only, no HOME, no passwd entry), it is only read. If others may change it, or it forbids
+    execution, it is not used. In either case new artifacts go to a private temporary folder.
 
     Raises:
         CacheUntrusted: others may change the folder and ``ACCEL_OPS=native``, or may change every
             folder for temporary files, too.
         InvalidSetting: ``ACCEL_CACHE_DIR`` names a home that does not exist.
-        OSError: this process has reached a limit, such as of open files: no folder is to blame.
+        OSError: this process has reached a limit, such as that on open files.
     """
     asked = environment.cache_dir()
     usual = asked or environment.user_cache_dir()
@@ -93,7 +92,7 @@ def prepare() -> Path:
             for name in _OWN_FOLDERS:
                 folder.keep(name)
     except OSError as error:
-        # Of a folder that is made below another one the system names the last part alone.
+        # If a folder is made relative to another one, the system's error has only its last part.
         why = f"no folder can be made ({error.strerror})"
         raise OSError(error.errno, why, str(place.path)) from error
     return place.path

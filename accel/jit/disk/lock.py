@@ -63,7 +63,7 @@ class BuildLock:
         return fd
 
     def _sign(self, fd: int) -> None:
-        """Write the holder's record for those who wait; the lock holds without it."""
+        """Write the holder's record for waiting processes; the lock works without it."""
         from accel.jit.disk.holder import record
 
         with contextlib.suppress(OSError):
@@ -71,27 +71,27 @@ class BuildLock:
             os.write(fd, record())
 
     def beat(self) -> None:
-        """Show those who wait that the holder is at work; harmless if it is not held."""
+        """Show waiting processes that the holder is working; harmless if the lock is not held."""
         if self._fd is not None:
             with contextlib.suppress(OSError):
                 os.utime(self._fd)
 
     def _names(self, fd: int) -> bool:
-        """Return whether the file is still the one at `path`: a removed one locks nobody out."""
+        """Return whether the file is still the one at `path`; a removed file locks nothing."""
         try:
             return os.path.samestat(os.fstat(fd), os.lstat(self.path))
         except FileNotFoundError:
             return False
 
     def remove(self) -> None:
-        """Remove the file of a lock that is held, and give the lock back; raises `OSError`."""
+        """Remove the file of a held lock, and release the lock; raises `OSError`."""
         try:
             self.path.unlink(missing_ok=True)
         finally:
             self.release()
 
     def release(self) -> None:
-        """Give the lock back; harmless if it is not held."""
+        """Release the lock; harmless if it is not held."""
         if self._fd is not None:
             _held.discard(self._fd)
             os.close(self._fd)

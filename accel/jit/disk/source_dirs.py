@@ -25,14 +25,14 @@ def prebuilt_dirs() -> tuple[Path, ...]:
 
 
 def in_package(path: Path) -> bool:
-    """Return whether `path` is the wheel's folder of prebuilt libraries, or lies in it."""
+    """Return whether `path` is the wheel's folder of prebuilt libraries, or is in it."""
     return path == _PREBUILT or (_PREBUILT in path.parents and ".." not in path.parts)
 
 
 def guarded_as_package(fd: int) -> bool:
-    """Return whether who may write what `fd` is open on may write the package's folder, too.
+    """Return whether all who may write the file of `fd` may also write the package's folder.
 
-    Whoever can change the package can run any code as it is.
+    Whoever can change the package can run any code anyway.
     """
     facts, package = os.fstat(fd), _PACKAGE.stat()
     if facts.st_uid not in {os.geteuid(), 0, package.st_uid}:

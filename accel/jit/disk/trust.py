@@ -1,9 +1,9 @@
 """The rule for trusted folders, shared by the cache, its layers and prebuilt folders.
 
 A folder is trusted if it and every folder above it belong to this user or to root, and nobody else
-may write to them. A sticky folder, such as ``/tmp``, may be one of those above: in it nobody can
-touch what belongs to others. Folders are opened one below the other, and what lies in the last one
-is opened through its descriptor, so that nothing can be exchanged between the check and the use.
+may write to them. A folder above it may be sticky, such as ``/tmp``, since nobody can change other
+users' files there. Each folder is opened through the descriptor of the one above it, and files
+through that of the last one, so that nothing can be exchanged between the check and the use.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Folder:
     """A folder that is held open.
 
     Attributes:
-        path: where it is, without symbolic links.
+        path: its path, without symbolic links.
         fd: its descriptor.
-        missing: the rest of the path that was asked for, if that does not exist.
-        exempt: whether it is this package's: what is guarded as the package is may be used.
+        missing: the part of the requested path that does not exist.
+        exempt: whether it is this package's, in which files guarded like the package may be used.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Folder:
         self.close()
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Close the descriptor."""
         os.close(self.fd)
 
     def check(self) -> None:
@@ -106,7 +106,7 @@ class Folder:
                 os.chmod(name, PRIVATE, dir_fd=self.fd)
 
     def keep(self, name: str) -> None:
-        """Have a private folder in this trusted one, in place of anything else so named.
+        """Make a private folder in this trusted one, replacing anything else of that name.
 
         Raises `OSError`.
         """
@@ -166,7 +166,7 @@ def hold(path: Path) -> Folder:
 
 
 def make(path: Path) -> Folder:
-    """Open a folder that only this user and root can change; what is missing is made private.
+    """Open a folder that only this user and root can change; missing folders are made private.
 
     Raises:
         CacheUntrusted: others may change it, or could exchange it.
@@ -233,7 +233,7 @@ class _Walk:
             raise CacheUntrusted(fault)
 
     def _target(self, name: str) -> list[str]:
-        """Return the names that a link stands for; raises `OSError` if it is none."""
+        """Return the parts of a link's target; raises `OSError` if it is no link."""
         path = os.path.join(str(self), name)  # noqa: PTH118
         facts = os.lstat(name, dir_fd=self.fd)
         if not stat.S_ISLNK(facts.st_mode):
@@ -271,7 +271,7 @@ def _fault(fd: int, path: object, trusted: tuple[int, ...], *, passing: bool = F
         fd: a descriptor of it.
         path: its name in the sentence.
         trusted: the users that may own it.
-        passing: whether it only lies on the way, where a sticky folder does no harm.
+        passing: whether it is only on the way to another folder, so that it may be sticky.
     """
     facts = os.fstat(fd)
     if facts.st_uid not in trusted:

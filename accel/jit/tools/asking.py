@@ -28,7 +28,7 @@ class Answered(Record):
     """The tool answered.
 
     Attributes:
-        text: what it printed.
+        text: its output.
     """
 
     text: str
@@ -39,7 +39,7 @@ class Refused(Record):
 
     Attributes:
         reason: how it ended and its last line.
-        text: what it printed.
+        text: its output.
     """
 
     reason: str

@@ -15,9 +15,9 @@ class Compiler(Record):
         kind: ``"gcc"``, ``"clang"`` or ``"nvcc"``.
         command: how to call it: an absolute path, then the arguments that ``CXX`` gave.
         version: such as ``"12.2.0"``.
-        machine: what it compiles for, such as ``"x86_64"``; for nvcc ``"8.0 9.0 ..."``.
+        machine: its target, such as ``"x86_64"``; for nvcc ``"8.0 9.0 ..."``.
         openmp: whether it finds ``omp.h``; a clang without libomp does not.
-        identity: hex digest of its predefined macros and its own bytes; the same wherever it lies.
+        identity: hex digest of its predefined macros and its own bytes, independent of its path.
         root: for nvcc, the folder of its toolkit.
     """
 
@@ -36,7 +36,7 @@ class Compiler(Record):
 
 
 class Identified(Record):
-    """A compiler that answered, and how far the answer holds.
+    """A compiler that answered, and the conditions for reusing the answer.
 
     Attributes:
         compiler: the compiler that answered.
@@ -51,4 +51,4 @@ class Identified(Record):
 
 
 class Unanswered(Rejected):
-    """A tool was asked and gave no answer: the next process asks again."""
+    """A tool that gave no answer: the next process asks again."""

@@ -60,7 +60,7 @@ _HARMFUL = frozenset(
 _WITH_VALUE = frozenset(
     {"-D", "-U", "-I", "-isystem", "-iquote", "-idirafter", "-include", "--param"}
 )
-# Of what goes to the preprocessor, macros; of the files that specs are in, the system's own.
+# Preprocessor flags may only be macros; specs may only be in the system's own files.
 _OTHER_MACHINE = frozenset({"-m16", "-m32", "-mx32", "-miamcu"})
 _ACCEPTED = (
     r"-(O[0-3sgz]?|g\w*[-\w]*|W(?![lap],)[^\s]*|Wp(,-[DU][^\s,]+)+|w|pipe|pthread|std=[\w+]+"
@@ -93,7 +93,7 @@ def check_standard(
     """Return why a user's C++ standard is refused, which is older than the sources need.
 
     Args:
-        recipe: what is to be built.
+        recipe: the recipe of the library.
         flags: those of ``CFLAGS`` and ``CXXFLAGS``, of which the last counts.
         variables: those that compilers read for themselves.
     """

@@ -42,10 +42,10 @@ class Location:
 
     Attributes:
         path: the compiler itself, links and plain scripts followed.
-        root: the toolkit's folder: ``bin``, ``include`` and ``lib`` lie in it.
+        root: the toolkit's folder, with ``bin``, ``include`` and ``lib``.
         origin: where it was found: ``NVCC``, ``CUDA_HOME``, ``PATH``, ...
-        launcher: whether `path` is a program that chooses an nvcc by itself; only that nvcc can
-            tell `root` then.
+        launcher: whether `path` is a program that chooses an nvcc by itself; then only that nvcc
+            knows `root`.
     """
 
     path: Path
@@ -177,7 +177,7 @@ def _location(path: Path, origin: str) -> Location:
     if script := _PLAIN_SCRIPT.fullmatch(_script(real)):
         real = Path(script[2]).resolve()
     if real.name != "nvcc" and path.name == "nvcc":
-        # Such a link leads to a program that acts on the name it is called by, as ccache does.
+        # The link is to a program that acts on the name it is called by, such as ccache.
         return Location(path.absolute(), path.parent.parent, origin, launcher=True)
     return Location(real, real.parent.parent, origin, launcher=_script(real) != "")
 

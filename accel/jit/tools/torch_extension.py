@@ -28,7 +28,7 @@ class TorchFacts:
     Attributes:
         folder: its package folder.
         version: such as ``"2.13.0+cpu"``.
-        build: version, commit and CUDA of the build; what a binary depends on.
+        build: version, commit and CUDA of the build, on which a binary depends.
         cxx11_abi: value of ``_GLIBCXX_USE_CXX11_ABI`` that it was compiled with.
     """
 

@@ -1,4 +1,4 @@
-"""The exact meaning of ``random_ltd``: tokens chosen, put back, and the masks of what is left."""
+"""The exact meaning of ``random_ltd``: tokens chosen, put back, and the masks of kept tokens."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ ACCEL_DEVICE float bound_of(const float *values, int32_t code) {
   return (values[code] + values[code + 1]) / 2.0f;
 }
 
-// How many of 255 bounds lie below x.
+// How many of 255 bounds are below x.
 ACCEL_DEVICE int32_t search(const float *values, float x) {
   int32_t at = 0;
   for (int32_t step = 128; step > 0; step /= 2)

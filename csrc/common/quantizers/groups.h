@@ -41,7 +41,7 @@ ACCEL_DEVICE int32_t signed_nibble(uint32_t nibble) {
   return static_cast<int32_t>(nibble & 15u) - static_cast<int32_t>((nibble & 8u) << 1);
 }
 
-// Rises with a float's bits; NaN lies beyond the infinities.
+// An integer in the order of the floats; NaN is beyond the infinities.
 ACCEL_DEVICE int32_t rising_key(uint32_t bits) {
   const int32_t wide = static_cast<int32_t>(bits);
   return wide ^ (wide >> 31 & 0x7FFFFFFF);

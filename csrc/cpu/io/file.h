@@ -187,7 +187,7 @@ class File {
     if (flags < 0) return -errno;
     const int access = flags & O_ACCMODE;
     if ((flags & O_PATH) || (access != O_RDWR && access != (write ? O_WRONLY : O_RDONLY))) return -EBADF;
-    // At its end is where such a descriptor writes, wherever it is asked to.
+    // Such a descriptor always writes at the end of the file, whatever the offset.
     if (write && (flags & O_APPEND)) return -EINVAL;
     if (flags & (O_DIRECT | O_NONBLOCK)) {
       // Its flags are its owner's, and parts of a transfer may need others.

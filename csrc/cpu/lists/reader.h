@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A call's lists of tensors, looked at and read: see accel/lists.h. Included once per library; it reads
-// no tensor's memory, so that the tensors may lie on any device.
+// no tensor's memory, so that the tensors may be on any device.
 #pragma once
 
 #include <cstdint>

@@ -139,7 +139,7 @@ static void whole_block(float *p, const float *g, const Codes &m, const Codes &v
   if (!(*v.scale > 0.0f)) __builtin_memset(v.codes, 0, kCodes);
 }
 
-// Of a block's first `n` elements makes a whole one: repeating the last changes no maximum.
+// Makes a whole block of its first `n` elements by repeating the last one, which changes no maximum.
 template <class T>
 static void extend(T *to, const T *from, int64_t n) {
   __builtin_memcpy(to, from, static_cast<size_t>(n) * sizeof(T));

@@ -76,8 +76,8 @@ struct LambLevel {
 namespace accel {
 namespace {
 
-// A tensor of at most so many elements is stepped by one thread from end to end, while it lies in
-// that thread's cache; a larger one is cut into parts of so many, its norms added up in between.
+// A tensor of at most this many elements is stepped by one thread from end to end, while it is in
+// that thread's cache. A larger one is cut into parts of this size, and its norms are summed between.
 constexpr int64_t kPart = 1 << 15;
 
 struct LambOnHost : Lamb {

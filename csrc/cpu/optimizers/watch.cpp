@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The check of a step's tensors alone, for ops whose own library is not for the host. Tensors may lie
+// Only the check of a step's tensors, for ops whose own library is not for the host. Tensors may be
 // on any device, since only the interpreter's objects are read.
 
 #include "tensors.h"

@@ -20,7 +20,7 @@ static inline float absmax_of(const float *x, int64_t n) {
 static inline int32_t larger(int32_t one, int32_t other) { return one > other ? one : other; }
 static inline int32_t smaller(int32_t one, int32_t other) { return one < other ? one : other; }
 
-// How many bounds lie below a number whose magnitude is at most 1, or next to it.
+// The number of bounds below a number whose magnitude is at most 1, or next to it.
 static inline uint32_t place_of(float x, const uint32_t *cells) {
   const int32_t bits = static_cast<int32_t>(bits_of(x)), key = bits ^ (bits >> 31 & 0x7FFFFFFF);
   const int32_t number = key >> accel::kCellBits;
@@ -68,7 +68,7 @@ static inline __attribute__((always_inline)) uint8_t four_bit_code(float y, cons
   return static_cast<uint8_t>(code);
 }
 
-// Of an even number of elements, at most kBlock.
+// For an even number of elements, at most kBlock.
 template <int kKind>
 static void encode_nibbles(uint8_t *__restrict packed, const float *__restrict y, int64_t n) {
   constexpr accel::FourBit four = accel::four_bits[kKind];
@@ -191,7 +191,7 @@ namespace {
 
 constexpr Map kDynamic = dynamic_map();
 constexpr Cells kDynamicCells = cells_of(kDynamic.values);
-static_assert(kDynamicCells.is_whole, "no two bounds of the dynamic map lie in one cell");
+static_assert(kDynamicCells.is_whole, "no two bounds of the dynamic map are in one cell");
 
 constexpr int64_t kGroup = 1 << 16;  // elements that a thread takes at once, at least
 

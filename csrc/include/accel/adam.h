@@ -24,10 +24,10 @@ enum accel_adam_flag {
   ACCEL_ADAM_ROLLBACK = 16        /* undo the step of the same arguments: see accel_adam_step */
 };
 
-/* The arrays from numels to steps lie in host memory and have `count` entries. The memory that the
- * entries of params ... masters and steps point to lies on the device that runs the step, as do
- * grad_scale, found_inf, noop_flag and lr_tensor. Every tensor is `numel` adjacent elements, aligned
- * to one element only; numel may be 0, and the pointer is then not read. */
+/* The arrays from numels to steps are in host memory and have `count` entries. The memory that the
+ * entries of params ... masters and steps point to is on the device that runs the step, and so are
+ * grad_scale, found_inf, noop_flag and lr_tensor. Every tensor has `numel` adjacent elements, aligned
+ * only to one element; numel may be 0, and then the pointer is not read. */
 typedef struct accel_adam_args {
   uint64_t struct_size;          /* sizeof(accel_adam_args) */
   int64_t count;                 /* number of tensors; with 0 a step does nothing */

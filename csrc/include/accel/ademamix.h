@@ -12,7 +12,7 @@
  *
  * a = alpha * min(t / alpha_warmup, 1); b rises from beta1 to beta3 in beta3_warmup steps, so that
  * its half-life log(1/2) / log(b + 1e-8) rises by the same number in each; without the 1e-8 a beta1
- * of 0 would have none. p is the master copy where there is one.
+ * of 0 would have none. p is the master copy if there is one.
  */
 #ifndef ACCEL_ADEMAMIX_H
 #define ACCEL_ADEMAMIX_H
@@ -23,7 +23,7 @@ enum accel_ademamix_flag {
   ACCEL_ADEMAMIX_MAXIMIZE = 1
 };
 
-/* Fields mean what they mean in accel_adam_args. */
+/* Fields have the same meaning as in accel_adam_args. */
 typedef struct accel_ademamix_args {
   uint64_t struct_size;
   int64_t count;

@@ -13,7 +13,7 @@
  * A code's element is value * absmax in float32, rounded to nearest. Beside an infinity or a NaN all
  * elements but infinities become NaN.
  *
- * Of 4-bit codes the first one of two is in a byte's upper half. If their number is odd, the last half
+ * The first of two 4-bit codes is in a byte's upper half. If their number is odd, the last half
  * has the code of 0. */
 #ifndef ACCEL_BLOCKWISE_QUANTIZER_H
 #define ACCEL_BLOCKWISE_QUANTIZER_H

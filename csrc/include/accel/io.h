@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Files read into memory and written from it, asynchronously, and memory that is locked.
+ * Asynchronous transfers between files and memory, and locked memory.
  *
  * A handle has threads, which run its transfers. Except for create and destroy, any thread may call
  * any function. Functions return a number from 0 on, or minus an errno. Sizes and offsets are bytes.
@@ -11,7 +11,7 @@
 
 enum accel_io_engine {
   ACCEL_IO_THREADS = 0, /* each thread reads and writes */
-  ACCEL_IO_URING = 1    /* each thread has an io_uring for what bypasses the page cache */
+  ACCEL_IO_URING = 1    /* each thread has an io_uring for requests that bypass the page cache */
 };
 
 enum accel_io_flag {
@@ -23,10 +23,10 @@ enum accel_io_flag {
 typedef struct accel_io_result {
   int64_t ticket;
   int64_t error;  /* an errno, or 0 */
-  int64_t offset; /* with an error: where in the file the piece began that failed, ... */
-  int64_t length; /* ... and its bytes */
+  int64_t offset; /* after an error: the offset of the failed piece in the file, ... */
+  int64_t length; /* ... and its number of bytes */
   int64_t done;   /* bytes transferred */
-  int64_t direct; /* those of them that bypassed the page cache */
+  int64_t direct; /* transferred bytes that bypassed the page cache */
 } accel_io_result;
 
 /* `block`: bytes of one request. `depth`: requests in flight per thread. Threads start with the
@@ -46,8 +46,8 @@ ACCEL_EXPORT int64_t accel_io_run(void *handle, const char *path, int64_t descri
                                   int64_t offset, int64_t length, int64_t flags,
                                   accel_io_result *result);
 
-/* Waits until the transfer of that ticket has ended, or all have if it is 0, at most so long.
- * Returns how many of them have not. */
+/* Waits, at most so long, until the transfer with that ticket has ended, or all of them if it is 0.
+ * Returns how many have not ended. */
 ACCEL_EXPORT int64_t accel_io_wait(void *handle, int64_t ticket, int64_t milliseconds);
 /* Moves results of transfers that have ended to `results`; of that ticket, or of any if it is 0.
  * Returns how many. */

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Reading thousands of tensors before a call, which an interpreter is too slow for. */
+ * Reads thousands of tensors before a call, for which an interpreter is too slow. */
 #ifndef ACCEL_LISTS_H
 #define ACCEL_LISTS_H
 
 #include "accel/tensors.h"
 
-/* What a call's lists are expected to be. Bit k of a mask is list k's. */
+/* The expected properties of a call's lists. Bit k of a mask belongs to list k. */
 typedef struct accel_read {
   uint64_t struct_size;
   const accel_python *python;
   int32_t (*put)(void *list, intptr_t index, void *object); /* PyList_SetItem, which takes the object */
-  void *version;         /* the name of the attribute that a tensor of inference mode has not */
+  void *version;         /* the name of the attribute that a tensor of inference mode lacks */
   int64_t lists;         /* how many: at most 64 */
   int64_t count;         /* tensors of each list; those in one place have one shape */
   uint64_t written;      /* lists that share no byte with anything, */
@@ -23,12 +23,12 @@ typedef struct accel_read {
   int32_t device_id;
 } accel_read;
 
-/* Looks at every tensor of `lists`, a list of lists that nobody else has. If `sources` is a list, the first
- * list is filled with the gradients of what is in it; else it is None. Writes into `table` the addresses
- * of each list, then the numbers of elements of the first list, then, 32 bits each, the codes of each
- * list's element types. ACCEL_UNSUPPORTED where something is not as expected, which a careful look is to
- * name; tensors are contiguous float32, bfloat16 or float16. `room` is 2 * count + 6 * (lists * count + 1)
- * numbers to work in. Call with the interpreter's lock. */
+/* Checks every tensor of `lists`, a list of lists that nobody else uses. If `sources` is a list, the first
+ * list is filled with the gradients of its tensors; else it is None. Writes into `table` the addresses of
+ * each list, then the numbers of elements of the first list, then, 32 bits each, the codes of each list's
+ * element types. Tensors must be contiguous float32, bfloat16 or float16. Returns ACCEL_UNSUPPORTED if
+ * anything is not as expected; the checks in Python then name it. `room` is temporary memory for
+ * 2 * count + 6 * (lists * count + 1) numbers. Call with the interpreter's lock. */
 ACCEL_EXPORT int32_t accel_read_lists(const accel_read *read, void *sources, void *lists, int64_t *table,
                                       int64_t *room);
 

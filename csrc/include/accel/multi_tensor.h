@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Norms, scaling and sums over lists of tensors, of any mix of float32, bfloat16 and float16.
  *
- * Norms are added up in double, in chunks of ACCEL_LISTS_CHUNK elements whose order is fixed, and
- * rounded to float32 once. What is written is computed in float32 and rounded to nearest, ties to even:
+ * Norms are summed in double, in chunks of ACCEL_LISTS_CHUNK elements in a fixed order, and rounded to
+ * float32 once. Outputs are computed in float32 and rounded to nearest, ties to even:
  *   norm     norm = sqrt(sum of x * x) * |*inv_scale|, and of every tensor with PER_TENSOR; 1 in
- *            *noop_flag if one of them is not finite. With SKIP nothing is read where *noop_flag is
- *            not 0 before, and norms are 0.
+ *            *noop_flag if one of them is not finite. With SKIP, if *noop_flag is not 0 before the
+ *            call, nothing is read, and norms are 0.
  *   scale_   out = x * scale; 1 in *noop_flag if an x is not finite
  *   axpby_   out = a * x + b * y; 1 in *noop_flag if an x (arg_to_check 0), a y (1) or either (-1)
  *            is not finite
  *   clip_    norm as above, then x *= accel_clip_coefficient(norm, max_norm), unless the norm is not
  *            finite and KEEP_NONFINITE says that it leaves x as it is
- * An output may be the input in its place, and else shares no memory with anything. Arrays have one
+ * An output may be the very input in its place; otherwise it must share no memory. Arrays have one
  * entry for each tensor; empty tensors may have null addresses. `workspace` is memory of the device:
  * a double for each chunk of each tensor and one for each tensor, and is not read on the CPU.
  */

@@ -3,8 +3,8 @@
  *
  * An op's function is `int32_t accel_<name>(...)`, which returns a status. Its arguments are each
  * tensor's address, then each result's, then the numbers, sizes and codes of element types of the
- * op's declaration, then the stream, which is null on the CPU. Tensors are contiguous and not empty,
- * and lie on one device. If it has no code for its arguments, it returns ACCEL_UNSUPPORTED or
+ * op's declaration, then the stream, which is null on the CPU. Tensors are contiguous, not empty, and
+ * on one device. If it has no code for its arguments, it returns ACCEL_UNSUPPORTED or
  * ACCEL_BAD_DTYPE and has written nothing; the op's reference then runs instead.
  */
 #ifndef ACCEL_OP_H

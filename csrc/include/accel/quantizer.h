@@ -8,14 +8,14 @@
  * A code is (x - offset) * scale, bounded to the signed numbers of so many bits and rounded to nearest,
  * ties to even. Parameters of a group are 1 / scale and, if asymmetric, offset. Code k stands for
  * k * (1 / scale) + offset. If an element is NaN or infinite, so are the parameters, codes are 0, and all
- * the group's elements become NaN. Of 4-bit codes the first one of two is in a byte's lower half.
+ * the group's elements become NaN. The first of two 4-bit codes is in a byte's lower half.
  *
  * group_quantize writes group g = (partition, piece, i), of `nodes` * `devices` partitions with
  * `pipeline` pieces each, to the place (piece, partition % devices, partition / devices, i), in codes and
  * parameters; with 1, 1, 1 that is g itself.
  *
- * group_reduce adds up `devices` tensors whose codes lie one after the other: from 0 on, in their order,
- * each element and each sum rounded to float16. The sums become codes in `out_groups` groups. */
+ * group_reduce sums `devices` tensors whose codes follow one another, starting at 0 and in their order,
+ * with each element and each sum rounded to float16. The sums become codes in `out_groups` groups. */
 #ifndef ACCEL_QUANTIZER_H
 #define ACCEL_QUANTIZER_H
 

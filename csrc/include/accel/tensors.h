@@ -44,7 +44,7 @@ typedef struct accel_python {
   void *dictionary;     /* the type of plain dictionaries */
   void *grad;           /* names of attributes */
   void *requires_grad;
-  void *is_neg;         /* the function that returns whether a tensor stands for its negative */
+  void *is_neg;         /* the function that returns whether a tensor has the negative bit */
   void *storage_offset; /* the function that returns a tensor's place in its storage */
 } accel_python;
 

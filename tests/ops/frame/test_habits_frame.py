@@ -205,10 +205,10 @@ def test_sources_are_found_by_the_ops_name() -> None:
         ("f(int handle) -> ()", "takes no tensor"),
         ("f(Tensor? x) -> ()", "cannot be None"),
         ("f(Tensor x) -> Tensor", "outputs"),
-        ("f(Tensor codes) -> ()", "the name codes; take"),
-        ("f(Tensor x, int status) -> ()", "the name status; take"),
-        ("run(Tensor x) -> ()", "the name run; take"),
-        ("f(Tensor outputs) -> Tensor", "the name outputs; take"),
+        ("f(Tensor codes) -> ()", "the name codes itself"),
+        ("f(Tensor x, int status) -> ()", "the name status itself"),
+        ("run(Tensor x) -> ()", "the name run itself"),
+        ("f(Tensor outputs) -> Tensor", "the name outputs itself"),
     ],
 )
 def test_declarations_that_contradict_themselves(schema: str, message: str) -> None:

@@ -37,7 +37,7 @@ def test_life_of_an_id(
 ) -> None:
     op = ops[name]
     update, destroy = getattr(op, f"{kind}_update"), getattr(op, f"destroy_{kind}")
-    with pytest.raises(ValueError, match=f"optimizer_id 3 is unknown: create_{kind}"):
+    with pytest.raises(ValueError, match=f"optimizer_id 3 is unknown: .* create_{kind}"):
         update(3, *numbers, *tensors(count))
     assert getattr(op, f"create_{kind}")(3, *numbers[1:], True) == 0
     given = tensors(count)
