@@ -20,7 +20,8 @@ pytestmark = [
 ]
 PAGE = ROOT / "docs" / "deepspeed-ops.md"
 OPTIMIZERS = ("CPUAdagrad", "CPUAdam", "CPULion", "FusedAdam", "FusedLamb", "FusedLion")
-OURS = {"RandomLTDBuilder", "UtilsBuilder", *(f"{name}Builder" for name in OPTIMIZERS)}
+OTHERS = ("FPQuantizer", "Quantizer", "RandomLTD", "Utils")
+OURS = {f"{name}Builder" for name in (*OPTIMIZERS, *OTHERS)}
 THEIRS = {
     "cpu": {"CCLCommBuilder", "ShareMemCommBuilder"},
     "cuda": {"DeepCompileBuilder", "EvoformerAttnBuilder"},
@@ -86,6 +87,41 @@ def test_without_the_variable_deepspeed_is_untouched() -> None:
     _, homes, flagged, bridged = classes("cpu")
     assert not flagged and not bridged
     assert all(home.startswith("deepspeed.") for home in homes.values()), homes
+
+
+def test_its_quantizer_of_weights_runs_in_the_mode() -> None:
+    said = run(
+        "-c",
+        "import torch\n"
+        "from deepspeed.linear.config import QuantizationConfig\n"
+        "from deepspeed.ops.fp_quantizer import FP_Quantize, quantize\n"
+        "x = torch.randn(8, 4, 128, dtype=torch.bfloat16)\n"
+        "for bits, bound in ((12, 0.003), (8, 0.04), (6, 0.08), (4, 0.2)):\n"
+        "    made = FP_Quantize(QuantizationConfig(q_bits=bits, group_size=128))\n"
+        "    coded = made.quantize(x, q_bits=bits)\n"
+        "    back = made.dequantize(coded, q_bits=bits)\n"
+        "    assert (back - x).float().norm() < bound * x.float().norm(), bits\n"
+        "    at = torch.tensor([5, 0], dtype=torch.int32)\n"
+        "    some = made.selective_dequantize(coded, at, q_bits=bits)\n"
+        "    assert torch.equal(some, back[[5, 0]])\n"
+        "data, scale = made.quantize(x, return_meta_tensor=True)\n"
+        "assert (made.dequantize(data, scale=scale) - x).float().norm() < 0.04 * x.float().norm()\n"
+        "assert made.get_scales().shape == (32, 1)\n"
+        "print(quantize.fp_quant_module)\n",
+        DS_ACCELERATOR="cpu", ACCEL_DEEPSPEED="1",
+    )  # fmt: skip
+    assert "<fp_quantizer for cpu: jit>" in said
+
+
+def test_the_bridge_keeps_the_facts_of_their_builder() -> None:
+    run(
+        "-c",
+        "import deepspeed\n"
+        "from deepspeed.ops.op_builder import FPQuantizerBuilder as kind\n"
+        "assert kind.__module__ == 'accel.integrations.deepspeed'\n"
+        "assert kind.get_quant_range(6) == 28\n",
+        DS_ACCELERATOR="cuda", ACCEL_DEEPSPEED="1",
+    )  # fmt: skip
 
 
 def test_its_report_runs_in_the_mode() -> None:

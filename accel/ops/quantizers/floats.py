@@ -55,9 +55,7 @@ class FPDequantize(DeclaredOp):
     types: ClassVar = {"val": FLOATS, "coded": BYTES}
     sizes = ("val.numel()", "coded.numel()", "threads()")
 
-    def check(
-        self, val: Tensor, coded: Tensor, group_size: int, bits: int, mantissa: int
-    ) -> None:
+    def check(self, val: Tensor, coded: Tensor, group_size: int, bits: int, mantissa: int) -> None:
         """Check that there is such a format, and that groups are whole and have codes."""
         how = check_format(bits, mantissa)
         check_groups("val", val.numel(), group_size, how)
@@ -107,7 +105,7 @@ class FPSelectiveDequantize(DeclaredOp):
         self, val: Tensor, coded: Tensor, indexes: Tensor, group_size: int, bits: int,
         mantissa: int,
     ) -> None:  # fmt: skip
-        """Write the elements; where an index cannot be refused, those of one out of range are NaN."""
+        """Write the elements; an index out of range is refused on the host, else it gives NaN."""
         how = FloatFormat(bits, mantissa)
         if not val.numel():
             return

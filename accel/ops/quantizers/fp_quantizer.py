@@ -65,7 +65,9 @@ class FPQuantizer(OpSet):
         """
         by_chance = bool(_whole("stochastic", stochastic))
         if seed is None:
-            seed = int(torch.randint(2**62, (), dtype=torch.int64, device="cpu")) if by_chance else 0
+            seed = (
+                int(torch.randint(2**62, (), dtype=torch.int64, device="cpu")) if by_chance else 0
+            )
         mantissa = _mantissa(q_bits, q_mantisa_bits)
         self._quantize(val, out, group_size, q_bits, mantissa, by_chance, seed)
         return out
@@ -118,7 +120,8 @@ class FPQuantizer(OpSet):
         They share the memory of `out` if floats can lie where they are, and are a copy if not.
 
         Args:
-            out: uint8 rows that end with scales: what `quantize` has written, or its last 4 columns.
+            out: uint8 rows that end with scales: all of what `quantize` has written, or the last
+                4 columns of it.
             num_groups: how many rows.
 
         Raises:
@@ -131,8 +134,8 @@ class FPQuantizer(OpSet):
         groups = _whole("num_groups", num_groups)
         if out.dim() < 2 or out.shape[-1] < 4 or out.shape[:-1].numel() != groups:
             raise ValueError(
-                f"out has shape {tuple(out.shape)}; expected {groups} rows that end with 4 bytes of "
-                f"a scale."
+                f"out has shape {tuple(out.shape)}; expected {groups} rows that end with 4 bytes "
+                f"of a scale."
             )
         last = out.reshape(groups, out.shape[-1])[:, -4:]
         if last.storage_offset() % 4 or last.stride(0) % 4 or last.stride(1) != 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -147,7 +148,7 @@ def test_the_nearest_and_ties_to_even(op: Any, how: How) -> None:
     every = fp_coded(op, torch.tensor([0.0] * (half * 2)), half * 2, how)
     assert not bool(every.any()), "zeros have the code 0, and the scale 0"
     grid = sorted({abs(v) for v in _values(how)})
-    middles = [(a + b) / 2 for a, b in zip(grid, grid[1:], strict=False)]
+    middles = [(a + b) / 2 for a, b in pairwise(grid)]
     x = torch.tensor([*middles, *([0.0] * (half - len(middles) - 1)), LARGEST[how]])
     codes = codes_of(fp_coded(op, x, half, how), bits)[0, : len(middles)]
     assert codes.tolist() == [at + at % 2 for at in range(len(middles))]

@@ -1,4 +1,4 @@
-"""``fp_quantizer`` in Triton: see ``accel/fp_quantizer.h`` for the format. A program has one group."""
+"""``fp_quantizer`` in Triton, a group to a program: ``accel/fp_quantizer.h`` has the format."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _codes(
     SHIFT: tl.constexpr = 23 - MANTISSA
     BELOW: tl.constexpr = (127 - BIAS) << MANTISSA
     y = tl.abs(x) * lift * factor
-    y = tl.where(y < MOST, y, tl.where(y == y, MOST, 0.0))
+    y = tl.where(y < MOST, y, tl.where(y <= float("inf"), MOST, 0.0))
     if STOCHASTIC:
         u = tl.where(y < LEAST, y + LEAST, y).to(tl.int32, bitcast=True)
         noise = random_bits(seed, 0, 0, at).to(tl.int32, bitcast=True) & ((1 << SHIFT) - 1)
@@ -123,7 +123,7 @@ def dequantize_kernel(
     # A code of fewer bits than 8 or of 12 may lie in two bytes.
     bit = (at % count) * BITS
     code = tl.load(row + bit // 8, there, other=0).to(tl.int32)
-    if BITS != 8 and BITS != 4:
+    if BITS % 4 != 0 or BITS == 12:
         code |= tl.load(row + bit // 8 + 1, there, other=0).to(tl.int32) << 8
     code = (code >> (bit % 8).to(tl.int32)) & ((1 << BITS) - 1)
     scale = tl.zeros((PART,), tl.int32)
