@@ -24,7 +24,7 @@ class FloatFormat(NamedTuple):
 
     @property
     def bias(self) -> int:
-        """What is added to an exponent."""
+        """The number that is added to an exponent."""
         return int(2 ** (self.exponent - 1)) - 1
 
     @property
