@@ -47,7 +47,8 @@ class Clipping(torch.optim.Optimizer):
 
         It is the norm of all groups together, after unscaling. Getting the tensor does not wait for
         the device. ``None`` if no group of that step had a ``max_grad_norm``, and for `FusedLamb`,
-        which has a norm for each group.
+        which has a norm for each group. A step that a `GradScaler` skips by not calling it leaves
+        the norm of the step before.
         """
         return self.last_norm.value
 
