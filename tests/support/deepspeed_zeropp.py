@@ -88,7 +88,7 @@ def counted(calls: Counter[str]) -> None:
 def gather_scales_flat() -> None:
     """Give DeepSpeed's gather what gloo takes.
 
-    It sends scales of shape [groups, 1] to a flat buffer, which NCCL lets pass and gloo refuses.
+    It sends scales of shape [groups, 1] to a flat buffer; gloo compares shapes and refuses.
     """
     gather = partition_parameters._dist_allgather_fn
     partition_parameters._dist_allgather_fn = lambda given, *rest: gather(given.reshape(-1), *rest)

@@ -216,6 +216,9 @@ def test_scales_are_a_view_or_a_copy(op: Any) -> None:
     assert not bool(rows[:, -4:].any())
     odd = fp_coded(op, x, 4, (6, 2))  # rows of 7 bytes
     assert op.get_scales(odd, 256).shape == (256, 1)
+    # One row is contiguous wherever it begins.
+    single = fp_coded(op, x[:4], 4, (6, 2))
+    assert torch.equal(op.get_scales(single, 1), x[:4].abs().amax().float().view(1, 1) / 28)
     apart = fp_coded(op, x, 256, (8, 3))[:, -4:].contiguous()
     assert torch.equal(op.get_scales(apart, 4), wanted)
 

@@ -68,7 +68,7 @@ def _store_codes(
             tl.store(rows + 3 * at + byte, (both >> (8 * byte)).to(tl.uint8), mask=inside)
 
 
-@triton.jit(do_not_specialize=["seed"])
+@triton.jit(do_not_specialize=["seed", "count"])
 def quantize_kernel(
     val: Value, out: Value, seed: tl.int64, count: tl.int64, DTYPE: tl.constexpr,
     BITS: tl.constexpr, MANTISSA: tl.constexpr, BIAS: tl.constexpr, MOST: tl.constexpr,
@@ -105,7 +105,7 @@ def quantize_kernel(
         _store_codes(row, start, count, code, BITS, PART)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"])
 def dequantize_kernel(
     val: Value, coded: Value, indexes: Value, numel: tl.int64, count: tl.int64, each: tl.int64,
     known: tl.int64, DTYPE: tl.constexpr, BITS: tl.constexpr, MANTISSA: tl.constexpr,

@@ -94,7 +94,7 @@ def _store_scales(
         tl.store(scales + group + one, step)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"])
 def quantize_kernel(
     vals: Value, codes: Value, scales: Value, count: tl.int64, pipeline: tl.int64, nodes: tl.int64,
     devices: tl.int64, contiguous: tl.int64, DTYPE: tl.constexpr, BITS: tl.constexpr,
@@ -141,7 +141,7 @@ def _elements(
         return code.to(tl.float32) * tl.load(scales + group, mask, other=0.0) + 0.0
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"])
 def dequantize_kernel(
     codes: Value, scales: Value, out: Value, numel: tl.int64, count: tl.int64, DTYPE: tl.constexpr,
     BITS: tl.constexpr, ASYM: tl.constexpr, PART: tl.constexpr,
@@ -166,7 +166,7 @@ def _sums(
     return total
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"])
 def reduce_kernel(
     codes: Value, scales: Value, reduced: Value, new_scales: Value, count: tl.int64,
     in_count: tl.int64, tensor: tl.int64, groups: tl.int64, devices: tl.int64, BITS: tl.constexpr,
