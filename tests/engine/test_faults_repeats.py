@@ -233,13 +233,16 @@ def test_entry_points_are_read_once(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     from importlib import metadata
 
     asked = []
-    real = metadata.entry_points
-    monkeypatch.setattr(metadata, "entry_points", lambda **more: asked.append(1) or real(**more))
+    real = metadata.distributions
+    monkeypatch.setattr(metadata, "distributions", lambda **more: asked.append(1) or real(**more))
     forget_installed()
+    accel.candidates()
+    first = len(asked)
+    assert first
     for _ in range(5):
         accel.accelerator_for("cpu").get_op_builder("FusedLionBuilder")
         accel.candidates()
-    assert len(asked) == 1
+    assert len(asked) == first
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     accel.candidates()
-    assert len(asked) == 2, "another search path may have other packages"
+    assert len(asked) > first, "another search path may have other packages"
