@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from family_cases import CASES, LEVELS, Case
@@ -41,14 +43,35 @@ def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
 
 
+@pytest.fixture(params=["native", "reference"])
+def op(request: pytest.FixtureRequest, ops: dict[str, Any]) -> Any:
+    """Each rung of the loaded op that a test file's fixture `ops` has, by the rung's name."""
+    return ops[request.param]
+
+
+@pytest.fixture(params=LEVELS)
+def level(request: pytest.FixtureRequest, ops: dict[str, Any]) -> Iterator[Any]:
+    """The native op of the fixture `ops` with each SIMD level forced in turn."""
+    native = ops["native"]
+    libraries = (getattr(one, "_library", None) for one in vars(native).values())
+    with forced(next(filter(None, libraries)), request.param):
+        yield native
+
+
 @pytest.fixture(params=LEVELS)
 def simd_adam(request: pytest.FixtureRequest, fused_adam: FusedAdam) -> Iterator[FusedAdam]:
     """`FusedAdam` with each SIMD level of this processor forced in turn."""
-    native = fused_adam.kernel.native
-    if request.param not in native.simd_levels():
-        pytest.skip(f"this processor or build has no {request.param}")
-    best = native.simd_level()
-    native.force_simd(request.param)
-    assert native.simd_level() == request.param
-    yield fused_adam
-    native.force_simd(best)
+    with forced(fused_adam.kernel.native, request.param):
+        yield fused_adam
+
+
+@contextmanager
+def forced(library: Any, level: str) -> Iterator[None]:
+    """Hold a library to one SIMD level; skips if the processor or the build lacks it."""
+    if level not in library.simd_levels():
+        pytest.skip(f"this processor or build has no {level}")
+    best = library.simd_level()
+    library.force_simd(level)
+    assert library.simd_level() == level
+    yield
+    library.force_simd(best)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from family_cases import LEVELS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from list_cases import TYPES, exact_norm, flag, mixed, rungs, same_bits, within_a_step
@@ -20,22 +18,6 @@ NORMS = ("multi_tensor_l2norm", "multi_tensor_l2norm_mp")
 @pytest.fixture(scope="module")
 def ops() -> dict[str, Any]:
     return rungs()
-
-
-@pytest.fixture(params=["native", "reference"])
-def op(request: pytest.FixtureRequest, ops: dict[str, Any]) -> Any:
-    return ops[request.param]
-
-
-@pytest.fixture(params=LEVELS)
-def level(request: pytest.FixtureRequest, ops: dict[str, Any]) -> Iterator[Any]:
-    library = ops["native"]._norm._library
-    if request.param not in library.simd_levels():
-        pytest.skip(f"this processor or build has no {request.param}")
-    best = library.simd_level()
-    library.force_simd(request.param)
-    yield ops["native"]
-    library.force_simd(best)
 
 
 def outputs_like(tensors: list[Tensor], shift: int = 1) -> list[Tensor]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from family_cases import LEVELS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from quantizer_cases import (
@@ -28,22 +27,6 @@ from accel.ops.quantizers.quantizer import Quantizer
 @pytest.fixture(scope="module")
 def ops() -> dict[str, Any]:
     return quantizer_rungs()
-
-
-@pytest.fixture(params=["native", "reference"])
-def op(request: pytest.FixtureRequest, ops: dict[str, Any]) -> Any:
-    return ops[request.param]
-
-
-@pytest.fixture(params=LEVELS)
-def level(request: pytest.FixtureRequest, ops: dict[str, Any]) -> Iterator[Any]:
-    library = ops["native"]._quantize._library
-    if request.param not in library.simd_levels():
-        pytest.skip(f"this processor or build has no {request.param}")
-    best = library.simd_level()
-    library.force_simd(request.param)
-    yield ops["native"]
-    library.force_simd(best)
 
 
 def test_every_level_has_the_bits(level: Any) -> None:
