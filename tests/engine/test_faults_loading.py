@@ -237,7 +237,7 @@ def test_mistakes_are_raised_all_the_same(monkeypatch: pytest.MonkeyPatch) -> No
     for name, value in (("ACCEL_CPU_TARGET", "avx9000"), ("ACCEL_OPS", "fastest")):
         with monkeypatch.context() as patch:
             patch.setenv(name, value)
-            with pytest.raises(InvalidSetting, match=f"{name}='{value}'"):
+            with pytest.raises(InvalidSetting, match=f"{name}(=| is )'{value}'"):
                 accel.accelerator_for("cpu").create_op_builder("fused_adam").load()
     with pytest.raises(UnknownOp):
         accel.accelerator_for("cpu").create_op_builder("fused_adm").load()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from family_cases import OPS, OPTIMIZERS, lamb
+from family_cases import OPS, OPTIMIZERS, exact_of
 from mirror import fresh, same_bits, stepped_by
 from torch import Tensor
 
@@ -110,7 +110,8 @@ class LambModel(Model):
 
     def formula(self, p, g, old, step, group):  # type: ignore[no-untyped-def]
         numbers = {key: group[key] for key in ("eps", "weight_decay", "max_coeff", "min_coeff")}
-        return lamb(*(x.double() for x in (p, g, *old)), _Hyper(group, step, **numbers))
+        tensors = (x.double() for x in (p, g, *old))
+        return exact_of("lamb")(*tensors, _Hyper(group, step, **numbers))
 
 
 class _Hyper:

@@ -63,7 +63,7 @@ def quantize(val: Tensor, group_size: int, how: FloatFormat, seed: int | None) -
 def dequantize(rows: Tensor, how: FloatFormat) -> Tensor:
     """Return float32 elements of rows of bytes, a row a group."""
     codes = _unpacked(rows[:, :-4], how.bits)
-    # A copy: a float may lie at no such address.
+    # A copy, because these addresses are not aligned for floats.
     scale = rows[:, -4:].clone(memory_format=torch.contiguous_format).view(torch.float32)
     magnitude = codes & (1 << how.bits - 1) - 1
     small = magnitude.float() * 2.0 ** (1 - how.bias - how.mantissa)

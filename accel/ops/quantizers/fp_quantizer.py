@@ -117,7 +117,7 @@ class FPQuantizer(OpSet):
     def get_scales(self, out: Tensor, num_groups: int) -> Tensor:
         """Return the scales of groups, float32 of shape (num_groups, 1).
 
-        They share the memory of `out` if floats can lie where they are, and are a copy if not.
+        They share the memory of `out` if it is aligned for floats; otherwise they are a copy.
 
         Args:
             out: uint8 rows that end with scales: all of what `quantize` has written, or the last

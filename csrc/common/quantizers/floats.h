@@ -57,7 +57,7 @@ ACCEL_BOTH uint32_t magnitude_noise(const FloatFormat &format, uint32_t random) 
 
 inline bool is_float_type(int32_t dtype) { return dtype >= ACCEL_FLOAT32 && dtype <= ACCEL_FLOAT16; }
 
-// How elements lie in rows.
+// The layout of elements in rows.
 struct FloatRows {
   int64_t count, elements, codes, bytes;  // rows; of each: elements, bytes of codes, all bytes
 };

@@ -2,9 +2,9 @@
 // The loops of adam8bit.cpp over eight elements at a time, for levels with AVX2: included inside the
 // namespace of each. They give the same bits, and prefetch.
 //
-// GCC compiles plain loops between 8 and 32 bits by way of 16, and reorders every half. The names are
-// the compiler's own: <immintrin.h> would double the compile time. The formulas stand here again, since
-// GCC takes vectors apart that are wider than the target of the function in which they stand.
+// GCC compiles plain loops between 8 and 32 bits through 16 bits, and reorders every half. The names are
+// the compiler's own: <immintrin.h> would double the compile time. The formulas are repeated here,
+// because GCC splits vectors that are wider than the target of the function that uses them.
 
 typedef uint32_t Words __attribute__((vector_size(32)));
 typedef float Values __attribute__((vector_size(32)));

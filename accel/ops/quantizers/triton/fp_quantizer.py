@@ -120,7 +120,7 @@ def dequantize_kernel(
         group = chosen * each + group % each
     there = inside & (group >= 0) & (group < known)
     row = coded + tl.where(there, group, 0) * (count * BITS // 8 + 4)
-    # A code of fewer bits than 8 or of 12 may lie in two bytes.
+    # A code of fewer bits than 8 or of 12 may extend over two bytes.
     bit = (at % count) * BITS
     code = tl.load(row + bit // 8, there, other=0).to(tl.int32)
     if BITS % 4 != 0 or BITS == 12:
