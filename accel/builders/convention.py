@@ -171,18 +171,49 @@ def optimizer_builders(
         if op.startswith(HOST) and backend != "cpu":
             found[name] = getattr(import_module("accel.builders.cpu"), name)
         elif stem in others or _has(source):
-            native = {} if stem in others else {"artifact": stem, "native_sources": (source,)}
+            native: dict[str, Any] = {}
+            if stem not in others:
+                native = {"artifact": stem, "native_sources": (source,)}
             # Replacements of a library are found by its function.
             instead = stem in others or kind.uses_triton
-            attributes = {
-                **_names(op, DECLARED[op]),
-                **native,
-                "entry_point": _step_of(op) if instead else "",
-                "__module__": home,
-                "__doc__": f"``{op}`` on ``{backend}``.",
-            }
-            found[name] = cast("type[OpBuilder]", type(name, (kind,), attributes))
+            native["entry_point"] = _step_of(op) if instead else ""
+            found[name] = _own_builder(op, kind, home, native)
     return found
+
+
+def library_builders(
+    kind: type[OpBuilder], home: str, ops: Collection[str]
+) -> dict[str, type[OpBuilder]]:
+    """Return the builders of others of accel's own ops on a backend, by their classes' names.
+
+    The source of each is ``csrc/<backend>/<family>/<op>`` (``.cpp`` or ``.cu``).
+
+    Args:
+        kind: the base class of the backend's builders.
+        home: name of the module that they belong to.
+        ops: names of ops in `DECLARED`.
+    """
+    backend, suffix = kind.backend, _KINDS[kind.backend][1]
+    found: dict[str, type[OpBuilder]] = {}
+    for op in ops:
+        family = split(DECLARED[op])[0].split(".")[2]
+        native = {"artifact": op, "native_sources": (f"{backend}/{family}/{op}{suffix}",)}
+        found[name_of(DECLARED[op])] = _own_builder(op, kind, home, native)
+    return found
+
+
+def _own_builder(
+    op: str, kind: type[OpBuilder], home: str, native: Mapping[str, Any]
+) -> type[OpBuilder]:
+    """Return the builder class of one of accel's own ops, of a kind and with more attributes."""
+    target = DECLARED[op]
+    attributes = {
+        **_names(op, target),
+        **native,
+        "__module__": home,
+        "__doc__": f"``{op}`` on ``{kind.backend}``.",
+    }
+    return cast("type[OpBuilder]", type(name_of(target), (kind,), attributes))
 
 
 def _has(source: str) -> bool:

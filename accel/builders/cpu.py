@@ -6,7 +6,7 @@ import platform
 from typing import TYPE_CHECKING
 
 from accel.builders.base import OpBuilder
-from accel.builders.convention import optimizer_builders
+from accel.builders.convention import library_builders, optimizer_builders
 from accel.builders.kinds import CPUOpBuilder
 
 # In an order in which two compilers finish at the same time.
@@ -38,47 +38,11 @@ class _KernelBuilder(CPUOpBuilder):
         return ["-fvect-cost-model=dynamic", "-falign-functions=64", *soon]
 
 
-class MultiTensorBuilder(_KernelBuilder):
-    """Norms, scaling and sums over lists of tensors, in one call."""
-
-    NAME = "multi_tensor"
-    BUILD_VAR = "ACCEL_BUILD_MULTI_TENSOR"
-    op = "accel.ops.lists.multi_tensor:MultiTensor"
-    artifact = "multi_tensor"
-    native_sources = ("cpu/lists/multi_tensor.cpp",)
-
-
-class BlockwiseQuantizerBuilder(_KernelBuilder):
-    """Codes of 8 and 4 bits over blocks, in bitsandbytes' formats."""
-
-    NAME = "blockwise_quantizer"
-    BUILD_VAR = "ACCEL_BUILD_BLOCKWISE_QUANTIZER"
-    op = "accel.ops.quantizers.blockwise_quantizer:BlockwiseQuantizer"
-    artifact = "blockwise_quantizer"
-    native_sources = ("cpu/quantizers/blockwise_quantizer.cpp",)
-
-
-class QuantizerBuilder(_KernelBuilder):
-    """Integer codes of groups, in DeepSpeed's format."""
-
-    NAME = "quantizer"
-    BUILD_VAR = "ACCEL_BUILD_QUANTIZER"
-    op = "accel.ops.quantizers.quantizer:Quantizer"
-    artifact = "quantizer"
-    native_sources = ("cpu/quantizers/quantizer.cpp",)
-
-
-class FPQuantizerBuilder(_KernelBuilder):
-    """Floating-point codes of groups, in DeepSpeed's format."""
-
-    NAME = "fp_quantizer"
-    BUILD_VAR = "ACCEL_BUILD_FP_QUANTIZER"
-    op = "accel.ops.quantizers.fp_quantizer:FPQuantizer"
-    artifact = "fp_quantizer"
-    native_sources = ("cpu/quantizers/fp_quantizer.cpp",)
-
+_OTHERS = ("multi_tensor", "blockwise_quantizer", "quantizer", "fp_quantizer")
+"""Ops that are no optimizers and have a source under ``csrc/cpu``."""
 
 globals().update(optimizer_builders(_KernelBuilder, __name__))
+globals().update(library_builders(_KernelBuilder, __name__, _OTHERS))
 
 if TYPE_CHECKING:
 

@@ -9,14 +9,17 @@ import torch
 from torch import Tensor
 
 from accel.current import accelerator_for
-from accel.errors import Unsupported
 from accel.ops.lists.reference import norms_of, widest
 from accel.ops.optimizers.lists import Hyper
 from accel.optim.grad_limit import KEY, is_clipping
 from accel.optim.part import are_plain
+from accel.optim.shards import sharding_groups
 from accel.optim.stepped import SteppedOptimizer
 
 _TYPES = frozenset({torch.float32, torch.bfloat16, torch.float16})
+_NOT_REDUCED = (
+    "max_grad_norm: the norm of a gradient with placement {} is not known before a reduction"
+)
 _CHUNK = 65536  # Apex's usual number; the op checks it, but does not use it.
 
 
@@ -27,7 +30,8 @@ def clip(optimizer: SteppedOptimizer, hypers: Sequence[Hyper]) -> None:
         optimizer: an optimizer whose parameters' gradients have been checked.
         hypers: the numbers of its groups' steps.
     """
-    if not is_clipping(optimizer):
+    # Limits that were no numbers when the step began are floats now, and may be 0.
+    if not (optimizer.clips and is_clipping(optimizer)):
         optimizer.last_norm.value = None
         return
     scale_down(optimizer, total_norm(optimizer), hypers)
@@ -65,7 +69,8 @@ def total_norm(optimizer: SteppedOptimizer) -> Tensor:
     for param in params:
         if param.grad is not None:
             own = optimizer.local(param.grad)
-            by_place.setdefault((own.device, *_reductions(param.grad)), []).append(own)
+            groups = sharding_groups(param.grad, _NOT_REDUCED)
+            by_place.setdefault((own.device, *groups), []).append(own)
     norms = []
     for (device, *reductions), grads in by_place.items():
         norm = norm_on(device, grads)
@@ -123,17 +128,3 @@ def _norm_if_usual(params: Sequence[Tensor]) -> Tensor | None:
     op = _op(params[0].device)
     found: Tensor | None = op.l2norm_of_gradients_if_usual([*params])
     return None if found is None else found.reshape(())
-
-
-def _reductions(grad: Tensor) -> list[Any]:
-    """Return the process groups over which a distributed gradient's squares must be summed."""
-    groups = []
-    for dimension, placement in enumerate(getattr(grad, "placements", ())):
-        if placement.is_partial():
-            raise Unsupported(
-                f"max_grad_norm: the norm of a gradient with placement {placement} is not known "
-                f"before a reduction; redistribute it to Shard or Replicate."
-            )
-        if not placement.is_replicate():
-            groups.append(grad.device_mesh.get_group(dimension))  # type: ignore[attr-defined]
-    return groups

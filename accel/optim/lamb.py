@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from accel.errors import Unsupported
 from accel.ops import checks
 from accel.ops.optimizers.family import Family
 from accel.ops.optimizers.lists import Hyper
@@ -27,6 +26,7 @@ from accel.optim.base import KernelOptimizer
 from accel.optim.options import betas, rate, refuse, switch, torch_options
 from accel.optim.part import Part
 from accel.optim.policy import policy_of
+from accel.optim.shards import sharding_groups
 from accel.optim.step_cache import PreparedGroup
 
 Group = dict[str, Any]
@@ -209,15 +209,8 @@ def _sum_norms(part: Part) -> None:
     """Add up the norms of tensors that are sharded over a dimension of a mesh, in one call each."""
     by_group: dict[Any, list[Tensor]] = {}
     for param, norms in zip(part.params, part.scratch["norms"], strict=True):
-        for dimension, placement in enumerate(getattr(param, "placements", ())):
-            if placement.is_partial():
-                raise Unsupported(
-                    f"A parameter with placement {placement} cannot be stepped; redistribute it to "
-                    f"Shard or Replicate."
-                )
-            if not placement.is_replicate():
-                group = param.device_mesh.get_group(dimension)  # type: ignore[attr-defined]
-                by_group.setdefault(group, []).append(norms)
+        for group in sharding_groups(param, "A parameter with placement {} cannot be stepped"):
+            by_group.setdefault(group, []).append(norms)
     for group, members in by_group.items():
         together = torch.stack(members)
         torch.distributed.all_reduce(together, group=group)

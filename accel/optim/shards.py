@@ -1,4 +1,4 @@
-"""Scales of 8-bit codes for distributed tensors: each shard has its own blocks.
+"""Shards of distributed tensors, and scales of 8-bit codes for them: each shard has its own blocks.
 
 For a tensor whose dimensions are cut into, say, 2 and 1 pieces, the scales have the shape ``(2, 1,
 n)`` and the tensor's placements, so that every process has the `n` scales of its shard. `n` is the
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from accel.errors import Unsupported
 from accel.ops.optimizers.codes8bit import blocks
 
 
@@ -29,6 +30,25 @@ def local_of(tensor: Tensor) -> Tensor:
     distributed: Any = tensor
     found: Tensor = distributed.to_local() if is_distributed(tensor) else tensor
     return found
+
+
+def sharding_groups(tensor: Tensor, refusal: str) -> list[Any]:
+    """Return the process groups over which a tensor is sharded; none for an ordinary tensor.
+
+    Raises:
+        Unsupported: its parts are still to be summed; the message is `refusal`, with the placement
+            for ``{}``, and what to do.
+    """
+    distributed: Any = tensor
+    groups = []
+    for dimension, placement in enumerate(getattr(tensor, "placements", ())):
+        if placement.is_partial():
+            raise Unsupported(
+                f"{refusal.format(placement)}; redistribute it to Shard or Replicate."
+            )
+        if not placement.is_replicate():
+            groups.append(distributed.device_mesh.get_group(dimension))
+    return groups
 
 
 def like(local: Tensor, tensor: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import is_, itemgetter
 from typing import Any, ClassVar
 
@@ -17,6 +17,7 @@ from accel.ops.optimizers.lists import Hyper
 from accel.optim.grad_limit import WHOLE, Clipping, Group, set_limit
 from accel.optim.options import refuse_pieces, torch_options
 from accel.optim.policy import DEFAULT_SEED, POLICY_KEYS, check_policy
+from accel.optim.shards import local_of
 
 _POLICY_OF = itemgetter(*POLICY_KEYS)
 _NOTHING = (object(),) * len(POLICY_KEYS)
@@ -122,5 +123,4 @@ class SteppedOptimizer(Clipping):
         # The type identifies ordinary tensors; looking up a missing attribute is slower.
         if type(tensor) is Tensor or type(tensor) is Parameter:
             return tensor
-        to_local: Callable[[], Tensor] | None = getattr(tensor, "to_local", None)
-        return tensor if to_local is None else to_local()
+        return local_of(tensor)
