@@ -5,15 +5,9 @@
 
 #include "drive.h"
 
-// Memory of the exact size that is wanted: one element further, and the address sanitizer reports it.
-template <class T>
-std::unique_ptr<T[]> exactly(int64_t count) {
-  return std::unique_ptr<T[]>(new T[static_cast<size_t>(count)]());
-}
-
 static int64_t blocks_of(int64_t numel, int64_t blocksize) { return (numel + blocksize - 1) / blocksize; }
 
-static void fill(char *to, int64_t numel, int32_t dtype, uint32_t seed) {
+static void fill_mixed(char *to, int64_t numel, int32_t dtype, uint32_t seed) {
   for (int64_t e = 0; e < numel; ++e) {
     seed = seed * 1664525u + 1013904223u;
     // Every third element any bits at all, NaN and infinity among them.
@@ -36,7 +30,7 @@ static void eight_bits(int64_t numel, int64_t blocksize, int32_t dtype, int64_t 
     values[static_cast<size_t>(i)] = i < 99 ? 0.0f : static_cast<float>(i) * 1e-2f;  // many alike
     order[static_cast<size_t>(i)] = static_cast<uint8_t>(255 - i);
   }
-  fill(x.get(), numel, dtype, 3);
+  fill_mixed(x.get(), numel, dtype, 3);
   const float *const code = own ? values.get() : nullptr;
   REQUIRE(accel_blockwise_encode(x.get(), code, own ? order.get() : nullptr, codes.get(), absmax.get(),
                                  blocksize, numel, threads, dtype, nullptr) == ACCEL_OK);
@@ -48,7 +42,7 @@ static void four_bits(int64_t numel, int64_t blocksize, int32_t dtype, int64_t t
   const auto x = exactly<char>(numel * bytes_of(dtype)), back = exactly<char>(numel * bytes_of(dtype));
   const auto packed = exactly<uint8_t>((numel + 1) / 2);
   const auto absmax = exactly<float>(blocks_of(numel, blocksize));
-  fill(x.get(), numel, dtype, 5);
+  fill_mixed(x.get(), numel, dtype, 5);
   REQUIRE(accel_four_bit_encode(x.get(), packed.get(), absmax.get(), blocksize, kind, numel, threads, dtype,
                                 nullptr) == ACCEL_OK);
   REQUIRE(accel_four_bit_decode(packed.get(), absmax.get(), back.get(), blocksize, kind, numel, dtype, threads,
@@ -87,11 +81,4 @@ static void run(int32_t dtype, int64_t threads) {
   }
 }
 
-int main() {
-  for (int32_t level = 0; level < 4; ++level) {
-    if (accel_simd_force(level) != ACCEL_OK) continue;
-    for (int32_t dtype = 0; dtype < 3; ++dtype) run(dtype, 1 + 2 * (dtype % 2));
-    refusals();
-  }
-  from_many_threads([] { run(ACCEL_BFLOAT16, 3); });
-}
+int main() { at_every_level(run, refusals); }

@@ -2,6 +2,7 @@
 // What the drivers share: tensors in memory of their exact size, and the arguments of every case.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -28,6 +29,23 @@ constexpr int64_t kFirst = (int64_t{1} << 32) - 700;
 constexpr int64_t kStarts[kCount] = {0, 1, kFirst, 3, 4, 5, 6, 7, 8, kFirst, kFirst, 11, kFirst, 13};
 
 inline int64_t bytes_of(int32_t dtype) { return dtype == ACCEL_FLOAT32 ? 4 : 2; }
+
+// Memory of the exact size that is wanted: one element further, and the address sanitizer reports it.
+template <class T>
+std::unique_ptr<T[]> exactly(int64_t count) {
+  return std::unique_ptr<T[]>(new T[static_cast<size_t>(count)]());
+}
+
+// Values of ordinary sizes, and NaN.
+inline void fill(char *to, int64_t numel, int32_t dtype, uint32_t seed) {
+  for (int64_t e = 0; e < numel; ++e) {
+    seed = seed * 1664525u + 1013904223u;
+    if (dtype == ACCEL_FLOAT32)
+      reinterpret_cast<float *>(to)[e] = e % 97 ? static_cast<float>(static_cast<int32_t>(seed)) * 1e-9f : NAN;
+    else  // any bits at all, NaN and infinity among them
+      reinterpret_cast<uint16_t *>(to)[e] = static_cast<uint16_t>(seed >> 16);
+  }
+}
 
 // A list of tensors, each in memory that ends with its last element and begins right before its
 // first: one byte further, and the address sanitizer reports it.
@@ -131,4 +149,16 @@ void from_many_threads(const Run &run) {
       }
     });
   for (auto &thread : threads) thread.join();
+}
+
+// Calls run(dtype, threads) for every element type and `refusals` at each level of the processor, and
+// then `run` from several threads.
+template <class Run, class Refusals>
+void at_every_level(const Run &run, const Refusals &refusals) {
+  for (int32_t level = 0; level < 4; ++level) {
+    if (accel_simd_force(level) != ACCEL_OK) continue;
+    for (int32_t dtype = 0; dtype < 3; ++dtype) run(dtype, 1 + 2 * (dtype % 2));
+    refusals();
+  }
+  from_many_threads([&run] { run(ACCEL_BFLOAT16, 3); });
 }

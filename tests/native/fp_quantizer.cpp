@@ -1,25 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "accel/fp_quantizer.h"
 
-#include <cmath>
-
 #include "drive.h"
-
-// Memory of the exact size that is wanted: one element further, and the address sanitizer reports it.
-template <class T>
-std::unique_ptr<T[]> exactly(int64_t count) {
-  return std::unique_ptr<T[]>(new T[static_cast<size_t>(count)]());
-}
-
-static void fill(char *to, int64_t numel, int32_t dtype, uint32_t seed) {
-  for (int64_t e = 0; e < numel; ++e) {
-    seed = seed * 1664525u + 1013904223u;
-    if (dtype == ACCEL_FLOAT32)
-      reinterpret_cast<float *>(to)[e] = e % 97 ? static_cast<float>(static_cast<int32_t>(seed)) * 1e-9f : NAN;
-    else  // any bits at all, NaN and infinity among them
-      reinterpret_cast<uint16_t *>(to)[e] = static_cast<uint16_t>(seed >> 16);
-  }
-}
 
 struct How {
   int64_t bits, mantissa;
@@ -88,11 +70,4 @@ static void run(int32_t dtype, int64_t threads) {
         for (const bool stochastic : {false, true}) run_one(groups, each, how, stochastic, dtype, threads);
 }
 
-int main() {
-  for (int32_t level = 0; level < 4; ++level) {
-    if (accel_simd_force(level) != ACCEL_OK) continue;
-    for (int32_t dtype = 0; dtype < 3; ++dtype) run(dtype, 1 + 2 * (dtype % 2));
-    refusals();
-  }
-  from_many_threads([] { run(ACCEL_BFLOAT16, 3); });
-}
+int main() { at_every_level(run, refusals); }

@@ -16,11 +16,6 @@ def ops() -> dict[str, Any]:
     return rungs()
 
 
-@pytest.fixture(params=["native", "reference"])
-def op(request: pytest.FixtureRequest, ops: dict[str, Any]) -> Any:
-    return ops[request.param]
-
-
 def ones(*numels: int) -> list[Tensor]:
     return [torch.ones(numel, dtype=torch.float32) for numel in numels]
 

@@ -18,11 +18,6 @@ def ops() -> dict[str, Any]:
     return rungs()
 
 
-@pytest.fixture(params=["native", "reference"])
-def op(request: pytest.FixtureRequest, ops: dict[str, Any]) -> Any:
-    return ops[request.param]
-
-
 X = numbers(100, torch.float32)
 CODES = torch.zeros(100, dtype=torch.uint8)
 ONE = torch.ones(1, dtype=torch.float32)

@@ -38,11 +38,6 @@ def ops() -> dict[str, Any]:
     return rungs()
 
 
-@pytest.fixture(params=["native", "reference"])
-def op(request: pytest.FixtureRequest, ops: dict[str, Any]) -> Any:
-    return ops[request.param]
-
-
 @pytest.fixture(scope="module")
 def peer() -> Any:
     logging.disable(logging.WARNING)

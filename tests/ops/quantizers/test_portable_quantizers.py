@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from triton_marks import needs_triton
+from triton_marks import needs_triton, passes
 
 from accel.builders.convention import DECLARED, find
 from accel.builders.lookup import find_builder
 from accel.jit import acquire
 
-HERE = Path(__file__).parents[1] / "interpreted"
 NAMES = [name for name, target in DECLARED.items() if ".quantizers." in target]
 
 
@@ -29,15 +25,7 @@ def test_they_are_found_by_the_ops_name(name: str) -> None:
 @pytest.mark.portable
 @needs_triton
 def test_interpreted() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_quantizers.py"],
-        cwd=HERE,
-        env={**os.environ, "TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    passes("test_quantizers.py")
 
 
 @pytest.mark.parametrize("name", NAMES)
