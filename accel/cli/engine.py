@@ -23,6 +23,8 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print machine-reada
 _ACCELERATOR = click.option(
     "--accelerator", metavar="NAME", default="", help="The backend; default: the one in use."
 )
+# What an ingredient of the digest is called if it is a file's checksum.
+_FILE = "file "
 
 
 def _backend(name: str) -> str:
@@ -45,8 +47,14 @@ def builder_of(op: str, backend: str) -> OpBuilder:
 @click.command()
 @click.argument("op")
 @_ACCELERATOR
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Also list unused builds in the cache and the files that the digest covers.",
+)
 @JSON
-def explain(op: str, accelerator: str, as_json: bool) -> None:
+def explain(op: str, accelerator: str, everything: bool, as_json: bool) -> None:
     """Show every rung of an op, the plan, the digest, and why it would be rebuilt."""
     from accel.jit.cache.trouble import last_note
     from accel.jit.explain import explain as explain_recipe
@@ -79,7 +87,7 @@ def explain(op: str, accelerator: str, as_json: bool) -> None:
     if note is not None:
         click.echo(f"Last failed load of the native library: {note}\n")
     if explanation is not None:
-        _show(explanation)
+        _show(explanation, op, everything=everything)
 
 
 def reason_of(probe: Accepted | Rejected) -> str:
@@ -87,7 +95,7 @@ def reason_of(probe: Accepted | Rejected) -> str:
     return probe.note if isinstance(probe, Accepted) else str(probe)
 
 
-def _show(explanation: Explanation) -> None:
+def _show(explanation: Explanation, op: str, *, everything: bool) -> None:
     if isinstance(explanation.plan, Rejected):
         click.echo(f"Plan: none. {explanation.plan}\n")
     else:
@@ -95,17 +103,35 @@ def _show(explanation: Explanation) -> None:
         for command in explanation.commands:
             click.echo(f"  {command}")
         click.echo(f"\nDigest {explanation.digest}, of")
+        files = [name for name in explanation.ingredients if name.startswith(_FILE)]
         for name, value in explanation.ingredients.items():
-            click.echo(f"  {name}: {value or '-'}")
+            if everything or name not in files:
+                click.echo(f"  {name}: {value or '-'}")
+        if files and not everything:
+            click.echo(f"  {len(files)} files: their contents; --all names them")
     click.echo(f"\nCache {explanation.cache or 'none'}. {explanation.note}".rstrip())
-    for artifact in explanation.artifacts:
-        _show_artifact(artifact)
+    shown = explanation.artifacts if everything else explanation.relevant
+    for artifact in shown:
+        _show_artifact(artifact, everything=everything)
+    if others := len(explanation.artifacts) - len(shown):
+        click.echo(
+            f"  {others} other build{'s'[: others != 1]} of {explanation.name} that this plan does "
+            f"not use: `accel explain {op} --all` lists them, `accel cache prune --orphans` "
+            "removes builds that no op uses now."
+        )
 
 
-def _show_artifact(artifact: Comparison) -> None:
+def _show_artifact(artifact: Comparison, *, everything: bool) -> None:
     click.echo(f"  {artifact.folder}\n    {artifact.verdict or 'would be used as is.'}")
     for change in artifact.changes:
-        click.echo(f"    {change.name}: {change.before} -> {change.after}")
+        # The verdict names the files, and their checksums say no more.
+        if everything or not change.name.startswith(_FILE):
+            click.echo(f"    {change.name}: {_short(change.before)} -> {_short(change.after)}")
+
+
+def _short(value: str) -> str:
+    """Return enough of a checksum to tell two of them apart, and anything else as it is."""
+    return f"{value[:12]}…" if len(value) == 64 and value.isalnum() else value
 
 
 @click.command()
