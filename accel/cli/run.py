@@ -84,8 +84,9 @@ def run(
     OMP_NUM_THREADS and ACCEL_NUM_THREADS: the physical cores, divided by the processes; torchrun
     alone sets 1. For one process only if a CPU quota is below the number of CPUs.
 
-    On the CPU, processes are bound to NUMA nodes if there are several. Devices are not
-    distributed: every process sees all, and uses the one of its LOCAL_RANK.
+    If there are several NUMA nodes, processes are bound to them: on NVIDIA GPUs to the node of the
+    GPU, on the CPU to a part of the nodes each. Devices are not distributed: every process sees
+    all, and uses the one of its LOCAL_RANK.
     """
     from accel.cli.launch import Request, plan
 
