@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from accel.cli.tables import table
-from accel.errors import AccelError, UnknownOp
+from accel.errors import AccelError, OpUnavailable, UnknownOp
 from accel.probe import Accepted, Rejected
 from accel.shown import Sheet
 
@@ -44,7 +44,7 @@ def builder_of(op: str, backend: str) -> OpBuilder:
     return registry.strategy(backend).create_op_builder(op)
 
 
-@click.command()
+@click.command(short_help="Show how an op runs, how it is built, and why anew.")
 @click.argument("op")
 @_ACCELERATOR
 @click.option(
@@ -55,7 +55,10 @@ def builder_of(op: str, backend: str) -> OpBuilder:
 )
 @JSON
 def explain(op: str, accelerator: str, everything: bool, as_json: bool) -> None:
-    """Show every rung of an op, the plan, the digest, and why it would be rebuilt."""
+    """Show every rung of an op, the plan, the digest, and why it would be rebuilt.
+
+    `accel report` lists the ops; fused_adam and FusedAdamBuilder name the same.
+    """
     from accel.jit.cache.trouble import last_note
     from accel.jit.explain import explain as explain_recipe
 
@@ -134,7 +137,7 @@ def _short(value: str) -> str:
     return f"{value[:12]}…" if len(value) == 64 and value.isalnum() else value
 
 
-@click.command()
+@click.command(short_help="Build ops ahead of time, without a device.")
 @click.argument("ops", nargs=-1)
 @_ACCELERATOR
 @click.option("--arch", default="", metavar="LIST", help="CUDA targets, such as 8.0,9.0+PTX.")
@@ -177,8 +180,13 @@ def _recipes(ops: tuple[str, ...], backend: str, arch: str) -> list[tuple[list[s
     by_artifact: dict[tuple[str, str], tuple[list[str], Recipe]] = {}
     for op in asked:
         builder = builder_of(op, backend)
-        if everything and not builder.has_sources():
-            continue
+        if not builder.has_sources():
+            if everything:
+                continue
+            raise OpUnavailable(
+                f"{op} has no native sources for {backend}, so there is nothing to build: "
+                f"`accel explain {op} --accelerator {backend}` shows how it runs."
+            )
         recipe = builder.recipe()
         # A library of the host has no GPU architectures.
         if arch and recipe.language == "cuda":

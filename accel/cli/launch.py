@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from accel import environment, registry
+from accel.cli.machines import check_machines, is_number
 from accel.errors import InvalidSetting, UnknownBackend, suggestion
 from accel.host import processors
 
@@ -129,7 +130,11 @@ def check_program(request: Request) -> None:
                 f"torchrun starts scripts and modules, not {first!r}: name a SCRIPT.PY, or leave "
                 "out --nproc and torchrun's other options."
             )
-    elif not Path(first).exists():
+    elif Path(first).is_dir() and not (Path(first) / "__main__.py").exists():
+        raise InvalidSetting(
+            f"{first!r} is a folder without a __main__.py, which Python would run: name a script."
+        )
+    elif not Path(first).exists() or (first.endswith("/") and not Path(first).is_dir()):
         scripts = [path.name for path in Path(first).parent.glob("*.py")]
         raise InvalidSetting(
             f"There is no script {first!r} in {Path.cwd()}.{suggestion(Path(first).name, scripts)} "
@@ -163,7 +168,7 @@ def _process_count(text: str | None, strategy: Accelerator | None) -> int:
         if on_host or strategy is None:
             return len(processors.nodes(processors.usable()))
         return max(1, strategy.device_count())
-    if not (_is_number(text) and int(text) > 0):
+    if not (is_number(text) and int(text) > 0):
         raise InvalidSetting(
             f"--nproc {text}: expected a whole number from 1, or auto: one for each device."
         )
@@ -253,36 +258,6 @@ def _rendezvous(request: Request, count: int) -> tuple[str, ...]:
         *(f"{name}={value}" if value else name for name, value in options.items()),
         f"--nproc-per-node={count}",
     )
-
-
-def check_machines(options: Mapping[str, str]) -> None:
-    """Raise `InvalidSetting` for numbers with which torchrun waits forever or prints its usage."""
-    text = options.get("--nnodes", "1")
-    bounds = [int(part) if _is_number(part) else 0 for part in text.split(":")]
-    if not (0 < bounds[0] <= bounds[-1] and len(bounds) < 3):
-        raise InvalidSetting(
-            f"--nnodes {text}: expected the number of machines, N from 1, or MIN:MAX."
-        )
-    for name, least in (("--node-rank", 0), ("--master-port", 1), ("--max-restarts", 0)):
-        value = options.get(name)
-        if value is not None and not (_is_number(value) and int(value) >= least):
-            raise InvalidSetting(f"{name} {value}: expected a whole number from {least}.")
-    rank, most = options.get("--node-rank"), bounds[-1] - 1
-    if rank is not None and int(rank) > most:
-        numbers = f"0 to {most}" if most else "0"
-        raise InvalidSetting(
-            f"--node-rank {rank}, but with --nnodes {text} the machines are numbered {numbers}: "
-            "give each machine its own of these numbers, or the whole job's --nnodes."
-        )
-    if "--master-addr" in options and rank is None and most:
-        raise InvalidSetting(
-            f"--master-addr with --nnodes {text} needs --node-rank, this machine's number from 0 "
-            f"to {most}: without it every machine is number 0, and all wait for the others."
-        )
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit()
 
 
 def _bound(program: tuple[str, ...], shares: Sequence[frozenset[int]]) -> tuple[str, ...]:

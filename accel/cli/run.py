@@ -56,7 +56,11 @@ def _options(command: Any) -> Any:
     return command
 
 
-@click.command(cls=_Run, context_settings={"allow_interspersed_args": False})
+@click.command(
+    cls=_Run,
+    short_help="Run a program or torchrun, with the environment it needs.",
+    context_settings={"allow_interspersed_args": False},
+)
 @click.option("--accelerator", metavar="NAME", default="", help="Set ACCELERATOR=NAME.")
 @click.option(
     "--nproc",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from accel import accelerator_for
 from accel.cli.main import main
@@ -119,6 +120,46 @@ def test_explain_counts_old_builds_and_lists_them_on_request(
     monkeypatch.setenv("CXXFLAGS", "-DNEW=1")
     said = explained()
     assert said.count("differs in") == 1 and "-DNEW=1\n  2 other builds of" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (
+            ("build", "random_ltd"),
+            1,
+            "no native sources for cpu, so there is nothing to build: `acc",
+        ),
+        (("cache", "prune", "--older-than", "-1"), 2, "-1.0 is not in the range x>=0"),
+        (("cache", "prune", "--max-size", "-5"), 2, "-5.0 is not in the range x>=0"),
+        (("cache", "prune", "--dry-run"), 0, "0 would be removed, 0 KiB"),
+        (("cache", "ls"), 0, "The cache holds no builds: `accel cache path` prints its folder."),
+    ],
+    ids=str,
+)
+def test_a_person_is_told_what_there_is(
+    arguments: tuple[str, ...],
+    code: int,
+    says: str,
+    cache_dir: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments])
+    said = capfd.readouterr()
+    assert ended.value.code == code and says in said.out + said.err
+
+
+def test_the_list_of_commands_has_whole_sentences() -> None:
+    for group in ((), ("cache",), ("bench",)):
+        commands = (
+            CliRunner()
+            .invoke(main, [*group, "--help"])
+            .output.partition("Commands:\n")[2]
+            .splitlines()
+        )
+        assert commands
+        assert [line for line in commands if not re.search(r"[^.]\.$", line)] == []
 
 
 def test_an_error_is_one_paragraph() -> None:

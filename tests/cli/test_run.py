@@ -127,6 +127,10 @@ def test_a_signal_ends_the_script() -> None:
         (("--nnodes=2", "--node-rank=-1", "show.py"), "--node-rank -1: expected a whole number"),
         (("--nnodes=2", "--master-addr=127.0.0.1", "show.py"), "--nnodes 2 needs --node-rank,"),
         (("--master-port", "x", "show.py"), "--master-port x: expected a whole number from 1"),
+        (("--rdzv-endpoint", "a:x", "show.py"), "--rdzv-endpoint a:x: expected HOST:PORT"),
+        (("--rdzv-endpoint", "a:65536", "show.py"), "the port from 0 to 65535"),
+        ((".",), "'.' is a folder without a __main__.py"),
+        (("show.py/",), "There is no script 'show.py/'"),
         (("--max-restarts", "-2", "show.py"), "--max-restarts -2: expected a whole number from 0"),
         (("nope.py", "--json"), "no script 'nope.py'"),
         (("--standalone", "--rdzv-endpoint", "a:1", "show.py"), "means one machine"),
@@ -207,6 +211,10 @@ def test_torchruns_options_are_handed_on() -> None:
     assert {"--nnodes=2", "--rdzv-endpoint=host:1", "--rdzv-backend=c10d"} < {*arguments}
     assert "--standalone" not in arguments and arguments[-2:] == ("show.py", "a")
     assert "--standalone" in planned(nnodes="1").arguments
+    for endpoint in ("host", "[::1]", "[::1]:29500"):
+        assert f"--rdzv-endpoint={endpoint}" in planned(rdzv_endpoint=endpoint).arguments
+    named = planned(nnodes="2", node_rank="1", master_addr="host", max_restarts="0")
+    assert {"--node-rank=1", "--max-restarts=0"} < {*named.arguments}
 
 
 FOUR_AND_FOUR = [frozenset(range(4)), frozenset(range(4, 8))]
