@@ -11,12 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import re
 import sys
 from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -35,53 +32,33 @@ PEERS = {"torch_fused": "torch fused", "torch_foreach": "torch foreach",
 SHAPES = {"big": "1 tensor of 32 M", "gpt2": "GPT-2, 148 tensors", "many": "2000 tensors of 1024"}
 
 
-def cpu_model() -> str:
-    """Return the processor's name as Linux has it."""
-    info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.*)", info.read_text()) if info.is_file() else None
-    return found[1].strip() if found else platform.machine()
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what was measured."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {"python": platform.python_version()}
-    for name in ("torch", "deepspeed", "accel-torch"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 def record(file: Path, note: str) -> Path:
     """Make a result of what ``benchmarks/optim.py`` measured on this machine just now."""
     found = json.loads(file.read_text())
     measures: dict[str, dict[str, float]] = {}
-    for shape, seconds in found["seconds"].items():
+    for shape, case in found["cases"].items():
+        timed = case["contestants"]
+        seconds = {name: one["seconds"] for name, one in timed.items()}
         for stem, name in OURS.items():
             if name not in seconds:
                 continue
             row = measures[f"{stem}_{shape}"] = {"seconds": seconds[name]}
-            row["of_a_memory_pass"] = seconds["pass"] / seconds[name]
+            row["of_a_memory_pass"] = seconds[case["limit"]] / seconds[name]
             for peer, its_name in PEERS.items() if stem == "adam" else ():
                 if its_name in seconds:
                     row[f"{peer}_seconds"] = seconds[its_name]
-                    row[f"times_{peer}"] = seconds[its_name] / seconds[name]
+                    row[f"times_{peer}"] = timed[its_name]["ratio"]
     facts = {
-        "cpu": cpu_model(),
-        "cpus": len(os.sched_getaffinity(0)),
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        **versions(),
-        "method": "benchmarks/optim.py under `accel run`: contestants take turns in one process, "
-        "float32, new gradients before each step; medians. A memory pass reads and writes what "
-        "FusedAdam does, with next to no arithmetic.",
+        "cpu": found["device"],
+        "cpus": found["cpus"],
+        "date": found["date"],
+        "load": found["load"],
+        **found["versions"],
+        "method": "benchmarks/optim.py, float32. " + found["method"],
         "note": note,
-        "cores": found["cores"],
         "measures": measures,
     }
-    words = re.sub(r"\(\w+\)|@.*|CPU|Processor", "", cpu_model())
+    words = re.sub(r"\(\w+\)|@.*|CPU|Processor", "", found["device"])
     name = "-".join(re.findall(r"[a-z0-9.]+", words.lower()))
     target = RESULTS / f"cpu-{name}.json"
     target.write_text(json.dumps(facts, indent=2) + "\n")

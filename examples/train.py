@@ -98,7 +98,7 @@ def report_speed(run: Run, rate: float, load: Load, display: Display) -> None:
     if slowed:
         asleep = os.environ.get("GOMP_SPINCOUNT") or os.environ.get("OMP_WAIT_POLICY")
         on_host = run.acc.device_type == "cpu" and not asleep
-        more = "; accel run examples/train.py lets waiting threads sleep" if on_host else ""
+        more = "; accel run examples/train.py lets waiting threads soon sleep" if on_host else ""
         display.say(f"slowed       {slowed}{more}")
 
 

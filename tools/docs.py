@@ -73,6 +73,8 @@ _TITLES = {
     "many": "2000 tensors of 1024",
     "gpt2": "GPT-2's 148 tensors",
     "big": "one tensor of 32 M",
+    "few": "100 tensors of 1024",
+    "middle": "300 tensors of 10 000",
     "fp32": "float32, {elements:,} elements",
     "bf16": "bfloat16, {elements:,} elements",
     "bf16_master": "bfloat16 with float32 masters, {elements:,} elements",

@@ -36,6 +36,7 @@ def surroundings(accelerator: Accelerator | None) -> Results:
         "device": processor_name(),
         "cpus": len(processors.usable()),
         "cores": processors.cores(processors.usable()),
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "versions": versions(),
     }
     if accelerator is not None and accelerator.device_type != "cpu":

@@ -82,8 +82,9 @@ def run(
     program. Signals and exit codes are theirs. Environment variables are set first, unless you
     have set them, and printed to stderr:
 
-    GOMP_SPINCOUNT=0: otherwise torch's threads (GNU OpenMP) spin while they wait for one another,
-    which takes processors from other processes and from the thread for which they wait.
+    GOMP_SPINCOUNT=1000: torch's threads (GNU OpenMP) spin for some microseconds while they wait
+    for one another, then sleep. By default they spin for milliseconds, which takes processors from
+    other processes and from the thread for which they wait.
 
     OMP_NUM_THREADS and ACCEL_NUM_THREADS: the physical cores, divided by the processes; torchrun
     alone sets 1. For one process only if a CPU quota is below the number of CPUs.

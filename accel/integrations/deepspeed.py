@@ -258,7 +258,20 @@ def _bridged(class_name: str, backend: str, theirs: type | None) -> type[OpBuild
         return ForwardingOp(op, owners)
 
     attributes = {"load": load, "__module__": __name__, "__doc__": ours.__doc__}
-    for name, value in vars(theirs or object).items():
+    for name, value in vars(theirs or _anywhere(class_name)).items():
         if isinstance(value, staticmethod) and not hasattr(ours, name):
             attributes[name] = value  # a fact about the op, such as `get_quant_range`
     return cast("type[OpBuilder]", type(class_name, (ours,), attributes))
+
+
+def _anywhere(class_name: str) -> type:
+    """Return DeepSpeed's builder class for CUDA, `object` without one.
+
+    Its callers ask it for facts on every accelerator, those without the op included.
+    """
+    for name, module in list(sys.modules.items()):
+        if name.rpartition(".")[0] == _THEIR_BUILDERS:
+            found = vars(module).get(class_name)
+            if isinstance(found, type) and found.__module__ == name:
+                return found
+    return object

@@ -235,7 +235,7 @@ def test_run_lets_idle_threads_sleep_and_keeps_the_users_choice(tmp_path: Path) 
     ask = "import os, sys; print(os.environ.get('GOMP_SPINCOUNT'), sys.argv[1:])"
     program = ("-m", "accel", "run", "-c", ask, "--json", "--steps", "3")
     said = start(*program, folder=tmp_path, GOMP_SPINCOUNT="", OMP_WAIT_POLICY="")
-    assert said.strip() == "0 ['--json', '--steps', '3']"
+    assert said.strip() == "1000 ['--json', '--steps', '3']"
     assert start(*program, folder=tmp_path, GOMP_SPINCOUNT="7").startswith("7 ")
     assert start(*program, folder=tmp_path, GOMP_SPINCOUNT="", OMP_WAIT_POLICY="active").startswith(
         " ["

@@ -69,10 +69,10 @@ def test_it_becomes_the_script() -> None:
     process = started("--accelerator", "cpu", "show.py", "--nproc", "2", "--help")
     out, told = process.communicate()
     *variables, pid, _, first, second, third = out.split()
-    assert variables == ["cpu", "0", "-", "-", "-"]
+    assert variables == ["cpu", "1000", "-", "-", "-"]
     assert int(pid) == process.pid and process.returncode == 3
     assert [first, second, third] == ["--nproc", "2", "--help"]
-    assert told == "accel run: set ACCELERATOR=cpu GOMP_SPINCOUNT=0\n"
+    assert told == "accel run: set ACCELERATOR=cpu GOMP_SPINCOUNT=1000\n"
 
 
 def test_it_becomes_torchrun() -> None:
@@ -80,11 +80,11 @@ def test_it_becomes_torchrun() -> None:
     out, told = process.communicate()
     assert process.returncode == 1  # torchrun's, if a process of it fails.
     ranks = sorted(line.split() for line in out.splitlines())
-    assert [rank[:5] for rank in ranks] == [["-", "0", "5", local, "-"] for local in "01"]
+    assert [rank[:5] for rank in ranks] == [["-", "1000", "5", local, "-"] for local in "01"]
     assert {rank[6] for rank in ranks} == {str(process.pid)}
     assert [rank[7:] for rank in ranks] == [["-m", "x"]] * 2
     first = told.splitlines()[0]
-    assert "your own OMP_NUM_THREADS=5" in first and "set GOMP_SPINCOUNT=0 ACCEL_NUM" in first
+    assert "your own OMP_NUM_THREADS=5" in first and "set GOMP_SPINCOUNT=1000 ACCEL_NUM" in first
     assert first.endswith("torchrun --standalone --nproc-per-node=2")
 
 

@@ -190,8 +190,18 @@ def test_the_plot_is_drawn_from_the_results(figures: ModuleType, tmp_path: Path)
 def test_a_run_on_a_cpu_becomes_a_result(
     figures: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seconds = {"accel FusedAdam": 2.0, "torch fused": 3.0, "torch foreach": 8.0, "pass": 1.0}
-    run = {"seconds": dict.fromkeys(figures.SHAPES, seconds), "cores": {"big": 1.9}}
+    from accel import accelerator_for
+    from accel.bench import bounds, optim, results, timing
+
+    seconds = {optim.OURS: 2.0, "torch fused": 3.0, "torch foreach": 8.0, bounds.PASS: 1.0}
+    times = {name: [one] * 3 for name, one in seconds.items()}
+    case = {
+        "limit": bounds.PASS,
+        "contestants": timing.summary(times, {name: optim.against(name) for name in times}),
+    }
+    surroundings = results.surroundings(accelerator_for("cpu"))
+    cases = dict.fromkeys(figures.SHAPES, case)
+    run = {**surroundings, "method": optim.METHOD, "cases": cases}
     (tmp_path / "optim.json").write_text(json.dumps(run))
     monkeypatch.setattr(figures, "RESULTS", tmp_path)
     made = figures.record(tmp_path / "optim.json", "A note.")

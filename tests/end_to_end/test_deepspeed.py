@@ -115,14 +115,16 @@ def test_its_quantizer_of_weights_runs_in_the_mode() -> None:
     assert "<fp_quantizer for cpu: jit>" in said
 
 
-def test_the_bridge_keeps_the_facts_of_their_builder() -> None:
+@pytest.mark.parametrize("accelerator", ["cuda", "cpu"])
+def test_the_bridge_keeps_the_facts_of_their_builder(accelerator: str) -> None:
     run(
         "-c",
         "import deepspeed\n"
         "from deepspeed.ops.op_builder import FPQuantizerBuilder as kind\n"
         "assert kind.__module__ == 'accel.integrations.deepspeed'\n"
-        "assert kind.get_quant_range(6) == 28\n",
-        DS_ACCELERATOR="cuda", ACCEL_DEEPSPEED="1",
+        "assert kind.get_quant_range(6) == 28\n"
+        "assert str(kind.get_default_quant_dtype()) == 'torch.uint8'\n",
+        DS_ACCELERATOR=accelerator, ACCEL_DEEPSPEED="1",
     )  # fmt: skip
 
 
