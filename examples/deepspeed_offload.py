@@ -1,7 +1,8 @@
 """DeepSpeed ZeRO-2 with its optimizer offloaded to the CPU, on this project's ops.
 
 ``ACCEL_DEEPSPEED=1 python examples/deepspeed_offload.py`` takes CPUAdam from accel; without the
-variable DeepSpeed compiles and uses its own, and the losses are the same.
+variable DeepSpeed compiles and uses its own, and the losses are the same. Either way, the first run
+on a CPU waits about a minute for DeepSpeed to compile its ``shm_comm``, which accel does not have.
 """
 
 from __future__ import annotations
@@ -41,6 +42,20 @@ def join_alone() -> None:
         os.environ.setdefault(name, value)
 
 
+def announce_build() -> None:
+    """Say why DeepSpeed is silent for a minute, if it will compile its library of collectives."""
+    import deepspeed
+    from deepspeed.accelerator import get_accelerator
+
+    # DeepSpeed has that library for its CPU accelerator alone.
+    on_cpu = get_accelerator().device_name() == "cpu"
+    if on_cpu and deepspeed.ops.__compatible_ops__.get("deepspeed_shm_comm"):
+        print(
+            "DeepSpeed loads its shm_comm, which it compiles on the first run: about a minute.",
+            flush=True,
+        )
+
+
 def main() -> None:
     """Train a small network to copy another one and print the losses."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -53,6 +68,7 @@ def main() -> None:
 
     import deepspeed
 
+    announce_build()
     torch.manual_seed(0)
     teacher = torch.nn.Linear(options.width, options.width)
     student = torch.nn.Sequential(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -160,7 +161,7 @@ def make_optimizer(model: nn.Module, settings: Settings) -> Optimizer:
         {"params": decays, "weight_decay": settings.weight_decay},
         {"params": stays, "weight_decay": 0.0},
     ]
-    kinds = {
+    kinds: dict[str, Callable[..., Optimizer]] = {
         "fused": accel.optim.FusedAdam,
         "8bit": accel.optim.Adam8bit,
         "torch": torch.optim.AdamW,

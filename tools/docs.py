@@ -66,7 +66,24 @@ _TOPICS: Sequence[tuple[str, str, Sequence[str]]] = (
     ("What a backend declares", "forward:Forwarding", ("is_available",)),
 )  # fmt: skip
 
-
+# Measures that are not named by their op's family, and what the others' names say.
+_FAMILY = {"many_tensors": "adam", "gpt2": "adam", "triton_adam_fp32": "adam",
+           "bitsandbytes_adam8bit": "adam8bit"}  # fmt: skip
+_TITLES = {
+    "many": "2000 tensors of 1024",
+    "gpt2": "GPT-2's 148 tensors",
+    "big": "one tensor of 32 M",
+    "few": "100 tensors of 1024",
+    "middle": "300 tensors of 10 000",
+    "fp32": "float32, {elements:,} elements",
+    "bf16": "bfloat16, {elements:,} elements",
+    "bf16_master": "bfloat16 with float32 masters, {elements:,} elements",
+    "many_tensors": "2000 tensors of 1024",
+    "triton_adam_fp32": "float32, {elements:,} elements, Triton's kernel",
+    "bitsandbytes_adam8bit": "float32, {elements:,} elements",
+}
+_PEERS = {"deepspeed": "DeepSpeed", "adam_fp32": "float32 Adam", "adam8bit_bf16": "bfloat16",
+          "native": "the CUDA kernel", "stochastic": "stochastic rounding"}  # fmt: skip
 _BEST = """The best rung that is declared for each backend; native is prebuilt, else compiled on
 first use. What a machine lacks, such as a compiler, leads to the next rung: `accel explain <op>`
 says which, and why. README's table says on which devices this has run."""
@@ -112,7 +129,26 @@ def api_page(title: str, module: str, first: Sequence[str]) -> str:
             parts.append(f"## {topic}\n\n::: accel.contract.{path}\n    options: {{{options}}}")
         return "\n\n".join(parts) + "\n"
     names = [*first, *(name for name in exported(module) if name not in first)]
-    return "\n\n".join([f"# {title}", *(f"::: {module}.{name}" for name in names)]) + "\n"
+    shown = _optimizer if module == "accel.optim" else _whole
+    return "\n\n".join([f"# {title}", *(shown(module, name) for name in names)]) + "\n"
+
+
+def _whole(module: str, name: str) -> str:
+    return f"::: {module}.{name}"
+
+
+def _optimizer(module: str, name: str) -> str:
+    """Return the directive for an optimizer without the methods that its base class calls."""
+    found = getattr(import_module(module), name)
+    if not inspect.isclass(found):
+        return _whole(module, name)
+    inherited = {member for base in found.__mro__[1:] for member in vars(base)}
+    own = [
+        member
+        for member, value in vars(found).items()
+        if member not in inherited and member[0] != "_" and inspect.isroutine(value)
+    ]
+    return f"::: {module}.{name}\n    options: {{members: [{', '.join(own)}]}}"
 
 
 def op_pages() -> Iterator[tuple[str, str]]:
@@ -120,7 +156,9 @@ def op_pages() -> Iterator[tuple[str, str]]:
     import accel
     from accel.builders.convention import DECLARED, name_of
 
-    backends = [candidate.name for candidate in accel.candidates()]
+    first = ("cpu", "cuda", "xpu", "hpu")
+    others = sorted({candidate.name for candidate in accel.candidates()} - {*first})
+    backends = [*first, *others]
     columns: dict[str, list[str]] = {name: [] for name in backends}
     rows = []
     for op, target in DECLARED.items():
@@ -143,16 +181,17 @@ def op_pages() -> Iterator[tuple[str, str]]:
 def rungs(op: str, backend: str) -> list[tuple[str, str]]:
     """Return the rungs that an op declares on a backend, best first, each with what it runs."""
     from accel import registry
+    from accel.ops.optimizers.gaudi import STEPS
 
     builder = registry.strategy(backend).create_op_builder(op)
     found = []
     if builder.has_sources():
         source = ", ".join(f"`csrc/{one}`" for one in map(_in_csrc, builder.sources()))
-        found += [("prebuilt", f"{source}, built before"), ("jit", f"{source}, on first use")]
+        found += [("prebuilt", source), ("jit", source)]
     kernel = getattr(builder, "triton", "") or builder.entry_point
     if kernel and builder.uses_triton:
         found.append(("portable", "a Triton kernel"))
-    if any(rung == "vendor" for rung, _ in builder.stand_ins()) and builder.entry_point:
+    if any(rung == "vendor" for rung, _ in builder.stand_ins()) and builder.entry_point in STEPS:
         found.insert(0, ("vendor", "the vendor's optimizer, if its arguments allow"))
     return [*found, ("reference", "plain PyTorch")]
 
@@ -171,24 +210,24 @@ def op_page(op: str, target: str, found: Mapping[str, Sequence[tuple[str, str]]]
     parts += [f'op = accel.get_accelerator().get_op_builder("{name_of(target)}")().load()', "```"]
     parts += ["", "## Functions", ""]
     parts += [_function(kind, name) for name in kind.functions]
-    parts += ["", "## Rungs", "", "| backend | rung | what runs |", "|---|---|---|"]
-    alike: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    parts += ["", "## Rungs", "", "| backend | rungs, best first |", "|---|---|"]
+    alike: dict[str, list[str]] = {}
     for backend, rows in found.items():
-        alike.setdefault(tuple(rows), []).append(f"`{backend}`")
-    for rows, backends in alike.items():
-        for at, (rung, what) in enumerate(rows):
-            parts.append(f"| {', '.join(backends) if not at else ''} | {rung} | {what} |")
-    measured = numbers(target.partition(":")[0].rpartition(".")[2])
+        alike.setdefault(_ladder(rows), []).append(f"`{backend}`")
+    parts += [f"| {', '.join(backends)} | {ladder} |" for ladder, backends in alike.items()]
+    measured = numbers(op, target.partition(":")[0].rpartition(".")[2])
     if measured:
-        parts += [
-            "",
-            "## Numbers",
-            "",
-            "| device | measure | figures |",
-            "|---|---|---|",
-            *measured,
-        ]
+        parts += ["", "## Numbers", "", "Times of one step, and how long others take.", ""]
+        parts += ["| device | what | accel | others |", "|---|---|---|---|", *measured]
     return "\n".join([*parts, ""])
+
+
+def _ladder(rows: Sequence[tuple[str, str]]) -> str:
+    """Return a table's cell: a line for each thing that runs, with the rungs that run it."""
+    alike: dict[str, list[str]] = {}
+    for rung, what in rows:
+        alike.setdefault(what, []).append(rung)
+    return "<br>".join(f"{', '.join(names)}: {what}" for what, names in alike.items())
 
 
 def _function(kind: type, name: str) -> str:
@@ -204,32 +243,46 @@ def _function(kind: type, name: str) -> str:
     return f"### `{schema or name}`\n\n{text}\n"
 
 
-def numbers(stem: str) -> list[str]:
-    """Return rows of a table: what ``benchmarks/results`` measured of the family `stem`."""
+def numbers(op: str, stem: str) -> list[str]:
+    """Return rows of a table: what ``benchmarks/results`` measured of an op of the family `stem`.
+
+    An op for the host alone has the rows of CPUs alone.
+    """
     rows = []
     for file in sorted((ROOT / "benchmarks/results").glob("*.json")):
         facts = json.loads(file.read_text())
+        if op.startswith("cpu_") and "gpu" in facts:
+            continue
         busy = " (busy)" if "busy" in facts.get("note", "") else ""
         device = f"{facts.get('gpu') or facts.get('cpu')}{busy}, {str(facts.get('date'))[:10]}"
-        for name, measure in facts.get("measures", {}).items():
-            if name.startswith(f"{stem}_") and isinstance(measure, dict):
-                told = ", ".join(
-                    _said(key.replace("_", " "), value)
-                    for key, value in measure.items()
-                    if isinstance(value, (int, float)) and key != "took"
-                )
-                rows.append(f"| {device} | {name} | {told} |")
+        for name, one in facts.get("measures", {}).items():
+            if _FAMILY.get(name, name.partition("_")[0]) == stem and "seconds" in one:
+                what = _TITLES.get(name.removeprefix(f"{stem}_"), name.replace("_", " "))
+                own = f"{_milliseconds(one['seconds'])}{_rate(one)}"
+                rows.append(f"| {device} | {what.format(**one)} | {own} | {_others(one)} |")
     return rows
 
 
-def _said(key: str, value: float) -> str:
-    if key.endswith("seconds"):
-        return f"{key.removesuffix('seconds').strip() or 'accel'} {_digits(value * 1e3)} ms"
-    if key == "bytes per s":
-        return f"{value / 1e9:,.0f} GB/s"
-    if key.startswith(("times ", "of ")):
-        return f"{value:.2f} {key}"
-    return f"{value:,} {key}" if isinstance(value, int) else f"{value:.3g} {key}"
+def _rate(one: Mapping[str, Any]) -> str:
+    if "bytes_per_s" in one:
+        return f", {one['bytes_per_s'] / 1e9:,.0f} GB/s"
+    part = one.get("of_a_memory_pass")
+    return "" if part is None else f", {part:.2f} of a memory pass's speed"
+
+
+def _others(one: Mapping[str, Any]) -> str:
+    """Return the time of each peer, and how many times as long as accel's it is."""
+    peers = [key.removeprefix("times_") for key in one if key.startswith("times_")]
+    return ", ".join(
+        f"{_PEERS.get(peer, peer.replace('_', ' '))} {_milliseconds(one[f'{peer}_seconds'])}: "
+        f"{one[f'times_{peer}']:.2f} times as long"
+        for peer in peers
+        if f"{peer}_seconds" in one
+    )
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{_digits(seconds * 1e3)} ms"
 
 
 def _digits(value: float) -> str:

@@ -113,14 +113,17 @@ def read(path: Path) -> Results:
 
 
 class Difference(NamedTuple):
-    """One contestant in two results: seconds, and the part of the limit that each reaches."""
+    """One contestant in two results: seconds, and the part of the limit that each reaches.
+
+    `limit_before` and `limit_after` are ``None`` for builds, which have no limit.
+    """
 
     case: str
     contestant: str
     before: float
     after: float
-    limit_before: float
-    limit_after: float
+    limit_before: float | None
+    limit_after: float | None
 
 
 def compare(before: Results, after: Results) -> Iterator[Difference]:
@@ -139,28 +142,23 @@ def compare(before: Results, after: Results) -> Iterator[Difference]:
         new = after["cases"].get(name)
         if new is None:
             continue
-        limits = [one["contestants"][one["limit"]]["seconds"] for one in (old, new)]
+        limits = [limit_of(one) for one in (old, new)]
         for contestant, row in old["contestants"].items():
             if contestant in new["contestants"]:
                 seconds = (row["seconds"], new["contestants"][contestant]["seconds"])
-                parts = [limit / own for limit, own in zip(limits, seconds, strict=True)]
+                parts = [limit and limit / own for limit, own in zip(limits, seconds, strict=True)]
                 yield Difference(old["title"], contestant, *seconds, *parts)
+
+
+def limit_of(case: Results) -> float | None:
+    """Return the seconds of a case's limit; ``None`` if nothing limits it."""
+    name = case["limit"]
+    return None if name is None else float(case["contestants"][name]["seconds"])
 
 
 def unlike(before: Results, after: Results) -> list[str]:
     """Return the differences between the surroundings, one line each."""
-    pairs = [
-        (name, before.get(name), after.get(name))
-        for name in (
-            "accelerator",
-            "device",
-            "cpus",
-            "threads",
-            "driver",
-            "implementation",
-            "method",
-        )
-    ]
+    pairs = [(name, before.get(name), after.get(name)) for name in _ALIKE]
     old, new = before.get("versions", {}), after.get("versions", {})
     pairs += [(name, old.get(name), new.get(name)) for name in sorted({*old, *new})]
     return [

@@ -4,28 +4,43 @@ from __future__ import annotations
 
 from typing import Any
 
-from accel.bench import gpu_tables
-from accel.bench.results import Difference, Results
+from accel.bench import busy, gpu_tables
+from accel.bench.results import Difference, Results, limit_of
 from accel.bench.text import Row, duration, lines
 
 COLUMNS = ("contestant", "median", "least", "of the limit", "time, relative to")
 COMPARED = ("case", "contestant", "before", "after", "after / before", "of the limit")
+_LIMIT = "of the limit"
+
+
+def columns(case: dict[str, Any]) -> Row:
+    """Return the heads of a case's columns; builds have no limit."""
+    return tuple(one for one in COLUMNS if one != _LIMIT or case["limit"] is not None)
 
 
 def rows(case: dict[str, Any]) -> list[Row]:
     """Return a row for each contestant of a case, the fastest first."""
-    limit = case["contestants"][case["limit"]]["seconds"]
+    limit = limit_of(case)
     ordered = sorted(case["contestants"].items(), key=lambda item: (item[1]["seconds"], item[0]))
     return [
         (
             name,
             duration(one["seconds"]),
             duration(one["least"]),
-            f"{limit / one['seconds']:.2f}",
-            f"{one['ratio']:.2f} × {one['against']}" if _compared(name, one) else "",
+            *(() if limit is None else (f"{limit / one['seconds']:.2f}",)),
+            f"{_ratio(one['ratio'])} × {one['against']}" if _compared(name, one) else "",
         )
         for name, one in ordered
     ]
+
+
+def rounds(case: dict[str, Any]) -> str:
+    """Return how many rounds a case had, in words."""
+    return f"{case['rounds']} round{'s'[: case['rounds'] != 1]}"
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
 def _compared(name: str, one: dict[str, Any]) -> bool:
@@ -41,7 +56,10 @@ def differences(found: list[Difference]) -> list[Row]:
             duration(one.before),
             duration(one.after),
             f"{one.after / one.before:.2f}",
-            f"{one.limit_before:.2f} -> {one.limit_after:.2f}",
+            " -> ".join(
+                "-" if part is None else f"{part:.2f}"
+                for part in (one.limit_before, one.limit_after)
+            ),
         )
         for one in found
     ]
@@ -62,6 +80,8 @@ def markdown(results: Results) -> str:
         return f"{title(results)}\n\n{gpu_tables.table(results['measures'])}"
     parts = [title(results)]
     for case in results["cases"].values():
-        parts.append(f"**{case['title']}** ({case['unit']}, {case['rounds']} rounds)")
-        parts.append(lines(COLUMNS, rows(case)))
+        parts.append(f"**{case['title']}** ({case['unit']}, {rounds(case)})")
+        parts.append(lines(columns(case), rows(case)))
+    if busy.note(results):
+        parts.append(f"Busy: {busy.note(results)}")
     return "\n\n".join(parts) + "\n"

@@ -21,14 +21,19 @@ _DRAWN = (".png", ".svg", ".pdf")
 Advance = Callable[[str, float], None]
 
 
-@click.group()
-def bench() -> None:
+@click.group(short_help="Measure ops beside other libraries, and compare results.")
+@click.pass_context
+def bench(ctx: click.Context) -> None:
     """Measure ops and optimizers beside other installed libraries, and compare results."""
+    from accel.bench.busy import Watch
+
+    ctx.obj = Watch()
 
 
 def _options(command: Any) -> Any:
     for option in (
-        click.option("--seconds", type=click.FloatRange(min=1), default=60, show_default=True,
+        click.option("--seconds", metavar="SECONDS", type=click.FloatRange(min=1), default=60,
+                     show_default=True,
                      help="About how long to measure, not counting peers that compile."),
         click.option("--no-peers", is_flag=True, help="Measure only accel and the limit."),
         click.option("--png", type=_FILE, metavar="FILE", help="Also draw; needs matplotlib."),
@@ -45,11 +50,12 @@ _SHAPES = click.option(
     "--shapes",
     metavar="NAMES",
     default="",
-    help="Of big, gpt2, few, many, middle. Default: many,middle,big.",
+    help="Parameters, any of few and many (100 and 2000 tensors of 1024), middle (300 of 10 000), "
+    "big (one of 32 M), gpt2 (its 148). Default: many,middle,big.",
 )
 
 
-@bench.command()
+@bench.command(short_help="Measure steps of optimizers, beside other libraries.")
 @_ACCELERATOR
 @_SHAPES
 @_options
@@ -67,8 +73,14 @@ def lists(accelerator: str, shapes: str, **options: Any) -> None:
     _over_shapes("lists", accelerator, shapes, **options)
 
 
-@bench.command()
-@click.option("--op", default="cpu_adam", show_default=True, help="An op of the CPU with sources.")
+@bench.command(short_help="Measure builds and loads of an op.")
+@click.option(
+    "--op",
+    metavar="OP",
+    default="cpu_adam",
+    show_default=True,
+    help="An op of the CPU with sources.",
+)
 @_options
 def build(op: str, **options: Any) -> None:
     """Measure builds and loads of an op, beside the bare compiler and torch's builder."""
@@ -151,6 +163,7 @@ def _conclude(
         "format": results.FORMAT,
         "benchmark": kind,
         **surroundings,
+        **click.get_current_context().obj.facts(),
         "seconds": options["seconds"],
         "method": method,
         "cases": cases,
@@ -168,23 +181,29 @@ def _conclude(
 
 
 def _show(found: dict[str, Any]) -> None:
-    from accel.bench import tables
+    from accel.bench import busy, tables
     from accel.cli import report
 
     how = f", {found['implementation']} implementation" if "implementation" in found else ""
     click.echo(f"{tables.title(found)}{how}")
     for case in found["cases"].values():
-        heading = f"{case['title']}: {case['unit']}, {case['rounds']} rounds"
-        table(Sheet(heading, tables.COLUMNS, tables.rows(case)))
+        heading = f"{case['title']}: {case['unit']}, {tables.rounds(case)}"
+        table(Sheet(heading, tables.columns(case), tables.rows(case)))
     left_out: dict[str, str] = {}
     for case in found["cases"].values():
         left_out |= case["left_out"]
     for name, reason in left_out.items():
         click.echo(f"left out: {name}: {reason}")
-    click.echo("'of the limit': the limit's time over the contestant's. --json has the method.")
-    threads = report.threads()
-    if threads["hurts"]:
-        click.echo(f"threads: {threads['note']}: accel run -m accel bench {found['benchmark']}")
+    if any(case["limit"] for case in found["cases"].values()):
+        click.echo("'of the limit': the limit's time over the contestant's. --json has the method.")
+    if noise := busy.note(found):
+        click.echo(f"busy: {noise}")
+    # The load now is the benchmark's own, so what others used meanwhile decides.
+    if noise and report.threads()["spin"]:
+        click.echo(
+            "threads: torch's idle threads spin, which takes time from others and from accel: "
+            f"accel run -m accel bench {found['benchmark']}"
+        )
 
 
 @contextmanager
@@ -206,17 +225,17 @@ def _progress(names: list[str]) -> Iterator[Advance]:
         yield advance
 
 
-@bench.command()
+@bench.command(short_help="Compare two files of results.")
 @click.argument("before", type=_FILE)
 @click.argument("after", type=_FILE)
 @click.option("--json", "as_json", is_flag=True, help="Print machine-readable JSON.")
 def compare(before: Path, after: Path, as_json: bool) -> None:
     """Compare two results of the same benchmark, files written by --json.
 
-    On a machine with other work "of the limit" says more than the times: the limit was measured
-    in turns with the contestants.
+    If the two times differ in load, "of the limit" says more than the times: the limit was
+    measured in turns with the contestants.
     """
-    from accel.bench import results, tables
+    from accel.bench import busy, results, tables
 
     old, new = results.read(before), results.read(after)
     found = [*results.compare(old, new)]
@@ -230,6 +249,9 @@ def compare(before: Path, after: Path, as_json: bool) -> None:
         click.echo("They have no contestant in common.")
     for line in unlike:
         click.echo(f"not alike: {line}")
+    for path, one in ((before, old), (after, new)):
+        if noise := busy.note(one):
+            click.echo(f"busy: {path}: {noise}")
 
 
 @bench.command()

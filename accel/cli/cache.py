@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from accel.jit.disk.location import Location
 
 
+_AMOUNT = click.FloatRange(min=0)
+
+
 @click.group()
 def cache() -> None:
     """Inspect and clean the folder of compiled ops."""
@@ -43,10 +46,10 @@ def _place() -> Location:
     return place
 
 
-@cache.command()
+@cache.command(short_help="List the cached builds.")
 @JSON
 def ls(as_json: bool) -> None:
-    """List the cached artifacts: size, age, and why an op would not use one."""
+    """List the cached builds: size, age, and why an op would not use one."""
     from accel.jit.cache import maintenance
 
     _place()
@@ -57,6 +60,9 @@ def ls(as_json: bool) -> None:
         rows.append({**dataclasses.asdict(entry), "folder": str(entry.folder), "trouble": reason})
     if as_json:
         click.echo(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        click.echo("The cache holds no builds: `accel cache path` prints its folder.")
         return
     now = time.time()
     shown = [
@@ -94,7 +100,7 @@ def _current_digests() -> Iterator[tuple[str, str]]:
 @JSON
 @click.pass_context
 def verify(ctx: click.Context, as_json: bool) -> None:
-    """Check every artifact and its checksum; exit 1 if one is broken."""
+    """Check every build and its checksum; exit 1 if one is broken."""
     from accel.jit.cache import maintenance
 
     _place()
@@ -109,10 +115,10 @@ def verify(ctx: click.Context, as_json: bool) -> None:
     ctx.exit(0 if all(sound for _, sound, _ in rows) else 1)
 
 
-@cache.command()
-@click.option("--older-than", type=float, metavar="DAYS", help="Remove artifacts unused for DAYS.")
-@click.option("--max-size", type=float, metavar="MIB", help="Keep the last used, up to MIB.")
-@click.option("--orphans", is_flag=True, help="Remove artifacts that no known op uses now.")
+@cache.command(short_help="Remove broken builds, leftovers, and what options select.")
+@click.option("--older-than", type=_AMOUNT, metavar="DAYS", help="Remove builds unused for DAYS.")
+@click.option("--max-size", type=_AMOUNT, metavar="MIB", help="Keep the last used, up to MIB.")
+@click.option("--orphans", is_flag=True, help="Remove builds that no known op uses now.")
 @click.option("--dry-run", is_flag=True, help="Show what would be removed; remove nothing.")
 @JSON
 def prune(
@@ -122,7 +128,7 @@ def prune(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Remove broken artifacts, leftovers of killed builds, and artifacts that options select."""
+    """Remove broken builds, leftovers of killed ones, and the builds that options select."""
     from accel.jit.cache import maintenance
 
     _place()
@@ -139,7 +145,8 @@ def prune(
     for row in rows:
         click.echo(f"{'would remove' if dry_run else 'removed'} {row['path']}: {row['reason']}")
     freed = sum(row["size"] for row in rows) / 1024
-    click.echo(f"{len(rows)} removed, {freed:.0f} KiB" if not dry_run else f"{freed:.0f} KiB")
+    what = "would be removed" if dry_run else "removed"
+    click.echo(f"{len(rows)} {what}, {freed:.0f} KiB")
 
 
 def _scaled(value: float | None, scale: Callable[[float], Any]) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from accel.cli.tables import table
-from accel.errors import AccelError, UnknownOp
+from accel.errors import AccelError, OpUnavailable, UnknownOp
 from accel.probe import Accepted, Rejected
 from accel.shown import Sheet
 
@@ -23,6 +23,8 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print machine-reada
 _ACCELERATOR = click.option(
     "--accelerator", metavar="NAME", default="", help="The backend; default: the one in use."
 )
+# What an ingredient of the digest is called if it is a file's checksum.
+_FILE = "file "
 
 
 def _backend(name: str) -> str:
@@ -42,12 +44,21 @@ def builder_of(op: str, backend: str) -> OpBuilder:
     return registry.strategy(backend).create_op_builder(op)
 
 
-@click.command()
+@click.command(short_help="Show how an op runs, how it is built, and why anew.")
 @click.argument("op")
 @_ACCELERATOR
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Also list unused builds in the cache and the files that the digest covers.",
+)
 @JSON
-def explain(op: str, accelerator: str, as_json: bool) -> None:
-    """Show every rung of an op, the plan, the digest, and why it would be rebuilt."""
+def explain(op: str, accelerator: str, everything: bool, as_json: bool) -> None:
+    """Show every rung of an op, the plan, the digest, and why it would be rebuilt.
+
+    `accel report` lists the ops; fused_adam and FusedAdamBuilder name the same.
+    """
     from accel.jit.cache.trouble import last_note
     from accel.jit.explain import explain as explain_recipe
 
@@ -79,7 +90,7 @@ def explain(op: str, accelerator: str, as_json: bool) -> None:
     if note is not None:
         click.echo(f"Last failed load of the native library: {note}\n")
     if explanation is not None:
-        _show(explanation)
+        _show(explanation, op, everything=everything)
 
 
 def reason_of(probe: Accepted | Rejected) -> str:
@@ -87,7 +98,7 @@ def reason_of(probe: Accepted | Rejected) -> str:
     return probe.note if isinstance(probe, Accepted) else str(probe)
 
 
-def _show(explanation: Explanation) -> None:
+def _show(explanation: Explanation, op: str, *, everything: bool) -> None:
     if isinstance(explanation.plan, Rejected):
         click.echo(f"Plan: none. {explanation.plan}\n")
     else:
@@ -95,20 +106,38 @@ def _show(explanation: Explanation) -> None:
         for command in explanation.commands:
             click.echo(f"  {command}")
         click.echo(f"\nDigest {explanation.digest}, of")
+        files = [name for name in explanation.ingredients if name.startswith(_FILE)]
         for name, value in explanation.ingredients.items():
-            click.echo(f"  {name}: {value or '-'}")
+            if everything or name not in files:
+                click.echo(f"  {name}: {value or '-'}")
+        if files and not everything:
+            click.echo(f"  {len(files)} files: their contents; --all names them")
     click.echo(f"\nCache {explanation.cache or 'none'}. {explanation.note}".rstrip())
-    for artifact in explanation.artifacts:
-        _show_artifact(artifact)
+    shown = explanation.artifacts if everything else explanation.relevant
+    for artifact in shown:
+        _show_artifact(artifact, everything=everything)
+    if others := len(explanation.artifacts) - len(shown):
+        click.echo(
+            f"  {others} other build{'s'[: others != 1]} of {explanation.name} that this plan does "
+            f"not use: `accel explain {op} --all` lists them, `accel cache prune --orphans` "
+            "removes builds that no op uses now."
+        )
 
 
-def _show_artifact(artifact: Comparison) -> None:
+def _show_artifact(artifact: Comparison, *, everything: bool) -> None:
     click.echo(f"  {artifact.folder}\n    {artifact.verdict or 'would be used as is.'}")
     for change in artifact.changes:
-        click.echo(f"    {change.name}: {change.before} -> {change.after}")
+        # The verdict names the files, and their checksums say no more.
+        if everything or not change.name.startswith(_FILE):
+            click.echo(f"    {change.name}: {_short(change.before)} -> {_short(change.after)}")
 
 
-@click.command()
+def _short(value: str) -> str:
+    """Return enough of a checksum to tell two of them apart, and anything else as it is."""
+    return f"{value[:12]}…" if len(value) == 64 and value.isalnum() else value
+
+
+@click.command(short_help="Build ops ahead of time, without a device.")
 @click.argument("ops", nargs=-1)
 @_ACCELERATOR
 @click.option("--arch", default="", metavar="LIST", help="CUDA targets, such as 8.0,9.0+PTX.")
@@ -151,8 +180,13 @@ def _recipes(ops: tuple[str, ...], backend: str, arch: str) -> list[tuple[list[s
     by_artifact: dict[tuple[str, str], tuple[list[str], Recipe]] = {}
     for op in asked:
         builder = builder_of(op, backend)
-        if everything and not builder.has_sources():
-            continue
+        if not builder.has_sources():
+            if everything:
+                continue
+            raise OpUnavailable(
+                f"{op} has no native sources for {backend}, so there is nothing to build: "
+                f"`accel explain {op} --accelerator {backend}` shows how it runs."
+            )
         recipe = builder.recipe()
         # A library of the host has no GPU architectures.
         if arch and recipe.language == "cuda":

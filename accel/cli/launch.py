@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from accel import environment, registry
+from accel.cli.machines import check_machines, is_number
 from accel.errors import InvalidSetting, UnknownBackend, suggestion
 from accel.host import processors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from accel.base import Accelerator
 
@@ -68,11 +69,11 @@ def plan(request: Request) -> Launch:
     count = _process_count(request.nproc, strategy)
     nodes = processors.nodes(processors.usable())
     places = environment.thread_places()
-    on_host = strategy is not None and strategy.device_type == "cpu"
-    bound = on_host and count > 1 and len(nodes) > 1 and not places
+    shares = [] if places else _shares(strategy, count, nodes)
+    quota = processors.quota()
     wanted = {
         "GOMP_SPINCOUNT": SPIN_COUNT,
-        **thread_counts(count, nodes, processors.quota(), distributed=request.distributed),
+        **thread_counts(count, nodes, quota, distributed=request.distributed, shares=shares),
     }
     variables, kept = environment.for_program(wanted)
     ours = {
@@ -93,12 +94,12 @@ def plan(request: Request) -> Launch:
         _written("set", ours),
         _written("instead of your", replaced),
         _written("your own", {**kept, **(places if count > 1 else {})}),
-        f"bound by rank to {len(nodes)} NUMA nodes" if bound else "",
+        f"bound by rank to their part of {len(nodes)} NUMA nodes" if shares else "",
         f"torchrun {' '.join(launcher)}" if launcher else "",
     ]
     arguments = request.program
     if launcher:
-        started = _bound(request.program, count, nodes) if bound else request.program
+        started = _bound(request.program, shares) if shares else request.program
         arguments = ("-m", "torch.distributed.run", *launcher, *started)
     return Launch(arguments, variables, "; ".join(filter(None, said)))
 
@@ -134,7 +135,11 @@ def check_program(request: Request) -> None:
                 f"torchrun starts scripts and modules, not {first!r}: name a SCRIPT.PY, or leave "
                 "out --nproc and torchrun's other options."
             )
-    elif not Path(first).exists():
+    elif Path(first).is_dir() and not (Path(first) / "__main__.py").exists():
+        raise InvalidSetting(
+            f"{first!r} is a folder without a __main__.py, which Python would run: name a script."
+        )
+    elif not Path(first).exists() or (first.endswith("/") and not Path(first).is_dir()):
         scripts = [path.name for path in Path(first).parent.glob("*.py")]
         raise InvalidSetting(
             f"There is no script {first!r} in {Path.cwd()}.{suggestion(Path(first).name, scripts)} "
@@ -168,7 +173,7 @@ def _process_count(text: str | None, strategy: Accelerator | None) -> int:
         if on_host or strategy is None:
             return len(processors.nodes(processors.usable()))
         return max(1, strategy.device_count())
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
+    if not (is_number(text) and int(text) > 0):
         raise InvalidSetting(
             f"--nproc {text}: expected a whole number from 1, or auto: one for each device."
         )
@@ -189,14 +194,39 @@ def _process_count(text: str | None, strategy: Accelerator | None) -> int:
     return int(text)
 
 
+def _shares(
+    strategy: Accelerator | None, count: int, nodes: list[frozenset[int]]
+) -> list[frozenset[int]]:
+    """Return the CPUs of each rank: of its device's NUMA node, on the CPU of its part of all nodes.
+
+    Empty if a device's node is not known. Each rank uses the device of its number.
+    """
+    if strategy is None or count < 2 or len(nodes) < 2:
+        return []
+    if strategy.device_type == "cpu":
+        return [processors.share(rank, count, nodes) for rank in range(count)]
+    if strategy.device_type != "cuda":
+        return []
+    from accel.nvidia import driver
+
+    addresses = driver.pci_addresses()[:count]
+    return processors.beside(addresses, processors.usable()) if len(addresses) == count else []
+
+
 def thread_counts(
-    count: int, nodes: list[frozenset[int]], quota: int | None, *, distributed: bool
+    count: int,
+    nodes: list[frozenset[int]],
+    quota: int | None,
+    *,
+    distributed: bool,
+    shares: Sequence[frozenset[int]] = (),
 ) -> dict[str, str]:
     """Return the variables for the threads of each of `count` processes.
 
     Each gets its part of the physical cores of its NUMA node, so that all together have one thread
     for each core; a CPU quota limits that further. A single program without torchrun gets none,
-    unless a quota limits it: torch then takes the cores by itself.
+    unless a quota limits it: torch then takes the cores by itself. `shares` are the CPUs that each
+    process is bound to, if it is.
     """
     cpus = frozenset[int]().union(*nodes)
     if not distributed:
@@ -204,8 +234,8 @@ def thread_counts(
             return {}
         threads = quota
     else:
-        shares = [processors.share(rank, count, nodes) for rank in range(count)]
-        threads = min(processors.cores(own) // shares.count(own) for own in shares)
+        parts = [*shares] or [processors.share(rank, count, nodes) for rank in range(count)]
+        threads = min(processors.cores(own) // parts.count(own) for own in parts)
         if quota is not None:
             threads = min(threads, quota // count)
     text = str(max(1, threads))
@@ -215,6 +245,7 @@ def thread_counts(
 def _rendezvous(request: Request, count: int) -> tuple[str, ...]:
     """Return torchrun's own arguments."""
     options = dict(request.options)
+    check_machines(options)
     machines = options.get("--nnodes", "1")
     meets = [name for name in options if name in {"--rdzv-endpoint", "--master-addr"}]
     if machines not in {"1", "1:1"} and not meets:
@@ -234,9 +265,7 @@ def _rendezvous(request: Request, count: int) -> tuple[str, ...]:
     )
 
 
-def _bound(program: tuple[str, ...], count: int, nodes: list[frozenset[int]]) -> tuple[str, ...]:
+def _bound(program: tuple[str, ...], shares: Sequence[frozenset[int]]) -> tuple[str, ...]:
     """Return a program for torchrun that binds itself to its rank's processors first."""
-    places = ";".join(
-        ",".join(map(str, sorted(processors.share(rank, count, nodes)))) for rank in range(count)
-    )
+    places = ";".join(",".join(map(str, sorted(own))) for own in shares)
     return ("--no-python", sys.executable, "-m", "accel.cli.rank", places, "-u", *program)

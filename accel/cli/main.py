@@ -84,7 +84,7 @@ def main(ctx: click.Context, as_json: bool) -> None:
         ctx.invoke(report, everything=False, as_json=as_json)
 
 
-@main.command()
+@main.command(short_help="Show the accelerator in use and how its ops run.")
 @click.option("--all", "everything", is_flag=True, help="Every backend and op, with all reasons.")
 @JSON
 def report(everything: bool, as_json: bool) -> None:
@@ -99,12 +99,15 @@ def report(everything: bool, as_json: bool) -> None:
         show(facts, everything=everything)
 
 
-@main.command()
+@main.command(short_help="Test an accelerator class against the contract.")
 @click.argument("target", metavar="MODULE:CLASS")
 @JSON
 @click.pass_context
 def conformance(ctx: click.Context, target: str, as_json: bool) -> None:
-    """Test an accelerator class against the contract; exit 1 if it fails."""
+    """Test an accelerator class against the contract; exit 1 if it fails.
+
+    For example: accel conformance accel.cpu:CPUAccelerator
+    """
     from accel.testing.kit import strategy_class
     from accel.testing.runner import run as prove
 

@@ -56,7 +56,11 @@ def _options(command: Any) -> Any:
     return command
 
 
-@click.command(cls=_Run, context_settings={"allow_interspersed_args": False})
+@click.command(
+    cls=_Run,
+    short_help="Run a program or torchrun, with the environment it needs.",
+    context_settings={"allow_interspersed_args": False},
+)
 @click.option("--accelerator", metavar="NAME", default="", help="Set ACCELERATOR=NAME.")
 @click.option(
     "--nproc",
@@ -85,8 +89,9 @@ def run(
     OMP_NUM_THREADS and ACCEL_NUM_THREADS: the physical cores, divided by the processes; torchrun
     alone sets 1. For one process only if a CPU quota is below the number of CPUs.
 
-    On the CPU, processes are bound to NUMA nodes if there are several. Devices are not
-    distributed: every process sees all, and uses the one of its LOCAL_RANK.
+    If there are several NUMA nodes, processes are bound to them: on NVIDIA GPUs to the node of the
+    GPU, on the CPU to a part of the nodes each. Devices are not distributed: every process sees
+    all, and uses the one of its LOCAL_RANK.
     """
     from accel.cli.launch import Request, plan
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 _NODES = Path("/sys/devices/system/node")
 _CPUS = Path("/sys/devices/system/cpu")
+_PCI = Path("/sys/bus/pci/devices")
 
 
 def usable() -> frozenset[int]:
@@ -36,11 +37,37 @@ def cores(cpus: frozenset[int], folder: Path = _CPUS) -> int:
 
 def nodes(cpus: frozenset[int], folder: Path = _NODES) -> list[frozenset[int]]:
     """Return `cpus` by NUMA node, in the nodes' order; all of them if the kernel names no node."""
+    return [own for _, own in _numbered(cpus, folder)] or [cpus]
+
+
+def _numbered(cpus: frozenset[int], folder: Path) -> list[tuple[int, frozenset[int]]]:
+    """Return the nodes that have some of `cpus`, each with its number, in order."""
     found = sorted(
         (int(path.name.removeprefix("node")), _numbers(text_of(path / "cpulist")) & cpus)
         for path in folder.glob("node[0-9]*")
     )
-    return [own for _, own in found if own] or [cpus]
+    return [(number, own) for number, own in found if own]
+
+
+def beside(
+    addresses: Sequence[str], cpus: frozenset[int], pci: Path = _PCI, folder: Path = _NODES
+) -> list[frozenset[int]]:
+    """Return for each PCI device those of `cpus` that are on its NUMA node.
+
+    Empty if that is not known of every device, or if one's node has none of `cpus`.
+
+    Args:
+        addresses: as in sysfs, such as ``"0000:3b:00.0"``.
+        cpus: the CPUs to choose from.
+        pci: sysfs's folder of PCI devices.
+        folder: its folder of nodes.
+    """
+    by_number = {str(number): own for number, own in _numbered(cpus, folder)}
+    found = [
+        by_number.get(text_of(pci / address / "numa_node").strip(), frozenset())
+        for address in addresses
+    ]
+    return found if all(found) else []
 
 
 def share(rank: int, ranks: int, nodes: list[frozenset[int]]) -> frozenset[int]:

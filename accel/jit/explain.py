@@ -39,11 +39,13 @@ class Comparison:
         folder: its path.
         verdict: ``""`` if it would be used as is, else why not.
         changes: the ingredients in which its fit or digest differs from the plan's.
+        prebuilt: whether it is in a prebuilt folder, not in the cache.
     """
 
     folder: Path
     verdict: str
     changes: tuple[Change, ...]
+    prebuilt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,20 @@ class Explanation(Shown):
     note: str
     artifacts: tuple[Comparison, ...]
 
+    @property
+    def relevant(self) -> tuple[Comparison, ...]:
+        """The artifacts that decide what happens now: all prebuilt ones, and one of the cache.
+
+        That one is the digest's own; if there is none, the newest, which shows what has changed.
+        """
+        prebuilt = [one for one in self.artifacts if one.prebuilt]
+        cached = [one for one in self.artifacts if not one.prebuilt]
+        own = [one for one in cached if self.digest and one.folder.name.endswith(self.digest)]
+        usable = [one for one in cached if not one.verdict]
+        return (*prebuilt, *(own or usable or cached)[:1])
+
     def sheets(self) -> Iterator[Sheet]:
-        """Yield a table of the rungs, one of the facts, and one of the artifacts, if any exist."""
+        """Yield a table of the rungs, one of the facts, and one of the relevant artifacts."""
         rungs = [(rung, "yes" if probe else "no", _text_of(probe)) for rung, probe in self.rungs]
         title = f"{self.name} on {self.backend}"
         yield Sheet(title, ("rung", "usable", "reason"), rungs)
@@ -90,7 +104,7 @@ class Explanation(Shown):
         yield Sheet("Facts", ("fact", "value"), facts)
         if self.artifacts:
             found = [
-                (str(one.folder), one.verdict or "would be used as is") for one in self.artifacts
+                (str(one.folder), one.verdict or "would be used as is") for one in self.relevant
             ]
             yield Sheet("Artifacts", ("folder", "verdict"), found)
 
@@ -189,7 +203,7 @@ def _compare(
     """Compare an artifact with the current plan; ``None`` if it is another backend's."""
     manifest = read_manifest(folder)
     if isinstance(manifest, Rejected):
-        return Comparison(folder, manifest.reason, ())
+        return Comparison(folder, manifest.reason, (), prebuilt)
     if manifest["backend"] != recipe.backend:
         return None
     before: Mapping[str, str] = manifest["ingredients"]
@@ -205,7 +219,7 @@ def _compare(
     verdict = "" if isinstance(found, Artifact) else found.reason
     if not verdict and changes:
         verdict = f"differs in {', '.join(change.name for change in changes)}."
-    return Comparison(folder, verdict, changes)
+    return Comparison(folder, verdict, changes, prebuilt)
 
 
 def _of_tools(name: str) -> bool:

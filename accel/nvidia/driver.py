@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import lru_cache
 
 from accel import environment
+from accel.nvidia.nvml import NVML, Calls, session
+from accel.nvidia.nvml import NvmlError as NvmlError
 from accel.probe import Rejected
 from accel.record import Record
-
-NVML = "libnvidia-ml.so.1"
-_NAME_BYTES = 96
 
 
 class GPU(Record):
@@ -24,6 +22,7 @@ class GPU(Record):
         capability: major and minor compute capability.
         memory: total memory in bytes.
         mig: the GPU's MIG instances; ``None`` if MIG mode is off.
+        pci: the GPU's address as in Linux's sysfs, ``"0000:3b:00.0"``; ``""`` if it has none.
     """
 
     name: str
@@ -31,6 +30,7 @@ class GPU(Record):
     capability: tuple[int, int]
     memory: int
     mig: tuple[GPU, ...] | None = None
+    pci: str = ""
 
 
 class Driver(Record):
@@ -45,10 +45,6 @@ class Driver(Record):
     version: str
     cuda: tuple[int, int]
     gpus: tuple[GPU, ...] = ()
-
-
-class NvmlError(RuntimeError):
-    """A call into NVML failed; the message names the call and NVML's reason."""
 
 
 @lru_cache(maxsize=4)
@@ -82,10 +78,10 @@ def free_memory(uuid: str, library: str = NVML) -> int:
         OSError: there is no NVML.
         NvmlError: NVML knows no such device or refuses to answer.
     """
-    with _session(library) as nvml:
+    with session(library) as nvml:
         handle = ctypes.c_void_p()
         nvml("nvmlDeviceGetHandleByUUID", uuid.encode(), ctypes.byref(handle))
-        return _memory(nvml, handle).free
+        return nvml.memory(handle).free
 
 
 def visible(gpus: Sequence[GPU], selected: str | None) -> tuple[GPU, ...]:
@@ -113,6 +109,17 @@ def visible(gpus: Sequence[GPU], selected: str | None) -> tuple[GPU, ...]:
 def visible_gpus(driver: Driver) -> tuple[GPU, ...]:
     """Return `visible` of the driver's GPUs for this process's ``CUDA_VISIBLE_DEVICES``."""
     return visible(driver.gpus, environment.visible_devices("CUDA_VISIBLE_DEVICES"))
+
+
+def pci_addresses() -> tuple[str, ...]:
+    """Return the PCI addresses of the visible GPUs in CUDA's order; empty if that is not known.
+
+    Among unlike GPUs, CUDA numbers the fastest first, which the driver's order does not show.
+    """
+    driver = read_driver()
+    if isinstance(driver, Rejected) or len(visible_capabilities(driver)) > 1:
+        return ()
+    return tuple(gpu.pci for gpu in visible_gpus(driver))
 
 
 def visible_capabilities(driver: Driver) -> tuple[tuple[int, int], ...]:
@@ -155,47 +162,8 @@ def _leading_number(text: str) -> int | None:
     return int(text[:digits]) if digits and text.isascii() else None
 
 
-class _Memory(ctypes.Structure):
-    _fields_ = (
-        ("total", ctypes.c_ulonglong),
-        ("free", ctypes.c_ulonglong),
-        ("used", ctypes.c_ulonglong),
-    )
-    total: int
-    free: int
-    used: int
-
-
-class _Calls:
-    """NVML's functions by name; a code other than 0 becomes an `NvmlError`."""
-
-    def __init__(self, library: ctypes.CDLL) -> None:
-        self._library = library
-
-    def __call__(self, name: str, *arguments: object) -> None:
-        try:
-            function = getattr(self._library, name)
-        except AttributeError:
-            raise NvmlError(f"{name}: not in this driver's NVML") from None
-        code = function(*arguments)
-        if code != 0:
-            describe = self._library.nvmlErrorString
-            describe.restype = ctypes.c_char_p
-            raise NvmlError(f"{name}: {(describe(code) or b'').decode(errors='replace')} ({code})")
-
-
-@contextmanager
-def _session(library: str) -> Iterator[_Calls]:
-    nvml = _Calls(ctypes.CDLL(library))
-    nvml("nvmlInit_v2")
-    try:
-        yield nvml
-    finally:
-        nvml("nvmlShutdown")
-
-
 def _read_driver(library: str) -> Driver:
-    with _session(library) as nvml:
+    with session(library) as nvml:
         release = ctypes.c_int()
         nvml("nvmlSystemGetCudaDriverVersion_v2", ctypes.byref(release))
         count = ctypes.c_uint()
@@ -206,36 +174,38 @@ def _read_driver(library: str) -> Driver:
             nvml("nvmlDeviceGetHandleByIndex_v2", ctypes.c_uint(index), ctypes.byref(handle))
             gpus.append(_gpu(nvml, handle))
         cuda = (release.value // 1000, release.value % 1000 // 10)
-        return Driver(_text(nvml, "nvmlSystemGetDriverVersion"), cuda, tuple(gpus))
+        return Driver(nvml.text("nvmlSystemGetDriverVersion"), cuda, tuple(gpus))
 
 
-def _gpu(nvml: _Calls, handle: ctypes.c_void_p) -> GPU:
+def _gpu(nvml: Calls, handle: ctypes.c_void_p) -> GPU:
     major, minor = ctypes.c_int(), ctypes.c_int()
     nvml("nvmlDeviceGetCudaComputeCapability", handle, ctypes.byref(major), ctypes.byref(minor))
     capability = (major.value, minor.value)
-    name = _text(nvml, "nvmlDeviceGetName", handle)
+    name = nvml.text("nvmlDeviceGetName", handle)
     instances = None
+    pci = nvml.pci_address(handle)
     if (handles := _mig_handles(nvml, handle)) is not None:
-        instances = tuple(_describe(nvml, mig, name, capability) for mig in handles)
-    return _describe(nvml, handle, name, capability, instances)
+        instances = tuple(_describe(nvml, mig, name, capability, pci) for mig in handles)
+    return _describe(nvml, handle, name, capability, pci, instances)
 
 
 def _describe(
-    nvml: _Calls,
+    nvml: Calls,
     handle: ctypes.c_void_p,
     name: str,
     capability: tuple[int, int],
+    pci: str,
     mig: tuple[GPU, ...] | None = None,
 ) -> GPU:
-    uuid = _text(nvml, "nvmlDeviceGetUUID", handle)
+    uuid = nvml.text("nvmlDeviceGetUUID", handle)
     try:
-        memory = _memory(nvml, handle).total
+        memory = nvml.memory(handle).total
     except NvmlError:  # integrated GPUs share the host's memory and have no figure of their own
         memory = 0
-    return GPU(name, uuid, capability, memory, mig)
+    return GPU(name, uuid, capability, memory, mig, pci)
 
 
-def _mig_handles(nvml: _Calls, handle: ctypes.c_void_p) -> list[ctypes.c_void_p] | None:
+def _mig_handles(nvml: Calls, handle: ctypes.c_void_p) -> list[ctypes.c_void_p] | None:
     current, pending = ctypes.c_uint(), ctypes.c_uint()
     try:
         nvml("nvmlDeviceGetMigMode", handle, ctypes.byref(current), ctypes.byref(pending))
@@ -255,15 +225,3 @@ def _mig_handles(nvml: _Calls, handle: ctypes.c_void_p) -> list[ctypes.c_void_p]
             continue
         found.append(instance)
     return found
-
-
-def _memory(nvml: _Calls, handle: ctypes.c_void_p) -> _Memory:
-    memory = _Memory()
-    nvml("nvmlDeviceGetMemoryInfo", handle, ctypes.byref(memory))
-    return memory
-
-
-def _text(nvml: _Calls, name: str, *handle: ctypes.c_void_p) -> str:
-    buffer = ctypes.create_string_buffer(_NAME_BYTES)
-    nvml(name, *handle, buffer, ctypes.c_uint(_NAME_BYTES))
-    return buffer.value.decode(errors="replace")

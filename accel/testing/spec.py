@@ -20,12 +20,13 @@ class BadCall:
     Attributes:
         what: description of the mistake, for the report.
         argument: the name that the message must contain.
-        change: changes the case and the tensors of a good call into the bad one; both are copies.
+        change: changes the case and the tensors of a good call into the bad one; both are copies,
+            and what it returns is not used.
     """
 
     what: str
     argument: str
-    change: Callable[[dict[str, Any], Lists], None]
+    change: Callable[[dict[str, Any], Lists], object]
 
 
 class OpSpec:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 import torch
 
 import accel
-from accel.bench import build, lists, optim, picture, processes, results, tables, timing
+from accel.bench import build, busy, lists, optim, picture, processes, results, tables, timing
 from accel.bench.shapes import CASES, Case
 from accel.bench.timing import Turn, interleaved
 from accel.cli.main import main
@@ -132,6 +134,8 @@ def test_it_measures_writes_and_draws(
     case = found["cases"]["few"]
     assert case["limit"] in case["contestants"] and case["rounds"] >= 1
     assert all(one["least"] <= one["seconds"] for one in case["contestants"].values())
+    assert 0 <= found["others"] <= found["cpus"] and "load" in found
+    assert ("these medians are noise" in said) is bool(busy.note(found))
     assert "tiny" in said and "memory pass" in said and "of the limit" in said
     assert png.read_bytes().startswith(b"\x89PNG")
 
@@ -139,8 +143,10 @@ def test_it_measures_writes_and_draws(
 def test_builds_are_measured_in_processes_of_their_own(cache_dir: Path) -> None:
     found = build.measure("cpu_adagrad", 0.01, peers=False, advance=lambda part: None)
     assert {*found["contestants"]} == {build.COLD, build.WARM, build.BARE}
-    assert found["limit"] == build.BARE and found["left_out"] == {build.TORCH: "not asked for"}
+    assert found["limit"] is None and found["left_out"] == {build.TORCH: "not asked for"}
     assert [*cache_dir.iterdir()] == []
+    assert "of the limit" not in tables.columns(found)
+    assert {len(row) for row in tables.rows(found)} == {len(tables.columns(found))}
     with pytest.raises(BuildFailed, match="ended with 1: ZeroDivisionError"):
         processes.result(processes.child("1 / 0"))
 
@@ -191,9 +197,46 @@ def test_two_results_are_compared(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert "not alike: device: a chip -> another not alike: torch: 2.9 -> 2.10" in said
     found = json.loads(run(capfd, "compare", str(before), str(after), "--json"))
     assert [one["contestant"] for one in found["contestants"]] == ["memory pass", "accel", "torch"]
+    results.write(sample(cpus=2, others=1.5, load=3.25), after)
+    said = " ".join(run(capfd, "compare", str(before), str(after)).split())
+    assert f"busy: {after}: other processes used 1.5 of 2 CPUs meanwhile, load 3.2 before" in said
+    assert f"busy: {before}" not in said
     results.write(sample(benchmark="lists"), after)
     said = run(capfd, "compare", str(before), str(after), code=1)
     assert "results of optim, the second of lists: name two files of the same" in said
+
+
+def test_results_of_a_busy_machine_say_so() -> None:
+    quiet = sample(cpus=8, others=0.8, load=5.0)
+    assert "noise" not in tables.markdown(quiet) and not busy.note(sample())
+    text = tables.markdown(sample(cpus=8, others=0.9, load=None))
+    assert text.endswith("\n\nBusy: " + busy.note(sample(cpus=8, others=0.9)) + "\n")
+    assert "used 0.9 of 8 CPUs meanwhile: these medians are noise" in text
+
+
+def test_builds_are_compared_without_a_limit() -> None:
+    old = sample(benchmark="build")
+    old["cases"]["two"]["limit"] = None
+    found = [*results.compare(old, old)]
+    assert {one.limit_before for one in found} == {None}
+    assert {row[-1] for row in tables.differences(found)} == {"- -> -"}
+    assert "of the limit" not in tables.markdown(old) and "| 2 ms | 1.5 ms |  |" in (
+        tables.markdown(old)
+    )
+
+
+def test_the_time_of_other_processes_is_counted() -> None:
+    spin = "import time\nwhile time.process_time() < 0.5: pass\nprint(1, flush=True)\ninput()"
+    began = time.perf_counter()
+    watch = busy.Watch()
+    # Until it has ended and been waited for, a child is no part of this process.
+    other = subprocess.Popen(
+        [sys.executable, "-c", spin], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert other.stdout is not None and other.stdout.readline()
+    used = watch.facts()["others"] * (time.perf_counter() - began)
+    other.communicate(b"\n")
+    assert used > 0.3
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 99}'])

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+
+from accel import accelerator_for
+from accel.cli.main import main
 
 pytestmark = pytest.mark.usefixtures("on_cpu")
 
@@ -87,6 +92,74 @@ def test_explain_shows_rungs_plan_and_digest(cache_dir: Path) -> None:
     facts = data("explain", "FusedAdamBuilder")
     assert [row["rung"] for row in facts["rungs"]] == ["prebuilt", "jit", "portable", "reference"]
     assert facts["digest"] in accel("explain", "cpu_adam")
+
+
+def test_explain_counts_old_builds_and_lists_them_on_request(
+    cache_dir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def explained(*arguments: str) -> str:
+        with pytest.raises(SystemExit):
+            main(["explain", "pin_memory", *arguments])
+        return capfd.readouterr().out
+
+    own = Path(accelerator_for("cpu").create_op_builder("pin_memory").load().path).parent
+    old = [cache_dir / f"{own.name[:-32]}{number * 32}" for number in "12"]
+    for folder in old:
+        shutil.copytree(own, folder)
+    said = explained()
+    assert f"{own}\n    would be used as is.\n" in said
+    assert not any(str(folder) in said for folder in old)
+    assert "  2 other builds of pin_memory that" in said and "cache prune --orphans" in said
+    assert "`accel explain pin_memory --all`" in said
+    assert "file cpu/io/pin_memory.cpp" not in said
+    whole = explained("--all")
+    assert all(str(folder) in whole for folder in [own, *old]) and "other build" not in whole
+    assert "file cpu/io/pin_memory.cpp" in whole
+    assert len(json.loads(explained("--json"))["artifacts"]) == 3
+    # A plan that nothing was built for is compared with the newest alone.
+    monkeypatch.setenv("CXXFLAGS", "-DNEW=1")
+    said = explained()
+    assert said.count("differs in") == 1 and "-DNEW=1\n  2 other builds of" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (
+            ("build", "random_ltd"),
+            1,
+            "no native sources for cpu, so there is nothing to build: `acc",
+        ),
+        (("cache", "prune", "--older-than", "-1"), 2, "-1.0 is not in the range x>=0"),
+        (("cache", "prune", "--max-size", "-5"), 2, "-5.0 is not in the range x>=0"),
+        (("cache", "prune", "--dry-run"), 0, "0 would be removed, 0 KiB"),
+        (("cache", "ls"), 0, "The cache holds no builds: `accel cache path` prints its folder."),
+    ],
+    ids=str,
+)
+def test_a_person_is_told_what_there_is(
+    arguments: tuple[str, ...],
+    code: int,
+    says: str,
+    cache_dir: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments])
+    said = capfd.readouterr()
+    assert ended.value.code == code and says in said.out + said.err
+
+
+def test_the_list_of_commands_has_whole_sentences() -> None:
+    for group in ((), ("cache",), ("bench",)):
+        commands = (
+            CliRunner()
+            .invoke(main, [*group, "--help"])
+            .output.partition("Commands:\n")[2]
+            .splitlines()
+        )
+        assert commands
+        assert [line for line in commands if not re.search(r"[^.]\.$", line)] == []
 
 
 def test_an_error_is_one_paragraph() -> None:

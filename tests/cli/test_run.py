@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,19 @@ from accel.cli.launch import Launch, Request, plan
 from accel.cli.main import main
 from accel.cpu import CPUAccelerator
 from accel.host import processors
+from accel.nvidia import driver
 
 SHOW = """
-import os, sys
+import os, pathlib, sys, time
 names = ("ACCELERATOR", "GOMP_SPINCOUNT", "OMP_NUM_THREADS", "LOCAL_RANK", "CUDA_VISIBLE_DEVICES")
 print(*(os.environ.get(name, "-") for name in names), os.getpid(), os.getppid(), *sys.argv[1:])
 sys.stdout.flush()
 if "wait" in sys.argv:
     sys.stdin.read()
+# torchrun ends the others as soon as one has failed.
+pathlib.Path("shown" + os.environ.get("LOCAL_RANK", "")).touch()
+while len([*pathlib.Path().glob("shown*")]) < int(os.environ.get("LOCAL_WORLD_SIZE", 1)):
+    time.sleep(0.01)
 sys.exit(3)
 """
 VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_NUM_THREADS", "OMP_PROC_BIND")
@@ -111,6 +117,21 @@ def test_a_signal_ends_the_script() -> None:
         (("--accelerator", "my_npu", "show.py"), "ACCELERATOR=my_npu accel run"),
         (("--nproc", "2", "-c", "pass"), "torchrun starts scripts and modules, not '-c'"),
         (("--nnodes", "2", "show.py"), "needs --rdzv-endpoint HOST:PORT"),
+        (("--nnodes", "two", "show.py"), "--nnodes two: expected the number of machines"),
+        (("--nnodes", "3:2", "show.py"), "--nnodes 3:2: expected the number of machines"),
+        (("--node-rank", "1", "show.py"), "--node-rank 1, but with --nnodes 1 the machines are"),
+        (
+            ("--nnodes=2", "--node-rank=2", "--master-addr=127.0.0.1", "show.py"),
+            "--node-rank 2, but with --nnodes 2 the machines are numbered 0 to 1: give",
+        ),
+        (("--nnodes=2", "--node-rank=-1", "show.py"), "--node-rank -1: expected a whole number"),
+        (("--nnodes=2", "--master-addr=127.0.0.1", "show.py"), "--nnodes 2 needs --node-rank,"),
+        (("--master-port", "x", "show.py"), "--master-port x: expected a whole number from 1"),
+        (("--rdzv-endpoint", "a:x", "show.py"), "--rdzv-endpoint a:x: expected HOST:PORT"),
+        (("--rdzv-endpoint", "a:65536", "show.py"), "the port from 0 to 65535"),
+        ((".",), "'.' is a folder without a __main__.py"),
+        (("show.py/",), "There is no script 'show.py/'"),
+        (("--max-restarts", "-2", "show.py"), "--max-restarts -2: expected a whole number from 0"),
         (("nope.py", "--json"), "no script 'nope.py'"),
         (("--standalone", "--rdzv-endpoint", "a:1", "show.py"), "means one machine"),
     ],
@@ -190,6 +211,10 @@ def test_torchruns_options_are_handed_on() -> None:
     assert {"--nnodes=2", "--rdzv-endpoint=host:1", "--rdzv-backend=c10d"} < {*arguments}
     assert "--standalone" not in arguments and arguments[-2:] == ("show.py", "a")
     assert "--standalone" in planned(nnodes="1").arguments
+    for endpoint in ("host", "[::1]", "[::1]:29500"):
+        assert f"--rdzv-endpoint={endpoint}" in planned(rdzv_endpoint=endpoint).arguments
+    named = planned(nnodes="2", node_rank="1", master_addr="host", max_restarts="0")
+    assert {"--node-rank=1", "--max-restarts=0"} < {*named.arguments}
 
 
 FOUR_AND_FOUR = [frozenset(range(4)), frozenset(range(4, 8))]
@@ -217,7 +242,7 @@ def test_one_program_is_limited_by_a_quota_alone() -> None:
 def test_ranks_are_bound_to_numa_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processors, "nodes", lambda cpus: FOUR_AND_FOUR)
     made = planned(nproc="auto")
-    assert "bound by rank to 2 NUMA nodes" in made.summary
+    assert "bound by rank to their part of 2 NUMA nodes" in made.summary
     at = made.arguments.index("--no-python")
     assert made.arguments[at + 1 :] == (
         *(sys.executable, "-m", "accel.cli.rank", "0,1,2,3;4,5,6,7", "-u", "show.py"),
@@ -225,6 +250,77 @@ def test_ranks_are_bound_to_numa_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_PROC_BIND", "close")
     made = planned(nproc="2")
     assert "--no-python" not in made.arguments and "OMP_PROC_BIND=close" in made.summary
+
+
+class TwoGPUs(TwoDevices):
+    """Devices that torch names as CUDA's."""
+
+    @property
+    def device_type(self) -> str:
+        return "cuda"
+
+
+@pytest.fixture
+def two_nodes(tmp_path: Path) -> tuple[Path, Path]:
+    """The kernel's folders of PCI devices and of NUMA nodes: a GPU on each of two nodes."""
+    pci, nodes = tmp_path / "pci", tmp_path / "nodes"
+    for address, number in ((FIRST, "1\n"), (SECOND, "0\n"), (NOWHERE, "-1\n")):
+        (pci / address).mkdir(parents=True)
+        (pci / address / "numa_node").write_text(number)
+    for number, cpus in enumerate(("0-3", "4-7")):
+        (nodes / f"node{number}").mkdir(parents=True)
+        (nodes / f"node{number}/cpulist").write_text(cpus)
+    return pci, nodes
+
+
+FIRST, SECOND, NOWHERE = "0000:3b:00.0", "0001:d8:00.0", "0000:01:00.0"
+
+
+def test_the_processors_beside_a_device_are_read_from_the_kernels_files(
+    two_nodes: tuple[Path, Path],
+) -> None:
+    usable = frozenset(range(1, 8))
+    low, high = frozenset({1, 2, 3}), frozenset({4, 5, 6, 7})
+    assert processors.beside([FIRST, SECOND], usable, *two_nodes) == [high, low]
+    assert processors.beside([FIRST, FIRST], usable, *two_nodes) == [high, high]
+    # A device whose node the firmware does not tell, one without an address, one that is absent.
+    for other in (NOWHERE, "", "0000:02:00.0"):
+        assert processors.beside([FIRST, other], usable, *two_nodes) == []
+    assert processors.beside([SECOND], high, *two_nodes) == []
+
+
+def test_ranks_of_gpus_are_bound_to_the_gpus_nodes(
+    two_nodes: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_registered", {})
+    registry.register_accelerator("two", f"{__name__}:TwoGPUs")
+    monkeypatch.setattr(registry, "resolve", lambda target: TwoGPUs)
+    monkeypatch.setenv("ACCELERATOR", "two")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    pci, nodes = two_nodes
+    monkeypatch.setattr(processors, "nodes", partial(processors.nodes, folder=nodes))
+    monkeypatch.setattr(processors, "beside", partial(processors.beside, pci=pci, folder=nodes))
+    monkeypatch.setattr(processors, "usable", lambda: frozenset(range(8)))
+    gpus = [driver.GPU("H100", f"GPU-{at}", (9, 0), 80, None, at) for at in (FIRST, SECOND)]
+    found = driver.Driver("580", (13, 0), tuple(gpus))
+    monkeypatch.setattr(driver, "read_driver", lambda: found)
+    made = planned(nproc="2")
+    at = made.arguments.index("--no-python")
+    assert made.arguments[at + 4] == "4,5,6,7;0,1,2,3"
+    assert "bound by rank to their part of 2 NUMA nodes" in made.summary
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0")
+    assert "0,1,2,3;4,5,6,7" in planned(nproc="auto").arguments
+    assert "--no-python" not in planned(nproc="1").arguments
+    # CUDA would number unlike GPUs by their speed, which the driver does not tell.
+    found = driver.Driver("580", (13, 0), (*gpus, driver.GPU("T4", "GPU-x", (7, 5), 16)))
+    assert "--no-python" not in planned(nproc="2").arguments
+
+
+def test_processes_that_share_a_node_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processors, "cores", len)
+    high = FOUR_AND_FOUR[1]
+    found = launch.thread_counts(2, FOUR_AND_FOUR, None, distributed=True, shares=[high, high])
+    assert found["OMP_NUM_THREADS"] == "2"
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")

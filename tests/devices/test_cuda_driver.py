@@ -53,6 +53,18 @@ int nvmlDeviceGetMemoryInfo(void *h, memory_t *m) {
   m->used = m->total - m->free;
   return 0;
 }
+typedef struct {
+  char old[16];
+  unsigned domain, bus, device, id, subsystem;
+  char text[32];
+} pci_t;
+int nvmlDeviceGetPciInfo_v3(void *h, pci_t *p) {
+  if ((long)h == 1) return 3;
+  p->domain = 1;
+  p->bus = 0xd8;
+  p->device = 2;
+  return 0;
+}
 int nvmlDeviceGetMigMode(void *h, unsigned *now, unsigned *next) {
   if ((long)h == 1) return 3;
   *now = *next = 1;
@@ -84,6 +96,8 @@ def test_gpus_and_mig_instances_are_read(tmp_path):
     assert (plain.name, plain.uuid, plain.capability) == ("Simulated GPU", "GPU-1", (9, 0))
     assert plain.mig is None
     assert plain.memory == 0
+    assert plain.pci == "" and split.pci == "0001:d8:02.0"
+    assert {instance.pci for instance in split.mig} == {split.pci}
     assert (split.capability, split.memory) == ((9, 1), 2000)
     assert [(instance.uuid, instance.memory) for instance in split.mig] == [
         ("MIG-20", 20_000),

@@ -1,4 +1,4 @@
-"""Ray Train: a worker that fails; the run goes on from its checkpoint."""
+"""Ray Train: two workers that fail; the run goes on from its checkpoint."""
 
 from __future__ import annotations
 
@@ -17,4 +17,4 @@ LIMIT = 600
 def test_the_page_runs(tmp_path: Path, session_cache: Path) -> None:
     # Without a mode it would write a token into the user's home.
     said = run("ray.md", tmp_path, LIMIT, RAY_AUTH_MODE="disabled")
-    assert "resumed at step 3, difference 0.0" in said
+    assert "2 workers, resumed at step 3, difference 0.0" in said

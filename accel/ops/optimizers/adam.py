@@ -151,6 +151,8 @@ class CPUAdam(OptimizerOp):
     ) -> int:
         """Do one step on one tensor, in place; arguments as in `FusedAdam`; returns 0.
 
+        The tensors are float32, bfloat16, float16 or float64, as in `FusedAdam`.
+
         Raises `ValueError` for an id that was not created or was destroyed, and raises as
         `FusedAdam.multi_tensor_adam` does. Nothing has been written then.
         """

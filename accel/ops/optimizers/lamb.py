@@ -52,7 +52,8 @@ class FusedLamb(OptimizerOp):
         """Do one step on one tensor, in place (You et al. 2020); returns the ratio of norms.
 
         Args:
-            p: parameter, or the float32 master copy of `p_copy`.
+            p: parameter, or the float32 master copy of `p_copy`; like `m`, `v` and `g`, float32,
+                bfloat16 or float16, or all of them float64.
             p_copy: 16-bit parameter that receives the rounded result; an empty tensor: none.
             m: first moment.
             v: second moment.

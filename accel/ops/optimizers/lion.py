@@ -109,6 +109,8 @@ class CPULion(OptimizerOp):
     ) -> int:
         """Do one step on one tensor, in place; arguments as in `FusedLion`; returns 0.
 
+        The tensors are float32, bfloat16, float16 or float64, as in `FusedLion`.
+
         Raises `ValueError` for an id that was not created or was destroyed, and raises as
         `FusedLion.multi_tensor_lion` does. Nothing has been written then.
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -10,6 +10,8 @@ from torch import Tensor
 
 from accel.testing import BadCall, OpSpec
 
+Case = Mapping[str, Any]
+Lists = dict[str, list[Tensor]]
 SHAPES = [(), (0,), (1,), (7, 5), (1031,)]
 
 
@@ -19,13 +21,13 @@ class MovingAverageSpec(OpSpec):
     op = "moving_average"
     written = ("averages",)
 
-    def cases(self) -> Iterable[dict[str, Any]]:
+    def cases(self) -> Iterable[Case]:
         """Return two dtypes, and decays that keep nothing, a part and everything."""
         for dtype in ("float32", "bfloat16"):
             for decay in (0.0, 0.5, 0.999, 1.0):
                 yield {"dtype": dtype, "decay": decay, "seed": 1}
 
-    def given(self, case: dict[str, Any], generator: torch.Generator) -> dict[str, list[Tensor]]:
+    def given(self, case: Case, generator: torch.Generator) -> Lists:
         """Return averages and values of all shapes."""
 
         def numbers() -> list[Tensor]:
@@ -35,14 +37,12 @@ class MovingAverageSpec(OpSpec):
 
         return {"averages": numbers(), "values": numbers()}
 
-    def expected(
-        self, case: dict[str, Any], given: dict[str, list[Tensor]]
-    ) -> dict[str, list[Tensor]]:
+    def expected(self, case: Case, given: Lists) -> Lists:
         """Return the averages afterwards."""
         pairs = zip(given["averages"], given["values"], strict=True)
         return {"averages": [a + (1.0 - case["decay"]) * (v - a) for a, v in pairs]}
 
-    def call(self, op: Any, case: dict[str, Any], tensors: dict[str, list[Tensor]]) -> None:
+    def call(self, op: Any, case: Case, tensors: Lists) -> None:
         """Call the op."""
         op.update(tensors["averages"], tensors["values"], case["decay"])
 
@@ -51,13 +51,6 @@ class MovingAverageSpec(OpSpec):
         yield BadCall("a decay above 1", "decay", lambda case, _: case.update(decay=1.5))
         yield BadCall("a value too few", "values", lambda _, tensors: tensors["values"].pop())
 
-    def scale(
-        self,
-        case: dict[str, Any],
-        given: dict[str, list[Tensor]],
-        expected: dict[str, list[Tensor]],
-        name: str,
-        at: int,
-    ) -> Tensor:
+    def scale(self, case: Case, given: Lists, expected: Lists, name: str, at: int) -> Tensor:
         """Return the size of what is added and taken away."""
         return given["averages"][at].abs() + given["values"][at].abs()
