@@ -1,0 +1,123 @@
+"""ZeRO-3 by its configuration with states and parameters in files, beside the same in memory.
+
+    python deepspeed_nvme.py FOLDER
+
+Run alone, or by torchrun. All runs train the same model on the same batches: their losses have the
+same bits, and the files hold the same moments as memory does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+for name, value in (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1"),
+                    ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "29541")):  # fmt: skip
+    os.environ.setdefault(name, value)
+
+import deepspeed
+import torch
+
+from accel.ops.io.handle import AioHandle
+
+deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+STEPS = 4
+RANK, RANKS = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+# DeepSpeed keeps tensors of less than 1 MiB a process in memory.
+PART = 1 << 18
+WIDTH = 256
+HEIGHT = PART * RANKS // WIDTH
+
+
+def config(folder: Path, *, states: str, pipelined: bool = False, weights: bool = False) -> Any:
+    """Return DeepSpeed's configuration: where states are, and whether parameters are in files."""
+    files = {"device": "nvme", "nvme_path": str(folder)}
+    pipeline = {"pipeline_read": pipelined, "pipeline_write": pipelined}
+    offload = {**files, **pipeline, "buffer_count": 12} if states == "nvme" else {"device": states}
+    zero: dict[str, Any] = {
+        "stage": 3,
+        "sub_group_size": PART + HEIGHT,
+        "stage3_param_persistence_threshold": 0,
+        "offload_optimizer": offload,
+    }
+    if weights:
+        zero["offload_param"] = {**files, "buffer_size": PART + 4096, "max_in_cpu": 0}
+    return {
+        "train_micro_batch_size_per_gpu": 8,
+        "zero_optimization": zero,
+        "aio": {"block_size": 1 << 16, "queue_depth": 8, "intra_op_parallelism": 1},
+        "optimizer": {"type": "AdamW", "params": {"lr": 1e-3, "weight_decay": 0.1}},
+        "steps_per_print": 1_000_000,
+    }
+
+
+def build(config: Any) -> Any:
+    torch.manual_seed(0)
+    with deepspeed.zero.Init(config_dict_or_path=config):
+        model = torch.nn.Sequential(
+            torch.nn.Linear(WIDTH, HEIGHT), torch.nn.GELU(), torch.nn.Linear(HEIGHT, WIDTH)
+        )
+    return deepspeed.initialize(model=model, model_parameters=model.parameters(), config=config)[0]
+
+
+def losses(engine: Any) -> list[float]:
+    """Train on one batch and return the losses."""
+    x = torch.randn(8, WIDTH, generator=torch.Generator().manual_seed(RANK))
+    found = []
+    for _ in range(STEPS):
+        loss = (engine(x) - torch.sin(3 * x)).square().mean()
+        engine.backward(loss)
+        engine.step()
+        found.append(loss.item())
+    return found
+
+
+def moments(engine: Any) -> list[torch.Tensor]:
+    """Return the first moments of the groups, from memory."""
+    states = engine.optimizer.optimizer.state
+    return [one["exp_avg"].flatten().clone() for one in states.values()]
+
+
+def moments_of_files(folder: Path) -> list[torch.Tensor]:
+    found = folder.glob(f"zero_stage_3/optimizer/rank{RANK}/exp_avg-*.swp")
+    paths = sorted(found, key=lambda path: int(path.name.split("-")[1].split("_")[0]))
+    return [torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.float32) for path in paths]
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    plain = build(config(folder, states="cpu"))
+    wanted, memory = losses(plain), moments(plain)
+    plain.destroy()
+    assert wanted[-1] < wanted[0]
+    for name, kind, pipelined, weights in (
+        ("states", "PartitionedOptimizerSwapper", False, False),
+        ("everything", "PipelinedOptimizerSwapper", True, True),
+    ):
+        place = folder / name
+        engine = build(config(place, states="nvme", pipelined=pipelined, weights=weights))
+        swapper = engine.optimizer.optimizer_swapper
+        assert type(swapper).__name__ == kind
+        handles = [one for one in vars(swapper).values() if isinstance(one, AioHandle)]
+        assert handles, vars(swapper)
+        assert engine.optimizer.optimizer.ds_opt_adam.implementation == "jit"
+        found = losses(engine)
+        assert found == wanted, (name, found, wanted)
+        files = moments_of_files(place)
+        assert len(files) == len(memory) > 1
+        for one, other in zip(files, memory, strict=True):
+            assert torch.equal(one[: other.numel()], other) and other.any()
+        swapped = [*place.glob(f"zero_stage_3/float32params/rank{RANK}/*.swp")]
+        assert len(swapped) == (2 if weights else 0)
+        engine.destroy()
+    torch.distributed.barrier()
+    sys.stdout.write(f"rank {RANK} is done\n")
+    sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
