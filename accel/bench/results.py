@@ -158,6 +158,8 @@ def unlike(before: Results, after: Results) -> list[str]:
             "threads",
             "driver",
             "implementation",
+            "engine",
+            "file_system",
             "method",
         )
     ]
