@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import importlib.util
 import json
 import os
-import resource
 from pathlib import Path
 from typing import Any
 
 import pytest
-from io_cases import faults, faulty, in_child, libc, missing, open_files
+from io_cases import (
+    READ_ONLY_AGAIN,
+    faults,
+    faulty,
+    file_size_limit,
+    in_child,
+    libc,
+    may_mount,
+    missing,
+    mount_small,
+    open_files,
+)
 
 from accel.bench import io as benchmark
 from accel.bench.io import LIMIT, MIB, Budget, Setting
@@ -39,8 +50,6 @@ def run(capfd: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> st
 
 def bypasses_the_cache(folder: Path) -> bool:
     engine, memory = make_engine(faulty()._library, MIB, 1, 1), bytearray(1 << 14)
-    import ctypes
-
     address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     path = folder / "direct"
     shift = -address % 4096
@@ -140,12 +149,8 @@ def test_what_cannot_be_measured_is_said_first(
 
 
 def test_a_limit_of_files_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, before[1]))
-    try:
+    with file_size_limit(MIB):
         said = run(capfd, "io", str(tmp_path), *QUICK, code=2)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "a file may not be as large (ulimit -f)" in " ".join(said.split())
 
 
@@ -153,28 +158,23 @@ def test_disks_that_are_full_read_only_or_anothers(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """In a mount of its own, which needs the right to make one."""
-    new_mounts, read_only_again = 0x20000, 0x21
 
     def code_and_words() -> str:
         return " ".join(run(capfd, "io", str(tmp_path), *QUICK, code=2).split())
 
     def check() -> None:
-        libc("unshare", new_mounts)
-        libc("mount", b"none", b"/", None, 0x44000, None)
+        mount_small(tmp_path, "20m,mode=755")
         place = os.fsencode(tmp_path)
-        libc("mount", b"none", place, b"tmpfs", 0, b"size=20m,mode=755")
         (tmp_path / "most").write_bytes(bytes(10 * MIB))
         assert "has 10 MiB free, and the file has 16 MiB; make room" in code_and_words()
         (tmp_path / "most").unlink()
-        libc("mount", b"none", place, None, read_only_again, None)
+        libc("mount", b"none", place, None, READ_ONLY_AGAIN, None)
         assert "it is read-only; mount it for writing" in code_and_words()
         libc("mount", b"none", place, None, 0x20, None)
         os.setresuid(65534, 65534, 65534)
         assert "you may not make files there; change its permissions" in code_and_words()
 
-    try:
-        in_child(lambda: libc("unshare", new_mounts))
-    except AssertionError:
+    if not may_mount():
         pytest.skip("this user cannot make a mount")
     run(capfd, "io", "/dev/shm", *QUICK)  # The op is built, and everything imported.
     in_child(check)
