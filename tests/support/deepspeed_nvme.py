@@ -8,7 +8,9 @@ same bits, and the files hold the same moments as memory does.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from accel.ops.io.handle import AioHandle
 
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
+PAGE = Path(__file__).parents[2] / "docs/async-io.md"
 STEPS = 4
 RANK, RANKS = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 # DeepSpeed keeps tensors of less than 1 MiB a process in memory.
@@ -28,23 +31,22 @@ WIDTH = 256
 HEIGHT = PART * RANKS // WIDTH
 
 
-def config(folder: Path, *, states: str, pipelined: bool = False, weights: bool = False) -> Any:
-    """Return DeepSpeed's configuration: where states are, and whether parameters are in files."""
-    files = {"device": "nvme", "nvme_path": str(folder)}
-    pipeline = {"pipeline_read": pipelined, "pipeline_write": pipelined}
-    offload = {**files, **pipeline, "buffer_count": 12} if states == "nvme" else {"device": states}
-    zero: dict[str, Any] = {
-        "stage": 3,
-        "sub_group_size": PART + 1,
-        "stage3_param_persistence_threshold": 0,
-        "offload_optimizer": offload,
-    }
-    if weights:
-        zero["offload_param"] = {**files, "buffer_size": PART + 4096, "max_in_cpu": 0}
-    return {
+def config(folder: Path, *, states: str, everything: bool = False) -> Any:
+    """Return the page's configuration, with parameters in files only if `everything` is."""
+    (text,) = re.findall(r"```json\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    page = json.loads(text)
+    zero = page["zero_optimization"]
+    for one in ("offload_optimizer", "offload_param"):
+        zero[one]["nvme_path"] = str(folder)
+    zero["offload_param"] |= {"buffer_size": PART + 4096, "max_in_cpu": 0}
+    if not everything:
+        zero["offload_optimizer"] |= {"pipeline_read": False, "pipeline_write": False}
+        zero.pop("offload_param")
+    if states == "cpu":
+        zero["offload_optimizer"] = {"device": "cpu"}
+    zero |= {"sub_group_size": PART + 1, "stage3_param_persistence_threshold": 0}
+    return page | {
         "train_micro_batch_size_per_gpu": 8,
-        "zero_optimization": zero,
-        "aio": {"block_size": 1 << 16, "queue_depth": 8, "intra_op_parallelism": 1},
         "optimizer": {"type": "AdamW", "params": {"lr": 1e-3, "weight_decay": 0.1}},
         "steps_per_print": 1_000_000,
     }
@@ -102,12 +104,12 @@ def main() -> None:
     wanted, memory = losses(plain), moments(plain)
     plain.destroy()
     assert wanted[-1] < wanted[0]
-    for name, kind, pipelined, weights in (
-        ("states", "PartitionedOptimizerSwapper", False, False),
-        ("everything", "PipelinedOptimizerSwapper", True, True),
+    for name, kind, everything in (
+        ("states", "PartitionedOptimizerSwapper", False),
+        ("everything", "PipelinedOptimizerSwapper", True),
     ):
         place = folder / name
-        engine = build(config(place, states="nvme", pipelined=pipelined, weights=weights))
+        engine = build(config(place, states="nvme", everything=everything))
         swapper = engine.optimizer.optimizer_swapper
         assert type(swapper).__name__ == kind
         handles = [one for one in vars(swapper).values() if isinstance(one, AioHandle)]
@@ -120,7 +122,7 @@ def main() -> None:
         for one, other in zip(files, memory, strict=True):
             assert torch.equal(one[: other.numel()], other) and other.any()
         swapped = [*place.glob(f"zero_stage_3/float32params/rank{RANK}/*.swp")]
-        assert len(swapped) == (2 if weights else 0)
+        assert len(swapped) == (2 if everything else 0)
         engine.destroy()
     torch.distributed.barrier()
     sys.stdout.write(f"rank {RANK} is done\n")
