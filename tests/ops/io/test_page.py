@@ -30,7 +30,7 @@ def test_the_pages_command(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ACCELERATOR", "cpu")
     command = PAGE.read_text().split("```sh\n")[1].split("```")[0].split()
-    less = ("--mib", "16", "--total-gib", "0.1", "--depth", "8", "--threads", "1")
+    less = ("--mib", "16", "--total-gib", "0.2", "--depth", "8", "--threads", "1")
     with pytest.raises(SystemExit) as ended:
         main([*command[1:], *less])
     assert ended.value.code == 0
