@@ -42,7 +42,9 @@ def _bars(results: Results, path: Path) -> None:
     from matplotlib import pyplot
 
     cases = [*results["cases"].values()]
-    figure, axes = pyplot.subplots(1, len(cases), figsize=(5 * len(cases), 4), squeeze=False)
+    height = max(4.0, 0.25 * max(len(case["contestants"]) for case in cases))
+    size = (5 * len(cases), height)
+    figure, axes = pyplot.subplots(1, len(cases), figsize=size, squeeze=False)
     for axis, case in zip(axes[0], cases, strict=True):
         _panel(axis, case)
     figure.suptitle(title(results))
@@ -56,7 +58,11 @@ def _panel(axis: Any, case: dict[str, Any]) -> None:
     names = [name for name, _ in ordered]
     seconds = [one["seconds"] for _, one in ordered]
     colours = [
-        _OURS if name.startswith("accel") else _LIMIT if name == case["limit"] else _OTHERS
+        _OURS
+        if name.startswith("accel") or name == case.get("best")
+        else _LIMIT
+        if name == case["limit"]
+        else _OTHERS
         for name in names
     ]
     bars = axis.barh(names, [1e3 * one for one in seconds], color=colours)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 _PACKAGES = ("accel-torch", "torch", "deepspeed", "bitsandbytes", "triton")
 # What two results must share, versions aside, to be results of the same thing.
-_ALIKE = ("accelerator", "device", "cpus", "threads", "driver", "implementation", "method")
+_ALIKE = ("accelerator", "device", "cpus", "threads", "driver", "implementation", "engine",
+          "file_system", "method")  # fmt: skip
 Results = dict[str, Any]
 
 

@@ -9,6 +9,7 @@ from accel.bench.results import Difference, Results, limit_of
 from accel.bench.text import Row, duration, lines
 
 COLUMNS = ("contestant", "median", "least", "of the limit", "time, relative to")
+TRANSFERS = ("setting", "read MiB/s", "of the limit", "write MiB/s", "of the limit")
 COMPARED = ("case", "contestant", "before", "after", "after / before", "of the limit")
 _LIMIT = "of the limit"
 
@@ -41,6 +42,20 @@ def rounds(case: dict[str, Any]) -> str:
 
 def _ratio(value: float) -> str:
     return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
+
+
+def transfers(cases: dict[str, Any]) -> list[Row]:
+    """Return a row of bandwidths for each contestant of both directions, in their order."""
+    found = []
+    for name in dict.fromkeys(name for case in cases.values() for name in case["contestants"]):
+        row = [name]
+        for case in cases.values():
+            one = case["contestants"].get(name)
+            limit = case["contestants"][case["limit"]]["seconds"]
+            row.append(f"{case['bytes'] / (1 << 20) / one['seconds']:.0f}" if one else "")
+            row.append(f"{limit / one['seconds']:.2f}" if one else "")
+        found.append(tuple(row))
+    return found
 
 
 def _compared(name: str, one: dict[str, Any]) -> bool:

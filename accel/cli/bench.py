@@ -15,16 +15,16 @@ import click
 from accel.cli.tables import table
 from accel.shown import Sheet
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
 # Formats that matplotlib writes and every reader can open.
 _DRAWN = (".png", ".svg", ".pdf")
 Advance = Callable[[str, float], None]
 
 
-@click.group(short_help="Measure ops beside other libraries, and compare results.")
+@click.group(short_help="Measure ops and disks beside other libraries, and compare results.")
 @click.pass_context
 def bench(ctx: click.Context) -> None:
-    """Measure ops and optimizers beside other installed libraries, and compare results."""
+    """Measure ops and optimizers beside other installed libraries, and disks; compare results."""
     from accel.bench.busy import Watch
 
     ctx.obj = Watch()
@@ -36,8 +36,8 @@ def _options(command: Any) -> Any:
                      show_default=True,
                      help="About how long to measure, not counting peers that compile."),
         click.option("--no-peers", is_flag=True, help="Measure only accel and the limit."),
-        click.option("--png", type=_FILE, metavar="FILE", help="Also draw; needs matplotlib."),
-        click.option("--json", "out", type=_FILE, metavar="FILE", help="Also write the results."),
+        click.option("--png", type=FILE, metavar="FILE", help="Also draw; needs matplotlib."),
+        click.option("--json", "out", type=FILE, metavar="FILE", help="Also write the results."),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -87,8 +87,8 @@ def build(op: str, **options: Any) -> None:
     from accel.bench import build as benchmark
     from accel.bench import results
 
-    _writable(options)
-    with _progress([op]) as advance:
+    refuse_unwritable(options)
+    with progress([op]) as advance:
         case = benchmark.measure(
             op,
             options["seconds"],
@@ -111,10 +111,10 @@ def _over_shapes(kind: str, accelerator: str, shapes: str, **options: Any) -> No
             raise click.BadParameter(
                 f"{name!r} is none of {', '.join(CASES)}.", param_hint="--shapes"
             )
-    _writable(options)
+    refuse_unwritable(options)
     strategy = _strategy(accelerator)
     found = {}
-    with _progress(names) as advance:
+    with progress(names) as advance:
         for name in names:
             found[name] = benchmark.measure(
                 CASES[name],
@@ -135,7 +135,7 @@ def _strategy(name: str) -> Any:
     return registry.require(name, f"--accelerator {name}") if name else get_accelerator()
 
 
-def _writable(options: dict[str, Any]) -> None:
+def refuse_unwritable(options: dict[str, Any]) -> None:
     """Refuse a file that cannot be written, or drawn, before anything is measured."""
     from importlib.util import find_spec
 
@@ -169,6 +169,13 @@ def _conclude(
         "cases": cases,
     }
     _show(found)
+    save(found, options)
+
+
+def save(found: dict[str, Any], options: dict[str, Any]) -> None:
+    """Write and draw results where `options` ask for it."""
+    from accel.bench import results
+
     if options["out"] is not None:
         results.write(found, options["out"])
     if options["png"] is not None:
@@ -207,7 +214,7 @@ def _show(found: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _progress(names: list[str]) -> Iterator[Advance]:
+def progress(names: list[str]) -> Iterator[Advance]:
     """Show a bar on stderr if that is a terminal; give a function that moves it."""
     if not sys.stderr.isatty():
         yield lambda name, part: None
@@ -225,9 +232,9 @@ def _progress(names: list[str]) -> Iterator[Advance]:
         yield advance
 
 
-@bench.command(short_help="Compare two files of results.")
-@click.argument("before", type=_FILE)
-@click.argument("after", type=_FILE)
+@bench.command()
+@click.argument("before", type=FILE)
+@click.argument("after", type=FILE)
 @click.option("--json", "as_json", is_flag=True, help="Print machine-readable JSON.")
 def compare(before: Path, after: Path, as_json: bool) -> None:
     """Compare two results of the same benchmark, files written by --json.
@@ -255,8 +262,8 @@ def compare(before: Path, after: Path, as_json: bool) -> None:
 
 
 @bench.command()
-@click.argument("results_file", metavar="RESULTS.json", type=_FILE)
-@click.option("--png", type=_FILE, metavar="FILE", help="Also draw the picture; needs matplotlib.")
+@click.argument("results_file", metavar="RESULTS.json", type=FILE)
+@click.option("--png", type=FILE, metavar="FILE", help="Also draw the picture; needs matplotlib.")
 def plot(results_file: Path, png: Path | None) -> None:
     """Print results as Markdown, and draw their picture.
 

@@ -10,6 +10,7 @@ from typing import IO, Any
 import click
 
 from accel.cli.bench import bench
+from accel.cli.bench_io import io
 from accel.cli.cache import cache
 from accel.cli.engine import JSON, build, explain
 from accel.cli.output import standard_output
@@ -121,6 +122,7 @@ def conformance(ctx: click.Context, target: str, as_json: bool) -> None:
     ctx.exit(0 if result.passed else 1)
 
 
+bench.add_command(io)
 main.add_command(bench)
 main.add_command(build)
 main.add_command(cache)

@@ -269,6 +269,13 @@ def test_zero_2_with_offload_trains_on_our_adam(tmp_path: Path) -> None:
     assert sum(found[-5:]) < 0.9 * sum(found[:5])
 
 
+def test_zero_3_with_states_and_parameters_in_files(tmp_path: Path) -> None:
+    """Also in two processes, by ``make integrations``."""
+    script = ROOT / "tests/support/deepspeed_nvme.py"
+    said = run(str(script), str(tmp_path), DS_ACCELERATOR="cpu", ACCEL_DEEPSPEED="1")
+    assert said.splitlines()[-1] == "rank 0 is done"
+
+
 @pytest.mark.soak
 def test_the_losses_are_those_of_deepspeeds_own_ops() -> None:
     ours = run(str(EXAMPLE), "--steps", "40", DS_ACCELERATOR="cpu", ACCEL_DEEPSPEED="1")

@@ -29,6 +29,10 @@ def test_zeropp_trains_as_well_as_plain_zero(session_cache: Path) -> None:
     run_script("deepspeed_zeropp.py")
 
 
+def test_states_and_parameters_in_files(session_cache: Path, tmp_path: Path) -> None:
+    run_script("deepspeed_nvme.py", str(tmp_path))
+
+
 def test_the_page_runs(session_cache: Path, tmp_path: Path) -> None:
     page = (PAGES / "deepspeed.md").read_text()
     (config,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 import random
+import resource
+import signal
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -23,6 +26,7 @@ from accel.ops.io.choosing import io_uring_refusal
 
 ENGINES = ("io_uring", "threads", "python")
 NATIVE = ENGINES[:2]
+NEW_MOUNTS, READ_ONLY_AGAIN = 0x20000, 0x21
 BYTES = torch.empty(0, dtype=torch.uint8)
 
 
@@ -122,6 +126,61 @@ def libc(name: str, *args: Any) -> None:
     function = getattr(ctypes.CDLL(None, use_errno=True), name)
     if function(*args):
         raise OSError(ctypes.get_errno(), f"{name}: {os.strerror(ctypes.get_errno())}")
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond a size."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def may_mount() -> bool:
+    """Return whether a fork of this process may make a mount of its own."""
+    try:
+        in_child(lambda: libc("unshare", NEW_MOUNTS))
+    except AssertionError:
+        return False
+    return True
+
+
+def mount_small(place: Path, size: str) -> None:
+    """Put an empty disk into a folder, for this process alone; to be called in a fork."""
+    libc("unshare", NEW_MOUNTS)
+    libc("mount", b"none", b"/", None, 0x44000, None)
+    libc("mount", b"none", os.fsencode(place), b"tmpfs", 0, f"size={size}".encode())
+
+
+def kill_a_writer(io: AsyncIO, path: Path, delay: float) -> None:
+    """Kill a process that writes a file again and again; each page has the bytes of one write."""
+    size = 1_000_000
+    path.write_bytes(bytes([251]) * size)
+    read_end, write_end = os.pipe()
+
+    def run() -> None:
+        handle = io.aio_handle(4096, 8)
+        data = handle.new_cpu_locked_tensor(size, BYTES)
+        os.write(write_end, b"x")
+        for value in range(1_000_000):
+            data.fill_(value % 250 + 1)
+            handle.async_pwrite(data, path)
+            handle.wait()
+
+    child = start_child(run)
+    assert os.read(read_end, 1) == b"x"
+    time.sleep(delay)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    for end in (read_end, write_end):
+        os.close(end)
+    content = path.read_bytes()
+    assert len(content) == size
+    pages = [content[at : at + 4096] for at in range(0, size, 4096)]
+    assert all(page == page[:1] * len(page) and page[0] for page in pages)
 
 
 def open_files() -> int:

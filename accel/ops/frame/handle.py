@@ -7,6 +7,7 @@ tensors as a constant, or remove it.
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import weakref
 from collections.abc import Mapping, Sequence
@@ -42,17 +43,12 @@ class Handle:
         self._library = library
         self._process = os.getpid()
         made = ctypes.c_void_p()
-        kinds = [*self.functions["create"], "bytes"]
-        self._check(self._bound("create", kinds)(*args, ctypes.addressof(made)), args)
+        kind: Any = type(self)
+        self._calls = _bound(kind, library)
+        self._check(self._calls["create"](*args, ctypes.addressof(made)), args)
         self._state = made.value or 0
-        destroy = library[f"{self.prefix}_destroy"]
-        destroy.argtypes, destroy.restype = (ctypes.c_void_p,), None
+        destroy = self._calls["destroy"]
         self._end = weakref.finalize(self, _end, destroy, self._state, self._process)
-        self._calls = {
-            name: self._bound(name, ["bytes", *kinds])
-            for name, kinds in self.functions.items()
-            if name != "create"
-        }
 
     def call(self, name: str, *args: Any) -> int:
         """Call a function and return its number.
@@ -74,17 +70,25 @@ class Handle:
         """Free the state, once, after everything that runs in it has ended."""
         self._end()
 
-    def _bound(self, name: str, kinds: Sequence[str]) -> Any:
-        function = self._library[f"{self.prefix}_{name}"]
-        function.argtypes = tuple(_C_TYPES[kind] for kind in kinds)
-        function.restype = ctypes.c_int64
-        return function
-
     def _check(self, found: int, args: Sequence[Any]) -> int:
         if found < 0:
             named = [os.fsdecode(one) for one in args if isinstance(one, bytes)]
             raise OSError(-found, os.strerror(-found), *named[:1])
         return found
+
+
+@functools.cache
+def _bound(kind: Any, library: ctypes.CDLL) -> dict[str, Any]:
+    """Return the library's functions by short names, bound once since that takes 20 µs."""
+    found = {}
+    for name, kinds in kind.functions.items():
+        function = found[name] = library[f"{kind.prefix}_{name}"]
+        given = [*kinds, "bytes"] if name == "create" else ["bytes", *kinds]
+        function.argtypes = tuple(_C_TYPES[one] for one in given)
+        function.restype = ctypes.c_int64
+    destroy = found["destroy"] = library[f"{kind.prefix}_destroy"]
+    destroy.argtypes, destroy.restype = (ctypes.c_void_p,), None
+    return found
 
 
 def _end(destroy: Any, state: int, process: int) -> None:

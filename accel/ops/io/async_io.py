@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor
 
 from accel.ops.base import Op
-from accel.ops.io.choosing import choice
+from accel.ops.io.choosing import choice, make_engine
 from accel.ops.io.handle import AioHandle
 from accel.ops.io.memcpy import copy_bytes
 from accel.ops.io.pinned import shared
@@ -16,6 +16,7 @@ from accel.ops.native import check_interface
 
 if TYPE_CHECKING:
     from accel.jit import Library
+    from accel.ops.io.engines import Engine
 
 
 class AsyncIO(Op):
@@ -64,6 +65,19 @@ class AsyncIO(Op):
             library=self._library,
             pinned=self._pinned,
         )
+
+    def make_engine(self, block: int, depth: int, threads: int) -> Engine:
+        """Return a new engine as handles have one, whose results say what bypassed the cache.
+
+        Args:
+            block: bytes of one request.
+            depth: requests in flight for each thread.
+            threads: threads that share a transfer.
+
+        Raises:
+            OpUnavailable: ``ACCEL_IO_ENGINE`` asks for an engine that cannot be used here.
+        """
+        return make_engine(self._library, block, depth, threads)
 
     def aio_read(
         self,

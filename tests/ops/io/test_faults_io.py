@@ -10,8 +10,7 @@ import signal
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,21 @@ import pytest
 import torch
 from io_cases import (
     NATIVE,
+    READ_ONLY_AGAIN,
     builder,
     bytes_of,
     faults,
     faulty,
     file_of,
+    file_size_limit,
     in_child,
+    kill_a_writer,
     libc,
+    may_mount,
     missing,
+    mount_small,
     op_of,
     open_files,
-    start_child,
 )
 
 from accel.errors import AccelError, InvalidSetting, OpUnavailable
@@ -182,25 +185,11 @@ def test_all_failures_are_told_and_the_rest_counts(io: AsyncIO, tmp_path: Path) 
     assert handle.sync_pwrite(torch.ones(60_000), tmp_path / "5") == 1
 
 
-@contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_a_full_disk_and_one_to_read_alone(io: AsyncIO, tmp_path: Path) -> None:
     """4 MiB to a disk of 1 MiB; in a mount of its own, which needs the right to make one."""
-    new_mounts, read_only_again = 0x20000, 0x21
 
     def run() -> None:
-        libc("unshare", new_mounts)
-        place = os.fsencode(tmp_path)
-        libc("mount", b"none", b"/", None, 0x44000, None)
-        libc("mount", b"none", place, b"tmpfs", 0, b"size=1m")
+        mount_small(tmp_path, "1m")
         handle, path = io.aio_handle(65536, 4), tmp_path / "file"
         handle.async_pwrite(torch.ones(1 << 20), path)
         with pytest.raises(TransferError, match="the disk is full") as caught:
@@ -209,16 +198,14 @@ def test_a_full_disk_and_one_to_read_alone(io: AsyncIO, tmp_path: Path) -> None:
         assert 0 <= caught.value.offset < 4 * MIB
         path.unlink()
         assert handle.sync_pwrite(torch.ones(1000), path) == 1
-        libc("mount", b"none", place, None, read_only_again, None)
+        libc("mount", b"none", os.fsencode(tmp_path), None, READ_ONLY_AGAIN, None)
         for name in ("file", "another"):
             with pytest.raises(TransferError, match="Read-only file system") as caught:
                 handle.sync_pwrite(torch.ones(1000), tmp_path / name)
             assert caught.value.errno == errno.EROFS
         assert handle.sync_pread(torch.ones(1000), path) == 1
 
-    try:
-        in_child(lambda: libc("unshare", new_mounts))
-    except AssertionError:
+    if not may_mount():
         pytest.skip("this user cannot make a mount")
     in_child(run)
 
@@ -395,28 +382,7 @@ def test_signals_do_not_disturb(io: AsyncIO, tmp_path: Path) -> None:
 @pytest.mark.parametrize("delay", [0.01, 0.05])
 def test_a_killed_writer(io: AsyncIO, tmp_path: Path, delay: float) -> None:
     """Each page has the bytes of one write, older ones or newer; none has anything else."""
-    path, size = tmp_path / "file", 1_000_000
-    path.write_bytes(bytes([251]) * size)
-    read_end, write_end = os.pipe()
-
-    def run() -> None:
-        handle = io.aio_handle(4096, 8)
-        data = handle.new_cpu_locked_tensor(size, torch.empty(0, dtype=torch.uint8))
-        os.write(write_end, b"x")
-        for value in range(1_000_000):
-            data.fill_(value % 250 + 1)
-            handle.async_pwrite(data, path)
-            handle.wait()
-
-    child = start_child(run)
-    assert os.read(read_end, 1) == b"x"
-    time.sleep(delay)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    content = path.read_bytes()
-    assert len(content) == size
-    pages = [content[at : at + 4096] for at in range(0, size, 4096)]
-    assert all(page == page[:1] * len(page) and page[0] for page in pages)
+    kill_a_writer(io, tmp_path / "file", delay)
 
 
 @pytest.mark.parametrize("engine", NATIVE)

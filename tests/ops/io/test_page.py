@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+
+from accel.cli.main import main
 
 PAGE = Path(__file__).parents[3] / "docs/async-io.md"
 
@@ -19,6 +22,21 @@ def test_the_page(
     first, second = capsys.readouterr().out.splitlines()
     assert "the file ends before that" in first
     assert second == "61 weights.bin 0 1336000"
+
+
+def test_the_pages_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ACCELERATOR", "cpu")
+    command = PAGE.read_text().split("```sh\n")[1].split("```")[0].split()
+    less = ("--mib", "16", "--total-gib", "0.2", "--depth", "8", "--threads", "1")
+    with pytest.raises(SystemExit) as ended:
+        main([*command[1:], *less])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    aio = json.loads(said[said.index("\n{") :])["aio"]
+    assert aio == json.loads((tmp_path / "disk.json").read_text())["aio"]
 
 
 def test_every_test_that_the_page_names_is_there() -> None:
