@@ -99,7 +99,7 @@ class Fit(Record):
     digest: str
     base: str
     ingredients: dict[str, str]
-    files: dict[str, Path]
+    files: dict[str, str]
 
 
 def digest_of(ingredients: dict[str, str]) -> str:
