@@ -181,8 +181,9 @@ def keep_note(builder: Declaration, error: BaseException) -> None:
 
 _LISTS = ("sources", "include_paths", "parts", "cxx_args", "gcc_args", "extra_ldflags")
 _FACTS = (
-    *("op", "backend", "artifact", "native_sources", "entry_point", "targets", "openmp"),
-    *("cxx_runtime", "language", "recipe", "jit_load", "stand_in", "portable", "nvcc_args"),
+    *("op", "backend", "device_type", "artifact", "native_sources", "entry_point", "targets"),
+    *("openmp", "cxx_runtime", "language", "recipe", "jit_load", "stand_in", "portable"),
+    "nvcc_args",
 )
 _facts: Any = operator.attrgetter(*_FACTS, *_LISTS)
 

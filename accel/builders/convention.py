@@ -91,7 +91,13 @@ class ConventionalBuilder(OpBuilder):
 
 
 def conventional(
-    name: str, op: str, target: str, backend: str, *, uses_triton: bool = False
+    name: str,
+    op: str,
+    target: str,
+    backend: str,
+    *,
+    uses_triton: bool = False,
+    device_type: str = "",
 ) -> type[OpBuilder]:
     """Return the builder class of an op on a backend; the reference's if nothing is found.
 
@@ -101,6 +107,7 @@ def conventional(
         target: the op's class, as ``"module:Class"``.
         backend: the backend's name.
         uses_triton: whether Triton compiles for the backend's devices.
+        device_type: torch's name of those devices; ``""``: `backend`.
     """
     step = _step_of(op) if DECLARED.get(op) == target else ""
     # The optimizers' files have other names.
@@ -110,6 +117,7 @@ def conventional(
     attributes = {
         **_names(op, target),
         "backend": backend,
+        "device_type": device_type,
         "uses_triton": uses_triton,
         "entry_point": step if uses_triton else "",
         "native_sources": sources,

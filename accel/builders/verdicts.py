@@ -61,4 +61,4 @@ def notes(builder: Declaration) -> tuple[str, ...]:
     except Exception as error:
         return (f"{builder.op} cannot be imported: {told(error)}",)
     # A third party's op need not be a subclass of ours.
-    return tuple(getattr(op, "notes", lambda backend: ())(builder.backend))
+    return tuple(getattr(op, "notes", lambda backend: ())(builder.device_type or builder.backend))
