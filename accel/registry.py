@@ -73,7 +73,7 @@ def register_accelerator(
         replace: whether another registration of that name may be replaced.
 
     Raises:
-        TypeError: `target` is no text.
+        TypeError: `target` is not a string.
         ValueError: `name` or `target` is malformed, or `name` is taken by another class.
     """
     if not name.isidentifier() or name != name.lower():

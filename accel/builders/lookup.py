@@ -50,7 +50,7 @@ def register_op(name: str, target: str, *, replace: bool = False) -> None:
         replace: whether another registration of that name may be replaced.
 
     Raises:
-        TypeError: `target` is no text.
+        TypeError: `target` is not a string.
         ValueError: `name` or `target` is malformed, or `name` is taken by another op.
     """
     if not name.isidentifier() or name != name.lower():

@@ -44,15 +44,15 @@ def scan(sources: Sequence[Path], include_dirs: Sequence[Path], root: Path) -> S
     Raises:
         OSError: a source cannot be read.
     """
-    walker = _Walker(include_dirs, root, sources)
+    search = _Search(include_dirs, root, sources)
     for source in sources:
-        walker.visit(str(source.absolute()), source.name)
-    walker.drain()
-    return Scan(walker.contents, tuple(sorted(walker.edges)), walker.paths)
+        search.visit(str(source.absolute()), source.name)
+    search.drain()
+    return Scan(search.contents, tuple(sorted(search.edges)), search.paths)
 
 
-class _Walker:
-    """Breadth-first walk over include lines, remembering each real file once."""
+class _Search:
+    """Breadth-first search of include lines, which reads each real file once."""
 
     def __init__(self, include_dirs: Sequence[Path], root: Path, sources: Sequence[Path]) -> None:
         self.include_dirs = [str(folder) for folder in include_dirs]
@@ -130,7 +130,7 @@ class _Walker:
 
 
 def _named_in(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield quote and spelling of each file that a source may name; too many do no harm.
+    """Yield quote and spelling of each file that a source may name; extra ones are harmless.
 
     Macros that spell a file name count. Splitting takes less time than compiling a pattern.
     """
