@@ -107,7 +107,7 @@ def _refusal(builder: Declaration, error: Exception) -> OpUnavailable:
 
 
 def _instead(builder: Declaration, trouble: AccelError) -> Any:
-    """Return the op from the next rung that works; say why."""
+    """Return the op from the next rung that works, with a warning if that is not expected."""
     instead = op = None
     try:
         instead = builder.stand_in()

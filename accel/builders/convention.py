@@ -61,7 +61,7 @@ _KINDS: dict[str, tuple[type[OpBuilder], str]] = {
 
 
 class ConventionalBuilder(OpBuilder):
-    """A kind: sources and kernels are found by the op's name, on every backend.
+    """A kind of builder: sources and kernels are found by the op's name, on every backend.
 
     Attributes:
         triton: name of the module that has the op's Triton kernels, ``""`` without one.
@@ -192,7 +192,7 @@ def optimizer_builders(
 def library_builders(
     kind: type[OpBuilder], home: str, ops: Collection[str]
 ) -> dict[str, type[OpBuilder]]:
-    """Return the builders of others of accel's own ops on a backend, by their classes' names.
+    """Return the builders of accel's other ops on a backend, by their classes' names.
 
     The source of each is ``csrc/<backend>/<family>/<op>`` (``.cpp`` or ``.cu``).
 

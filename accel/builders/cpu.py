@@ -17,7 +17,7 @@ _PARTS = {
 
 
 class _KernelBuilder(CPUOpBuilder):
-    """A kind: kernels under ``csrc/cpu``, plain loops that the compiler turns into vector code."""
+    """A kind of builder: kernels under ``csrc/cpu``, plain loops that compilers vectorize."""
 
     cxx_runtime = False
 

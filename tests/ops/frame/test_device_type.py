@@ -10,8 +10,10 @@ import pytest
 import torch
 
 import accel
+from accel import registry
 from accel.builders import cpu
 from accel.builders.base import OpBuilder
+from accel.errors import UnknownBackend
 from accel.jit import Recipe
 from accel.ops.base import Op
 from accel.ops.lists.multi_tensor import MultiTensor
@@ -94,6 +96,13 @@ def test_the_strategies_of_one_backend_share_no_op(second: Second) -> None:
         ("reference", "cpu"),
         ("reference", "meta"),
     ]
+
+
+def test_a_backends_name_is_not_a_device_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_registered", {})
+    accel.register_accelerator("second", f"{__name__}:Second")
+    with pytest.raises(UnknownBackend, match=r"torch calls the devices of backend 'second' 'cpu'"):
+        accel.accelerator_for("second:0")
 
 
 def test_the_hosts_op_stays_the_hosts() -> None:
