@@ -30,7 +30,7 @@ def _renew_lock() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    # A thread that holds the lock does not exist in a forked child, which would wait for ever.
+    # A thread that holds the lock does not exist in a forked child, which would wait forever.
     os.register_at_fork(after_in_child=_renew_lock)
 
 

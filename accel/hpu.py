@@ -91,7 +91,7 @@ class HPUAccelerator(Accelerator):
         return _noted(capture(graph, stream=stream))
 
     def is_current_stream_capturing(self) -> bool:
-        """Return whether this thread is in `capture_to_graph`; the vendor does not tell."""
+        """Return whether this thread is in `capture_to_graph`; the vendor does not report it."""
         return _capturing.depth > 0
 
     def empty_cache(self) -> None:

@@ -73,7 +73,7 @@ def register_accelerator(
         replace: whether another registration of that name may be replaced.
 
     Raises:
-        TypeError: `target` is no text.
+        TypeError: `target` is not a string.
         ValueError: `name` or `target` is malformed, or `name` is taken by another class.
     """
     if not name.isidentifier() or name != name.lower():
@@ -106,7 +106,7 @@ def _plugins() -> Iterator[Entry]:
 
 
 def known() -> tuple[dict[str, Entry], list[tuple[Entry, Entry]]]:
-    """Return every backend by name, and the plugins that claim a name of which others."""
+    """Return every backend by name, and each plugin whose name another has, with that other."""
     entries = {**_BUILT_IN, **_registered}
     shadowed: list[tuple[Entry, Entry]] = []
     for plugin in _plugins():
@@ -216,6 +216,7 @@ def for_device_type(kind: str) -> Accelerator:
 def _find_by_kind(kind: str) -> Accelerator:
     entries = known()[0]
     first = [entries[kind]] if kind in entries else []
+    meant = ""
     for entry in first + [entry for entry in in_order(entries) if entry not in first]:
         try:
             strategy = _load(entry)
@@ -224,11 +225,14 @@ def _find_by_kind(kind: str) -> Accelerator:
             continue
         if strategy.device_type == kind:
             return strategy
+        if entry.name == kind:
+            meant = f" torch calls the devices of backend {kind!r} {strategy.device_type!r}."
     from accel.misnamed import nearest
 
     names = sorted(entries)
     raise UnknownBackend(
-        f"device type {kind!r}, which no known backend drives.{nearest(kind.lower(), names)} "
+        f"device type {kind!r}, which no known backend drives."
+        f"{meant or nearest(kind.lower(), names)} "
         f"Known: {', '.join(names)}; accel.register_accelerator() adds one."
     )
 

@@ -57,7 +57,7 @@ def _as_markdown(sheet: Sheet) -> str:
 
 
 def _in_cell(text: str) -> str:
-    """Return a text that ends no cell, begins no tag and stands on one line."""
+    """Return text on one line that cannot end a cell or begin a tag."""
     for plain, written in (("\\", "\\\\"), ("|", "\\|"), ("<", "&lt;"), ("*", "\\*")):
         text = text.replace(plain, written)
     return " ".join(text.split())

@@ -31,7 +31,7 @@ def split(target: str) -> tuple[str, str]:
     """Return the module and the name in it; raises if it is not ``"module:Class"``.
 
     Raises:
-        TypeError: it is no text.
+        TypeError: it is not a string.
         ValueError: it has another form.
     """
     if not isinstance(target, str):

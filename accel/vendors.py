@@ -180,7 +180,7 @@ class MPSAccelerator(Accelerator):
         return DeviceProperties(platform.processor() or "mps", None, memory, None, None)
 
     def get_device_capability(self, device_index: int | None = None) -> None:
-        """Return ``None``: Apple numbers its GPUs in no such way."""
+        """Return ``None``: Apple's GPUs have no such numbers."""
         self._only(device_index, "get_device_capability")
         self._require("get_device_capability")
 
@@ -195,7 +195,7 @@ class MPSAccelerator(Accelerator):
         self._forward("set_rng_state", new_state)
 
     def manual_seed_all(self, seed: int) -> None:
-        """Do `manual_seed`: there is one device."""
+        """Call `manual_seed`: there is one device."""
         self.manual_seed(seed)
 
     def initial_seed(self) -> int:

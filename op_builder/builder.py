@@ -23,7 +23,7 @@ def installed_cuda_version(name: str = "") -> tuple[int, int]:
     """Return major and minor of the CUDA toolkit that would compile; `name` is for messages.
 
     Raises:
-        MissingCUDAException: there is none; the message says where it was looked for.
+        MissingCUDAException: there is none; the message says where it was searched for.
     """
     from accel.jit.tools import nvcc
     from accel.probe import Rejected

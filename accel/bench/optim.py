@@ -125,7 +125,7 @@ class Contestant:
         return Turn(self.optimizer.step, self.renew)
 
     def bound(self, make: Callable[[list[list[Tensor]]], bounds.Step]) -> Turn:
-        """Return something else that is done to these very tensors."""
+        """Return another operation on the same tensors."""
         states = [self.optimizer.state[param] for param in self.params]
         keys = [key for key in ("exp_avg", "exp_avg_sq", "master") if key in states[0]]
         lists = [self.params, *([state[key] for state in states] for key in keys)]

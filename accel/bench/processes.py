@@ -70,6 +70,8 @@ def scratch() -> Iterator[Path]:
 def child(code: str, *arguments: str, **variables: str) -> subprocess.Popen[str]:
     """Start Python with this package on `code`; the last line of its output is a JSON number."""
     path = os.pathsep.join([str(_PACKAGE), *sys.path])
+    # Installed packages have bytecode; without it, a load of a checkout compiles accel's modules.
+    variables = {"PYTHONDONTWRITEBYTECODE": "", **variables}
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         stdout=subprocess.PIPE,

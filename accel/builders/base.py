@@ -39,6 +39,7 @@ class OpBuilder(Generic[Loaded]):
         NAME: the op's name, such as ``"fused_adam"``.
         BUILD_VAR: name of the variable that installers use for this op.
         backend: name of the backend that the class belongs to. Default: the host's, ``cpu``.
+        device_type: torch's name of the backend's devices, from its strategy; ``""``: `backend`.
         op: the op's class, as ``"module:Class"``; imported in `load`. Empty for a library without
             a call surface here: `load` then returns the `Library`.
         artifact: stem of the built library; ops that share sources share it. Default: `NAME`.
@@ -55,6 +56,7 @@ class OpBuilder(Generic[Loaded]):
     NAME: ClassVar[str] = ""
     BUILD_VAR: ClassVar[str] = ""
     backend: ClassVar[str] = "cpu"
+    device_type: ClassVar[str] = ""
     op: ClassVar[str] = ""
     artifact: ClassVar[str] = ""
     native_sources: ClassVar[tuple[str, ...]] = ()
@@ -264,16 +266,14 @@ class OpBuilder(Generic[Loaded]):
         return type(self).__module__.startswith("accel.builders.")
 
     def _keep(self, library: Implementation | None) -> Any:
-        """Return the one object for this op, backend and digest."""
+        """Return the one object for this op, backend, type of devices and digest."""
         if not self.op:
             return library
-        digest = library.digest if library is not None else None
-        key = (self.op, self.backend, digest)
+        devices = self.device_type or self.backend
+        key = (self.op, self.backend, devices, library.digest if library is not None else None)
         kept = OpBuilder._loaded.get(key)
         if kept is None:
-            kept = OpBuilder._loaded.setdefault(
-                key, self._op_class()(library, backend=self.backend)
-            )
+            kept = OpBuilder._loaded.setdefault(key, self._op_class()(library, backend=devices))
         return kept
 
     def notes(self) -> tuple[str, ...]:

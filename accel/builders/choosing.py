@@ -91,8 +91,8 @@ def native(builder: Declaration, verbose: bool) -> Any:
             except MISTAKES:
                 raise
             except Exception as error:
-                jit.refuse_prebuilt(library, told(error))
-                if warn_once(builder, f"{library.path} is skipped: {told(error)}"):
+                jit.refuse_prebuilt(library, described(error))
+                if warn_once(builder, f"{library.path} is skipped: {described(error)}"):
                     keep_note(builder, error)
             library = jit.acquire(recipe, verbose=verbose)
         return builder._keep(library)
@@ -103,11 +103,11 @@ def native(builder: Declaration, verbose: bool) -> Any:
 
 
 def _refusal(builder: Declaration, error: Exception) -> OpUnavailable:
-    return OpUnavailable(f"{builder.name} ({builder.backend}) cannot be loaded: {told(error)}")
+    return OpUnavailable(f"{builder.name} ({builder.backend}) cannot be loaded: {described(error)}")
 
 
 def _instead(builder: Declaration, trouble: AccelError) -> Any:
-    """Return the op from the next rung that works; say why."""
+    """Return the op from the next rung that works, with a warning if that is not expected."""
     instead = op = None
     try:
         instead = builder.stand_in()
@@ -155,17 +155,17 @@ def using(instead: object, trouble: AccelError) -> str:
 
 
 def _and_then(trouble: AccelError, error: Exception) -> OpUnavailable:
-    both = OpUnavailable(f"{trouble}\nThe next rung failed, too: {told(error)}")
+    both = OpUnavailable(f"{trouble}\nThe next rung failed, too: {described(error)}")
     both.__cause__ = error
     return both
 
 
-def told(error: BaseException) -> str:
-    """Return an error in words, with a remedy."""
+def described(error: BaseException) -> str:
+    """Return an error's text, with a remedy."""
     try:
-        from accel.jit.cache.trouble import in_words as words
+        from accel.jit.cache.trouble import describe
 
-        return words(error)
+        return describe(error)
     except Exception:
         # The cause of the failed load, such as a lack of memory, may also make the import fail.
         return f"{type(error).__name__}: {error}".rstrip(": ")
@@ -176,13 +176,14 @@ def keep_note(builder: Declaration, error: BaseException) -> None:
     with contextlib.suppress(Exception):
         from accel.jit.cache import trouble
 
-        trouble.keep_note(builder.backend, builder.name, told(error))
+        trouble.keep_note(builder.backend, builder.name, described(error))
 
 
 _LISTS = ("sources", "include_paths", "parts", "cxx_args", "gcc_args", "extra_ldflags")
 _FACTS = (
-    *("op", "backend", "artifact", "native_sources", "entry_point", "targets", "openmp"),
-    *("cxx_runtime", "language", "recipe", "jit_load", "stand_in", "portable", "nvcc_args"),
+    *("op", "backend", "device_type", "artifact", "native_sources", "entry_point", "targets"),
+    *("openmp", "cxx_runtime", "language", "recipe", "jit_load", "stand_in", "portable"),
+    "nvcc_args",
 )
 _facts: Any = operator.attrgetter(*_FACTS, *_LISTS)
 

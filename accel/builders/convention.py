@@ -61,7 +61,7 @@ _KINDS: dict[str, tuple[type[OpBuilder], str]] = {
 
 
 class ConventionalBuilder(OpBuilder):
-    """A kind: sources and kernels are found by the op's name, on every backend.
+    """A kind of builder: sources and kernels are found by the op's name, on every backend.
 
     Attributes:
         triton: name of the module that has the op's Triton kernels, ``""`` without one.
@@ -91,7 +91,13 @@ class ConventionalBuilder(OpBuilder):
 
 
 def conventional(
-    name: str, op: str, target: str, backend: str, *, uses_triton: bool = False
+    name: str,
+    op: str,
+    target: str,
+    backend: str,
+    *,
+    uses_triton: bool = False,
+    device_type: str = "",
 ) -> type[OpBuilder]:
     """Return the builder class of an op on a backend; the reference's if nothing is found.
 
@@ -101,6 +107,7 @@ def conventional(
         target: the op's class, as ``"module:Class"``.
         backend: the backend's name.
         uses_triton: whether Triton compiles for the backend's devices.
+        device_type: torch's name of those devices; ``""``: `backend`.
     """
     step = _step_of(op) if DECLARED.get(op) == target else ""
     # The optimizers' files have other names.
@@ -110,6 +117,7 @@ def conventional(
     attributes = {
         **_names(op, target),
         "backend": backend,
+        "device_type": device_type,
         "uses_triton": uses_triton,
         "entry_point": step if uses_triton else "",
         "native_sources": sources,
@@ -184,7 +192,7 @@ def optimizer_builders(
 def library_builders(
     kind: type[OpBuilder], home: str, ops: Collection[str]
 ) -> dict[str, type[OpBuilder]]:
-    """Return the builders of others of accel's own ops on a backend, by their classes' names.
+    """Return the builders of accel's other ops on a backend, by their classes' names.
 
     The source of each is ``csrc/<backend>/<family>/<op>`` (``.cpp`` or ``.cu``).
 

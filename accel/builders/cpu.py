@@ -17,7 +17,7 @@ _PARTS = {
 
 
 class _KernelBuilder(CPUOpBuilder):
-    """A kind: kernels under ``csrc/cpu``, plain loops that the compiler turns into vector code."""
+    """A kind of builder: kernels under ``csrc/cpu``, plain loops that compilers vectorize."""
 
     cxx_runtime = False
 
@@ -34,12 +34,13 @@ class _KernelBuilder(CPUOpBuilder):
         # Only those parts of -O3 that make these loops faster: the others would double the compile
         # time, and so would vector code for the elements left over after whole vectors.
         soon = ["-fno-tree-pre", "--param=vect-epilogues-nomask=0", "-fno-unswitch-loops"]
-        # Else the cache lines of a short loop, and 8 % of its time, hang on the code before it.
+        # Otherwise the code before a short loop decides how many cache lines the loop spans, which
+        # is worth 8 % of its time.
         return ["-fvect-cost-model=dynamic", "-falign-functions=64", *soon]
 
 
 _OTHERS = ("multi_tensor", "blockwise_quantizer", "quantizer", "fp_quantizer")
-"""Ops that are no optimizers and have a source under ``csrc/cpu``."""
+"""Ops other than optimizers that have a source under ``csrc/cpu``."""
 
 globals().update(optimizer_builders(_KernelBuilder, __name__))
 globals().update(library_builders(_KernelBuilder, __name__, _OTHERS))

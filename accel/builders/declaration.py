@@ -14,6 +14,7 @@ class Declaration(Protocol):
     """An op on one backend. See `accel.builders.base.OpBuilder`, which documents each member."""
 
     backend: ClassVar[str]
+    device_type: ClassVar[str]
     op: ClassVar[str]
     language: ClassVar[Any]
     _loaded: ClassVar[dict[tuple[Any, ...], Any]]

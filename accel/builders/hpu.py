@@ -16,7 +16,7 @@ from accel.probe import Probe
 
 
 class GaudiOpBuilder(ReferenceOpBuilder):
-    """A kind: the vendor's fused optimizer if its software has one that fits."""
+    """A kind of builder: the vendor's fused optimizer if its software has one that fits."""
 
     backend = "hpu"
 

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class CPUOpBuilder(OpBuilder):
-    """A kind: C++ for the host, several SIMD levels in one library, OpenMP."""
+    """A kind of builder: C++ for the host, several SIMD levels in one library, OpenMP."""
 
     backend = "cpu"
     openmp = True
 
 
 class HostOpBuilder(OpBuilder):
-    """A kind: C++ for files and memory of the host; one library serves every backend."""
+    """A kind of builder: C++ for files and memory of the host; one library serves every backend."""
 
     cxx_runtime = False
 
@@ -38,7 +38,7 @@ class HostOpBuilder(OpBuilder):
 
 
 class CUDAOpBuilder(OpBuilder):
-    """A kind: plain CUDA sources; needs nvcc, and nothing of torch."""
+    """A kind of builder: plain CUDA sources; needs nvcc, and nothing of torch."""
 
     backend = "cuda"
     language = "cuda"
@@ -46,7 +46,7 @@ class CUDAOpBuilder(OpBuilder):
 
 
 class SYCLOpBuilder(OpBuilder):
-    """A kind: SYCL kernels, kept as text in a small C++ library, for the devices of ``xpu``.
+    """A kind of builder: SYCL kernels for ``xpu``, kept as text in a small C++ library.
 
     libsycl compiles them on first use. Headers and libsycl come with torch's XPU wheels.
     """
@@ -68,7 +68,7 @@ class SYCLOpBuilder(OpBuilder):
 
 
 class ReferenceOpBuilder(OpBuilder):
-    """A kind: the PyTorch reference, for a backend that has no native form of an op."""
+    """A kind of builder: the PyTorch reference, for a backend that has no native form of an op."""
 
 
 KINDS = (OpBuilder, CPUOpBuilder, HostOpBuilder, CUDAOpBuilder, SYCLOpBuilder, ReferenceOpBuilder)

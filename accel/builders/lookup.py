@@ -29,7 +29,7 @@ class _Answer(Record):
 
 _registered: dict[str, str] = {}
 _derived: dict[tuple[Any, ...], type[OpBuilder]] = {}
-_answers: dict[tuple[str, str, str, bool | None], _Answer] = {}
+_answers: dict[tuple[str, str, str, bool | None, str], _Answer] = {}
 
 
 def builder_name(op: str) -> str:
@@ -50,7 +50,7 @@ def register_op(name: str, target: str, *, replace: bool = False) -> None:
         replace: whether another registration of that name may be replaced.
 
     Raises:
-        TypeError: `target` is no text.
+        TypeError: `target` is not a string.
         ValueError: `name` or `target` is malformed, or `name` is taken by another op.
     """
     if not name.isidentifier() or name != name.lower():
@@ -101,7 +101,11 @@ def _name_of(op: str) -> str:
 
 
 def find_builder(
-    name: str, module: str, backend: str, uses_triton: bool | None = None
+    name: str,
+    module: str,
+    backend: str,
+    uses_triton: bool | None = None,
+    device_type: str = "",
 ) -> type[OpBuilder]:
     """Return the class that has the builder name (or op name) `name` on `backend`.
 
@@ -111,19 +115,22 @@ def find_builder(
         backend: the backend's name, for the reference rung of an op without a builder in `module`.
         uses_triton: whether Triton compiles for its devices, from its strategy; ``None``: from the
             builders in `module`.
+        device_type: torch's name of its devices, from its strategy; ``""``: `backend`.
 
     Raises:
         UnknownOp: no op of that name exists anywhere.
     """
-    known = _answers.get((name, module, backend, uses_triton))
+    devices = "" if device_type == backend else device_type
+    query = (name, module, backend, uses_triton, devices)
+    known = _answers.get(query)
     if known is not None and _holds(known, module):
         return known.builder
     asked = name if name.endswith("Builder") else _name_of(name)
     # Read before the search, so that a registration during the search is noticed.
     registered, points = dict(_registered), installed()
-    builder = _find(name, asked, module, backend, uses_triton)
+    builder = _find(name, asked, module, backend, uses_triton, devices)
     own = _in_module(module, asked)
-    _answers[name, module, backend, uses_triton] = _Answer(builder, asked, own, registered, points)
+    _answers[query] = _Answer(builder, asked, own, registered, points)
     return builder
 
 
@@ -140,40 +147,43 @@ def _in_module(module: str, asked: str) -> object:
 
 
 def _find(
-    name: str, asked: str, module: str, backend: str, uses_triton: bool | None
+    name: str, asked: str, module: str, backend: str, uses_triton: bool | None, devices: str
 ) -> type[OpBuilder]:
     own = dict(declared(module)) if module else {}
     if asked in own:
-        return _with_triton(own[asked], backend, uses_triton)
+        return _for_strategy(own[asked], backend, uses_triton, devices)
     for op, target in _ops().items():
         if _name_of(op) == asked:
             if op in DECLARED and op.startswith(HOST):
                 # It steps tensors of the host, whatever the model's device.
                 return dict(declared("accel.builders.cpu"))[asked]
-            return _conventional(asked, op, target, backend, bool(uses_triton))
+            return _conventional(asked, op, target, backend, bool(uses_triton), devices)
     known = sorted({*own, *builder_names()})
     meant = suggestion(asked, known, "Builder")
     raise UnknownOp(f"{name!r} is not a known op.{meant} Known: {', '.join(known)}.")
 
 
-def _with_triton(
-    builder: type[OpBuilder], backend: str, uses_triton: bool | None
+def _for_strategy(
+    builder: type[OpBuilder], backend: str, uses_triton: bool | None, devices: str
 ) -> type[OpBuilder]:
-    """Return a backend's builder with its strategy's `uses_triton`; other backends' unchanged."""
-    if uses_triton in (None, builder.uses_triton) or builder.backend != backend:
+    """Return a backend's builder with its strategy's attributes; other backends' unchanged."""
+    triton = builder.uses_triton if uses_triton is None else uses_triton
+    same = triton == builder.uses_triton and devices == builder.device_type
+    if same or builder.backend != backend:
         return builder
-    attributes = {"uses_triton": uses_triton, "__module__": builder.__module__}
+    attributes = {"uses_triton": triton, "device_type": devices, "__module__": builder.__module__}
     made: Any = type(builder.__name__, (builder,), {**attributes, "__doc__": builder.__doc__})
-    return _derived.setdefault((builder, uses_triton), made)
+    return _derived.setdefault((builder, triton, devices), made)
 
 
 def _conventional(
-    name: str, op: str, target: str, backend: str, uses_triton: bool
+    name: str, op: str, target: str, backend: str, uses_triton: bool, devices: str
 ) -> type[OpBuilder]:
     """Return the builder of an op that `backend` has no own builder for."""
-    key = (backend, target, uses_triton)
+    key = (backend, target, uses_triton, devices)
     found = _derived.get(key)
     # Threads that ask at once make several, and all are given the first.
     return found or _derived.setdefault(
-        key, conventional(name, op, target, backend, uses_triton=uses_triton)
+        key,
+        conventional(name, op, target, backend, uses_triton=uses_triton, device_type=devices),
     )

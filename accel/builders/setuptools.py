@@ -40,7 +40,7 @@ def extension(builder: Declaration) -> Any:
         name=extension_name(builder),
         # Only paths relative to setup.py are included in a source distribution.
         sources=[_from_here(source) for source in recipe.sources],
-        depends=[_from_here(path) for path in take_fit(recipe).files.values()],
+        depends=[_from_here(path) for path in map(Path, take_fit(recipe).files.values())],
         include_dirs=[str(path) for path in (*recipe.include_dirs, *recipe.system_include_dirs)],
         library_dirs=[str(folder) for folder in recipe.library_dirs],
         extra_compile_args=["-std=c++17", "-O3", *recipe.compile_flags, *openmp],

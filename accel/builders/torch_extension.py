@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class TorchOpBuilder(OpBuilder):
-    """A kind: sources that include torch's headers; `load` returns the Python extension module.
+    """A kind of builder: sources with torch's headers; `load` returns the extension module.
 
     Sources, include folders and flags are given as for every builder; ``.cu`` files are compiled
     by nvcc with `nvcc_args`, all others with `cxx_args`. Torch's folders and libraries are added.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from accel import environment, jit
-from accel.builders.choosing import told
+from accel.builders.choosing import described
 from accel.probe import Accepted, Probe, Rejected
 from accel.targets import resolve
 
@@ -37,7 +37,7 @@ def _native_rungs(builder: Declaration) -> tuple[tuple[str, Probe], ...]:
     try:
         prebuilt, compiled = jit.availability(builder.recipe())
     except Exception as error:
-        broken = Rejected(told(error))
+        broken = Rejected(described(error))
         prebuilt, compiled = ("prebuilt", broken), ("jit", broken)
     return (prebuilt if packaged is None else ("prebuilt", packaged)), compiled
 
@@ -59,6 +59,6 @@ def notes(builder: Declaration) -> tuple[str, ...]:
     try:
         op: Any = resolve(builder.op)
     except Exception as error:
-        return (f"{builder.op} cannot be imported: {told(error)}",)
+        return (f"{builder.op} cannot be imported: {described(error)}",)
     # A third party's op need not be a subclass of ours.
-    return tuple(getattr(op, "notes", lambda backend: ())(builder.backend))
+    return tuple(getattr(op, "notes", lambda backend: ())(builder.device_type or builder.backend))

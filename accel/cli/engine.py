@@ -94,7 +94,7 @@ def explain(op: str, accelerator: str, everything: bool, as_json: bool) -> None:
 
 
 def reason_of(probe: Accepted | Rejected) -> str:
-    """Return a verdict in words."""
+    """Return a verdict as text."""
     return probe.note if isinstance(probe, Accepted) else str(probe)
 
 
@@ -199,7 +199,7 @@ def _recipes(ops: tuple[str, ...], backend: str, arch: str) -> list[tuple[list[s
 
 
 def _say_ignored(arch: str, recipes: list[tuple[list[str], Recipe]], *, named: bool) -> None:
-    """Say that an architecture has no meaning for the host's libraries, if they were asked for."""
+    """Print that architectures do not apply to the host's libraries, if any were asked for."""
     on_device = {name for ops, recipe in recipes if recipe.language == "cuda" for name in ops}
     names = [name for ops, _ in recipes for name in ops if name not in on_device]
     if arch and names and (named or not on_device):

@@ -59,7 +59,7 @@ class Amp:
         return found
 
     def __repr__(self) -> str:
-        """Say for which device it is."""
+        """Return text that names the device."""
         return f"Amp({self._members.device_type!r})"
 
 

@@ -44,7 +44,7 @@ class DeviceMembers(Forwarding):
         """Return ``"cuda"``, or ``"cuda:1"`` for index 1. No device context; traces under compile.
 
         Raises:
-            TypeError, ValueError: the index is no whole number, or negative.
+            TypeError, ValueError: the index is not a whole number, or is negative.
         """
         if device_index is None:
             return self.device_type
@@ -69,7 +69,7 @@ class DeviceMembers(Forwarding):
         """Make a device the current one of this thread. May create its context.
 
         Raises:
-            TypeError, ValueError: the index is no whole number, negative, or not below
+            TypeError, ValueError: the index is not a whole number, is negative, or is not below
                 `device_count`.
         """
         index = self._index(device_index, "set_device")
@@ -97,7 +97,7 @@ class DeviceMembers(Forwarding):
         nothing. Entering it may create a context, and raises as `set_device` does.
 
         Raises:
-            TypeError, ValueError: the index is no whole number, or negative.
+            TypeError, ValueError: the index is not a whole number, or is negative.
         """
         return self._on_device(self._index(device_index, "device_index"))
 
@@ -114,19 +114,19 @@ class DeviceMembers(Forwarding):
             self.set_device(before)
 
     def set_device_index(self, device_index: int) -> None:
-        """Do the same as `set_device`; the name is `torch.accelerator`'s."""
+        """Do `set_device`; the name is `torch.accelerator`'s."""
         self.set_device(device_index)
 
     def set_device_idx(self, device_index: int) -> None:
-        """Do the same as `set_device`; the name is an older one of `torch.accelerator`."""
+        """Do `set_device`; the name is an older one of `torch.accelerator`."""
         self.set_device(device_index)
 
     def current_device_index(self) -> int:
-        """Return the same as `current_device`; the name is `torch.accelerator`'s."""
+        """Return `current_device`; the name is `torch.accelerator`'s."""
         return self.current_device()
 
     def current_device_idx(self) -> int:
-        """Return the same as `current_device`; the name is an older one of `torch.accelerator`."""
+        """Return `current_device`; the name is an older one of `torch.accelerator`."""
         return self.current_device()
 
     def current_accelerator(self, check_available: bool = False) -> torch.device | None:

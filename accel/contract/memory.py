@@ -45,7 +45,7 @@ class MemoryMembers(Forwarding):
         return int(self._forward_at("max_memory_allocated", device_index))
 
     def reset_max_memory_allocated(self, device_index: int | None = None) -> None:
-        """Restart the peaks, all of them: `reset_peak_memory_stats` by its older name."""
+        """Restart every peak; an older name of `reset_peak_memory_stats`."""
         self.reset_peak_memory_stats(device_index)
 
     def memory_reserved(self, device_index: int | None = None) -> int:
@@ -65,7 +65,7 @@ class MemoryMembers(Forwarding):
         return self.max_memory_reserved(device_index)
 
     def reset_max_memory_cached(self, device_index: int | None = None) -> None:
-        """Restart the peaks, all of them: `reset_peak_memory_stats` by its older name."""
+        """Restart every peak; an older name of `reset_peak_memory_stats`."""
         self.reset_peak_memory_stats(device_index)
 
     def memory_stats(self, device_index: int | None = None) -> dict[str, int]:
@@ -167,7 +167,7 @@ class MemoryMembers(Forwarding):
         return self.pin_empty(tuple(tensor.shape), dtype=dtype, device=device)
 
     def pin_memory_alignment(self) -> int:
-        """Return to how many bytes memory must be aligned for `register_host_memory`. Default 1."""
+        """Return the alignment in bytes that `register_host_memory` needs. Default 1."""
         return 1
 
     def register_host_memory(self, address: int, num_bytes: int) -> bool:

@@ -104,7 +104,7 @@ class OpMembers(Forwarding):
             from accel.builders.lookup import find_builder
 
             module = self.op_builder_dir()
-            return find_builder(class_name, module, self.name, self.uses_triton)
+            return find_builder(class_name, module, self.name, self.uses_triton, self.device_type)
         except Exception as error:
             limit = cannot_import(f"{class_name} ({self.name})", error)
             if limit is None:

@@ -1,4 +1,4 @@
-"""Ranges for profilers, deferred calls, and answers for launchers and compilers."""
+"""Ranges for profilers, deferred calls, and settings for launchers and compilers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Graphs on the host: a block's PyTorch operations are recorded and called again on replay."""
+"""Graphs on the host: a replay calls a block's recorded PyTorch operations again."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class HostGraph:
         self.capture_begin()
 
     def __exit__(self, *exc_info: Any) -> None:
-        """End it; after an exception the graph is empty."""
+        """End the recording; after an exception the graph is empty."""
         scope, self._scope = self._scope, None
         if scope is not None:
             scope.__exit__(*exc_info)

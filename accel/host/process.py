@@ -1,4 +1,4 @@
-"""Names of the machine and its processes, to tell whether a process still runs."""
+"""Identity of the machine and its processes, to find out whether a process still runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams and events of the host: work is done when its call returns; the clock is the host's."""
+"""Streams and events of the host: work is done when its call returns; time is the host's clock."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ DEFAULT_STREAM = HostStream()
 
 
 class _CurrentStream(threading.local):
-    """The thread's current stream, and those to come back to."""
+    """The thread's current stream, and those before it."""
 
     def __init__(self) -> None:
         self.current: HostStream = DEFAULT_STREAM
@@ -119,7 +119,7 @@ def set_stream(stream: HostStream) -> None:
     """Make `stream` this thread's current stream.
 
     Raises:
-        TypeError: it is no `HostStream`.
+        TypeError: it is not a `HostStream`.
     """
     _thread.current = checked(stream)
 

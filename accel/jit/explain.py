@@ -10,7 +10,7 @@ from typing import Any
 from accel.errors import CacheUntrusted, OpUnavailable
 from accel.jit.cache import store
 from accel.jit.cache.artifact import Artifact, read_manifest, verify
-from accel.jit.cache.trouble import in_words
+from accel.jit.cache.trouble import describe
 from accel.jit.disk import location, source_dirs
 from accel.jit.loading import availability
 from accel.jit.plan import Plan, make_plan
@@ -147,7 +147,7 @@ def explain(recipe: Recipe) -> Explanation:
         fitted = take_fit(recipe)
     except Exception as error:
         if isinstance(plan, Plan):
-            plan = Rejected(in_words(error))
+            plan = Rejected(describe(error))
         return Explanation(
             recipe.name, recipe.backend, rungs, plan, "", "", {}, (), cache, note, ()
         )
@@ -180,14 +180,14 @@ def _planned(recipe: Recipe) -> Plan | Rejected:
     try:
         return make_plan(recipe)
     except Exception as error:
-        return Rejected(in_words(error))
+        return Rejected(describe(error))
 
 
 def _cache() -> tuple[Path | None, str, tuple[Path, ...]]:
     try:
         place = location.locate()
     except (CacheUntrusted, OpUnavailable, OSError) as error:
-        return None, in_words(error), ()
+        return None, describe(error), ()
     return place.path, place.note, place.readable
 
 

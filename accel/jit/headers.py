@@ -23,7 +23,7 @@ class Scan:
     """
 
     def __init__(
-        self, contents: dict[str, str], edges: tuple[str, ...], paths: dict[str, Path]
+        self, contents: dict[str, str], edges: tuple[str, ...], paths: dict[str, str]
     ) -> None:
         self.contents = contents
         self.edges = edges
@@ -44,15 +44,15 @@ def scan(sources: Sequence[Path], include_dirs: Sequence[Path], root: Path) -> S
     Raises:
         OSError: a source cannot be read.
     """
-    walker = _Walker(include_dirs, root, sources)
+    search = _Search(include_dirs, root, sources)
     for source in sources:
-        walker.visit(str(source), source.name)
-    walker.drain()
-    return Scan(walker.contents, tuple(sorted(walker.edges)), walker.paths)
+        search.visit(str(source.absolute()), source.name)
+    search.drain()
+    return Scan(search.contents, tuple(sorted(search.edges)), search.paths)
 
 
-class _Walker:
-    """Breadth-first walk over include lines, remembering each real file once."""
+class _Search:
+    """Breadth-first search of include lines, which reads each real file once."""
 
     def __init__(self, include_dirs: Sequence[Path], root: Path, sources: Sequence[Path]) -> None:
         self.include_dirs = [str(folder) for folder in include_dirs]
@@ -63,7 +63,7 @@ class _Walker:
         self.found: dict[tuple[str | None, str], str | None] = {}
         self.folders: dict[str, str] = {}
         self.contents: dict[str, str] = {}
-        self.paths: dict[str, Path] = {}
+        self.paths: dict[str, str] = {}
         self.edges: set[str] = set()
         self.pending: list[tuple[str, str, bytes]] = []
 
@@ -73,25 +73,25 @@ class _Walker:
         return self.visited[path]
 
     def _read(self, path: str, spelling: str) -> str:
-        folder, name = os.path.split(path)
+        folder, _, name = path.rpartition("/")
         real = self._real(folder, name)
         if real in self.labels:
             return self.labels[real]
         data = read_regular(path)
         label = self.labels[real] = self._label(real, spelling)
         self.contents[label] = sha256(data)
-        self.paths[label] = Path(path)
+        self.paths[label] = path
         self.pending.append((label, folder, data))
         return label
 
     def _real(self, folder: str, name: str) -> str:
         """Return the real path of a file, looking up each folder once."""
-        path = os.path.join(folder, name)  # noqa: PTH118 - called often when warm
+        path = f"{folder}/{name}"
         if os.path.islink(path):  # noqa: PTH114
             return os.path.realpath(path)
         if folder not in self.folders:
-            self.folders[folder] = os.path.realpath(folder)
-        return os.path.join(self.folders[folder], name)  # noqa: PTH118
+            self.folders[folder] = os.path.realpath(f"{folder}/")
+        return f"{self.folders[folder]}/{name}"
 
     def drain(self) -> None:
         while self.pending:
@@ -113,7 +113,7 @@ class _Walker:
         if spelling.startswith("/") or "\0" in spelling:
             return None
         for folder in folders:
-            candidate = os.path.join(folder, spelling)  # noqa: PTH118
+            candidate = f"{folder}/{spelling}"
             if os.path.isfile(candidate):  # noqa: PTH113
                 return candidate
         return None
@@ -130,7 +130,7 @@ class _Walker:
 
 
 def _named_in(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield quote and spelling of each file that a source may name; too many do no harm.
+    """Yield quote and spelling of each file that a source may name; extra ones are harmless.
 
     Macros that spell a file name count. Splitting takes less time than compiling a pattern.
     """

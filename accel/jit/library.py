@@ -67,7 +67,7 @@ class Library:
         spec = spec_from_file_location(name, self.path, loader=loader)
         if spec is None:
             raise ImportError(f"{self.path} is not a Python extension module.", name=name)
-        # The name that it was mapped by, so that the system's loader returns that very library.
+        # The name that it was mapped by, so that the system's loader returns the same library.
         spec.origin = self.handle._name
         module = module_from_spec(spec)
         loader.exec_module(module)
@@ -104,7 +104,7 @@ def load(artifact: Artifact, rung: Rung) -> Library:
 
 
 def _map(artifact: Artifact) -> ctypes.CDLL:
-    """Map the very file that was verified, even if its path leads elsewhere by now."""
+    """Map exactly the file that was verified, even if another one has its path by now."""
     path = str(artifact.library)
     if not os.path.lexists(path):
         raise FileNotFoundError(errno.ENOENT, "it was removed after it was verified", path)
@@ -132,7 +132,7 @@ def _descriptor_path(fd: int) -> str:
 def _share_openmp() -> None:
     """Bind calls to OpenMP to the runtime of torch's wheels if they renamed it, on aarch64.
 
-    Else ``libgomp.so.1`` would be loaded too, and two thread pools would compete.
+    Otherwise ``libgomp.so.1`` would be loaded too, and two thread pools would compete.
     """
     package = getattr(sys.modules.get("torch"), "__file__", None)
     if not package:

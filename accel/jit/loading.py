@@ -109,9 +109,9 @@ def _probed(probe: Callable[[Recipe, Fit], Probe], recipe: Recipe, fitted: Fit) 
 
 
 def _rejected(error: Exception) -> Rejected:
-    from accel.jit.cache.trouble import in_words
+    from accel.jit.cache.trouble import describe
 
-    return Rejected(in_words(error))
+    return Rejected(describe(error))
 
 
 def find_prebuilt(recipe: Recipe, fitted: Fit) -> Artifact | Rejected:
@@ -197,7 +197,7 @@ def _for_targets(plan: Plan) -> str:
 def _from_prebuilt(recipe: Recipe, fitted: Fit) -> Library | Rejected:
     found = find_prebuilt(recipe, fitted)
     if isinstance(found, Rejected):
-        store.tell_refused()
+        store.warn_of_refused()
         return found
     try:
         return library.load(found, "prebuilt")

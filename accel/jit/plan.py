@@ -150,7 +150,7 @@ def make_plan(recipe: Recipe) -> Plan | Rejected:
 
 
 def plan_of(recipe: Recipe, fitted: Fit) -> Plan | Rejected:
-    """Return the plan for a fingerprint that was taken before; see `make_plan`."""
+    """Return the plan for a fit that was taken before; see `make_plan`."""
     odd = [path for path in _paths(recipe) if "\n" in str(path)]
     if odd:
         return Rejected(f"the path {str(odd[0])!r} has a line break, which ninja cannot express.")

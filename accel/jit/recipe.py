@@ -24,7 +24,7 @@ class Recipe(Record):
         name: stem of the artifact: letters, digits and underscores, at most 64.
         backend: name of the backend that it is for, of the same characters.
         sources: the files to compile.
-        include_dirs: folders of local headers; those that the sources include are fingerprinted.
+        include_dirs: folders of local headers; those that the sources include are hashed.
         compile_flags: flags for the compiler beyond the engine's own.
         gcc_flags: the same for GCC only; other compilers do not get them.
         link_flags: flags for the linker beyond the engine's own.
@@ -87,7 +87,7 @@ class Recipe(Record):
 
 
 class Fit(Record):
-    """A recipe's fingerprint at one moment.
+    """A recipe's fit at one moment: hashes of its inputs.
 
     Attributes:
         digest: hex digest over `ingredients`.
@@ -99,7 +99,7 @@ class Fit(Record):
     digest: str
     base: str
     ingredients: dict[str, str]
-    files: dict[str, Path]
+    files: dict[str, str]
 
 
 def digest_of(ingredients: dict[str, str]) -> str:
@@ -127,7 +127,7 @@ def libc() -> tuple[str, str]:
 
 
 def take_fit(recipe: Recipe) -> Fit:
-    """Read the recipe's sources and local headers and return its fingerprint; raises `OSError`."""
+    """Read the recipe's sources and local headers and return its fit; raises `OSError`."""
     found = scan(recipe.sources, recipe.include_dirs, csrc_dir())
     base = {
         "engine": ENGINE,

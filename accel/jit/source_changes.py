@@ -1,7 +1,7 @@
 """A check, in a microsecond, that the files and folders behind a load are still the same.
 
 The kernel reports changes on this machine at once (inotify(7)). Changes by other machines, on a
-network file system, are looked for ten times a second, as no client learns of them sooner.
+network file system, are found by checking ten times a second, since no client sees them sooner.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def plan_archs(
 
 
 def _renamed(arch: Arch, toolkit: tuple[int, int]) -> Arch:
-    """Return the same devices by the name that `toolkit` has for them."""
+    """Return the same devices under the name that `toolkit` uses."""
     for since, old, new in _RENAMED:
         before, after = (old, new) if toolkit >= since else (new, old)
         if arch.capability == before:
@@ -95,7 +95,7 @@ def _renamed(arch: Arch, toolkit: tuple[int, int]) -> Arch:
 
 
 def _with_ptx(archs: tuple[Arch, ...]) -> tuple[Arch, ...]:
-    """Keep PTX for the newest plain target: code with a suffix is of no use to other devices."""
+    """Keep PTX for the newest plain target: code with a suffix runs on no other devices."""
     plain = [arch for arch in archs if not arch.suffix]
     extra = (replace(plain[-1], ptx=True),) if plain else ()
     return merged((*archs, *extra))

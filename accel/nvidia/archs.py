@@ -1,4 +1,4 @@
-"""A planner of GPU architectures to compile for, over plain data, without device or process."""
+"""GPU architectures to compile for, as plain data: no device and no process is needed."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Arch:
     ptx: bool = False
 
     def __str__(self) -> str:
-        """Return the spelling that torch uses, as ``"9.0a"`` or ``"9.0+PTX"``."""
+        """Return the spelling that torch uses, such as ``"9.0a"`` or ``"9.0+PTX"``."""
         return f"{self.name}{'+PTX' if self.ptx else ''}"
 
     @property
@@ -70,7 +70,7 @@ class Arch:
 
     @property
     def number(self) -> str:
-        """The spelling in nvcc's words, as ``"90a"``."""
+        """The spelling that nvcc uses, such as ``"90a"``."""
         return f"{self.major}{self.minor}{self.suffix}"
 
     @property
@@ -82,7 +82,7 @@ class Arch:
         """Return whether a device of that compute capability runs this target's code or PTX.
 
         Code runs within its major family from its minor on, PTX on everything newer; code with
-        suffix ``a`` on that very device only, with ``f`` within its family.
+        suffix ``a`` on exactly that device, with ``f`` within its family.
         """
         if self.suffix == "a":
             return self.capability == capability
@@ -110,7 +110,7 @@ def supported_by(toolkit: tuple[int, int]) -> tuple[str, ...]:
 
 
 def default_compute_capabilities(toolkit: tuple[int, int]) -> str:
-    """Return the targets of a build that names none, as ``"8.0;9.0+PTX"``.
+    """Return the targets of a build that names none, such as ``"8.0;9.0+PTX"``.
 
     One target for each major family that `toolkit`'s nvcc supports, the family's first member,
     since its code runs on the later ones; PTX of the newest. ``""`` for toolkits before CUDA 11.

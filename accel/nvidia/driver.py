@@ -37,7 +37,7 @@ class Driver(Record):
     """An installed driver.
 
     Attributes:
-        version: the driver's own version, as ``"580.65.06"``.
+        version: the driver's own version, such as ``"580.65.06"``.
         cuda: the newest CUDA release that it runs.
         gpus: all its GPUs, visible or not, in the order of the PCI bus.
     """

@@ -34,7 +34,8 @@ class Op:
 
     Args:
         library: the implementation; ``None``: the PyTorch reference.
-        backend: name of the backend that the op was loaded for.
+        backend: torch's type of the devices that the op was loaded for, such as ``"cuda"``; the
+            backend's name if its strategy does not have another `device_type`.
 
     Attributes:
         name: the op's name, such as ``"fused_adam"``.

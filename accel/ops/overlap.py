@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,7 +12,7 @@ LOWEST = -(2**63)
 """The lowest address as a signed 64-bit integer: the upper half of the addresses is negative."""
 
 
-class Span(NamedTuple):
+class Span:
     """A tensor's memory.
 
     Attributes:
@@ -24,11 +23,15 @@ class Span(NamedTuple):
         tensor: the tensor.
     """
 
-    start: int
-    stop: int
-    written: bool
-    name: str
-    tensor: Tensor
+    # Not a `NamedTuple`, whose definition costs more than the rest of this module.
+    __slots__ = ("name", "start", "stop", "tensor", "written")
+
+    def __init__(self, start: int, stop: int, written: bool, name: str, tensor: Tensor) -> None:
+        self.start = start
+        self.stop = stop
+        self.written = written
+        self.name = name
+        self.tensor = tensor
 
 
 def extent(tensor: Tensor) -> tuple[int, int]:
@@ -59,13 +62,17 @@ def find_conflict(spans: Sequence[Span]) -> tuple[Span, Span] | None:
     """
     found = [
         conflict
-        for cluster in _clusters(sorted(spans, key=lambda span: span[:4]))
+        for cluster in _clusters(sorted(spans, key=_order))
         if any(span.written for span in cluster)
         if (conflict := _conflict_within(cluster)) is not None
     ]
     # The first pair in the order of the lists, so that the result does not depend on addresses.
     order = {id(span): place for place, span in enumerate(spans)}
     return min(found, key=lambda conflict: order[id(conflict[0])], default=None)
+
+
+def _order(span: Span) -> tuple[int, int, bool, str]:
+    return span.start, span.stop, span.written, span.name
 
 
 def _clusters(spans: Sequence[Span]) -> Iterator[list[Span]]:

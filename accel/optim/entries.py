@@ -15,7 +15,7 @@ _WHOLE = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8)
 
 
 def entries_of(states: Any, param: Tensor) -> Group:
-    """Return a parameter's state, creating it if there is none; `TypeError` if it is no dict."""
+    """Return a parameter's state, creating it if there is none; `TypeError` if it is not a dict."""
     found: Any = states.setdefault(param, {})
     if not isinstance(found, dict):
         raise TypeError(

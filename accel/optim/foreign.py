@@ -139,7 +139,7 @@ def _check_scales(
     if not isinstance(scales, Tensor):
         raise _refusal(optimizer, number, f"has 8-bit codes as {key!r} and no {scale!r}")
     shape = scales_shape(codes)
-    # Scales that are no tensor are refused by name when they are read.
+    # Scales that are not tensors are refused by name when they are read.
     if scales.is_nested or scales.shape == shape:
         return
     if scales.dim() > 1:

@@ -68,5 +68,5 @@ def is_clipping(optimizer: Clipping) -> bool:
     if optimizer.clips_groups:
         return False
     limits = [group.get(KEY, 0.0) for group in optimizer.param_groups]
-    # Values that are no numbers are refused by `set_limit`.
+    # Values that are not numbers are refused by `set_limit`.
     return any(type(limit) not in (int, float) or limit > 0 for limit in limits)

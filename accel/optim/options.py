@@ -71,7 +71,7 @@ def rate(lr: Any) -> tuple[Any, Tensor | None]:
     """Return a learning rate as a checked number, and as a tensor if its value is on a device.
 
     A recorded step keeps a host tensor as it is, and reads and checks it at every run.
-    Raises `TypeError` or `ValueError` if `lr` is no learning rate.
+    Raises `TypeError` or `ValueError` if `lr` is not a learning rate.
     """
     if not isinstance(lr, Tensor):
         return checks.check_not_negative("lr", lr), None

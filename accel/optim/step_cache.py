@@ -175,7 +175,7 @@ def _share_counters(parts: Sequence[Part]) -> bool:
 def _check_counters(states: Sequence[Group], at: Sequence[int]) -> None:
     """Refuse parameters that share one step counter, whichever kernels step them.
 
-    torch is no model here: its implementations give different results in this case.
+    torch is not a model here: its implementations give different results in this case.
     """
     first: dict[int, int] = {}
     for place, state in zip(at, states, strict=True):

@@ -1,4 +1,4 @@
-"""Judging an op's results: against float64, against its inputs, and against a second call."""
+"""Checks of an op's results: against float64, its inputs, and a second call."""
 
 from __future__ import annotations
 

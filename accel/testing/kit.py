@@ -105,7 +105,7 @@ def expect(condition: object, message: str) -> None:
 
 
 def expect_type(value: object, kind: type | tuple[type, ...], what: str) -> None:
-    """Fail unless `value` is a `kind`; a ``bool`` is no ``int`` here."""
+    """Fail unless `value` is a `kind`; a ``bool`` is not an ``int`` here."""
     kinds = kind if isinstance(kind, tuple) else (kind,)
     right = isinstance(value, kinds) and not (isinstance(value, bool) and bool not in kinds)
     names = " or ".join(one.__name__ for one in kinds)
@@ -145,7 +145,7 @@ def strategy_class(accelerator: str | type[Accelerator]) -> type[Accelerator]:
 
     Raises:
         ValueError: the name has another form.
-        TypeError: it is no strategy.
+        TypeError: it is not a strategy.
         ImportError, AttributeError: there is no such class, or importing it ends the process.
     """
     try:

@@ -190,7 +190,7 @@ def spec_of(builder: Any) -> OpSpec | None:
 
     Raises:
         ImportError, AttributeError: the op's class names a spec that does not exist.
-        TypeError: it is no `OpSpec`.
+        TypeError: it is not an `OpSpec`.
     """
     if not builder.op:
         return None
@@ -200,7 +200,7 @@ def spec_of(builder: Any) -> OpSpec | None:
         return _declared(builder.NAME, kind)
     found = resolve(target)()
     if not isinstance(found, OpSpec):
-        raise TypeError(f"{target}, the spec of {builder.NAME}, is no OpSpec.")
+        raise TypeError(f"{target}, the spec of {builder.NAME}, is not an OpSpec.")
     return found
 
 

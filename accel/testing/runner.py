@@ -29,7 +29,7 @@ class Outcome:
         test: its name.
         verdict: ``"undeclared"`` is a skip that would have passed.
         reason: why it failed or was skipped, ``""`` if it passed.
-        detail: the traceback of a failure that has a cause beside an expectation, else ``""``.
+        detail: the traceback of a failure other than an unmet expectation, else ``""``.
         seconds: how long it took.
     """
 
@@ -116,7 +116,7 @@ def run(
     Raises:
         ValueError: the text is not of the form ``"module:Class"``, or a test does not exist.
         ImportError, AttributeError: there is no such module or class.
-        TypeError: it is no subclass of `Accelerator`.
+        TypeError: it is not a subclass of `Accelerator`.
     """
     chosen = strategy_class(accelerator)
     wanted = None if tests is None else set(tests)

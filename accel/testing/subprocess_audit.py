@@ -148,7 +148,7 @@ def _look(target: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Answer the question on standard input."""
+    """Audit the target on standard input."""
     question = json.load(sys.stdin)
     sys.path[:] = question["path"]
     answer = _look(question["target"])

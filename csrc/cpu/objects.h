@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Questions about a program's tensors that every native loop over them asks. No tensor's memory is read,
+// Facts about a program's tensors that every native loop over them needs. No tensor's memory is read,
 // so the tensors may be on any device.
 #pragma once
 
@@ -9,10 +9,10 @@
 
 namespace accel {
 
-// Below it an address may be that of nothing, plus an offset: no storage of a terabyte is expected.
+// A lower address may be a null pointer plus an offset: no storage of a terabyte is expected.
 constexpr uint64_t kLow = uint64_t{1} << 40;
 
-// The base of what loops over tensors. All is called with the interpreter's lock held.
+// The base of loops over tensors. All is called with the interpreter's lock held.
 class Objects {
  protected:
   explicit Objects(const accel_python &python) : py_(python) {}

@@ -204,7 +204,7 @@ def test_what_must_not_be_used_is_told(tmp_path: Path) -> None:
     assert said.startswith("False") and said.count("it is damaged") == 2
     assert "Install the package that it belongs to again" in said
     file.write_bytes(sound[:3000])
-    assert call(tmp_path / "site", "-c", ask).count("is cut short: it has 3000 bytes") == 2
+    assert call(tmp_path / "site", "-c", ask).count("is truncated: it has 3000 bytes") == 2
     file.write_bytes(b"no library")
     assert "as no ELF file does, not a shared library" in call(tmp_path / "site", "-c", ask)
 

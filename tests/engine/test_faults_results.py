@@ -19,9 +19,9 @@ from accel.jit.cache.elf import fault_of
 
 # What a wrapper does to the library that the linker has just made.
 DAMAGE = {
-    "cut short": ("head -c 3000 op.so > cut; mv cut op.so", "is cut short: it has 3000 bytes"),
-    "cut in its header": ("head -c 40 op.so > cut; mv cut op.so", "is cut short"),
-    "cut by a byte": ("truncate -s -1 op.so", "is cut short"),
+    "truncated": ("head -c 3000 op.so > cut; mv cut op.so", "is truncated: it has 3000 bytes"),
+    "cut in its header": ("head -c 40 op.so > cut; mv cut op.so", "is truncated"),
+    "cut by a byte": ("truncate -s -1 op.so", "is truncated"),
     "empty": (": > op.so", "is empty"),
     "zeros": ("size=$(wc -c < op.so); : > op.so; truncate -s $size op.so", "no ELF file"),
     "zeros at the end": ("truncate -s 12000 op.so; truncate -s 99000 op.so", "is damaged"),
@@ -105,7 +105,7 @@ def test_one_that_was_published_is_found_and_built_anew(workshop: Workshop) -> N
     cut(folder)
     found = accel(workshop, "cache", "verify")
     assert found.returncode == 1
-    assert "is cut short: it has 3000 bytes" in found.stdout
+    assert "is truncated: it has 3000 bytes" in found.stdout
     assert workshop.load()["value"] == 7
     assert workshop.compiles() == 2
     assert accel(workshop, "cache", "verify").returncode == 0
@@ -123,10 +123,10 @@ def test_one_that_is_prebuilt_is_passed_over(
     there = {"ACCEL_PREBUILT_DIR": str(tmp_path / "out")}
     told = workshop.load(env={**there, "CXX": "/bin/false"})
     assert told["error"] == "OpUnavailable"
-    assert f"{made}/op.so is cut short: it has 3000 bytes" in told["message"]
+    assert f"{made}/op.so is truncated: it has 3000 bytes" in told["message"]
     told = workshop.load(env=there)
     assert told["rung"] == "jit"
-    assert "is cut short" in told["log"], "it was asked for, so it is told that it is not used"
+    assert "is truncated" in told["log"], "it was asked for, so it is told that it is not used"
     build_prebuilt(recipe, tmp_path / "out")
     assert workshop.load(env=there)["rung"] == "prebuilt"
 

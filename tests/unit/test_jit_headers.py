@@ -91,6 +91,14 @@ def test_files_of_one_label_are_kept_apart(tmp_path: Path) -> None:
     assert set(found.contents) == {"a.cpp", "x/h.h", "y/h.h", "h2.h", "h2.h#2"}
 
 
+def test_a_relative_path_is_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, a_cpp='#include "b.h"\n', b_h="1")
+    monkeypatch.chdir(tmp_path)
+    near, far = (scan([path / "a.cpp"], [path], path) for path in (Path(), tmp_path))
+    assert near.contents == far.contents
+    assert {*near.contents} == {"a.cpp", "b.h"}
+
+
 def test_a_source_that_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="not a regular file"):
         scan([Path("/dev/null")], [], tmp_path)

@@ -15,10 +15,16 @@ CLAUSES = frozenset({"What", "Who", "Whose", "Where", "Whether", "How", "Which",
 CROOKED = re.compile(
     r"\b(?:mend(?:s|ed|ing)?|(?:is|are|be) had|(?:is|are) told(?! apart)|tells? of|brings it)\b"
     # A value for a case is given with "if".
-    r"|(?:``None``|``\"\"``|\b0|[Rr]aises `\w+`) where\b"
+    r"|(?:``None``|``\"\"``|\b0|[Ff]alse|[Nn]ull|[Rr]aises `\w+`) where\b"
     # Idioms with a plain word: free, through, are, follow, the other.
     r"|\b(?:let go of|by way of|at hand|gives? (?:its |free )?memory back|lies?|what else|afresh)\b"
     r"|\b(?:none of the functions|other things of the name|when it is not told)\b"
+    r"|\b(?:for ever|for want of|askers?|answers for|whoever misses)\b"
+    # "Is not a number", "otherwise" at the start of a sentence, "such as" before an example.
+    r"|(?<![Tt]here )\b(?:is|are) no (?:int|text|list|link|folder|tensor|number|whole|regular)s?\b"
+    r"|(?:^\s*(?:#|//|\*)?\s*|\. )Else,? (?!if\b)[a-z`]|(?<!such )\bas ``(?:\"\d|\(\d)"
+    # "Exactly", "only" or "the same" for the adjective.
+    r"|\b(?:the|that|these) very (?:one|file|same|library|device|tensor|input)s?\b"
 )
 
 

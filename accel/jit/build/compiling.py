@@ -1,4 +1,4 @@
-"""Running a plan's commands in a staging folder; a failure becomes a readable error."""
+"""Runs of a plan's commands in a staging folder; a failure becomes a readable error."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def _log_of(plan: Plan, staging: Path) -> bytes:
 
 
 def _own_words(log: str) -> str:
-    """Return ninja's own messages, without the commands that it shows."""
+    """Return ninja's own messages, without the commands that it prints."""
     return "\n".join(line for line in log.splitlines() if line.startswith("ninja:"))
 
 
@@ -177,7 +177,7 @@ def _why(ended: Ended, seconds: int, endless: bool) -> str:
 
 
 def _of_shell(log: str) -> str:
-    """Return messages about the system by the shells that run the steps, ``""`` for none."""
+    """Return the steps' shells' messages about the system, ``""`` if there are none."""
     others = ("[", "FAILED", ": >", "ninja:", "accel-build:")
     lines = [line for line in log.splitlines() if line and not line.startswith(others)]
     few = next((line for line in log.splitlines() if "Too many open files" in line), "")
@@ -185,7 +185,7 @@ def _of_shell(log: str) -> str:
 
 
 def _few_files() -> str:
-    """Return a hint if the limit on open files is low, which tools report in odd words."""
+    """Return a hint if the limit on open files is low, which tools report in various ways."""
     most = os.sysconf("SC_OPEN_MAX")
     return (
         f" (this process may open only {most} files; raise the limit: ulimit -n)"
@@ -195,7 +195,7 @@ def _few_files() -> str:
 
 
 def _cut_off(plan: Plan, failed: Command, staging: Path, log: str) -> str:
-    """Return how a step ended whose shell left no exit status."""
+    """Return how a step ended if its shell left no exit status."""
     if not (staging / f"{failed.output}.start").exists():
         return f"{plan.compiler.label} was not started"
     # Newer versions of ninja report 128 plus the status of wait(2).

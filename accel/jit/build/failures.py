@@ -22,7 +22,7 @@ _NAMED = re.compile(r"(?<![\w.=/-])/[^\s:'\"`‘’()<>\[\],;]+")
 
 
 class Failure(NamedTuple):
-    """The place of a failed build's record, and the attempt that it is about."""
+    """A failed build's record: its path, and the attempt that it belongs to."""
 
     path: Path
     stamp: tuple[int, int] | None
@@ -38,7 +38,7 @@ class Failure(NamedTuple):
         return Failure(path, (facts.st_ino, facts.st_mtime_ns))
 
     def raise_if_newer(self, root: Path, stem: str) -> None:
-        """Raise the `BuildFailed` of a build that failed since this look was taken."""
+        """Raise the `BuildFailed` of a build that has failed since this record was read."""
         now = Failure.look(root, stem)
         if now.stamp is None or now.stamp == self.stamp:
             return
@@ -122,7 +122,7 @@ def keep_failure(root: Path, stem: str, error: BuildFailed) -> None:
         make_private(root / FAILED, exist_ok=True)
         write_atomic(root / FAILED / f"{stem}.json", json.dumps(record).encode())
     except OSError:
-        return  # The waiters find out by building themselves.
+        return  # Waiting processes find out by building it themselves.
 
 
 def _decisive(root: Path, error: BuildFailed) -> Iterator[str]:

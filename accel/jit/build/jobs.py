@@ -24,7 +24,7 @@ def job_count(steps: int, bytes_per_job: int, *, proc: Path = Path("/proc")) -> 
         proc: the folder of the kernel's process files.
 
     Raises:
-        ValueError: ``MAX_JOBS`` is no positive number.
+        ValueError: ``MAX_JOBS`` is not a positive number.
     """
     limits = [steps, environment.max_jobs() or steps, len(processors.usable())]
     memory = _available_memory(proc)

@@ -73,7 +73,7 @@ def _copy(made: Artifact, target: Path) -> Path:
     staging = target.with_name(f".{target.name}-{os.getpid()}-{os.urandom(4).hex()}")
     make_private(staging)
     try:
-        # A second level, so that the folder to publish bears its final name while it is checked.
+        # A second level, so that the folder has its final name while it is checked.
         ready = staging / target.name
         make_private(ready)
         for file in (made.library, made.folder / MANIFEST):

@@ -92,7 +92,7 @@ def _terminal_columns() -> int:
 
 
 def _write(text: str) -> None:
-    # A closed or hung-up stderr is no reason to fail a build.
+    # A closed or hung-up stderr must not fail a build.
     with contextlib.suppress(OSError, ValueError, AttributeError):
         # Text buffered for a closed descriptor would fail again when the process ends.
         with contextlib.suppress(io.UnsupportedOperation):

@@ -29,7 +29,7 @@ _SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class StartFailed(Exception):
-    """No process could be started for a build, by a limit or for want of a shell."""
+    """No process could be started for a build, because of a limit or a missing shell."""
 
 
 class Ended(NamedTuple):
@@ -66,10 +66,10 @@ def run_supervised(
     """
     own = os.getpid()
     quarters = 4 * int(min(seconds, _MOST_SECONDS)) + 40
-    asker = (str(folder), str(own), str(start_time(own)), str(quarters))
+    arguments = (str(folder), str(own), str(start_time(own)), str(quarters))
     write_private(folder / "ninja.log", b"")
     with (folder / "ninja.log").open("wb") as log:
-        argv = [supervisor.SHELL, "-c", supervisor.SCRIPT, "accel-build", *asker, *command]
+        argv = [supervisor.SHELL, "-c", supervisor.SCRIPT, "accel-build", *arguments, *command]
         pid = _spawn(argv, environment.for_compiler(folder), log.fileno())
     in_time, state = False, None
     try:
@@ -85,7 +85,7 @@ def run_supervised(
 
 def _spawn(argv: list[str], env: dict[str, str], log: int) -> int:
     """Start a process in a session of its own, whatever signals this one ignores or blocks."""
-    # No standard stream, should those be closed.
+    # Not a standard stream, even if those are closed.
     output = fcntl.fcntl(log, fcntl.F_DUPFD_CLOEXEC, 3)
     actions: list[tuple[object, ...]] = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

@@ -12,14 +12,15 @@ from collections.abc import Iterator
 
 SHELL = "/bin/sh"
 # This user can read the tools' output with any umask, which limits only others.
-# Arguments: folder, asker's process id and start time, quarters of a second, command. The shell
-# becomes the command and leads its session; the guards in it end the whole session when the
-# asker is gone. The second one acts if the first was killed. Neither relies on a pipe that forked
-# children of the asker hold open, or on a process id that another process may have by now.
+# Arguments: folder, owner's process id and start time, quarters of a second, command. The shell
+# becomes the command and leads its session. Its guards end the whole session after the owner, the
+# process that asked for the build, has ended; the second acts if the first was killed. Neither
+# relies on a pipe, which forked children of the owner hold open, or on a process id alone, which
+# another process may have by now.
 SCRIPT = r"""
 umask u=rwx
 cd "$1" || exit 126
-asker=$2 born=$3 left=$4
+owner=$2 born=$3 left=$4
 shift 4
 facts_of() {
   facts=
@@ -28,7 +29,7 @@ facts_of() {
   [ "$facts" ]
 } 2>/dev/null
 lives() {
-  facts_of "$asker" || { kill -0 "$asker" 2>/dev/null; return; }
+  facts_of "$owner" || { kill -0 "$owner" 2>/dev/null; return; }
   set -- $facts
   case $1 in [ZX]) return 1 ;; esac
   [ "$born" = 0 ] || [ "${20}" = "$born" ]

@@ -133,8 +133,8 @@ def _wrong_bytes(library: Path, data: bytes, manifest: Mapping[str, Any]) -> str
     if sha256(data) != manifest["sha256"]:
         return f"{library} does not match the checksum in its manifest."
     fault = fault_of(data)
-    by = manifest.get("compiler", "Its compiler")
-    return f"{library} {fault}; {by} made it so." if fault else None
+    by = manifest.get("compiler", "an unknown compiler")
+    return f"{library} {fault}; it was built so by {by}." if fault else None
 
 
 def _wrong_machine(manifest: Mapping[str, Any]) -> str | None:

@@ -61,7 +61,7 @@ def fault_of(data: bytes) -> str:
     try:
         return _fault_of_tables(data)
     except (struct.error, IndexError):
-        return f"is cut short: it has {len(data)} bytes, fewer than the header of an ELF file"
+        return f"is truncated: it has {len(data)} bytes, fewer than the header of an ELF file"
 
 
 def check(data: bytes) -> None:
@@ -87,7 +87,7 @@ def _fault_of_tables(data: bytes) -> str:
     ends = [end, its_end, *(one[offset] + one[size] for one in segments)]
     ends += [one[4] + one[5] for one in sections if one[1] not in _NO_BYTES]
     if max(ends) > len(data):
-        return f"is cut short: it has {len(data)} bytes, and its tables name {max(ends)}"
+        return f"is truncated: it has {len(data)} bytes, and its tables name {max(ends)}"
     mapped = [(one[address], one[size]) for one in segments if one[0] == _LOADED]
     dynamic = [data[s[offset] : s[offset] + s[size]] for s in segments if s[0] == _DYNAMIC]
     return _fault_of_dynamic(dynamic[0] if dynamic else b"", order + layout.entry, mapped)

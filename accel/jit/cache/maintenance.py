@@ -31,7 +31,7 @@ class Entry:
         folder: its path.
         size: bytes on disk of the folder's files.
         created: when it was built, in seconds since 1970.
-        used: when it was last read as far as the file system tells, in seconds since 1970.
+        used: when it was last read as far as the file system records it, in seconds since 1970.
         trouble: why it would be built again, ``""`` if its manifest is sound.
     """
 
@@ -86,8 +86,8 @@ def prune(
 
     Always removes broken artifacts, leftovers of killed builds, locks that nobody holds, and
     records of failed builds that are a day old. Others may load and build at the same time: a
-    running build stays, an artifact disappears by one rename, and whoever misses it builds it
-    again.
+    running build stays, an artifact disappears by one rename, and a process that
+    then does not find it builds it again.
 
     Args:
         older_than: remove artifacts not used for that many seconds.
@@ -204,7 +204,7 @@ def _remove(root: Path, path: Path) -> bool:
         if not lock.acquire():
             return False
     except OSError:
-        # If locking does not work, whoever misses the artifact builds it again.
+        # If locking does not work, a process that does not find the artifact builds it again.
         return not is_lock and _take_away(root, path)
     try:
         return is_lock or _take_away(root, path)

@@ -89,7 +89,7 @@ def _look_into(folder: Path, name: str) -> list[Path] | Rejected:
     return refused
 
 
-def tell_refused() -> None:
+def warn_of_refused() -> None:
     """Warn once of each prebuilt folder or library that fits and may not be used."""
     for reason in _refused.values():
         location.say_once(f"prebuilt: {reason}")

@@ -1,4 +1,4 @@
-"""Failures of the machine during a load, in words, kept for `accel explain` in later processes."""
+"""Failures of the machine during a load, as text, kept for `accel explain` in later processes."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def remedy(error: BaseException) -> str:
     return known or next((way for words, way in _BY_WORDS if words in text), "")
 
 
-def in_words(error: BaseException) -> str:
-    """Return an error in words: accel's own as they are, others with name and remedy."""
+def describe(error: BaseException) -> str:
+    """Return an error's text: accel's own unchanged, others with name and remedy."""
     if isinstance(error, AccelError):
         return str(error)
     text = f": {str(error).rstrip('.')}" if str(error) else ""

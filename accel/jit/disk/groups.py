@@ -1,4 +1,4 @@
-"""The right of a group to write: it lets nobody in if the owner is its only member."""
+"""A group's right to write, which is harmless if the owner is the group's only member."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import cache
 
 
 def alone(user: int, group: int, fd: int) -> bool:
-    """Return whether no right of a group lets anybody but `user` write what `fd` is open on."""
+    """Return whether no group's right lets anybody but `user` write the file of `fd`."""
     try:
         # With access control lists, the group's right is the most that anybody listed has.
         listed = os.listxattr(f"/proc/self/fd/{fd}")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from accel.host import process
 
-# Holders touch the lock ten times a second; a machine under load may be late by much.
+# Holders touch the lock ten times a second; on a busy machine they may be much later.
 _SILENCE_S = 10.0
 _STOPPED_S = 1.0
 _TELL_S = 5.0
@@ -37,7 +37,7 @@ class Holder(NamedTuple):
 
     Attributes:
         mark: changes while the holder is at work: the lock file's number and time.
-        who: process, host and time, in words.
+        who: process, host and time, as text.
         pid: its process id, 0 if it is another machine's or not known.
         stopped: whether it is stopped, as by Ctrl-Z.
     """
@@ -158,10 +158,10 @@ class Waiting:
 
 
 def take_away(path: Path, holder: Holder) -> bool:
-    """Remove the lock that `holder` has, so that the first process to come gets a new one.
+    """Remove the lock that `holder` has, so that the next process makes a new one.
 
-    Returns whether there is none of the holder's any more. What it builds all the same is
-    published by a rename, as everybody's is.
+    Returns whether the holder's lock is gone. If the holder finishes its build after all, its
+    result is published by a rename, like any other.
     """
     try:
         if os.lstat(path).st_ino == holder.mark[0]:

@@ -71,7 +71,7 @@ class BuildLock:
             os.write(fd, record())
 
     def beat(self) -> None:
-        """Show waiting processes that the holder is working; harmless if the lock is not held."""
+        """Show waiting processes that the holder is working, if the lock is held."""
         if self._fd is not None:
             with contextlib.suppress(OSError):
                 os.utime(self._fd)
@@ -91,7 +91,7 @@ class BuildLock:
             self.release()
 
     def release(self) -> None:
-        """Release the lock; harmless if it is not held."""
+        """Release the lock, if it is held."""
         if self._fd is not None:
             _held.discard(self._fd)
             os.close(self._fd)

@@ -1,4 +1,4 @@
-"""Reading and writing small files without being fooled by links, pipes or half-written data."""
+"""Reading and writing small files, safe against links, pipes and half-written data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PRIVATE, _PRIVATE_FOLDER = 0o600, 0o700
 
 
 class Reader:
-    """A file open for reading, closed at the latest with its last reference.
+    """A file open for reading, closed with its last reference at the latest.
 
     Attributes:
         fd: its descriptor; -1 when it is closed.
@@ -38,7 +38,7 @@ class Reader:
         self.close()
 
     def close(self) -> None:
-        """Close it; harmless if it is closed."""
+        """Close it, if it is open."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
@@ -63,7 +63,7 @@ def read_regular(path: str | Path, *, limit: int | None = None, follow: bool = T
     Raises:
         OSError: the file cannot be read, is not a regular file, or is longer than `limit`.
     """
-    # O_NONBLOCK keeps a pipe that somebody put there from stopping the open for ever.
+    # O_NONBLOCK keeps a pipe that somebody put there from blocking the open forever.
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     fd = os.open(path, flags)
     with os.fdopen(fd, "rb") as file:

@@ -3,7 +3,7 @@
 A folder is trusted if it and every folder above it belong to this user or to root, and nobody else
 may write to them. A folder above it may be sticky, such as ``/tmp``, since nobody can change other
 users' files there. Each folder is opened through the descriptor of the one above it, and files
-through that of the last one, so that nothing can be exchanged between the check and the use.
+through that of the last one, so that nothing can be replaced between the check and the use.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Folder:
 
         Raises:
             CacheUntrusted: others may change it.
-            OSError: it does not exist, is no folder, or may not be entered.
+            OSError: it does not exist, is not a folder, or may not be entered.
         """
         fd = _open(self.fd, name, _FOLDER, self.path)
         try:
@@ -82,9 +82,9 @@ class Folder:
 
         Raises:
             CacheUntrusted: others may write it.
-            OSError: it does not exist, is no regular file, or may not be read.
+            OSError: it does not exist, is not a regular file, or may not be read.
         """
-        # Without O_NONBLOCK a pipe that somebody put there would stop the open for ever.
+        # Without O_NONBLOCK a pipe that somebody put there would block the open forever.
         fd = _open(self.fd, name, _FILE, self.path)
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -134,24 +134,24 @@ def reach(path: Path) -> Folder:
     The folders above `path` are trusted then; `Folder.check` asks about the last one.
 
     Raises:
-        CacheUntrusted: others could exchange a folder or link on the way.
-        OSError: something on the way is no folder or may not be entered.
+        CacheUntrusted: others could replace a folder or link on the way.
+        OSError: something on the way is not a folder or may not be entered.
     """
-    walk = _Walk()
+    descent = _Descent()
     try:
-        missing = walk.follow(os.fspath(path))
+        missing = descent.follow(os.fspath(path))
     except (OSError, CacheUntrusted):
-        os.close(walk.fd)
+        os.close(descent.fd)
         raise
-    return Folder(Path(str(walk)), walk.fd, missing)
+    return Folder(Path(str(descent)), descent.fd, missing)
 
 
 def hold(path: Path) -> Folder:
-    """Open a folder that only this user and root can change; or this package's own.
+    """Open a folder that only this user and root can change, or this package's own.
 
     Raises:
-        CacheUntrusted: others may change it, or could exchange it.
-        OSError: it does not exist, is no folder, or may not be entered.
+        CacheUntrusted: others may change it, or could replace it.
+        OSError: it does not exist, is not a folder, or may not be entered.
     """
     own = in_package(path)
     folder = Folder(path, os.open(path, _FOLDER | _ONE), exempt=True) if own else reach(path)
@@ -169,7 +169,7 @@ def make(path: Path) -> Folder:
     """Open a folder that only this user and root can change; missing folders are made private.
 
     Raises:
-        CacheUntrusted: others may change it, or could exchange it.
+        CacheUntrusted: others may change it, or could replace it.
         OSError: it cannot be made.
     """
     folder = reach(path)
@@ -185,8 +185,8 @@ def make(path: Path) -> Folder:
     return folder
 
 
-class _Walk:
-    """A path that is followed from the root, one folder at a time.
+class _Descent:
+    """A path that is opened from the root down, one folder at a time.
 
     Attributes:
         fd: the folder that was reached.
@@ -196,7 +196,7 @@ class _Walk:
         self.fd = os.open("/", _FOLDER | _ONE)
         self.names: list[str] = []
         self.links = 0
-        # The owner of the root folder could exchange everything; it is not 0 if a user
+        # The owner of the root folder could replace everything; it is not 0 if a user
         # namespace does not know root.
         self.trusted = (os.geteuid(), 0, os.fstat(self.fd).st_uid)
 
@@ -204,7 +204,7 @@ class _Walk:
         return "/" + "/".join(self.names)
 
     def follow(self, text: str) -> tuple[str, ...]:
-        """Go as far as there are folders and return the names that are left."""
+        """Open folders as far as they exist, and return the remaining names."""
         todo = _names(text if text.startswith("/") else f"{os.getcwd()}/{text}")  # noqa: PTH109
         while todo:
             name = todo.pop()
@@ -233,7 +233,7 @@ class _Walk:
             raise CacheUntrusted(fault)
 
     def _target(self, name: str) -> list[str]:
-        """Return the parts of a link's target; raises `OSError` if it is no link."""
+        """Return the parts of a link's target; raises `OSError` if it is not a link."""
         path = os.path.join(str(self), name)  # noqa: PTH118
         facts = os.lstat(name, dir_fd=self.fd)
         if not stat.S_ISLNK(facts.st_mode):
@@ -265,7 +265,7 @@ def _open(folder: int, name: str, flags: int, path: object) -> int:
 
 
 def _fault(fd: int, path: object, trusted: tuple[int, ...], *, passing: bool = False) -> str:
-    """Return who else may write a file or folder, as a sentence; ``""`` for nobody.
+    """Return a sentence on who else may write a file or folder; ``""`` if nobody may.
 
     Args:
         fd: a descriptor of it.

@@ -1,4 +1,4 @@
-"""Questions to tools with three outcomes: an answer, a refusal, or no answer."""
+"""Runs of tools with three outcomes: an answer, a refusal, or no answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from accel.jit.tools.process import run_tool
 from accel.record import Record
 
 PATIENCE_S = 10.0
-# Words of a tool that lacked a resource for the moment, or was broken from outside.
+# Messages of a tool that lacked a resource for a moment, or was killed from outside.
 _PASSING = re.compile(
     r"Killed|[Kk]ill signal|Terminated|terminated program|due to signal|died due to"
     r"|[Oo]ut of memory|out of space|memory exhausted|bad_alloc"
@@ -71,5 +71,5 @@ def ask(command: Sequence[str], text: str = "") -> Answer:
 
 
 def is_passing(output: str) -> bool:
-    """Return whether a failed tool's words name a cause that may pass."""
+    """Return whether a failed tool's message names a temporary cause."""
     return _PASSING.search(output) is not None

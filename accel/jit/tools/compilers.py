@@ -98,7 +98,7 @@ def find_nvcc() -> Compiler | Rejected:
 
 
 def machine_here() -> str:
-    """Return the kind of processor of this process's code, in the words of `Compiler.machine`."""
+    """Return the kind of processor of this process's code, by its name in `Compiler.machine`."""
     machine = os.uname().machine
     if sys.maxsize < 1 << 32:
         return {"x86_64": "i386", "aarch64": "arm"}.get(machine, machine)

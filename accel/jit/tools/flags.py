@@ -97,11 +97,13 @@ def check_standard(
         flags: those of ``CFLAGS`` and ``CXXFLAGS``, of which the last counts.
         variables: those that compilers read for themselves.
     """
-    own = [*_standards(" ".join((_OWN_STANDARD, *recipe.compile_flags)))][-1]
     asked = [("CFLAGS or CXXFLAGS", *found) for found in [*_standards(" ".join(flags))][-1:]]
     if recipe.language == "cuda":
         for name, pattern in _NVCC_STANDARDS.items():
             asked += [(name, *found) for found in _standards(variables.get(name, ""), pattern)]
+    if not asked:
+        return None
+    own = [*_standards(" ".join((_OWN_STANDARD, *recipe.compile_flags)))][-1]
     for name, text, year in asked:
         if year < own[1]:
             return Rejected(
@@ -113,7 +115,7 @@ def check_standard(
 
 def _standards(text: str, pattern: str = _CXX_STANDARD) -> Iterator[tuple[str, int]]:
     """Yield every C++ standard that is named, and its year; unknown ones count as new."""
-    for found in re.finditer(pattern, text):
+    for found in re.finditer(pattern, text) if text else ():
         name = found[1]
         yield found[0], _YEARS.get(name, 2000 + int(name) if name.isdigit() else 9999)
 

@@ -1,4 +1,4 @@
-"""Identification of a C++ compiler by one question, whose answer has all facts."""
+"""Identification of a C++ compiler: one run of its preprocessor gives all facts."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _version(kind: str, macros: dict[str, str]) -> str:
 
 
 def _machine(macros: dict[str, str]) -> str:
-    """Return the machine that it compiles for, in the words of uname(2) where they exist."""
+    """Return the machine that it compiles for, by its name in uname(2) if it has one."""
     machine = next((name for macro, name in _MACHINES.items() if macro in macros), "other")
     if machine == "x86_64" and "__ILP32__" in macros:
         machine = "x32"

@@ -1,4 +1,4 @@
-"""The first error among what compilers, linkers and ninja print."""
+"""The first error in the output of compilers, linkers and ninja."""
 
 from __future__ import annotations
 

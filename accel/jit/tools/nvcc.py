@@ -60,9 +60,9 @@ class Nvcc:
 
     Attributes:
         location: its path, root and origin.
-        version: its release, as ``(13, 0)``.
-        release: its release with the build, as ``"13.0.88"``.
-        archs: plain architectures that it compiles for, as ``"9.0"``, oldest first.
+        version: its release, such as ``(13, 0)``.
+        release: its release with the build, such as ``"13.0.88"``.
+        archs: plain architectures that it compiles for, such as ``"9.0"``, oldest first.
     """
 
     location: Location

@@ -14,8 +14,9 @@ from typing import NamedTuple
 from accel.jit.tools.messages import first_error
 
 _MOST_OUTPUT = 1 << 20
-# The shell's input is a pipe that only the asker holds: when it closes, a watcher ends the whole
-# group, however the asker ended. The status is printed: a process that ignores SIGCHLD gets none.
+# The shell's input is a pipe that only this process holds. It closes however this process ends, and
+# a watcher then ends the whole group. The status is printed, since a process that ignores SIGCHLD
+# gets none.
 _SHELL = """umask u=rwx; mark=$1 text=$2; shift 2; exec 3<&0
 { read -r _ <&3; kill -9 0; } >/dev/null 2>&1 &
 printf '%s' "$text" | "$@" 3<&-
@@ -94,7 +95,7 @@ def kill_group(group: int) -> None:
 
 
 def _collect(fd: int, seconds: float, end: re.Pattern[bytes]) -> tuple[bytes, str]:
-    """Return the output up to `end`, and why there was no end; children may print on."""
+    """Return the output up to `end`, and why there was no end; children may still print."""
     deadline = time.monotonic() + seconds
     output = b""
     poll = select.poll()

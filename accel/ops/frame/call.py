@@ -272,7 +272,7 @@ def _address(argument: Argument) -> str:
 
 
 def _number(argument: Argument) -> list[tuple[str, Any]]:
-    """Return source and C type of an argument that is no tensor.
+    """Return source and C type of an argument that is not a tensor.
 
     Raises:
         ValueError: it may be ``None``, which has no form as a number in C.

@@ -43,7 +43,7 @@ class CallChecks:
             ``"weight.shape"`` require only one of the two. All tensors are on one device.
         types: the allowed element types of arguments.
         paired: names of lists that are as long as the first list, with its tensors' shapes.
-        in_place: names of lists whose tensors may be the very ones that are written in their place.
+        in_place: names of lists whose tensors may be the written tensors at the same index.
 
     Attributes:
         has_lists: whether an argument is a list of tensors.
@@ -70,7 +70,7 @@ class CallChecks:
         self._paired, self._in_place = paired, in_place
         for name in (*paired, *in_place):
             if name not in self._lists:
-                raise ValueError(f"{schema.name}: {name!r} is no list of tensors of the schema.")
+                raise ValueError(f"{schema.name}: {name!r} is not a list of tensors of the schema.")
         for name in types:
             if name not in [argument.name for argument in schema.tensors]:
                 raise ValueError(f"{schema.name}: types has {name!r}, no tensor of the schema.")

@@ -47,7 +47,7 @@ class DeclaredOp(Declaration):
         sizes: arguments of C after the addresses and numbers; see `CallText`.
         dtypes: names of the tensors whose element types are passed to C. Default: the first tensor.
         paired: names of lists that are as long as the first list, with its tensors' shapes.
-        in_place: names of lists whose tensors may be the very ones that are written in their place.
+        in_place: names of lists whose tensors may be the written tensors at the same index.
         examples: the arguments, by name, of calls that the conformance suite makes, one mapping a
             call. The suite makes the tensors; arguments with a default may be left out.
         native: whether a library has a C function for it, ``accel_<name>``.

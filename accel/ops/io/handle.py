@@ -39,7 +39,7 @@ class AioHandle:
         intra_op_parallelism: threads that share each transfer.
 
     Raises:
-        TypeError: an argument is no whole number.
+        TypeError: an argument is not a whole number.
         ValueError: it is out of range.
         OpUnavailable: ``ACCEL_IO_ENGINE`` asks for an engine that cannot be used here.
     """

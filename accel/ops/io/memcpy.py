@@ -18,7 +18,7 @@ def copy_bytes(dest: Any, src: Any) -> int:
         src: a tensor of the host. If its dtype is not that of `dest`, its bits are copied.
 
     Raises:
-        TypeError: an argument is no dense tensor.
+        TypeError: an argument is not a dense tensor.
         ValueError: sizes differ, memory is shared, or a tensor is on a device or `dest` requires a
             gradient; nothing has been written.
     """

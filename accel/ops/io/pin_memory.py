@@ -36,7 +36,7 @@ class PinHandle:
             example_tensor: a tensor of the wanted dtype.
 
         Raises:
-            TypeError: `num_elem` is no whole number, or `example_tensor` no tensor.
+            TypeError: `num_elem` is not a whole number, or `example_tensor` not a tensor.
             ValueError: `num_elem` is negative.
             MemoryError: there is no memory of that size.
         """

@@ -144,7 +144,7 @@ class ListOp(DeclaredOp):
             return _is_one_number(value, self.types[argument.name]) or (
                 kind.optional and value is None
             )
-        # The checks report a number beyond C's ints, or a value that is no number.
+        # The checks report a number beyond C's ints, or a value that is not a number.
         fits = type(value) is not int or -(2**63) <= value < 2**63
         return type(value) is _NUMBERS.get(kind.name) and fits
 

@@ -23,7 +23,7 @@ class OptimizerIds(Generic[Config]):
         self._lock = threading.Lock()
 
     def create(self, optimizer_id: Any, config: Config) -> None:
-        """Register an id, replacing an earlier one; raises `TypeError` if it is no int."""
+        """Register an id, replacing an earlier one; raises `TypeError` if it is not an int."""
         with self._lock:
             self._known[_checked(optimizer_id)] = config
 

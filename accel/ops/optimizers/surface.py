@@ -46,7 +46,7 @@ class OptimizerOp(Op):
 def unpack(tensor_lists: Any, *names: str) -> list[list[Tensor]]:
     """Return the lists of a nested list.
 
-    Raises `ValueError` if their number is wrong, and `TypeError` naming one that is no list.
+    Raises `ValueError` if their number is wrong, and `TypeError` naming one that is not a list.
     """
     if not isinstance(tensor_lists, Sequence) or len(tensor_lists) != len(names):
         raise ValueError(f"tensor_lists must be {len(names)} lists: {', '.join(names)}.")

@@ -194,7 +194,7 @@ def _mean(absmax: Tensor) -> Tensor:
 def _of_state(state: Any) -> tuple[int, torch.Size]:
     """Return kind and shape of a state's codes.
 
-    Raises `TypeError` if it is no state, `ValueError` if it is not one of 4-bit codes.
+    Raises `TypeError` if it is not a state, `ValueError` if it is not one of 4-bit codes.
     """
     needed = ("absmax", "shape", "dtype", "blocksize", "quant_type", "nested")
     missing = [name for name in needed if not hasattr(state, name)]

@@ -146,7 +146,7 @@ class Quantizer(OpSet):
 
         Raises:
             TypeError: an argument has the wrong kind or element type.
-            ValueError: a number is out of range for `quantize`, or pieces are no whole groups.
+            ValueError: a number is out of range for `quantize`, or pieces are not whole groups.
         """
         return [
             *self._quantize(_plain(input_vals), groups, num_bits, _asymmetric(quant_type),

@@ -21,7 +21,7 @@ _KNOWN_OP = "FusedAdamBuilder"
 
 
 class ToolTests(Conformance):
-    """Tools for profilers, launchers and compilers, and the way to ops."""
+    """Tools for profilers, launchers and compilers, and look-up of ops."""
 
     @on_device
     def test_ranges(self) -> None:
@@ -47,7 +47,7 @@ class ToolTests(Conformance):
         expect_equal(called, [1], "the calls of a callback")
 
     def test_communication_backend(self) -> None:
-        """It has a name, which is not torch's place-holder for none."""
+        """It has a name, which is not torch's placeholder for none."""
         found = self.acc.communication_backend_name()
         expect_type(found, str, "communication_backend_name()")
         expect(found not in {"", "fake", "undefined"}, f"communication backend {found!r}.")

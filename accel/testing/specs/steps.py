@@ -68,7 +68,7 @@ def state_factor(case: Case, name: str, state: str) -> float:
 
 
 def undecided(total: Tensor, size: Tensor) -> Tensor:
-    """Return where float32 arithmetic cannot tell the sign of `total`, a sum of terms of `size`."""
+    """Return a mask of the sums `total`, of terms of `size`, whose sign float32 cannot decide."""
     return total.abs() <= 8 * _FLOAT32_EPS * size
 
 

@@ -58,7 +58,7 @@ constexpr FourBit nf4() {
   return made;
 }
 
-// A sign, and eight values over 12 that are no floating-point format: 8 and 12 come before 4 and 6.
+// A sign, and eight values over 12 that are not a floating-point format: 8 and 12 come before 4 and 6.
 constexpr FourBit fp4() {
   constexpr float kTwelfths[] = {0.0f, 0.0625f, 8.0f, 12.0f, 4.0f, 6.0f, 2.0f, 3.0f};
   constexpr uint8_t kRising[] = {11, 10, 13, 12, 15, 14, 9, 0, 1, 6, 7, 4, 5, 2, 3, 3};

@@ -14,7 +14,7 @@
 namespace accel {
 
 constexpr int64_t kMostThreads = 1024;
-constexpr long kGatePoll = 200000;  // nanoseconds between looks at a gate that another handle holds
+constexpr long kGatePoll = 200000;  // nanoseconds between checks of a gate that another handle holds
 
 struct Lock {
   explicit Lock(pthread_mutex_t *mutex) : mutex(mutex) { pthread_mutex_lock(mutex); }

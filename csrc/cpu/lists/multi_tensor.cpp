@@ -130,7 +130,7 @@ class Chunks {
  public:
   explicit Chunks(int64_t threads) : threads_(threads) {}
 
-  // False where there is no memory.
+  // False if there is no memory.
   [[nodiscard]] bool prepare(const int64_t *numels, int64_t count) {
     int64_t chunks = 0;
     for (int64_t i = 0; i < count; ++i) {
@@ -156,7 +156,7 @@ class Chunks {
   int64_t size() const { return all_.size(); }
   const Chunk &operator[](int64_t i) const { return all_[i]; }
 
-  // Calls body(chunk) for every chunk once; from the last one back where `backwards`, since what was
+  // Calls body(chunk) for every chunk once; from the last one back if `backwards`, since what was
   // read last is still in the caches.
   template <class Body>
   void each(const Body &body, bool backwards = false) {
@@ -174,7 +174,7 @@ class Chunks {
   int64_t threads_, elements_ = 0;
 };
 
-// Calls body(first, n) for blocks of a chunk: all of it where nothing has to be converted.
+// Calls body(first, n) for blocks of a chunk: all of it if nothing has to be converted.
 template <class Body>
 void for_blocks(const Chunk &chunk, bool whole, const Body &body) {
   const int64_t stride = whole ? chunk.n : kBlock, end = chunk.begin + chunk.n;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A call's lists of tensors, looked at and read: see accel/lists.h. Included once per library; it reads
+// Checks and reads a call's lists of tensors: see accel/lists.h. Included once per library; it reads
 // no tensor's memory, so that the tensors may be on any device.
 #pragma once
 
@@ -74,7 +74,7 @@ class Reader : Objects {
   }
 
  private:
-  // The gradient of what is at a place, which the list keeps; null where there is none.
+  // The gradient of what is at a place, which the list keeps; null if there is none.
   void *gradient(void *sources, void *list, int64_t i) {
     void *const source = py_.item_of_list(sources, i);
     void *const grad = source ? py_.attribute(source, py_.grad) : nullptr;
@@ -84,7 +84,7 @@ class Reader : Objects {
 
   static bool has(uint64_t mask, int64_t k) { return mask >> k & 1; }
 
-  // Whether nothing but the tensors' library answers for a tensor, and it may be used as list k's are.
+  // Whether only the tensors' library handles a tensor, and it may be used as list k's are.
   bool is_plain(void *tensor, int64_t k) {
     if (!is_type(tensor, py_.tensor) && !is_type(tensor, py_.parameter)) return false;
     if (!is_positive(tensor) || (has(r_.detached, k) && !is_detached(tensor))) return false;
@@ -130,7 +130,7 @@ class Reader : Objects {
     return true;
   }
 
-  // Whether a tensor is the very one that a written list has in its place.
+  // Whether a tensor is also the one at the same index of a written list.
   bool is_written(int64_t k, int64_t i) const {
     const int64_t at = k * r_.count + i;
     for (int64_t w = 0; w < r_.lists; ++w) {

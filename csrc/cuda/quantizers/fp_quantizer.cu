@@ -27,7 +27,7 @@ struct Call {
   bool stochastic;
 };
 
-// On the host threads run one after another, so one that needs the maximum looks at all elements itself.
+// On the host threads run one after another, so one that needs the maximum reads all elements itself.
 #if defined(ACCEL_HOST_BUILD)
 constexpr int64_t kShare = 1;
 inline int64_t first_of_share() { return 0; }

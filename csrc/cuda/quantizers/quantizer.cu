@@ -31,7 +31,7 @@ struct Call {
 };
 
 // The least and the largest key of all threads of a block. On the host threads run one after another, so
-// a thread that needs them looks at all elements itself.
+// a thread that needs them reads all elements itself.
 struct Ends {
   int32_t least = 0x7FFFFFFF, most = -0x7FFFFFFF - 1;
 

@@ -10,7 +10,7 @@
  * the scale. If a magnitude is above 2^127, infinity included, the scale is the largest possible:
  * 2^127 for exp_avg, whose magnitudes are bounded by it, and 1.125 * 2^127 for exp_avg_sq, whose
  * code 255 is then infinity: as in float32, an element whose square was too large no longer moves.
- * Else, with y = x / scale:
+ * Otherwise, with y = x / scale:
  *   exp_avg: sign, then 7 bits k; |y| + 2^-15 has the float32 bits (k << 20) + (112 << 23): 0 is 0,
  *     and neighbours are 1/8 of a power of two apart, from 2^-18 on
  *   exp_avg_sq: 8 bits k; y has the bits (k << 20) + (96 << 23): from 2^-31, which smaller numbers

@@ -11,7 +11,7 @@
  *            is not finite
  *   clip_    norm as above, then x *= accel_clip_coefficient(norm, max_norm), unless the norm is not
  *            finite and KEEP_NONFINITE says that it leaves x as it is
- * An output may be the very input in its place; otherwise it must share no memory. Arrays have one
+ * An output may be the input at its index itself; otherwise it must share no memory. Arrays have one
  * entry for each tensor; empty tensors may have null addresses. `workspace` is memory of the device:
  * a double for each chunk of each tensor and one for each tensor, and is not read on the CPU.
  */

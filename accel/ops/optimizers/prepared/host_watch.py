@@ -73,9 +73,9 @@ def _load() -> CDLL:
 def _tell(error: Exception) -> None:
     from accel.jit.cache import trouble
 
-    said = trouble.in_words(error)
+    said = trouble.describe(error)
     trouble.keep_note(BACKEND, NAME, said)
-    # A missing compiler is no error: steps are correct, but slower.
+    # A missing compiler is not an error: steps are correct, but slower.
     if not isinstance(error, OpUnavailable) or error.__cause__ is not None:
         warnings.warn(
             f"Python checks the tensors of each optimizer step, which is slower than the native "

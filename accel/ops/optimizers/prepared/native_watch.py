@@ -177,7 +177,7 @@ def _expected(seen: Seen, *, written: bool) -> Expected:
 def places_of(params: Sequence[Tensor], states: Any) -> list[int] | None:
     """Return each parameter's index among the states, as ``PyDict_Next`` counts them.
 
-    A parameter without an entry gets the index 0; ``None`` if the states are no plain dictionary.
+    A parameter without an entry gets the index 0; ``None`` if the states are not a plain dict.
     """
     if type(states) is not defaultdict and type(states) is not dict:
         return None

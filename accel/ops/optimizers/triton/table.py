@@ -32,7 +32,7 @@ ROLES = ("params", "grads", "masters", "steps")
 _ADDRESSES = 3
 
 OWN = 5
-"""Columns at a row's end that are no addresses.
+"""Columns at a row's end that are not addresses.
 
 They are the index of its first program among those of all launches, and eight float32 that a
 kernel over tensors stores for the kernel over their elements.
