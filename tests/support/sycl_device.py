@@ -6,14 +6,17 @@ import ctypes
 import re
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from accel.builders.convention import DECLARED
 from accel.builders.kinds import SYCLOpBuilder
 from accel.jit import Library, Recipe, acquire
 from accel.jit.tools.sycl import find_sycl, load_sycl, with_sycl
 from accel.ops import native
 from accel.probe import Rejected
+from accel.targets import resolve
 
 
 def missing() -> str:
@@ -54,12 +57,53 @@ class SyclDevice:
         """Wait for everything that was launched."""
         self._wait(self.queue)
 
-    def library(self, name: str) -> Library:
-        """Return the library of an optimizer, by the stem of its source."""
+    def library(self, name: str, family: str = "optimizers") -> Library:
+        """Return the library of an op, by its family and the stem of its source."""
 
         class Builder(SYCLOpBuilder):
             NAME = artifact = name
-            native_sources = (f"xpu/optimizers/{name}.cpp",)
+            native_sources = (f"xpu/{family}/{name}.cpp",)
 
         library: Library = Builder().jit_load()
         return library
+
+    def op(self, name: str) -> Any:
+        """Return a declared op that runs on the queue, with tensors of the host."""
+        target = DECLARED[name]
+        library = self.library(name, target.split(".")[2])
+        return resolve(target)(_OnQueue(library, self), backend="cpu")
+
+
+class _OnQueue:
+    """A library whose functions get the device's queue, and are waited for."""
+
+    rung = "jit"
+
+    def __init__(self, library: Library, device: SyclDevice) -> None:
+        self.digest, self.path = library.digest, library.path
+        self._handle, self._device = library.handle, device
+
+    @property
+    def handle(self) -> _OnQueue:
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._handle, name)
+
+    def __getitem__(self, name: str) -> _Function:
+        return _Function(self._handle[name], self._device)
+
+
+class _Function:
+    """A function of a library; what is set on it, such as its types, is set on that function."""
+
+    def __init__(self, function: Any, device: SyclDevice) -> None:
+        self.__dict__.update(_function=function, _device=device)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._function, name, value)
+
+    def __call__(self, *args: Any) -> Any:
+        status = self._function(*args[:-1], self._device.queue)
+        self._device.wait()
+        return status
