@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import re
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
-from accel.builders.convention import DECLARED
+from accel.builders.convention import DECLARED, optimizers
 from accel.builders.kinds import SYCLOpBuilder
 from accel.jit import Library, Recipe, acquire
 from accel.jit.tools.sycl import find_sycl, load_sycl, with_sycl
 from accel.ops import native
+from accel.ops.lists import declared
 from accel.probe import Rejected
 from accel.targets import resolve
 
@@ -52,6 +57,7 @@ class SyclDevice:
         self.queue: int | None = handle.queue_in_order()
         self.unordered: int | None = handle.queue_out_of_order()
         patch.setattr(native, "stream_of", lambda device: self.queue)
+        patch.setattr(declared, "room_for_sums", _room_for_sums)
 
     def wait(self) -> None:
         """Wait for everything that was launched."""
@@ -68,10 +74,17 @@ class SyclDevice:
         return library
 
     def op(self, name: str) -> Any:
-        """Return a declared op that runs on the queue, with tensors of the host."""
+        """Return an op that runs on the queue, with tensors of the host."""
         target = DECLARED[name]
-        library = self.library(name, target.split(".")[2])
+        family = target.split(".")[2]
+        library = self.library(optimizers().get(name, name), family)
         return resolve(target)(_OnQueue(library, self), backend="cpu")
+
+
+def _room_for_sums(tensors: Sequence[Tensor], device: torch.device) -> Tensor:
+    """Return the workspace of lists on a device; the host's own kernels have none."""
+    chunks = sum(-(-one.numel() // declared.CHUNK) for one in tensors)
+    return torch.full((chunks + len(tensors),), math.nan, dtype=torch.float64, device="cpu")
 
 
 class _OnQueue:
@@ -80,7 +93,8 @@ class _OnQueue:
     rung = "jit"
 
     def __init__(self, library: Library, device: SyclDevice) -> None:
-        self.digest, self.path = library.digest, library.path
+        # Kernels are kept by their digest, and others of this library are not waited for.
+        self.digest, self.path = f"{library.digest}-on-queue", library.path
         self._handle, self._device = library.handle, device
 
     @property
@@ -88,7 +102,8 @@ class _OnQueue:
         return self
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._handle, name)
+        found = getattr(self._handle, name)
+        return _Function(found, self._device) if name.endswith("_step") else found
 
     def __getitem__(self, name: str) -> _Function:
         return _Function(self._handle[name], self._device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from list_cases import TYPES, exact_norm, flag, mixed, rungs, same_bits, within_
 from sycl_device import SyclDevice
 from torch import Tensor
 
-from accel.ops.lists import declared
+from accel.jit import csrc_dir
 
 pytestmark = pytest.mark.xpu
 MANY = [7, 0, 8192, 8193, 1] * 60
@@ -20,20 +19,12 @@ F32 = torch.float32
 
 
 @pytest.fixture(scope="module")
-def op(sycl_device: SyclDevice) -> Iterator[Any]:
-    """The op on host tensors, with a workspace as for devices."""
-
-    def room(tensors: list[Tensor], device: torch.device) -> Tensor:
-        chunks = sum(-(-one.numel() // declared.CHUNK) for one in tensors)
-        return torch.full((chunks + len(tensors),), math.nan, dtype=torch.float64)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(declared, "room_for_sums", room)
-        yield sycl_device.op("multi_tensor")
+def op(sycl_device: SyclDevice) -> Any:
+    return sycl_device.op("multi_tensor")
 
 
-def norm_of(op: Any, tensors: list[Tensor], **options: Any) -> tuple[Tensor, Tensor]:
-    total, each = op.multi_tensor_l2norm(1, flag(), [tensors], True, **options)
+def norm_of(op: Any, tensors: list[Tensor]) -> tuple[Tensor, Tensor]:
+    total, each = op.multi_tensor_l2norm(1, flag(), [tensors], True)
     return total, each
 
 
@@ -129,7 +120,9 @@ def test_the_clipping_factor_is_that_of_doubles(op: Any, norm: float) -> None:
     native = rungs()["native"]
     for bound in (0.0, norm / 3, norm * 0.999999, norm, 1e-40, 0.1, 1e39, math.inf, -2.0, math.nan):
         left, right = ([torch.tensor([norm, 0.0, 1e-3 * norm])] for _ in range(2))
-        assert torch.equal(op.multi_tensor_clip(left, bound), native.multi_tensor_clip(right, bound))
+        assert torch.equal(
+            op.multi_tensor_clip(left, bound), native.multi_tensor_clip(right, bound)
+        )
         assert same_bits(left, right), bound
 
 
@@ -158,10 +151,8 @@ def test_flags(op: Any, value: float) -> None:
     assert tensors[8].isnan().any() and not same_bits(tensors, kept)
 
 
-def test_kernels_need_no_double(sycl_device: SyclDevice) -> None:
+def test_kernels_need_no_double() -> None:
     """Some devices have none."""
-    from accel.jit import csrc_dir
-
     for text in csrc_dir().glob("xpu/**/*.sycl"):
         code = [line.split("//")[0] for line in text.read_text().splitlines()]
         assert not any("double " in line or "fp64" in line for line in code), text

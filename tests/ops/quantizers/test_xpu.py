@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from quantizer_cases import (
     special,
 )
 from sycl_device import SyclDevice
+from torch import Tensor
 
 pytestmark = pytest.mark.xpu
 
@@ -49,9 +51,7 @@ def test_blockwise_takes_any_address_and_size(blockwise: Any, dtype: torch.dtype
         x = special(numel + first + 3000, dtype)[first : first + numel]
         for blocksize in (1, 64, 99, 4096):
             codes, absmax = blockwise.quantize_blockwise(x, None, blocksize)
-            assert all(
-                map(same, (codes, absmax), native.quantize_blockwise(x, None, blocksize))
-            )
+            assert all(map(same, (codes, absmax), native.quantize_blockwise(x, None, blocksize)))
             call = (absmax, None, blocksize, dtype)
             shifted = torch.cat([codes[:1], codes])[1:]
             back = native.dequantize_blockwise(codes, *call)
@@ -62,16 +62,35 @@ def test_blockwise_takes_any_address_and_size(blockwise: Any, dtype: torch.dtype
         assert same(left, right)
 
 
-def test_neighbours_keep_their_bytes(blockwise: Any) -> None:
-    """Nothing is written beside the codes, the magnitudes and the elements."""
-    room = torch.full((300,), 7, dtype=torch.uint8)
-    x = numbers(101, torch.float32)
-    for first in (16, 17):
-        codes, absmax = room[first : first + 101], torch.full((8,), 7.0)
-        library = blockwise._loaded
-        del library  # the op allocates its results, so the library is called itself
-        status = call_encode(blockwise, x, codes, absmax[2:4])
-        assert status == 0
-        assert bool((room[:first] == 7).all()) and bool((room[first + 101 :] == 7).all())
-        assert absmax[:2].tolist() == [7.0] * 2 and absmax[4:].tolist() == [7.0] * 4
-        room.fill_(7)
+@pytest.mark.parametrize("first", [16, 17], ids=["aligned", "unaligned"])
+def test_nothing_is_written_beside_the_results(sycl_device: SyclDevice, first: int) -> None:
+    library = sycl_device.library("blockwise_quantizer", "quantizers").handle
+    room, sizes = torch.full((300,), 7, dtype=torch.uint8), torch.full((8,), 7.0)
+    x, back = numbers(101, torch.float32), torch.full((140,), 7.0, dtype=torch.float16)
+    codes, absmax = room[first : first + 101], sizes[2:4]
+    queue, (blocksize, numel, threads) = (
+        pointer(sycl_device.queue),
+        map(ctypes.c_int64, (64, 101, 1)),
+    )
+    status = library.accel_blockwise_encode(
+        *pointers(x, None, None, codes, absmax), blocksize, numel, threads, 0, queue
+    )
+    sycl_device.wait()
+    assert status == 0
+    elements = back[first : first + 101]
+    status = library.accel_blockwise_decode(
+        *pointers(codes, absmax, None, elements), blocksize, 2, numel, threads, 5, queue
+    )
+    sycl_device.wait()
+    assert status == 0 and float((elements.float() - x).abs().max()) < 0.02
+    for whole, size in ((room, 101), (back, 101), (sizes, 2)):
+        start = 2 if whole is sizes else first
+        assert bool((whole[:start] == 7).all()) and bool((whole[start + size :] == 7).all())
+
+
+def pointer(address: int | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(address)
+
+
+def pointers(*tensors: Tensor | None) -> list[ctypes.c_void_p]:
+    return [pointer(None if one is None else one.data_ptr()) for one in tensors]
