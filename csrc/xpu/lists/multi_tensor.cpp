@@ -6,7 +6,7 @@
 #include <cmath>
 #include <limits>
 
-#include "../kernels.h"
+#include "kernels.h"
 
 #include "../../common/dtypes.h"
 #include "accel/multi_tensor.h"

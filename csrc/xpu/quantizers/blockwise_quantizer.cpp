@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Codes of 8 and 4 bits over blocks on SYCL devices: see accel/blockwise_quantizer.h for the formats.
 
-#include "../kernels.h"
+#include "kernels.h"
 
 #include "../../common/dtypes.h"
 #include "../../common/quantizers/blockwise.h"

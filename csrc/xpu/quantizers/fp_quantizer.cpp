@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Floating-point codes over groups on SYCL devices: see accel/fp_quantizer.h for the format.
 
-#include "../kernels.h"
+#include "kernels.h"
 
 #include "../../common/quantizers/floats.h"
 

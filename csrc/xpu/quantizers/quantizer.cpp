@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Integer codes over groups on SYCL devices: see accel/quantizer.h for the format.
 
-#include "../kernels.h"
+#include "kernels.h"
 
 #include "../../common/quantizers/groups.h"
 

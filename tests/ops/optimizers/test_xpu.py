@@ -16,14 +16,20 @@ from family_cases import CASES, FAMILIES, tensors_of
 from sycl_device import SyclDevice
 
 from accel.builders import xpu
-from accel.builders.kinds import SYCLOpBuilder, declared
+from accel.builders.convention import DECLARED
+from accel.builders.kinds import SYCLOpBuilder
+from accel.builders.lookup import find_builder
 from accel.errors import AccelError
 from accel.ops.optimizers.kernel import kernel_for
 from accel.ops.optimizers.lists import TensorLists
 
 pytestmark = pytest.mark.xpu
 SIZES = [(4096,), (4097,), (17, 3), (255,), (9001,), (0,), ()]
-BUILDERS = [builder for _, builder in declared(xpu.__name__) if issubclass(builder, SYCLOpBuilder)]
+BUILDERS = [
+    found
+    for name in DECLARED
+    if issubclass(found := find_builder(name, xpu.__name__, "xpu"), SYCLOpBuilder)
+]
 
 
 @pytest.fixture(scope="module")
