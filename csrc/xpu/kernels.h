@@ -143,6 +143,16 @@ int32_t guarded(void *stream, const Body &body) {
   }
 }
 
+// Launches kernel `which` of the program that make() makes, over so many items.
+template <class Make, class Table>
+int32_t run_over(const Make &make, int which, int64_t items, int64_t per_group, const Table &table, void *stream) {
+  if (items == 0) return ACCEL_OK;
+  return guarded(stream, [&](sycl::queue &queue) {
+    static Program *const program = make();
+    launch(queue, program->kernels_for(queue)[which], groups_for(items, per_group), table);
+  });
+}
+
 }  // namespace accel
 
 #define ACCEL_DEVICE_WORDS(status) accel::last_error().c_str()

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,6 +44,31 @@ class TestOnTheSyclDevice(OpConformance):
         op = self._device.op(spec.op)
         assert op.implementation == "jit"
         return op
+
+
+@pytest.mark.xpu
+def test_kernels_need_neither_double_nor_half(sycl_device: SyclDevice, tmp_path: Path) -> None:
+    """Some devices have none of them, and cannot run a program that names them."""
+    script = Path(__file__).parents[1] / "support/sycl_images.py"
+    variables = {**os.environ, "SYCL_DUMP_IMAGES": "1"}
+    subprocess.run([sys.executable, script, *WITH_KERNELS], cwd=tmp_path, env=variables, check=True)
+    images = [*tmp_path.glob("*.spv")]
+    assert len(images) >= len(WITH_KERNELS)
+    for image in images:
+        assert float_sizes(image.read_bytes()) == {32}, image.name
+
+
+def float_sizes(spirv: bytes) -> set[int]:
+    """Return the bits of the floating-point types that a SPIR-V module declares."""
+    words = struct.unpack(f"<{len(spirv) // 4}I", spirv)
+    assert words[0] == 0x07230203
+    found, at = set(), 5
+    while at < len(words):
+        length, operation = words[at] >> 16, words[at] & 0xFFFF
+        if operation == 22:  # OpTypeFloat: its result, its bits
+            found.add(words[at + 2])
+        at += length
+    return found
 
 
 def test_each_op_of_tensors_has_kernels_but_those_that_compute_nothing() -> None:

@@ -196,6 +196,16 @@ class DeviceChecks:
         assert torch.equal(given.params[0], before.params[0]) == skipped
 
     @every_subject
+    def test_a_rate_on_the_device_and_a_step_on_the_host(self, stepper: Stepper, name: str) -> None:
+        subject = SUBJECTS[name]
+        hyper = replace(subject.hyper, lr_tensor=torch.tensor(0.03))
+        given = lists(name, self.size)
+        expected = copied(given)
+        subject.family.reference(expected, hyper)
+        stepper(name)(given, hyper)
+        assert_close(given, expected, rtol=ulps(8, torch.float32))
+
+    @every_subject
     def test_steps_of_each_tensor(self, stepper: Stepper, name: str) -> None:
         subject = SUBJECTS[name]
         given = lists(name, *[99] * 5)

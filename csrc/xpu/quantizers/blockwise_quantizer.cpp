@@ -33,17 +33,15 @@ bool is_four_bit(const Call &call) {
   return call.blocksize % 2 == 0 && (call.kind == ACCEL_NF4 || call.kind == ACCEL_FP4);
 }
 
-// `per_group`: items that a group begins with; a group has several sub-groups, each with a block.
 int32_t run(Kernel which, const Call &call, int64_t items, int64_t per_group, void *stream) {
-  if (call.numel == 0) return ACCEL_OK;
-  static Program *const program =
-      new Program(common_source() + kBlockwiseText + kCallText + kKernels,
-                  {"blockwise_encode", "blockwise_decode", "four_bit_encode", "four_bit_decode"});
-  return guarded(stream, [&](sycl::queue &queue) {
-    launch(queue, program->kernels_for(queue)[which], groups_for(items, per_group), call);
-  });
+  const auto make = [] {
+    return new Program(common_source() + kBlockwiseText + kCallText + kKernels,
+                       {"blockwise_encode", "blockwise_decode", "four_bit_encode", "four_bit_decode"});
+  };
+  return run_over(make, which, call.numel ? items : 0, per_group, call, stream);
 }
 
+// Of one group, in the launch: blocks, of which each sub-group has one; and elements.
 constexpr int64_t kTeams = kGroup / 32, kElementsOfGroup = kGroup * 4;
 
 int64_t blocks_of(const Call &call) { return call.numel / call.blocksize + (call.numel % call.blocksize != 0); }

