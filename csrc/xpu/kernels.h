@@ -44,6 +44,11 @@ static constexpr char kElements[] =
 
 ACCEL_ON_BOTH(kGroupText, enum Group : int32_t { kGroup = 256 };)  // work-items of a group
 
+// The beginning of every source.
+inline std::string common_source() {
+  return std::string(kShared) + accel_random_text + kRoundingText + kElements + kGroupText;
+}
+
 // The limit on a kernel's parameters on Intel's GPUs.
 constexpr size_t kParameterBytes = 2048;
 
@@ -84,7 +89,8 @@ class Program {
     namespace syclex = sycl::ext::oneapi::experimental;
     auto bundle =
         syclex::create_kernel_bundle_from_source(context, syclex::source_language::sycl, source_);
-    std::vector<std::string> options = {"-fno-fast-math"};
+    // Without contraction a device gives the bits of the CPU.
+    std::vector<std::string> options = {"-fno-fast-math", "-ffp-contract=off"};
     // libsycl.so.8 links device libraries that its wheel does not have, and nothing here calls.
     if (__LIBSYCL_MAJOR_VERSION < 9) options.push_back("-fno-sycl-device-lib=all");
     auto executable = syclex::build(bundle, std::vector<sycl::device>{device},
@@ -109,6 +115,13 @@ void launch(sycl::queue &queue, const sycl::kernel &kernel, uint32_t groups, con
   });
 }
 
+// The groups of a launch over so many items, whose groups go on at a stride: work-items stay below the
+// 2^31 that kernels can count.
+inline uint32_t groups_for(int64_t items, int64_t per_group) {
+  const int64_t wanted = items / per_group + (items % per_group != 0);
+  return static_cast<uint32_t>(wanted < 1 << 20 ? wanted : 1 << 20);
+}
+
 // Runs `body(queue)` on torch's queue and turns exceptions into an accel_status.
 template <class Body>
 int32_t guarded(void *stream, const Body &body) {
@@ -128,6 +141,16 @@ int32_t guarded(void *stream, const Body &body) {
     last_error() = error.what();
     return ACCEL_DEVICE_ERROR;
   }
+}
+
+// Launches kernel `which` of the program that make() makes, over so many items.
+template <class Make, class Table>
+int32_t run_over(const Make &make, int which, int64_t items, int64_t per_group, const Table &table, void *stream) {
+  if (items == 0) return ACCEL_OK;
+  return guarded(stream, [&](sycl::queue &queue) {
+    static Program *const program = make();
+    launch(queue, program->kernels_for(queue)[which], groups_for(items, per_group), table);
+  });
 }
 
 }  // namespace accel

@@ -9,6 +9,8 @@
 
 namespace accel {
 
+ACCEL_ON_BOTH(kBlockwiseText,
+
 // The 256 values of 8-bit codes, rising.
 struct Map {
   float values[256];
@@ -105,5 +107,7 @@ ACCEL_DEVICE int32_t search(const float *values, float x) {
     if (bound_of(values, at + step - 1) < x) at += step;
   return at;
 }
+
+)
 
 }  // namespace accel

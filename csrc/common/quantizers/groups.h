@@ -5,9 +5,11 @@
 #include <cstdint>
 
 #include "accel/quantizer.h"
-#include "../shared.h"
+#include "../rounding.h"
 
 namespace accel {
+
+ACCEL_ON_BOTH(kGroupsText,
 
 // How a group's elements become codes: (x - offset) * scale, with magnitudes up to `limit`.
 struct Grid {
@@ -47,6 +49,30 @@ ACCEL_DEVICE int32_t rising_key(uint32_t bits) {
   return wide ^ (wide >> 31 & 0x7FFFFFFF);
 }
 
+ACCEL_DEVICE float float_of_key(int32_t key) {
+  return float_of(static_cast<uint32_t>(key ^ (key >> 31 & 0x7FFFFFFF)));
+}
+
+// The grid of a group whose elements have these ends.
+ACCEL_DEVICE Grid grid_of_keys(int32_t least, int32_t most, int64_t bits, bool asymmetric) {
+  const float min = float_of_key(least), max = float_of_key(most), nan = float_of(0x7FC00000u);
+  const bool is_nan = min != min || max != max;
+  return grid_of(is_nan ? nan : min, is_nan ? nan : max, bits, asymmetric);
+}
+
+// An element's code in its lowest bits.
+ACCEL_DEVICE uint32_t code_on(float x, const Grid &grid) { return bits_of(place_on(x, grid)) - bits_of(rounder()); }
+
+// Element i of groups of `count`.
+ACCEL_DEVICE float group_element(const int8_t *codes, const float *params, int64_t i, int64_t count, bool four,
+                                 bool asymmetric) {
+  const int64_t group = i / count;
+  const uint32_t byte = static_cast<uint8_t>(codes[four ? i / 2 : i]);
+  const int32_t code = four ? signed_nibble(i % 2 ? byte >> 4 : byte) : static_cast<int8_t>(byte);
+  if (asymmetric) return element_of(code, params[2 * group], params[2 * group + 1]);
+  return element_of(code, params[group], 0.0f);
+}
+
 struct Swizzle {
   int64_t pipeline, nodes, devices, contiguous;
 };
@@ -57,6 +83,13 @@ ACCEL_DEVICE int64_t swizzled(const Swizzle &by, int64_t group) {
   const int64_t to = piece * by.nodes * by.devices + partition % by.devices * by.nodes + partition / by.devices;
   return to * by.contiguous + group % by.contiguous;
 }
+
+// Bytes of one tensor, of one of its groups and of one new group.
+struct Reduction {
+  int64_t devices, tensor, in_group, out_group, in_groups;
+};
+
+)
 
 inline bool is_divisible(int64_t count, int64_t by) { return by > 0 && count % by == 0; }
 
@@ -91,11 +124,6 @@ inline int32_t check_dequantize(const void *quantized, const void *params, const
   if (status != ACCEL_OK) return status;
   return !quantized || !params || !out ? ACCEL_BAD_ARGUMENT : ACCEL_OK;
 }
-
-// Bytes of one tensor, of one of its groups and of one new group.
-struct Reduction {
-  int64_t devices, tensor, in_group, out_group, in_groups;
-};
 
 inline int32_t check_reduce(const void *quantized, const void *params, const void *codes, const void *new_params,
                             int64_t in_groups, int64_t out_groups, int64_t bits, int64_t devices, int64_t bytes,

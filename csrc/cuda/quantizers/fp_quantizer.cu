@@ -60,20 +60,8 @@ ACCEL_DEVICE float element(const Call &call, int64_t i) {
 }
 
 ACCEL_DEVICE uint32_t code_of(const Call &call, const FloatGrid &grid, int64_t i) {
-  const FloatFormat &format = call.format;
-  const uint32_t raw = bits_of(element(call, i)), shift = format.shift;
-  const float scaled = float_of(raw & 0x7FFFFFFFu) * grid.lift * grid.factor;
-  const float y = scaled < format.most ? scaled : (scaled == scaled ? format.most : 0.0f);
-  const bool small = y < format.least;
-  const uint32_t negative = grid.scale == grid.scale ? raw >> 31 << (format.bits - 1) : 0u;
-  if (call.stochastic) {
-    const uint32_t u = bits_of(small ? y + format.least : y);
-    const uint32_t noise = magnitude_noise(format, accel_random_bits(call.key, static_cast<uint64_t>(i)));
-    return (((u + noise) >> shift) - format.below - (small ? 1u << format.mantissa : 0u)) | negative;
-  }
-  if (small) return (bits_of(y + format.rounder) - bits_of(format.rounder)) | negative;
-  const uint32_t u = bits_of(y);
-  return (((u + (1u << (shift - 1u)) - 1u + (u >> shift & 1u)) >> shift) - format.below) | negative;
+  const uint32_t random = call.stochastic ? accel_random_bits(call.key, static_cast<uint64_t>(i)) : 0u;
+  return float_code(call.format, grid, bits_of(element(call, i)), call.stochastic, random);
 }
 
 ACCEL_KERNEL fp_quantize_kernel(const ACCEL_KERNEL_CONSTANT Call call) {
@@ -99,13 +87,6 @@ ACCEL_KERNEL fp_quantize_kernel(const ACCEL_KERNEL_CONSTANT Call call) {
   }
 }
 
-ACCEL_DEVICE float decoded(const FloatFormat &format, uint32_t code, float scale) {
-  const uint32_t magnitude = code & ((1u << (format.bits - 1)) - 1u);
-  const float small = static_cast<float>(magnitude) * format.quantum;
-  const float x = magnitude < 1u << format.mantissa ? small : float_of((magnitude + format.below) << format.shift);
-  return float_of(bits_of(x) | code >> (format.bits - 1) << 31) * scale;
-}
-
 ACCEL_KERNEL fp_dequantize_kernel(const ACCEL_KERNEL_CONSTANT Call call) {
   const int64_t bits = call.format.bits, size = call.several * bits / 8;
   const int64_t parts = call.row.elements / call.several, all_parts = call.groups * parts;
@@ -122,7 +103,7 @@ ACCEL_KERNEL fp_dequantize_kernel(const ACCEL_KERNEL_CONSTANT Call call) {
       codes |= static_cast<uint32_t>(from[part % parts * size + k]) << (8 * k);
     if (!is_known) scale = 0x7FC00000u;
     for (int32_t k = 0; k < call.several; ++k) {
-      const float x[1] = {decoded(call.format, codes >> (k * bits) & ((1u << bits) - 1u), float_of(scale))};
+      const float x[1] = {float_of_code(call.format, codes >> (k * bits) & ((1u << bits) - 1u), float_of(scale))};
       store(Any(), call.dtype, call.val, part * call.several + k, x, Rounding{false, 0});
     }
   }

@@ -68,20 +68,6 @@ __device__ __forceinline__ void over_block(Ends &ends) {
 }
 #endif
 
-ACCEL_DEVICE float float_of_key(int32_t key) {
-  return float_of(static_cast<uint32_t>(key ^ (key >> 31 & 0x7FFFFFFF)));
-}
-
-ACCEL_DEVICE Grid grid_from(const Ends &ends, bool four, bool asymmetric) {
-  const float min = float_of_key(ends.least), max = float_of_key(ends.most), nan = float_of(0x7FC00000u);
-  const bool is_nan = min != min || max != max;
-  return grid_of(is_nan ? nan : min, is_nan ? nan : max, four ? 4 : 8, asymmetric);
-}
-
-ACCEL_DEVICE uint32_t code_bits(float x, const Grid &grid) {
-  return bits_of(place_on(x, grid)) - bits_of(rounder());
-}
-
 struct FromVals {
   const Call &call;
   ACCEL_DEVICE float operator()(int64_t i) const {
@@ -92,11 +78,7 @@ struct FromVals {
 };
 
 ACCEL_DEVICE float element_at(const Call &call, const int8_t *codes, const float *params, int64_t i) {
-  const int64_t group = i / call.in_count;
-  const uint32_t byte = static_cast<uint8_t>(codes[call.four ? i / 2 : i]);
-  const int32_t code = call.four ? signed_nibble(i % 2 ? byte >> 4 : byte) : static_cast<int8_t>(byte);
-  if (call.asymmetric) return element_of(code, params[2 * group], params[2 * group + 1]);
-  return element_of(code, params[group], 0.0f);
+  return group_element(codes, params, i, call.in_count, call.four, call.asymmetric);
 }
 
 struct FromSums {
@@ -120,7 +102,7 @@ ACCEL_DEVICE void encode(const Call &call, const Source &source) {
     Ends ends;
     for (int64_t i = first_of_share(); i < call.count; i += kShare) ends.add(source(first + i));
     over_block(ends);
-    const Grid grid = grid_from(ends, call.four, call.asymmetric);
+    const Grid grid = grid_of_keys(ends.least, ends.most, call.four ? 4 : 8, call.asymmetric);
     if (thread_index() == 0) {
       float *const params = call.new_params + to * (call.asymmetric ? 2 : 1);
       params[0] = 1.0f / grid.scale;
@@ -129,13 +111,13 @@ ACCEL_DEVICE void encode(const Call &call, const Source &source) {
     int8_t *const codes = call.codes + to * (call.four ? call.count / 2 : call.count);
     if (call.four) {
       for (int64_t pair = thread_index(); pair < call.count / 2; pair += kThreads) {
-        const uint32_t low = code_bits(source(first + 2 * pair), grid);
-        const uint32_t high = code_bits(source(first + 2 * pair + 1), grid);
+        const uint32_t low = code_on(source(first + 2 * pair), grid);
+        const uint32_t high = code_on(source(first + 2 * pair + 1), grid);
         codes[pair] = static_cast<int8_t>((low & 15u) | high << 4);
       }
     } else {
       for (int64_t i = thread_index(); i < call.count; i += kThreads)
-        codes[i] = static_cast<int8_t>(code_bits(source(first + i), grid));
+        codes[i] = static_cast<int8_t>(code_on(source(first + i), grid));
     }
   }
 }

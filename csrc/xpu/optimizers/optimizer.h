@@ -149,9 +149,7 @@ void count_steps(sycl::queue &queue, const sycl::kernel &kernel, const Args &a, 
 // An op's kernels, `names` and count_steps, from its half of the source.
 inline Program *make_program(const std::string &source, std::vector<std::string> names) {
   names.push_back("count_steps");
-  return new Program(std::string(kShared) + accel_random_text + kRoundingText + kElements + kGroupText +
-                         kTables + kOptimizerText + kOptimizerSource + source,
-                     std::move(names));
+  return new Program(common_source() + kTables + kOptimizerText + kOptimizerSource + source, std::move(names));
 }
 
 // The entry point of an op with one kernel, whose program make() makes. A step that is undone counts

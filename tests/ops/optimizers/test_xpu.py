@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from device_checks import SUBJECTS, DeviceChecks, Step, Stepper, copied, lists
+from device_checks import FLOATS, SUBJECTS, DeviceChecks, Step, Stepper, copied, lists
 from device_random import RandomChecks
 from device_reductions import Adam8bitChecks, LambChecks
-from family_cases import FAMILIES
+from family_cases import CASES, FAMILIES, tensors_of
 from sycl_device import SyclDevice
 
 from accel.builders import xpu
-from accel.builders.kinds import SYCLOpBuilder, declared
+from accel.builders.convention import DECLARED
+from accel.builders.kinds import SYCLOpBuilder
+from accel.builders.lookup import find_builder
 from accel.errors import AccelError
 from accel.ops.optimizers.kernel import kernel_for
 from accel.ops.optimizers.lists import TensorLists
 
 pytestmark = pytest.mark.xpu
-BUILDERS = [builder for _, builder in declared(xpu.__name__) if issubclass(builder, SYCLOpBuilder)]
+SIZES = [(4096,), (4097,), (17, 3), (255,), (9001,), (0,), ()]
+BUILDERS = [
+    found
+    for name in DECLARED
+    if issubclass(found := find_builder(name, xpu.__name__, "xpu"), SYCLOpBuilder)
+]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +51,29 @@ def stepper(sycl_device: SyclDevice) -> Stepper:
 class TestKernels(DeviceChecks, LambChecks, Adam8bitChecks, RandomChecks):
     """The kernels' arithmetic and addresses."""
 
+    exact = True
     sizes = (*DeviceChecks.sizes, 40_000)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "lamb"])
+def test_steps_have_the_cpus_bits(stepper: Stepper, name: str) -> None:
+    """If the host knows the step and the rate; LAMB's norms are added up in another order."""
+    case = CASES[name]
+    step, native = stepper(name), case.builder().jit_load().kernel
+    turns = zip(itertools.product(FLOATS, case.options, (False, True)), itertools.count())
+    for (param, options, extreme), seed in turns:
+        rounding = ("nearest", "stochastic")[seed % 2 and param != torch.float32]
+        hyper = case.hyper(**options, rounding=rounding, seed=seed, grad_scale=torch.tensor(3.0))
+        state = param if seed % 3 and not case.reference.family.coded else torch.float32
+        ours, theirs = (case.lists(SIZES, param, state=state, seed=seed) for _ in range(2))
+        for given in (ours, theirs) if extreme else ():
+            for grad, size in zip(given.grads, (0, 1e-30, 1e-20, 1e20, 1e30), strict=False):
+                grad.copy_(grad.double() * size)
+        step(ours, hyper)
+        native.run(theirs, hyper)
+        for left, right in zip(tensors_of(ours), tensors_of(theirs), strict=True):
+            assert torch.equal(left.isnan(), right.isnan()) if left.is_floating_point() else True
+            assert torch.equal(*(one.nan_to_num(7.0) for one in (left, right)))
 
 
 @pytest.mark.parametrize("builder", BUILDERS, ids=lambda builder: builder.__name__)
