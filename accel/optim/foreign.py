@@ -110,7 +110,7 @@ def _check_whole(
 
 
 def _is_uncounted(optimizer: SteppedOptimizer) -> bool:
-    return optimizer.family is not None and optimizer.family.name == "lion"
+    return optimizer.family is not None and optimizer.family.name in ("lion", "lion8bit")
 
 
 def _refusal(optimizer: SteppedOptimizer, number: Any, found: str) -> ValueError:
