@@ -19,6 +19,7 @@ from accel.ops.optimizers.adam import CPUAdam, FusedAdam
 from accel.ops.optimizers.adam8bit import Adam8bit
 from accel.ops.optimizers.lamb import FusedLamb
 from accel.ops.optimizers.lion import CPULion, FusedLion
+from accel.ops.optimizers.lion8bit import Lion8bit
 from accel.optim import FusedAdam as AdamOptimizer
 from accel.optim import FusedLamb as LambOptimizer
 from accel.optim import FusedLion as LionOptimizer

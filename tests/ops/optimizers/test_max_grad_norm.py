@@ -378,3 +378,26 @@ def test_a_compiled_step_has_the_bits_of_the_eager_one(cls: Any, dtype: torch.dt
     assert counter.frame_count <= 2
     for one, other in zip(*runs, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
+
+
+@compiles
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize(
+    "limits", [range(1, 6), [0.5 / n for n in range(1, 6)]], ids=["int", "float"]
+)
+def test_limits_that_vary_are_compiled_twice(limits: Sequence[float]) -> None:
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    found = []
+    for compiled in (True, False):
+        params = made()
+        optimizer = grouped(FusedAdam, params, max_grad_norm=0.7)
+        step = torch.compile(optimizer.step, backend=counter) if compiled else optimizer.step
+        for seed, limit in enumerate(limits):
+            for group in optimizer.param_groups:
+                group["max_grad_norm"] = limit
+            give(params, seed)
+            step()
+        found.append(params)
+    assert counter.frame_count <= 2
+    assert all(map(torch.equal, *found))
