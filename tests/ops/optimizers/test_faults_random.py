@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from family_cases import CASES, OPTIMIZERS, Case, compiles, tensors_of
+from family_cases import CASES, CODED, OPTIMIZERS, Case, compiles, tensors_of
 from torch import Tensor, nn
 
 import accel
@@ -23,7 +23,7 @@ from accel.optim import (
 ROUNDED = {"state_dtype": torch.bfloat16, "rounding": "stochastic", "seed": 3}
 CLASSES: dict[str, tuple[Any, dict[str, Any]]] = {
     **{cls.__name__: (cls, ROUNDED) for cls in OPTIMIZERS},
-    "Adam8bit": (Adam8bit, {"rounding": "stochastic", "seed": 3}),
+    **{cls.__name__: (cls, {"rounding": "stochastic", "seed": 3}) for cls in CODED},
     "masters": (FusedAdam, {**ROUNDED, "master_dtype": torch.float32}),
 }  # fmt: skip
 
