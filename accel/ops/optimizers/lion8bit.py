@@ -66,7 +66,11 @@ class Lion8bit(CodedOp):
             seed=checks.check_seed(seed),
             noop_flag=check_noop(noop_flag),
         )
-        roles = {"params": params, "grads": grads, "exp_avgs": exp_avgs}
-        extras = {"exp_avg_scales": scales}
+        roles: dict[str, Sequence[Tensor]] = {
+            "params": params,
+            "grads": grads,
+            "exp_avgs": exp_avgs,
+        }
+        extras: dict[str, Sequence[Tensor]] = {"exp_avg_scales": scales}
         check_codes(roles, extras)
         self.kernel.run(TensorLists(roles, extras=extras), hyper)
