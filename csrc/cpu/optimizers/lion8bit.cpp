@@ -7,9 +7,36 @@
 
 namespace ACCEL_TARGET {
 
-// Returns the bits of the new moment's largest magnitude.
-static uint32_t lion8bit_update(uint32_t *__restrict moments, float *__restrict p,
-                                const float *__restrict grad, const LionScalars &given) {
+#ifdef ACCEL_EIGHTS
+// Decodes and steps eight elements at a time, with the bits of the loop below, and prefetches the block
+// after the next. Returns the bits of the new moment's largest magnitude.
+static uint32_t update(uint32_t *__restrict moments, float *__restrict p, const float *__restrict grad,
+                       const Codes &codes, const LionScalars &given) {
+  const LionScalars s = given;
+  const uint32_t unit = unit_signed(*codes.scale);
+  const Values one = Values{} + 1.0f;
+  Words largest = {};
+  for (int64_t line = 0; line < kCodes; line += 16) {
+    __builtin_prefetch(grad + 2 * kCodes + line);
+    __builtin_prefetch(p + 2 * kCodes + line);
+#pragma GCC unroll 2
+    for (int64_t i = line; i < line + 16; i += 8) {
+      const Values m = decode_eight<true>(codes.codes + i, unit);
+      const Values g = read<Values>(grad + i) * s.grad_factor;
+      const Values c = m * s.beta1 + g * s.g_weight;
+      const Values sign = c > 0.0f ? one : (c < 0.0f ? -one : c);
+      const Values new_m = m * s.beta2 + g * s.m_weight;
+      write(moments + i, new_m);
+      write(p + i, read<Values>(p + i) * s.keep - sign * s.lr);
+      largest = greater(largest, as<Words>(new_m) & 0x7FFFFFFFu);
+    }
+  }
+  return greatest(largest);
+}
+#endif
+
+static uint32_t update(uint32_t *__restrict moments, float *__restrict p, const float *__restrict grad,
+                       const LionScalars &given) {
   const LionScalars s = given;
   uint32_t largest = 0;
   for (int64_t i = 0; i < kCodes; ++i) {
@@ -22,17 +49,20 @@ static uint32_t lion8bit_update(uint32_t *__restrict moments, float *__restrict 
   return largest;
 }
 
+static uint32_t decode_and_update(uint32_t *moments, float *p, const float *g, const Codes &codes,
+                                  const LionScalars &s) {
+#ifdef ACCEL_EIGHTS
+  if (*codes.scale > 0.0f) return update(moments, p, g, codes, s);
+#endif
+  decode_block<true>(moments, codes);
+  return update(moments, p, g, s);
+}
+
 static void lion8bit_block(float *p, const float *g, const Codes *states, const LionScalars &s,
                            uint32_t noise) {
   alignas(64) uint32_t moments[kCodes];
-#ifndef ACCEL_LOWEST
-  for (int64_t line = 0; line < kCodes; line += 16) {
-    __builtin_prefetch(g + 2 * kCodes + line);
-    __builtin_prefetch(p + 2 * kCodes + line);
-  }
-#endif
-  decode_block<true>(moments, *states);
-  encode_block<true>(*states, moments, lion8bit_update(moments, p, g, s), noise);
+  const uint32_t largest = decode_and_update(moments, p, g, *states, s);
+  encode_block<true>(*states, moments, largest, noise);
 }
 
 const CodedLevel<Lion8bit> lion8bit_level = {extended<Lion8bit, lion8bit_block>, &convert};
