@@ -73,6 +73,7 @@ def natives(x: Tensor, room: tuple[Tensor, ...]) -> dict[str, Turn]:
     )
     quantize, dequantize = groups._quantize._native, groups._dequantize._native
     size = n // 2048
+    numbers = float_codes(x, room[2])
     return {
         "encode 8, dynamic map": lambda: encode(a, None, None, c, m, 256, n, threads, 0, None),
         "encode 4, nf4": lambda: encode_four(a, c, m, 64, 0, n, threads, 0, None),
@@ -82,7 +83,30 @@ def natives(x: Tensor, room: tuple[Tensor, ...]) -> dict[str, Turn]:
         "decode 4, nf4": lambda: decode_four(c, m, o, 64, 0, n, 0, threads, 5, None),
         "decode 8, groups": lambda: dequantize(c, m, o, size, 8, 0, 0, n, threads, 4, None),
         "decode 4, groups": lambda: dequantize(c, m, o, size, 4, 0, 0, n // 2, threads, 4, None),
+        **numbers,
     }
+
+
+def float_codes(x: Tensor, out: Tensor) -> dict[str, Turn]:
+    """Return the C functions that encode as floating-point numbers, in groups of 128."""
+    op = get_accelerator().get_op_builder("FPQuantizerBuilder")().load()
+    quantize, dequantize = op._quantize._native, op._dequantize._native
+    n, threads, turns = x.numel(), cpu_threads(), {}
+    for bits, mantissa in ((8, 3), (4, 1)):
+        room = torch.zeros((n // 128, 16 * bits + 4), dtype=torch.uint8, device="cpu")
+
+        def encode(bits: int = bits, mantissa: int = mantissa, room: Tensor = room) -> int:
+            return quantize(x.data_ptr(), room.data_ptr(), 128, bits, mantissa, 0, 0, n,
+                            room.numel(), threads, 0, None)  # fmt: skip
+
+        def decode(bits: int = bits, mantissa: int = mantissa, room: Tensor = room) -> int:
+            return dequantize(out.data_ptr(), room.data_ptr(), 128, bits, mantissa, n,
+                              room.numel(), threads, 0, None)  # fmt: skip
+
+        if encode() or decode():
+            raise RuntimeError("fp_quantizer refused the benchmark's call.")
+        turns |= {f"encode {bits}, floats": encode, f"decode {bits}, floats": decode}
+    return turns
 
 
 def surfaces(x: Tensor) -> dict[str, Turn]:

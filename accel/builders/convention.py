@@ -36,6 +36,7 @@ DECLARED: Mapping[str, str] = {
     "fused_ademamix": "accel.ops.optimizers.ademamix:FusedAdEMAMix",
     "fused_lamb": "accel.ops.optimizers.lamb:FusedLamb",
     "adam8bit": "accel.ops.optimizers.adam8bit:Adam8bit",
+    "lion8bit": "accel.ops.optimizers.lion8bit:Lion8bit",
     "multi_tensor": "accel.ops.lists.multi_tensor:MultiTensor",
     "blockwise_quantizer": "accel.ops.quantizers.blockwise_quantizer:BlockwiseQuantizer",
     "quantizer": "accel.ops.quantizers.quantizer:Quantizer",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from accel.ops.optimizers.ademamix import FusedAdEMAMix
     from accel.ops.optimizers.lamb import FusedLamb
     from accel.ops.optimizers.lion import CPULion, FusedLion
+    from accel.ops.optimizers.lion8bit import Lion8bit
     from accel.ops.quantizers.blockwise_quantizer import BlockwiseQuantizer
     from accel.ops.quantizers.fp_quantizer import FPQuantizer
     from accel.ops.quantizers.quantizer import Quantizer
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     _FusedAdEMAMix: TypeAlias = Literal["FusedAdEMAMixBuilder", "fused_ademamix"]
     _FusedLamb: TypeAlias = Literal["FusedLambBuilder", "fused_lamb"]
     _Adam8bit: TypeAlias = Literal["Adam8bitBuilder", "adam8bit"]
+    _Lion8bit: TypeAlias = Literal["Lion8bitBuilder", "lion8bit"]
     _MultiTensor: TypeAlias = Literal["MultiTensorBuilder", "multi_tensor"]
     _BlockwiseQuantizer: TypeAlias = Literal["BlockwiseQuantizerBuilder", "blockwise_quantizer"]
     _FPQuantizer: TypeAlias = Literal["FPQuantizerBuilder", "fp_quantizer"]
@@ -75,6 +77,8 @@ class OpMembers(Forwarding):
     def get_op_builder(self, class_name: _FusedLamb) -> type[OpBuilder[FusedLamb]]: ...
     @overload
     def get_op_builder(self, class_name: _Adam8bit) -> type[OpBuilder[Adam8bit]]: ...
+    @overload
+    def get_op_builder(self, class_name: _Lion8bit) -> type[OpBuilder[Lion8bit]]: ...
     @overload
     def get_op_builder(self, class_name: _MultiTensor) -> type[OpBuilder[MultiTensor]]: ...
     @overload
@@ -129,6 +133,8 @@ class OpMembers(Forwarding):
     def create_op_builder(self, class_name: _FusedLamb) -> OpBuilder[FusedLamb]: ...
     @overload
     def create_op_builder(self, class_name: _Adam8bit) -> OpBuilder[Adam8bit]: ...
+    @overload
+    def create_op_builder(self, class_name: _Lion8bit) -> OpBuilder[Lion8bit]: ...
     @overload
     def create_op_builder(self, class_name: _MultiTensor) -> OpBuilder[MultiTensor]: ...
     @overload

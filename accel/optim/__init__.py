@@ -9,6 +9,7 @@ from accel.optim.ademamix import AdEMAMix
 from accel.optim.clipping import clip_grad_norm_
 from accel.optim.lamb import FusedLamb
 from accel.optim.lion import CPULion, FusedLion
+from accel.optim.lion8bit import Lion8bit
 from accel.optim.offload.cpu_adam import CPUAdam
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "FusedAdam",
     "FusedLamb",
     "FusedLion",
+    "Lion8bit",
     "clip_grad_norm_",
 ]

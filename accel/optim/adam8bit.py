@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
-from accel.ops.checks import FLOATS, is_dense
-from accel.ops.optimizers.codes8bit import blocks, encode, memory_order
 from accel.ops.optimizers.family import Family
 from accel.ops.optimizers.reference.adam8bit import (
     ADAM8BIT,
@@ -20,17 +17,13 @@ from accel.ops.optimizers.reference.adam8bit import (
     Adam8bitHyper,
 )
 from accel.optim.adam import FusedAdam
-from accel.optim.entries import check_entry
-from accel.optim.foreign import MOMENTS, check_codes, floats
+from accel.optim.coded import CodedStates
 from accel.optim.options import AdamOptions, refuse, switch
-from accel.optim.shards import distributed_scales, like, own_scales, scales_shape
-from accel.optim.state import complete_frame
 
 Group = dict[str, Any]
-_SCALES = (torch.float32,)
 
 
-class Adam8bit(FusedAdam):
+class Adam8bit(CodedStates, FusedAdam):
     """Adam and AdamW with moments of 8 bits and a scale for each block of 256 elements.
 
     The state takes 2 + 1/32 bytes for each element instead of eight. Codes, their range and error
@@ -66,7 +59,6 @@ class Adam8bit(FusedAdam):
         "exp_avg_scale": "exp_avg_scales",
         "exp_avg_sq_scale": "exp_avg_sq_scales",
     }
-    always_seeded: ClassVar[bool] = True
     needs_whole: ClassVar[str] = (
         "its blocks of codes would cross the ends of shards. Use FusedAdam with "
         "state_dtype=torch.bfloat16"
@@ -118,69 +110,3 @@ class Adam8bit(FusedAdam):
         """Return the keys of the states that a group's tensors have."""
         refuse("Adam8bit", amsgrad=group["amsgrad"])
         return tuple(self.states)
-
-    def complete(self, group: Group, param: Tensor) -> Group:
-        """Return a parameter's state: float moments encoded, codes with the parameter's strides."""
-        self.refuse_pieces([param])
-        state = complete_frame(self, group, param)
-        own = self.local(param)
-        for key, scale_key, signed in MOMENTS:
-            codes = _blank(own)
-            moment = None
-            if key in state:
-                moment = check_entry(state, key, param, self.local, (torch.uint8, *FLOATS))
-            if scale_key in state:
-                shape = scales_shape(state.get(key, param))
-                check_entry(state, scale_key, param, self.local, _SCALES, shape)
-            if moment is None or (moment.dtype == torch.uint8 and scale_key not in state):
-                none = torch.zeros(blocks(own.numel()), dtype=torch.float32, device=param.device)
-                state[key] = like(codes.zero_(), param)
-                state[scale_key] = distributed_scales(none, state[key])
-                continue
-            given: Group = {key: moment}
-            if scale_key in state:
-                given[scale_key] = own_scales(state[scale_key], moment)
-            if moment.dtype == torch.uint8:
-                check_codes(given, key)
-            if moment.dtype != torch.uint8 or moment.stride() != codes.stride():
-                values = floats(given, key)
-                flat = memory_order(torch.empty_like(codes, dtype=torch.float32).copy_(values))
-                fresh, scales = encode(flat, signed=signed)
-                memory_order(codes).copy_(fresh)
-                state[key] = like(codes, param)
-                state[scale_key] = distributed_scales(scales, state[key])
-        return state
-
-    def float_state_dict(self) -> dict[str, Any]:
-        """Return a `state_dict` with float32 moments, as `FusedAdam` and torch's AdamW load it."""
-        return self.with_float_moments(self, self.state_dict())
-
-    @staticmethod
-    def with_float_moments(
-        optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Return a `state_dict` of this class with float32 moments in place of codes.
-
-        For ``optimizer.register_state_dict_post_hook``. The saved state can then be loaded by any
-        number of processes, however they shard the parameters, to within the rounding of codes.
-
-        Args:
-            optimizer: the optimizer whose state it is; not used.
-            state_dict: the result of the optimizer's `state_dict`; not changed.
-        """
-        converted = {}
-        for number, saved in state_dict["state"].items():
-            entry = {key: value for key, value in saved.items() if key not in Adam8bit.extra_keys}
-            for key in saved.keys() & Adam8bit.states.keys():
-                entry[key] = floats(saved, key, f"The state of parameter {number}: ")
-            converted[number] = entry
-        return {**state_dict, "state": converted}
-
-
-def _blank(param: Tensor) -> Tensor:
-    """Return a dense uint8 tensor of the parameter's shape, and strides if it is dense."""
-    if is_dense(param):
-        return torch.empty_strided(
-            param.shape, param.stride(), dtype=torch.uint8, device=param.device
-        )
-    return torch.empty(param.shape, dtype=torch.uint8, device=param.device)

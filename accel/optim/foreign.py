@@ -93,11 +93,16 @@ def _check_whole(
 ) -> None:
     """Refuse an incomplete entry, which would restart at the first step; torch raises `KeyError`.
 
-    The step may be counted by the group instead, and Lion, which corrects no bias, needs no count.
+    The step may be counted by the group instead, and Lion, which corrects no bias, needs no count
+    with a float moment.
     """
     begun = any(entry.get(key) is not None for key in (*optimizer.states, *optimizer.extra_keys))
     lacking = []
-    if begun and entry.get("step", group.get("step")) is None and not _is_uncounted(optimizer):
+    if (
+        begun
+        and entry.get("step", group.get("step")) is None
+        and not _is_uncounted(optimizer, entry)
+    ):
         lacking.append("step")
     if _OPTIONAL in optimizer.states and group.get("amsgrad") and _steps(entry) > 0:
         lacking += [_OPTIONAL] * (entry.get(_OPTIONAL) is None)
@@ -109,8 +114,12 @@ def _check_whole(
         )
 
 
-def _is_uncounted(optimizer: SteppedOptimizer) -> bool:
-    return optimizer.family is not None and optimizer.family.name == "lion"
+def _is_uncounted(optimizer: SteppedOptimizer, entry: Group) -> bool:
+    """Return whether an entry needs no count: Lion's, unless its codes' noise follows the count."""
+    return optimizer.family is not None and (
+        optimizer.family.name == "lion"
+        or (optimizer.family.name == "lion8bit" and not _is_coded(entry.get("exp_avg")))
+    )
 
 
 def _refusal(optimizer: SteppedOptimizer, number: Any, found: str) -> ValueError:

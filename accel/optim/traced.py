@@ -14,7 +14,7 @@ from accel.ops import checks
 from accel.ops.optimizers.checks import check_gradients
 from accel.ops.optimizers.family import Family
 from accel.ops.optimizers.lists import Hyper, TensorLists
-from accel.optim.grad_limit import is_clipping
+from accel.optim.grad_limit import KEY, is_clipping
 from accel.optim.grad_norm import load, norm_on, scale_down, together
 from accel.optim.options import scaling
 from accel.optim.part import own_extras
@@ -91,7 +91,11 @@ def complete_group(optimizer: SteppedOptimizer, group: Group, index: int, lists:
     put_back = keep_states(optimizer, params)
     optimizer.clips = is_clipping(optimizer)
     try:
+        limit = group.get(KEY)
         optimizer.judge(index, group)
+        if type(limit) is int:
+            # A compiler that finds a float here would compile again for each int.
+            group[KEY] = limit
         scaling(optimizer)
         _check(optimizer, params)
         states = complete_states(optimizer, group, params, places)

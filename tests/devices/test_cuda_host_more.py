@@ -93,13 +93,12 @@ def made(param, grad, *, aligned=True, master=False):
     return roles, sources, place
 
 
-def eight_bit(param, grad, **options):
+def eight_bit(param, grad, *, states=("exp_avg", "exp_avg_sq"), **options):
     roles, sources, place = made(param, grad, **options)
     blocks = [torch.zeros((x.numel() + 255) // 256) for x in sources]
-    roles["exp_avgs"] = [place(torch.zeros(x.numel(), dtype=torch.uint8)) for x in sources]
-    roles["exp_avg_sqs"] = [place(torch.zeros(x.numel(), dtype=torch.uint8)) for x in sources]
-    roles["exp_avg_scales"] = blocks
-    roles["exp_avg_sq_scales"] = [scale.clone() for scale in blocks]
+    for state in states:
+        roles[f"{state}s"] = [place(torch.zeros(x.numel(), dtype=torch.uint8)) for x in sources]
+        roles[f"{state}_scales"] = [scale.clone() for scale in blocks]
     return roles
 
 
@@ -118,6 +117,29 @@ def test_eight_bit_adam_has_the_cpus_bits(param, grad, master, aligned):
         more = {"seed": 99 + turn} | ({"flags": CORRECT} if turn == 2 else {})
         call("adam8bit", True, roles, **(numbers | more))
         call("adam8bit", False, expected, **(numbers | more))
+    for role, listed in roles.items():
+        for index, (got, want) in enumerate(zip(listed, expected[role], strict=True)):
+            assert torch.equal(got, want), f"{role}[{index}]"
+    assert any(bool(codes.any()) for codes in roles["exp_avgs"])
+
+
+@pytest.mark.parametrize("aligned", [True, False], ids=["aligned", "unaligned"])
+@pytest.mark.parametrize(
+    ("param", "grad", "master"),
+    [(F32, F32, False), (BF16, BF16, True), (F16, F32, False)],
+    ids=str,
+)
+def test_eight_bit_lion_has_the_cpus_bits(param, grad, master, aligned):
+    roles = eight_bit(param, grad, states=("exp_avg",), aligned=aligned, master=master)
+    roles["grads"][5][:100] = 0.0
+    roles["grads"][6][:3] = torch.tensor([3e38, -3e38, float("inf")]).to(grad)
+    numbers = {"lr": 0.02, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.1}
+    numbers |= {"rounding": int(param == BF16)}
+    expected = copied(roles)
+    for turn in range(3):
+        more = {"seed": 99 + turn, "flags": int(turn == 2)}
+        call("lion8bit", True, roles, **(numbers | more))
+        call("lion8bit", False, expected, **(numbers | more))
     for role, listed in roles.items():
         for index, (got, want) in enumerate(zip(listed, expected[role], strict=True)):
             assert torch.equal(got, want), f"{role}[{index}]"

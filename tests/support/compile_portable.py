@@ -27,6 +27,7 @@ from accel.ops.optimizers.triton.lamb import (
     norms_kernel,
     rates_kernel,
 )
+from accel.ops.optimizers.triton.lion8bit import lion8bit_kernel
 from accel.ops.optimizers.triton.optimizer import count_kernel
 from accel.ops.quantizers.triton.blockwise_quantizer import decode_kernel, encode_kernel
 from accel.ops.quantizers.triton.fp_quantizer import dequantize_kernel as fp_dequantize_kernel
@@ -49,6 +50,7 @@ KERNELS: dict[str, tuple[Any, dict[str, object]]] = {
     "adam8bit_step": (
         adam8bit_kernel, {"L2": False, "FROM_GRAD": False, "ON_DEVICE": True}
     ),
+    "lion8bit_step": (lion8bit_kernel, {"ON_DEVICE": True}),
     "lamb_moments": (moments_kernel, {"INSIDE": False, "ON_DEVICE": True}),
     "lamb_apply": (apply_kernel, {"INSIDE": True, "AHEAD": True}),
     "adam_scalars": (adam_scalars_kernel, {**SCALARS, "AHEAD": 1}),
@@ -57,7 +59,7 @@ KERNELS: dict[str, tuple[Any, dict[str, object]]] = {
     "lamb_rates": (rates_kernel, {**SCALARS, "AHEAD": 1, "CORRECT": True, "COEFFS": True}),
     "count": (count_kernel, SLOTS),
 }  # fmt: skip
-for stem in sorted({*optimizers().values()} - {"adam", "adam8bit", "lamb"}):
+for stem in sorted({*optimizers().values()} - {"adam", "adam8bit", "lamb", "lion8bit"}):
     module = import_module(f"accel.ops.optimizers.triton.{stem}")
     step = getattr(module, f"{stem}_kernel")
     # What a kernel has besides the constants of all ops are its own switches.

@@ -1,4 +1,4 @@
-"""What LAMB and 8-bit Adam have to do on a device: tests to inherit, like `device_checks`."""
+"""What LAMB and 8-bit states have to do on a device: tests to inherit, like `device_checks`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from accel.ops.optimizers.reference.lamb import (
     PHASES,
     LambHyper,
 )
+from accel.ops.optimizers.reference.lion8bit import LION8BIT, LION8BIT_MAXIMIZE, Lion8bitHyper
 
 LAMB_HYPER = LambHyper(
     lr=1e-2, beta1=0.9, beta2=0.999, eps=1e-6, weight_decay=0.1, max_coeff=10.0, min_coeff=0.01,
@@ -35,6 +36,9 @@ LAMB_HYPER = LambHyper(
 HYPER_8BIT = Adam8bitHyper(
     lr=1e-2, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.1, step=3, seed=77,
     flags=ADAM8BIT_ADAMW | ADAM8BIT_BIAS_CORRECTION,
+)  # fmt: skip
+LION8BIT_HYPER = Lion8bitHyper(
+    lr=1e-2, beta1=0.9, beta2=0.99, weight_decay=0.1, step=3, seed=77, flags=LION8BIT_MAXIMIZE,
 )  # fmt: skip
 
 
@@ -134,14 +138,21 @@ class LambChecks:
             assert torch.equal(given.roles[role][0], listed[0])
 
 
-def coded_lists(*sizes: int, param: torch.dtype = torch.float32) -> TensorLists:
+ADAMS = (("exp_avgs", True), ("exp_avg_sqs", False))
+
+
+def coded_lists(
+    *sizes: int,
+    param: torch.dtype = torch.float32,
+    moments: tuple[tuple[str, bool], ...] = ADAMS,
+) -> TensorLists:
     make = torch.Generator().manual_seed(0)
     roles = {
         "params": [torch.randn(size, generator=make).to(param) for size in sizes],
         "grads": [torch.randn(size, generator=make).to(param) for size in sizes],
     }
     extras = {}
-    for role, signed in (("exp_avgs", True), ("exp_avg_sqs", False)):
+    for role, signed in moments:
         values = [torch.randn(size, generator=make) ** 3 for size in sizes]
         coded = [encode(v if signed else v.abs(), signed=signed) for v in values]
         roles[role] = [codes for codes, _ in coded]
@@ -212,6 +223,58 @@ class Adam8bitChecks:
         given = coded_lists(1000)
         before = copied(given)
         stepper("adam8bit")(given, replace(HYPER_8BIT, found_inf=torch.tensor(1.0)))
+        for role, listed in before.roles.items():
+            assert torch.equal(given.roles[role][0], listed[0])
+        assert_extras_close(given, before, rtol=0.0)
+
+
+LIONS = ADAMS[:1]
+
+
+class Lion8bitChecks:
+    """Lion with an 8-bit moment."""
+
+    @pytest.mark.parametrize("counted", [False, True])
+    @pytest.mark.parametrize("param", FLOATS)
+    def test_lion8bit(self, stepper: Stepper, counted: bool, param: torch.dtype) -> None:
+        sizes = (1, 255, 256, 257, 5000, *range(20, 27))
+        given = coded_lists(*sizes, param=param, moments=LIONS)
+        given.grads[4][300:400] = 0.0
+        given.roles["exp_avgs"][4][300:400] = 0
+        if counted:
+            given.steps = [torch.tensor(float(n)) for n in range(len(given.params))]
+        expected = copied(given)
+        LION8BIT.reference(expected, LION8BIT_HYPER)
+        stepper("lion8bit")(given, LION8BIT_HYPER)
+        assert_extras_close(given, expected, rtol=0.0)
+        rtol = ulps(4, param) if param == torch.float32 else ulps(1, param)
+        for ours, theirs in zip(given.params, expected.params, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=rtol, atol=1e-7)
+        ours = torch.cat(list(given.roles["exp_avgs"])).int()
+        theirs = torch.cat(list(expected.roles["exp_avgs"])).int()
+        # A last bit of a moment may decide where its rounding falls.
+        assert (ours - theirs).abs().max() <= 1
+        assert (ours != theirs).float().mean() < 2e-3
+        if counted:
+            assert [*map(float, given.steps or ())] == [*map(float, expected.steps or ())]
+
+    def test_lion8bit_with_nan_and_huge_gradients(self, stepper: Stepper) -> None:
+        given = coded_lists(1000, moments=LIONS)
+        given.grads[0][300] = float("nan")
+        given.grads[0][[3, 600]] = torch.tensor([float("inf"), -3.4e38])
+        expected = copied(given)
+        LION8BIT.reference(expected, LION8BIT_HYPER)
+        stepper("lion8bit")(given, LION8BIT_HYPER)
+        (scales,) = given.extras["exp_avg_scales"]
+        assert scales.isnan().tolist() == [False, True, False, False]
+        assert_extras_close(given, expected, rtol=0.0)
+        assert torch.equal(given.roles["exp_avgs"][0], expected.roles["exp_avgs"][0])
+        assert given.params[0].isnan().nonzero().flatten().tolist() == [300]
+
+    def test_lion8bit_skips(self, stepper: Stepper) -> None:
+        given = coded_lists(1000, moments=LIONS)
+        before = copied(given)
+        stepper("lion8bit")(given, replace(LION8BIT_HYPER, found_inf=torch.tensor(1.0)))
         for role, listed in before.roles.items():
             assert torch.equal(given.roles[role][0], listed[0])
         assert_extras_close(given, before, rtol=0.0)

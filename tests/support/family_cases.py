@@ -49,6 +49,9 @@ OPTIMIZERS: tuple[Any, ...] = tuple(
 )
 """Every optimizer class."""
 
+CODED = tuple(cls for cls in OPTIMIZERS if cls.family is not None and cls.family.coded)
+"""Those whose states are 8-bit codes."""
+
 OPS: dict[str, Any] = {
     stem: resolve(DECLARED[op]) for op, stem in optimizers().items() if not op.startswith(HOST)
 }

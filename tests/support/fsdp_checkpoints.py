@@ -36,6 +36,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "CPUAdam": ("CPUAdam", {"lr": 1e-2, "weight_decay": 0.1}),
     "Adam8bit": ("Adam8bit", {"lr": 1e-2}),
     "floats": ("Adam8bit", {"lr": 1e-2}),
+    "Lion8bit": ("Lion8bit", {"lr": 1e-3}),
     "FusedLion": ("FusedLion", {"lr": 1e-3}),
     "AdEMAMix": ("AdEMAMix", {"lr": 1e-2}),
     "FusedLamb": ("FusedLamb", {"lr": 1e-2, "max_grad_norm": 0.05}),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from family_cases import OPS, OPTIMIZERS, exact_of
+from family_cases import CODED, OPS, OPTIMIZERS, exact_of
 from mirror import fresh, same_bits, stepped_by
 from torch import Tensor
 
@@ -127,7 +127,7 @@ class _Hyper:
 MODELS: dict[Any, Callable[..., Optimizer] | None] = {
     optim.FusedAdam: functools.partial(torch.optim.AdamW, foreach=False),
     optim.CPUAdam: functools.partial(torch.optim.AdamW, foreach=False),
-    optim.Adam8bit: None,
+    **dict.fromkeys(CODED),
     optim.FusedLion: LionModel,
     optim.CPULion: LionModel,
     optim.FusedAdagrad: functools.partial(torch.optim.Adagrad, foreach=False),
@@ -139,7 +139,7 @@ MODELS |= {
     for cls in OPTIMIZERS
     if cls not in MODELS
 }
-"""What an optimizer steps as; of `Adam8bit`, whose rounding is random, there is none."""
+"""What an optimizer steps as; of those with codes, whose rounding is random, there is none."""
 
 # Copies by pickle look a class up by its name.
 globals().update({model.__name__: model for model in MODELS.values() if isinstance(model, type)})
@@ -213,7 +213,7 @@ def must_refuse(optimizer: Any) -> list[str]:
 
 def _of_one(optimizer: Any, group: dict[str, Any], param: Tensor) -> Iterator[str]:
     grad: Any = param.grad
-    eight = isinstance(optimizer, optim.Adam8bit)
+    eight = isinstance(optimizer, CODED)
     for tensor in (param, grad):
         if tensor.dtype not in FLOATS[: 3 if eight else 4]:
             yield "complex|float64"
@@ -242,7 +242,7 @@ def _of_one(optimizer: Any, group: dict[str, Any], param: Tensor) -> Iterator[st
 def _kept(optimizer: Any, group: dict[str, Any], param: Tensor) -> Iterator[tuple[str, Any, bool]]:
     """Yield the entries of a state that a step works with, and whether it does so in place."""
     state = optimizer.state.get(param, {})
-    coded = (torch.uint8,) if isinstance(optimizer, optim.Adam8bit) else ()
+    coded = (torch.uint8,) if isinstance(optimizer, CODED) else ()
     blank = param if is_dense(param) else torch.empty(param.shape)
     for key in (*optimizer.state_keys(group), *optimizer.extra_keys, MASTER):
         entry = state.get(key)

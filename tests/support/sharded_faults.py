@@ -25,9 +25,13 @@ from accel.optim import (
     FusedAdam,
     FusedLamb,
     FusedLion,
+    Lion8bit,
 )
 
-SHARDED: tuple[Any, ...] = (Adam8bit, CPUAdam, FusedAdagrad, FusedAdam, FusedLamb, FusedLion)
+SHARDED: tuple[Any, ...] = (
+    Adam8bit, CPUAdam, FusedAdagrad, FusedAdam, FusedLamb, FusedLion, Lion8bit
+)  # fmt: skip
+CODED = (Adam8bit, Lion8bit)
 POLICY: dict[str, Any] = {
     "state_dtype": torch.bfloat16,
     "master_dtype": torch.float32,
@@ -51,10 +55,10 @@ def check_full_state_dict(cls: Any) -> None:
     for each in (model, other):
         fully_shard(each)
     policy = {**POLICY}
-    if cls is Adam8bit:
+    if cls in CODED:
         del policy["state_dtype"]
     optimizer, later = cls(model.parameters(), **policy), cls(other.parameters(), lr=0.5, **policy)
-    if cls is not Adam8bit:
+    if cls not in CODED:
         optimizer.param_groups[0]["state_dtype"] = torch.bfloat16
     train(model, optimizer)
     whole = StateDictOptions(full_state_dict=True)
@@ -95,11 +99,11 @@ def check_flat_parameters(cls: Any, original: bool, early: bool) -> None:
         optimizer = optimizer or cls(model.parameters())
         train(model, optimizer)
     except Unsupported as error:
-        assert cls in (Adam8bit, FusedLamb), cls
+        assert cls in (*CODED, FusedLamb), cls
         assert cls.__name__ in str(error) and "FullyShardedDataParallel" in str(error)
         assert optimizer is None or not optimizer.state
     else:
-        assert cls not in (Adam8bit, FusedLamb), cls
+        assert cls not in (*CODED, FusedLamb), cls
         FullyShardedDataParallel.optim_state_dict(model, optimizer)
 
 
@@ -114,6 +118,7 @@ def main() -> None:
         (Adam8bit, False, False),
         (Adam8bit, True, False),
         (Adam8bit, True, True),
+        (Lion8bit, True, False),
         (FusedLamb, False, False),
         (FusedLamb, True, True),
     ):

@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor, distribute_module, distribute_tens
 from torch.distributed.tensor.placement_types import Partial, Replicate, Shard
 
 from accel.errors import Unsupported
-from accel.optim import Adam8bit, CPUAdagrad, CPUAdam, FusedAdam, FusedLamb, FusedLion
+from accel.optim import Adam8bit, CPUAdagrad, CPUAdam, FusedAdam, FusedLamb, FusedLion, Lion8bit
 
 STEPS = 5
 KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -138,11 +138,11 @@ def check_mesh_of_two_dimensions(name: str) -> None:
     assert_same_norm(found, expected)
 
 
-def check_8bit(model: nn.Module) -> None:
+def check_8bit(cls: Any, model: nn.Module) -> None:
     """Each process encodes its shard as a plain tensor of those values, and states are whole."""
     params: list[Any] = [*model.parameters()]
     plain = [nn.Parameter(param.to_local().detach().clone()) for param in params]
-    optimizer, expected = Adam8bit(params, lr=1e-2), Adam8bit(plain, lr=1e-2)
+    optimizer, expected = cls(params, lr=1e-2), cls(plain, lr=1e-2)
     for index in range(STEPS):
         for ours, theirs in zip(params, plain, strict=True):
             generator = torch.Generator().manual_seed(index + ours.numel())
@@ -155,7 +155,7 @@ def check_8bit(model: nn.Module) -> None:
     for number, (ours, theirs) in enumerate(zip(params, plain, strict=True)):
         assert torch.equal(ours.to_local(), theirs)
         found, wanted = optimizer.state[ours], expected.state[theirs]
-        for key in ("exp_avg", "exp_avg_sq"):
+        for key in cls.states:
             assert found[key].shape == decoded[number][key].shape == ours.shape
             assert torch.equal(found[key].to_local(), wanted[key])
             own = found[f"{key}_scale"].to_local().view(-1)
@@ -185,8 +185,9 @@ def main() -> None:
     for name in KINDS:
         check_fsdp(name)
         check_mesh_of_two_dimensions(name)
-    check_8bit(sharded_by_rows())
-    check_8bit(sharded_by_columns())
+    for cls in (Adam8bit, Lion8bit):
+        check_8bit(cls, sharded_by_rows())
+        check_8bit(cls, sharded_by_columns())
     check_clipping_of_whole_and_sharded()
     # Nobody leaves while another still waits for its part of the last exchange.
     dist.barrier()

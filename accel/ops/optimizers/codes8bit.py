@@ -44,7 +44,7 @@ def memory_order(tensor: Tensor) -> Tensor:
 
 
 def noise(key: int | Tensor, numel: int, device: torch.device) -> Tensor:
-    """Return ``accel_adam8bit_noise`` of every element, 32 bits each, as int64."""
+    """Return ``codes8bit_noise`` of every element, 32 bits each, as int64."""
     numbers = torch.arange(numel, dtype=torch.int64, device=device)
     rotation = random_bits(key, torch.arange(blocks(numel), dtype=torch.int64, device=device))
     return (_spread(rotation, numel) + numbers % ADAM8BIT_BLOCK * LATTICE) & _MASK

@@ -15,6 +15,15 @@ from accel.ops.quantizers.reference import values_on
 _PACKED = "quant_state.bitsandbytes__"
 _NESTED = ("nested_absmax", "nested_quant_map", "nested_blocksize", "nested_dtype", "nested_offset")
 _NEEDED = ("absmax", "blocksize", "dtype", "quant_type", "shape")
+_KINDS: tuple[tuple[tuple[str, ...], tuple[type, ...], str], ...] = (
+    (("absmax", "nested_absmax", "nested_quant_map"), (Tensor,), "a tensor"),
+    (("quant_map",), (Tensor, type(None)), "a tensor or None"),
+    (("blocksize", "nested_blocksize"), (int,), "an int"),
+    (("dtype", "nested_dtype"), (str,), "a name"),
+    (("nested_offset",), (int, float), "a number"),
+    (("shape",), (list, tuple, type(None)), "a list of ints"),
+)
+"""What entries have to be, and how an error says so."""
 
 
 class QuantState:
@@ -101,7 +110,7 @@ class QuantState:
         Keys may have prefixes.
 
         Raises:
-            ValueError: an entry is missing, or does not belong to a state.
+            ValueError: an entry is missing, damaged, or does not belong to a state.
         """
         found = _unpacked(qs_dict)
         nested = "nested_absmax" in found
@@ -114,6 +123,7 @@ class QuantState:
             )
         if found["quant_type"] not in QUANT_TYPES:
             raise ValueError(f"quant_type is {found['quant_type']!r}; expected one of nf4, fp4.")
+        _check_kinds(found)
         inner = offset = None
         if nested:
             offset = torch.tensor(found["nested_offset"], dtype=torch.float32, device=device)
@@ -121,7 +131,7 @@ class QuantState:
                 found["nested_absmax"].to(device),
                 code=found["nested_quant_map"].to(device),
                 blocksize=found["nested_blocksize"],
-                dtype=getattr(torch, found["nested_dtype"]),
+                dtype=_dtype(found, "nested_dtype"),
             )
         code = found.get("quant_map")
         return cls(
@@ -130,7 +140,7 @@ class QuantState:
             None if code is None else code.to(device),
             found["blocksize"],
             found["quant_type"],
-            getattr(torch, found["dtype"]),
+            _dtype(found, "dtype"),
             offset,
             inner,
         )
@@ -142,7 +152,46 @@ def _unpacked(given: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in given.items():
         last = key.rpartition(".")[2]
         if last.startswith("bitsandbytes__") and isinstance(value, Tensor):
-            found |= json.loads(bytes(value.cpu().tolist()).decode())
+            found |= _entries(key, value)
         else:
             found[last] = value
     return found
+
+
+def _entries(key: str, text: Tensor) -> dict[str, Any]:
+    """Return the entries in the bytes of a tensor; raises `ValueError` naming its key."""
+    try:
+        entries = json.loads(bytes(text.cpu().tolist()).decode())
+        problem = f"are a JSON {type(entries).__name__}"
+    except (TypeError, ValueError, RecursionError) as error:
+        entries, problem = None, f"are no JSON: {error}"
+    if not isinstance(entries, dict):
+        raise ValueError(
+            f"The bytes in the quantization state's entry {key!r} {problem}; expected a JSON "
+            f"object. The entry is damaged, or was cast to another type: restore it as it was "
+            f"saved."
+        )
+    return entries
+
+
+def _check_kinds(found: Mapping[str, Any]) -> None:
+    """Raise `ValueError` naming an entry of another kind than `as_dict` returns."""
+    for keys, kinds, expected in _KINDS:
+        for key in keys:
+            value = found.get(key)
+            if key in found and (isinstance(value, bool) or not isinstance(value, kinds)):
+                raise ValueError(
+                    f"The quantization state's entry {key!r} is a {type(value).__name__}; expected "
+                    f"{expected}. It is damaged: restore it as it was saved."
+                )
+
+
+def _dtype(found: Mapping[str, Any], key: str) -> torch.dtype:
+    """Return the type that an entry names; raises `ValueError` if there is none."""
+    named = getattr(torch, found[key], None)
+    if not isinstance(named, torch.dtype):
+        raise ValueError(
+            f"The quantization state's entry {key!r} is {found[key]!r}, which is no type of "
+            f"torch's; expected a name such as 'bfloat16'."
+        )
+    return named

@@ -21,7 +21,7 @@ from accel.testing.specs.steps import (
     whole_numbers,
 )
 
-_NUMBERS: tuple[dict[str, float], ...] = (
+NUMBERS: tuple[dict[str, float], ...] = (
     {"lr": 1e-3, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.01, "step": 1},
     {"lr": 0.5, "beta1": 0.0, "beta2": 0.0, "weight_decay": 0.3, "step": 7},
     {"lr": 1e-2, "beta1": 0.95, "beta2": 0.98, "weight_decay": 0.0, "step": 4000},
@@ -36,8 +36,8 @@ _BAD = (
 )
 
 
-class _LionSpec(OpSpec):
-    """The common spec of both surfaces."""
+class LionSpec(OpSpec):
+    """The common spec of all surfaces."""
 
     written = ("params", "exp_avgs")
 
@@ -72,14 +72,14 @@ class _LionSpec(OpSpec):
         return _BAD
 
 
-class FusedLionSpec(_LionSpec):
+class FusedLionSpec(LionSpec):
     """``multi_tensor_lion``."""
 
     op = "fused_lion"
 
     def cases(self) -> Iterable[Case]:
         """Return lists of every kind of shape, in every dtype."""
-        return step_cases(_NUMBERS, [{}], ["exp_avgs"])
+        return step_cases(NUMBERS, [{}], ["exp_avgs"])
 
     def call(self, op: Any, case: Case, tensors: Lists) -> None:
         """Step all tensors in one call."""
@@ -88,7 +88,7 @@ class FusedLionSpec(_LionSpec):
         op.multi_tensor_lion(1024, None, lists, *numbers)
 
 
-class CPULionSpec(_LionSpec):
+class CPULionSpec(LionSpec):
     """``create_lion``, ``lion_update`` and ``destroy_lion``."""
 
     op = "cpu_lion"
@@ -96,7 +96,7 @@ class CPULionSpec(_LionSpec):
 
     def cases(self) -> Iterable[Case]:
         """Return the cases of one tensor."""
-        return step_cases(_NUMBERS, [{}], ["exp_avgs"], single=True)
+        return step_cases(NUMBERS, [{}], ["exp_avgs"], single=True)
 
     def call(self, op: Any, case: Case, tensors: Lists) -> None:
         """Step one tensor with an optimizer made for it."""

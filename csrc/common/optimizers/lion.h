@@ -27,7 +27,9 @@ ACCEL_DEVICE void lion(float grad, float &p, float &m, const LionScalars &s) {
 
 )
 
-struct Lion : Optimizer<accel_lion_args, ACCEL_LION_MAXIMIZE, ACCEL_LION_MAXIMIZE> {
+// Also of the op with a coded moment, which has arguments of its own.
+template <class A, uint32_t MAXIMIZE>
+struct AnyLion : Optimizer<A, MAXIMIZE, MAXIMIZE> {
   static constexpr int kStates = 1, kUsualStates = 1;
   using Scalars = LionScalars;
 
@@ -35,8 +37,10 @@ struct Lion : Optimizer<accel_lion_args, ACCEL_LION_MAXIMIZE, ACCEL_LION_MAXIMIZ
     double beta1, beta2;
   };
 
-  static void *const *state(const Args &a, int which) { return which == 0 ? a.exp_avgs : nullptr; }
-  static Numbers numbers(const Args &a) { return {a.beta1, a.beta2}; }
+  static void *const *state(const A &a, int which) {
+    return reinterpret_cast<void *const *>(which == 0 ? a.exp_avgs : nullptr);
+  }
+  static Numbers numbers(const A &a) { return {a.beta1, a.beta2}; }
 
   static ACCEL_DEVICE Scalars scalars(const Numbers &n, const AtStep &at) {
     return {at.grad_factor,
@@ -48,5 +52,7 @@ struct Lion : Optimizer<accel_lion_args, ACCEL_LION_MAXIMIZE, ACCEL_LION_MAXIMIZ
             static_cast<float>(1.0 - n.beta2)};
   }
 };
+
+struct Lion : AnyLion<accel_lion_args, ACCEL_LION_MAXIMIZE> {};
 
 }  // namespace accel

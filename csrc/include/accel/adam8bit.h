@@ -19,7 +19,7 @@
  * exp_avg and r >> 12 for exp_avg_sq. So |x - decoded| < (|x| + scale / 2^15) / 8 and, from the
  * smallest on, x / 8; the mean error is 0.
  *
- * r = accel_adam8bit_noise(key, element), with the key of the tensor's stream 1 at the step as in
+ * r = codes8bit_noise(key, element), with the key of the tensor's stream 1 at the step as in
  * csrc/common/random.h: within a block a sequence that fills the square evenly (R2, Roberts 2018), rotated
  * at random for every block and step (Cranley, Patterson 1976), so that the noise of one element is
  * uniform, and new at each step.

@@ -2,18 +2,29 @@
 // Adam with 8-bit moments on SYCL devices.
 
 #include "adam_numbers.h"
+#include "codes8bit.h"
 
 #include "../../common/optimizers/adam8bit.h"
 
 namespace accel {
 namespace {
 
-static_assert(static_cast<uint32_t>(kGroup) == kCodes, "a group works on one block");
-static_assert(kChunk % kGroup == 0, "a piece begins where a block does");
+constexpr char kKernel[] = R"sycl(
+struct Adam8bit : Adam {
+  static constexpr int kUsedStates = 2;
 
-constexpr char kKernel[] =
-#include "adam8bit.sycl"
-    ;
+  static constexpr bool is_signed(int which) { return which == 0; }
+
+  static void update(const Numbers &, const AdamScalars &s, float grad, float &p, float (&state)[2]) {
+    const float g = adam_gradient(grad, p, s);
+    state[0] = adam_first(g, state[0], s);
+    state[1] = adam_second(g, state[1], s);
+    p = adam_param(p, state[0], root(state[1]), s);
+  }
+};
+
+ACCEL_KERNEL adam8bit(Table<AdamNumbers> table) { step_coded<Adam8bit>(table); }
+)sycl";
 
 struct Adam8bitOnDevice : Adam8bit {
   using Numbers = AdamNumbers;
@@ -30,7 +41,8 @@ struct Adam8bitOnDevice : Adam8bit {
 int32_t accel_adam8bit_step(const accel_adam8bit_args *args, void *stream) {
   using namespace accel;
   return step<Adam8bitOnDevice>(args, stream, [] {
-    return make_program(
-        std::string(kAdamText) + kAdam8bitText + kAdamNumbers + kAdamUpdate + kKernel, {"adam8bit"});
+    return make_program(std::string(kAdamText) + kCodes8bitText + kAdamNumbers + kAdamUpdate + kCodedSource +
+                            kKernel,
+                        {"adam8bit"});
   });
 }

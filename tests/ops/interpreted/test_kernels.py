@@ -9,7 +9,7 @@ import pytest
 import torch
 from device_checks import SUBJECTS, DeviceChecks, Step, Stepper
 from device_random import RandomChecks
-from device_reductions import Adam8bitChecks, LambChecks
+from device_reductions import Adam8bitChecks, LambChecks, Lion8bitChecks
 from family_cases import FAMILIES
 
 from accel.base import Accelerator
@@ -32,7 +32,7 @@ def stepper() -> Stepper:
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy tells of every NaN and overflow
-class TestInterpreted(DeviceChecks, LambChecks, Adam8bitChecks, RandomChecks):
+class TestInterpreted(DeviceChecks, LambChecks, Adam8bitChecks, Lion8bitChecks, RandomChecks):
     """The kernels' arithmetic and addresses."""
 
     size = 1501

@@ -100,3 +100,31 @@ def test_an_infinite_moment_survives_a_float_state_dict() -> None:
     again.step()
     assert param.isfinite().all()
     assert again.float_state_dict()["state"][0]["exp_avg_sq"][3] == math.inf
+
+
+@pytest.mark.parametrize("rung", ["native", "reference"])
+@pytest.mark.parametrize(
+    ("kind", "floats"),
+    [(optim.Adam8bit, optim.FusedAdam), (optim.Lion8bit, optim.FusedLion)],
+    ids=["adam", "lion"],
+)
+def test_an_infinite_signed_moment_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, kind: Any, floats: Any, rung: str
+) -> None:
+    """Its codes end at 2^127: it would become a large number, and a large step."""
+    monkeypatch.setenv("ACCEL_OPS", rung)
+    param = nn.Parameter(torch.ones(300))
+    param.grad = torch.ones(300)
+    before = floats([param], lr=1e-3)
+    before.step()
+    before.state[param]["exp_avg"][[3, 299]] = torch.tensor([math.inf, -math.inf])
+    after = kind([param], lr=1e-3)
+    after.load_state_dict(before.state_dict())
+    kept = param.detach().clone()
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"params\[0\]: state\['exp_avg'\] has 2 infinite"):
+            after.step()
+        assert torch.equal(param, kept)
+    after.state[param]["exp_avg"][[3, 299]] = 1.0
+    after.step()
+    assert param.isfinite().all() and after.state[param]["exp_avg"].dtype == torch.uint8

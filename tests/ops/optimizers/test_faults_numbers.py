@@ -19,6 +19,7 @@ from accel.ops.optimizers.adam import CPUAdam, FusedAdam
 from accel.ops.optimizers.adam8bit import Adam8bit
 from accel.ops.optimizers.lamb import FusedLamb
 from accel.ops.optimizers.lion import CPULion, FusedLion
+from accel.ops.optimizers.lion8bit import Lion8bit
 from accel.optim import FusedAdam as AdamOptimizer
 from accel.optim import FusedLamb as LambOptimizer
 from accel.optim import FusedLion as LionOptimizer
@@ -66,6 +67,14 @@ def adam8bit(op: Any) -> Call:
     return call
 
 
+def lion8bit(op: Any) -> Call:
+    def call(given: list[Any], noop_flag: Any = None, **numbers: Any) -> None:
+        lists = [*([one] for one in given), [torch.zeros(5, dtype=torch.uint8)], [torch.zeros(1)]]
+        op.multi_tensor_lion8bit(65536, noop_flag, lists, **numbers)
+
+    return call
+
+
 SURFACES: dict[str, tuple[Any, Any, Any, int, dict[str, Any]]] = {
     "adam": (cpu.FusedAdamBuilder, FusedAdam, on_lists("multi_tensor_adam", 4), 4, ADAM),
     "lion": (
@@ -78,6 +87,10 @@ SURFACES: dict[str, tuple[Any, Any, Any, int, dict[str, Any]]] = {
     ),
     "lamb": (cpu.FusedLambBuilder, FusedLamb, lamb, 4, LAMB),
     "adam8bit": (cpu.Adam8bitBuilder, Adam8bit, adam8bit, 2, {**ADAM, "seed": 3}),
+    "lion8bit": (
+        cpu.Lion8bitBuilder, Lion8bit, lion8bit, 2,
+        {**BETAS, "lr": 0.1, "step": 1, "weight_decay": 0.1, "seed": 3},
+    ),
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from family_cases import CASES, OPTIMIZERS, Case, compiles, tensors_of
+from family_cases import CASES, CODED, OPTIMIZERS, Case, compiles, tensors_of
 from torch import Tensor, nn
 
 import accel
@@ -15,7 +15,6 @@ from accel.ops import abi
 from accel.ops.optimizers.adam import FusedAdam as AdamOp
 from accel.ops.optimizers.lists import TensorLists
 from accel.optim import (
-    Adam8bit,
     FusedAdam,
     FusedLamb,
 )
@@ -23,7 +22,7 @@ from accel.optim import (
 ROUNDED = {"state_dtype": torch.bfloat16, "rounding": "stochastic", "seed": 3}
 CLASSES: dict[str, tuple[Any, dict[str, Any]]] = {
     **{cls.__name__: (cls, ROUNDED) for cls in OPTIMIZERS},
-    "Adam8bit": (Adam8bit, {"rounding": "stochastic", "seed": 3}),
+    **{cls.__name__: (cls, {"rounding": "stochastic", "seed": 3}) for cls in CODED},
     "masters": (FusedAdam, {**ROUNDED, "master_dtype": torch.float32}),
 }  # fmt: skip
 
@@ -121,7 +120,7 @@ def test_neighbours_change_no_bits(make: Any, rung: str, monkeypatch: pytest.Mon
     expected = results(params[6:], optimizer)
     for change in (lambda p: p.t().contiguous().t(), Tensor.double, lambda p: p.new_zeros(0)):
         params = mixed()
-        if isinstance(make(params), Adam8bit) and change is Tensor.double:
+        if isinstance(make(params), CODED) and change is Tensor.double:
             continue
         params[3] = nn.Parameter(change(params[3].detach()))
         optimizer = make(params)

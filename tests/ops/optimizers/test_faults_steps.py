@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 import torch
+from family_cases import CODED, as_many
 from family_cases import OPTIMIZERS as CLASSES
-from family_cases import as_many
 from mirror import fresh, outcome, step_as_fresh, stepped_by, swapping
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -482,7 +482,7 @@ def test_swapped_on_conversion(cls: Any, dtype: torch.dtype) -> None:
     assert {param.dtype for param in model.parameters()} == {dtype}
     give_grads([*model.parameters()], 20)
     error = step_as_fresh(optimizer)
-    assert isinstance(error, TypeError if cls is optim.Adam8bit and dtype.itemsize == 8 else object)
+    assert isinstance(error, TypeError if cls in CODED and dtype.itemsize == 8 else object)
 
 
 @pytest.mark.parametrize("assign", [False, True])
@@ -561,8 +561,8 @@ def test_a_setting_changed_in_mid_run(cls: Any, name: str) -> None:
             param.data = param.data.bfloat16()
     optimizer = settled(cls, params)
     group = optimizer.param_groups[0]
-    # Of these Adam8bit has one value alone.
-    if name in group and not (cls is optim.Adam8bit and name in ("amsgrad", "state_dtype")):
+    # Of these optimizers with codes have one value alone.
+    if name in group and not (cls in CODED and name in ("amsgrad", "state_dtype")):
         for value in SETTINGS[name]:
             group[name] = as_many(value, group) if name == "betas" else value
             steps_on(optimizer, 3)
@@ -597,7 +597,7 @@ def test_views_that_share_no_element(cls: Any, views: str) -> None:
     params, buffer = columns(cls, APART[views])
     plain, _ = columns(cls, lambda other: [view.clone() for view in APART[views](other)])
     for param, alone in zip(params, plain, strict=True):
-        if cls is optim.Adam8bit:
+        if cls in CODED:
             # Moments have blocks in memory's order, which is another of a transposed clone.
             assert param.isfinite().all() and not torch.equal(param, torch.zeros_like(param))
         else:

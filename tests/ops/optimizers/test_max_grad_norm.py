@@ -10,12 +10,12 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from family_cases import OPTIMIZERS, compiles
+from family_cases import CODED, OPTIMIZERS, compiles
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from accel.errors import Unsupported
-from accel.optim import Adam8bit, CPUAdam, FusedAdam, FusedLamb, FusedLion
+from accel.optim import CPUAdam, FusedAdam, FusedLamb, FusedLion
 
 CLASSES = [cls for cls in OPTIMIZERS if cls is not FusedLamb]
 SHAPES = ((3, 4), (5,), (700, 3), (2,))
@@ -67,12 +67,12 @@ def run(cls: Any, dtype: torch.dtype, limit: float, *, fused: bool) -> tuple[lis
 @pytest.mark.parametrize("dtype", CLOSE)
 @pytest.mark.parametrize("cls", CLASSES)
 def test_it_is_torchs_clipping_and_a_step(cls: Any, dtype: torch.dtype, rung: str) -> None:
-    if cls is Adam8bit and dtype == torch.float64:
-        pytest.skip("Adam8bit has no float64")
+    if cls in CODED and dtype == torch.float64:
+        pytest.skip("codes have no float64")
     close = dict(CLOSE[dtype])
     if dtype.itemsize == 2 and issubclass(cls, FusedLion):
         close["atol"] += 2e-2 * 2  # A sum near 0 has another sign: a step to the other side.
-    if cls is Adam8bit:
+    if cls in CODED:
         close["atol"] += 2e-3  # A moment that differs in its last place may be coded differently.
     (found, norm), (wanted, torchs) = (run(cls, dtype, 0.5, fused=fused) for fused in (True, False))
     for ours, theirs in zip(found, wanted, strict=True):
@@ -85,8 +85,8 @@ def test_it_is_torchs_clipping_and_a_step(cls: Any, dtype: torch.dtype, rung: st
 @pytest.mark.parametrize("cls", CLASSES)
 def test_the_factor_goes_through_the_kernels_scale(cls: Any, dtype: torch.dtype, rung: str) -> None:
     """With the bits of a step whose scale is that factor, and gradients stay as they are."""
-    if cls is Adam8bit and dtype == torch.float64:
-        pytest.skip("Adam8bit has no float64")
+    if cls in CODED and dtype == torch.float64:
+        pytest.skip("codes have no float64")
     ours, theirs = made(dtype), made(dtype)
     one, other = grouped(cls, ours, max_grad_norm=0.5), grouped(cls, theirs)
     for seed in range(4):
@@ -295,7 +295,7 @@ def test_pieces_of_fsdp1_are_refused_once_they_are_clipped() -> None:
 @pytest.mark.parametrize("cls", CLASSES)
 def test_a_resumed_run_clips_as_before(cls: Any) -> None:
     params = made()
-    optimizer = grouped(cls, params, max_grad_norm=0.5, **({"seed": 3} if cls is Adam8bit else {}))
+    optimizer = grouped(cls, params, max_grad_norm=0.5, **({"seed": 3} if cls in CODED else {}))
 
     def train(optimizer: Any, params: Sequence[Any], seeds: range) -> None:
         for seed in seeds:
@@ -378,3 +378,26 @@ def test_a_compiled_step_has_the_bits_of_the_eager_one(cls: Any, dtype: torch.dt
     assert counter.frame_count <= 2
     for one, other in zip(*runs, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
+
+
+@compiles
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize(
+    "limits", [range(1, 6), [0.5 / n for n in range(1, 6)]], ids=["int", "float"]
+)
+def test_limits_that_vary_are_compiled_twice(limits: Sequence[float]) -> None:
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    found = []
+    for compiled in (True, False):
+        params = made()
+        optimizer = grouped(FusedAdam, params, max_grad_norm=0.7)
+        step = torch.compile(optimizer.step, backend=counter) if compiled else optimizer.step
+        for seed, limit in enumerate(limits):
+            for group in optimizer.param_groups:
+                group["max_grad_norm"] = limit
+            give(params, seed)
+            step()
+        found.append(params)
+    assert counter.frame_count <= 2
+    assert all(map(torch.equal, *found))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from device_checks import FLOATS, SUBJECTS, DeviceChecks, Step, Stepper, copied, lists
 from device_random import RandomChecks
-from device_reductions import Adam8bitChecks, LambChecks
+from device_reductions import Adam8bitChecks, LambChecks, Lion8bitChecks
 from family_cases import CASES, FAMILIES, tensors_of
 from sycl_device import SyclDevice
 
@@ -48,7 +48,7 @@ def stepper(sycl_device: SyclDevice) -> Stepper:
     return choose
 
 
-class TestKernels(DeviceChecks, LambChecks, Adam8bitChecks, RandomChecks):
+class TestKernels(DeviceChecks, LambChecks, Adam8bitChecks, Lion8bitChecks, RandomChecks):
     """The kernels' arithmetic and addresses."""
 
     exact = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -111,6 +112,43 @@ def test_states_that_are_not_whole() -> None:
         QuantState.from_dict(packed, "cpu")
     with pytest.raises(ValueError, match="more"):
         QuantState.from_dict({**state().as_dict(), "more": 1}, "cpu")
+
+
+_JSON = "quant_state.bitsandbytes__nf4"
+
+
+def _text(text: bytes) -> Tensor:
+    return torch.tensor([*text], dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        _text(b'{"quant_type": "nf4", "bloc'), _text(b"\xff\xfe"), _text(b""), _text(b"[1, 2]"),
+        _text(b'{"a": 1}').to(torch.bfloat16), _text(b'{"a": 1}').int() * 100,
+        _text(b"[" * 100_000),
+    ],
+    ids=["cut", "no text", "empty", "no object", "cast", "no bytes", "deep"],
+)  # fmt: skip
+def test_damaged_states_are_refused_by_name(text: Tensor) -> None:
+    packed = {**state().as_dict(packed=True), _JSON: text}
+    prefixed = {f"layer.{key}": value for key, value in packed.items()}
+    match = rf"entry 'layer\.{_JSON}' .*; expected a JSON object"
+    with pytest.raises(ValueError, match=match) as found:
+        QuantState.from_dict(prefixed, "cpu")
+    assert not isinstance(found.value, json.JSONDecodeError)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"absmax": None}, {"dtype": "float33"}, {"dtype": "nn"}, {"dtype": 5}, {"blocksize": "64"},
+     {"blocksize": True}, {"quant_map": [0.0]}, {"shape": 100}],
+    ids=str,
+)  # fmt: skip
+def test_entries_of_another_kind_are_refused_by_name(damage: dict[str, Any]) -> None:
+    (key,) = damage
+    with pytest.raises(ValueError, match=f"entry '{key}' is "):
+        QuantState.from_dict({**state().as_dict(), **damage}, "cpu")
 
 
 def test_gradients_are_not_followed(op: Any) -> None:

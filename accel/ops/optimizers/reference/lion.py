@@ -36,19 +36,20 @@ def lion_reference(tensors: TensorLists, hyper: LionHyper) -> None:
     # Imported here, because loading a native library does not need it.
     from accel.ops.optimizers.reference.stepping import step_each
 
-    step_each(tensors, hyper, _STATES, _numbers, _update)
+    step_each(tensors, hyper, _STATES, lion_numbers, lion_update)
 
 
-def _numbers(hyper: LionHyper, like: Tensor, _: Scalar) -> Sequence[Scalar]:
+def lion_numbers(hyper: LionHyper, like: Tensor, _: Scalar) -> Sequence[Scalar]:
     """Return gradient factor, decay factor and rate."""
     lr = learning_rate(hyper, like)
     factor = grad_factor(hyper, like, maximize=bool(hyper.flags & LION_MAXIMIZE))
     return factor, narrow(1.0 - lr * hyper.weight_decay, like), narrow(lr, like)
 
 
-def _update(
+def lion_update(
     p: Tensor, grad: Tensor, states: list[Tensor], hyper: LionHyper, numbers: Sequence[Scalar]
 ) -> tuple[Tensor, list[Tensor]]:
+    """Return the new parameter and moment, as `step_each` asks for them."""
     factor, keep, rate = numbers
     g = times(grad, factor)
     (m,) = states

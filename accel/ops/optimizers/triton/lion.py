@@ -42,6 +42,18 @@ def lion_scalars_kernel(
     leave_scalar(rows, slots, mask, 2, rate.to(tl.float32), WIDTH)
 
 
+@triton.jit
+def lion_update(
+    p: Value, g: Value, m: Value, keep: Value, beta1: Value, g_weight: Value, beta2: Value,
+    m_weight: Value, lr: Value,
+) -> tuple[Value, Value]:  # fmt: skip
+    """Return the new parameter and moment."""
+    c = m * beta1 + g * g_weight
+    # 0 and NaN, which are neither above nor below 0, stay as they are.
+    direction = tl.where(c > 0.0, 1.0, tl.where(c < 0.0, -1.0, c))
+    return p * keep - direction * lr, m * beta2 + g * m_weight
+
+
 @triton.jit(do_not_specialize=["seed"])
 def lion_kernel(
     rows: Value, owners: Value,
@@ -62,13 +74,21 @@ def lion_kernel(
     g = load_grad(row, at, mask, GRAD, ALIGNED) * grad_factor
     m = load_state(row, at, mask, 0, STATE, ALIGNED)
     p = load_param(row, at, mask, PARAM, MASTER, ALIGNED)
-    c = m * beta1 + g * g_weight
-    # 0 and NaN, which are neither above nor below 0, stay as they are.
-    direction = tl.where(c > 0.0, 1.0, tl.where(c < 0.0, -1.0, c))
-    m = m * beta2 + g * m_weight
-    p = p * keep - direction * lr
+    p, m = lion_update(p, g, m, keep, beta1, g_weight, beta2, m_weight, lr)
     store_param(row, at, mask, p, seed, PARAM, MASTER, STOCHASTIC, ALIGNED)
     store_state(row, at, mask, m, seed, 0, STATE, STOCHASTIC, ALIGNED)
+
+
+def lion_numbers(args: Any) -> dict[str, float]:
+    """Return the floats that Lion's kernels take."""
+    return {
+        "keep": 1.0 - args.lr * args.weight_decay,
+        "lr": args.lr,
+        "beta1": args.beta1,
+        "g_weight": 1.0 - args.beta1,
+        "beta2": args.beta2,
+        "m_weight": 1.0 - args.beta2,
+    }
 
 
 def lion_step(args: Any, device: torch.device) -> None:
@@ -78,18 +98,10 @@ def lion_step(args: Any, device: torch.device) -> None:
         args: an ``accel_lion_args``.
         device: the tensors' device.
     """
-    numbers = {
-        "keep": 1.0 - args.lr * args.weight_decay,
-        "lr": args.lr,
-        "beta1": args.beta1,
-        "g_weight": 1.0 - args.beta1,
-        "beta2": args.beta2,
-        "m_weight": 1.0 - args.beta2,
-    }
     constants = {"ON_DEVICE": bool(args.lr_tensor or args.grad_scale)}
     maximize = bool(args.flags & LION_MAXIMIZE)
     launcher = Launcher(args, device, ("exp_avgs",), maximize=maximize)
     if constants["ON_DEVICE"]:
         launcher.scalars(lion_scalars_kernel, {"decay": args.weight_decay})
-    launcher.step(lion_kernel, numbers, constants)
+    launcher.step(lion_kernel, lion_numbers(args), constants)
     launcher.count()
