@@ -10,6 +10,7 @@ from accel.optim.clipping import clip_grad_norm_
 from accel.optim.lamb import FusedLamb
 from accel.optim.lion import CPULion, FusedLion
 from accel.optim.offload.cpu_adam import CPUAdam
+from accel.optim.swap.reading import read_swap
 
 __all__ = [
     "AdEMAMix",
@@ -22,4 +23,5 @@ __all__ = [
     "FusedLamb",
     "FusedLion",
     "clip_grad_norm_",
+    "read_swap",
 ]

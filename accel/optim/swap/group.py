@@ -79,6 +79,7 @@ class SwappedGroup(PreparedGroup):
         """Take this step's tensors; ``False``, with none taken, if they have changed."""
         if not super().take(optimizer, group, grads):
             return False
+        self._params = [group["params"][index] for index in self._at]
         if not all(is_placed(self._store, optimizer, param) for param in self._params):
             self.release()
             return False
