@@ -6,6 +6,7 @@ a large one, is one transfer for each state.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -127,8 +128,10 @@ class Extent:
         return sum(dtype.itemsize for _, dtype in self.fields)
 
     def settled(self) -> None:
-        """Remember how the file is now; raises `OSError`."""
-        self._facts, self._versions = self._look(), self._changes()
+        """Remember how the file is now; a missing one is left for `fault`."""
+        with contextlib.suppress(OSError):
+            self._facts = self._look()
+        self._versions = self._changes()
 
     def fault(self) -> str:
         """Return what somebody else did to the file since `settled`, ``""`` for nothing."""

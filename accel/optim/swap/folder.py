@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import warnings
 from pathlib import Path
@@ -96,6 +97,8 @@ def locked(path: Path) -> BuildLock:
     """Return the folder's lock, taken; raises `SwapFailed` if somebody has it."""
     lock = BuildLock(path / LOCK)
     try:
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         taken = lock.acquire()
     except OSError as error:
         raise unusable(path, error) from None

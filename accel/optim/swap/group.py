@@ -95,6 +95,8 @@ class SwappedGroup(PreparedGroup):
         """Queue the step of every tensor that has a gradient."""
         if hyper.found_inf is not None and bool(hyper.found_inf):
             return
+        if not self._at:
+            return
         params = [*self._params]
         counters = [self._states[param]["step"] for param in params]
         stepping = _Stepping(self._kernel, self._at, params, counters, hyper)

@@ -65,8 +65,9 @@ def settle(
         except (TypeError, ValueError) as error:
             add_place(error, f"params[{place}]")
             raise
-    fitting = {p for p in params if _fits(store.slots.get(p), p, wanted[p], index)}
-    moving = [param for param in params if param not in fitting]
+    fitting = [p for p in params if _fits(store.slots.get(p), p, wanted[p], index)]
+    kept = {*fitting}
+    moving = [param for param in params if param not in kept]
     stale = [param for param in fitting if not is_placed(store, optimizer, param)]
     if not moving and not stale:
         return
@@ -77,6 +78,7 @@ def settle(
         # New files come first: to fill the others may overwrite what is copied into new ones.
         for move in _moves(store, optimizer, [*moving, *stale], wanted, fresh):
             _fill(store, optimizer, group, move)
+        store.place(fresh)
     except BaseException as error:
         for extent in made:
             store.remove(extent)
@@ -85,7 +87,6 @@ def settle(
         raise
     finally:
         store.settled()
-    store.place(fresh)
     for param in (*moving, *stale):
         optimizer.state[param].update(store.slots[param].tensors)
 
