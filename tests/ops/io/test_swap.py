@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import io as memory_files
 import os
 import signal
@@ -22,6 +23,7 @@ from accel.errors import SwapFailed
 from accel.optim import CPUAdagrad, CPUAdam, CPULion, read_swap
 from accel.optim.swap import group
 
+EXAMPLES = Path(__file__).parents[3] / "examples"
 CASES: tuple[tuple[Any, dict[str, Any]], ...] = (
     (CPUAdam, {"max_grad_norm": 1.0, "amsgrad": True}),
     (CPUAdam, {"rounding": "stochastic", "seed": 3, "fp32_optimizer_states": False}),
@@ -174,7 +176,8 @@ def test_groups_and_states_may_change(tmp_path: Path) -> None:
         assert other["exp_avg"].shape == params[4].shape
         run(more, optimizer, range(4, 6))
         first, second = state[params[0]], state[params[1]]
-        first["exp_avg"], first["exp_avg_sq"] = first["exp_avg_sq"], first["exp_avg"].abs()
+        first["exp_avg"].abs_()
+        first["exp_avg"], first["exp_avg_sq"] = first["exp_avg_sq"], first["exp_avg"]
         del optimizer.param_groups[0]["params"][1]
         optimizer.param_groups[1]["params"].append(params[1])
         run(more, optimizer, range(6, 8))
@@ -183,6 +186,23 @@ def test_groups_and_states_may_change(tmp_path: Path) -> None:
         assert second["step"] == 10
     assert same(plain, swapped)
     assert same_states(kept.state_dict()["state"], filed.state_dict()["state"])
+
+
+def test_the_example(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    example = importlib.import_module("swap")
+    monkeypatch.setattr(example, "STEPS", 2)
+    picture = tmp_path / "swap.png"
+    example.main(str(tmp_path), picture)
+    told = capsys.readouterr().out
+    assert told.count("states: 128 MiB") == 2
+    assert "the parameters have the same bits" in told
+    if importlib.util.find_spec("matplotlib") is not None:
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        picture.unlink()
+    assert left(tmp_path) == set()
 
 
 def test_a_state_dict_costs_no_copy(tmp_path: Path) -> None:
