@@ -17,7 +17,7 @@ FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 Make = Callable[[Sequence[nn.Parameter]], Any]
 
 
-def parameters(dtypes: Iterable[torch.dtype] = (torch.float32,)) -> list[nn.Parameter]:
+def parameters(dtypes: Sequence[torch.dtype] = (torch.float32,)) -> list[nn.Parameter]:
     """Return parameters of many sizes and layouts; the largest alone has four times `LIMIT`."""
     generator = torch.Generator().manual_seed(1)
 
@@ -25,6 +25,8 @@ def parameters(dtypes: Iterable[torch.dtype] = (torch.float32,)) -> list[nn.Para
         return torch.randn(shape, generator=generator)
 
     found = [drawn(1 << 19), drawn(64, 32).t(), drawn(64, 32)[:, ::2]]
+    if torch.bfloat16 in dtypes:
+        found.append(drawn(1 << 17).bfloat16())  # Cut, and rounded at random.
     for dtype in dtypes:
         found += [drawn(*shape).to(dtype) for shape in ((100, 33), (7,), (0,), (), (3, 4, 5))]
     return [nn.Parameter(one) for one in found]

@@ -49,7 +49,7 @@ class Store:
         self.slots: dict[Tensor, Slot] = {}
         self.extents: list[Extent] = []
         self._made = 0
-        self._laid_out = False
+        self._laid_out: list[int] | None = None
         self._queue: list[tuple[Callable[[], None], list[Work]]] = []
         self._end = weakref.finalize(self, self._folder.end)
 
@@ -126,10 +126,10 @@ class Store:
         try:
             record.begin()
             yield
-            if not self._laid_out:
-                numbers = _numbers(optimizer)
+            numbers = _numbers(optimizer)
+            if self._laid_out != [*map(id, numbers)]:
                 record.lay_out([extent.layout(numbers) for extent in self.extents])
-                self._laid_out = True
+                self._laid_out = [*map(id, numbers)]
             record.end(record.step + steps, self._counters(optimizer))
             self.settled()
         except BaseException as error:
@@ -142,7 +142,7 @@ class Store:
 
     def touch(self) -> None:
         """Mark the files as being changed, until the next complete step; raises `OSError`."""
-        self._laid_out = False
+        self._laid_out = None
         self._folder.record.begin()
 
     def settled(self) -> None:

@@ -172,14 +172,15 @@ def test_groups_and_states_may_change(tmp_path: Path) -> None:
         state[params[0]]["exp_avg"].mul_(0.5)
         two, other = state[params[3]], state[params[4]]
         two["exp_avg_sq"] = torch.full_like(two["exp_avg_sq"], 0.25)
+        run(more, optimizer, range(4, 5))
         del state[params[4]]
         assert other["exp_avg"].shape == params[4].shape
-        run(more, optimizer, range(4, 6))
-        first, second = state[params[0]], state[params[1]]
+        run(more, optimizer, range(5, 6))
+        first, second = state[params[0]], state[params[3]]
         first["exp_avg"].abs_()
         first["exp_avg"], first["exp_avg_sq"] = first["exp_avg_sq"], first["exp_avg"]
-        del optimizer.param_groups[0]["params"][1]
-        optimizer.param_groups[1]["params"].append(params[1])
+        del optimizer.param_groups[0]["params"][3]
+        optimizer.param_groups[1]["params"].append(params[3])
         run(more, optimizer, range(6, 8))
         optimizer.param_groups[0]["amsgrad"] = True
         run(more, optimizer, range(8, 10))
