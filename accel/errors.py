@@ -8,6 +8,7 @@ AccelError
 ├── BuildFailed           a compiler was run and did not produce the library
 ├── InvalidSetting        a variable has a value that is not accepted (also a ValueError)
 ├── CacheUntrusted        the cache could have been written by somebody else
+├── SwapFailed            the files of an optimizer's states cannot be used
 └── Unsupported           a backend lacks a member of the contract (also a NotImplementedError)
 
 Every message says what was asked, what was found, and what to do about it.
@@ -46,6 +47,10 @@ class InvalidSetting(AccelError, ValueError):
 
 class CacheUntrusted(AccelError):
     """The owner or mode of a folder of compiled code lets others change it."""
+
+
+class SwapFailed(AccelError):
+    """The folder or the files of an optimizer's states cannot be used."""
 
 
 class Unsupported(AccelError, NotImplementedError):

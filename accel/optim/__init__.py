@@ -11,6 +11,7 @@ from accel.optim.lamb import FusedLamb
 from accel.optim.lion import CPULion, FusedLion
 from accel.optim.lion8bit import Lion8bit
 from accel.optim.offload.cpu_adam import CPUAdam
+from accel.optim.swap.reading import read_swap
 
 __all__ = [
     "AdEMAMix",
@@ -24,4 +25,5 @@ __all__ = [
     "FusedLion",
     "Lion8bit",
     "clip_grad_norm_",
+    "read_swap",
 ]

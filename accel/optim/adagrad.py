@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from accel.ops.optimizers.reference.adagrad import ADAGRAD, ADAGRAD_MAXIMIZE, Ad
 from accel.optim.base import KernelOptimizer
 from accel.optim.options import AdagradOptions, rate, refuse, switch, torch_options
 from accel.optim.policy import PARAM, policy_of
+from accel.optim.swap.swapping import SWAP_MEMORY, Swapping
 
 Group = dict[str, Any]
 
@@ -100,7 +102,7 @@ class FusedAdagrad(KernelOptimizer):
         return torch.full_like(param, start, dtype=dtype, device=self.home(param))
 
 
-class CPUAdagrad(FusedAdagrad):
+class CPUAdagrad(Swapping, FusedAdagrad):
     """Adagrad for parameters on the host, with the argument order of DeepSpeed's class.
 
     Args:
@@ -108,6 +110,7 @@ class CPUAdagrad(FusedAdagrad):
         lr, eps, weight_decay: as in `FusedAdagrad`.
         amsgrad: must be false; DeepSpeed's class has the argument, but does not use it.
         fp32_optimizer_states: float32 sums; if false, they have the parameter's type.
+        swap_dir, swap_memory, swap_keep: as in `CPUAdam`.
         options: the keyword arguments of `FusedAdagrad` from `lr_decay` on.
     """
 
@@ -121,9 +124,14 @@ class CPUAdagrad(FusedAdagrad):
         weight_decay: float = 0.0,
         amsgrad: bool = False,
         fp32_optimizer_states: bool = True,
+        *,
+        swap_dir: str | os.PathLike[str] | None = None,
+        swap_memory: int = SWAP_MEMORY,
+        swap_keep: bool = False,
         **options: Unpack[AdagradOptions],
     ) -> None:
         refuse("Adagrad", amsgrad=amsgrad)
         if not fp32_optimizer_states:
             options.setdefault("state_dtype", PARAM)
         super().__init__(model_params, lr, eps, weight_decay, **options)
+        self.swap_to(swap_dir, swap_memory, swap_keep)

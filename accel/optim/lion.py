@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from accel.ops.optimizers.reference.lion import LION, LION_MAXIMIZE, LionHyper
 from accel.optim.base import KernelOptimizer
 from accel.optim.options import Options, betas, rate, switch, torch_options
 from accel.optim.policy import PARAM, policy_of
+from accel.optim.swap.swapping import SWAP_MEMORY, Swapping
 
 Group = dict[str, Any]
 
@@ -86,7 +88,7 @@ class FusedLion(KernelOptimizer):
         )
 
 
-class CPULion(FusedLion):
+class CPULion(Swapping, FusedLion):
     """Lion for parameters on the host, with the argument order of DeepSpeed's class.
 
     Args:
@@ -95,6 +97,7 @@ class CPULion(FusedLion):
         betas: as in `FusedLion`.
         weight_decay: coefficient of the decoupled decay.
         fp32_optimizer_states: float32 moments; if false, they have the parameter's type.
+        swap_dir, swap_memory, swap_keep: as in `CPUAdam`.
         options: the keyword arguments of `FusedLion` from `maximize` on.
     """
 
@@ -107,8 +110,13 @@ class CPULion(FusedLion):
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 0.0,
         fp32_optimizer_states: bool = True,
+        *,
+        swap_dir: str | os.PathLike[str] | None = None,
+        swap_memory: int = SWAP_MEMORY,
+        swap_keep: bool = False,
         **options: Unpack[Options],
     ) -> None:
         if not fp32_optimizer_states:
             options.setdefault("state_dtype", PARAM)
         super().__init__(model_params, lr, betas, weight_decay, **options)
+        self.swap_to(swap_dir, swap_memory, swap_keep)

@@ -64,13 +64,19 @@ class PreparedGroup:
         checks.check_tensors({"params": own, "grads": given})
         check_gradients("grads", given)
         self.sharded = any(map(is_not, own, params))
-        states = complete_states(optimizer, group, params, self._at)
+        states = self._complete(optimizer, group, params)
         keys = keys_of(optimizer, group)
         self.parts = [
             Part(optimizer, kernel, keys, at, members._replace(states=states))
             for kernel, at in _by_kernel(optimizer, own, states)
         ]
         _check_counters(states, self._at)
+
+    def _complete(
+        self, optimizer: SteppedOptimizer, group: Group, params: Sequence[Tensor]
+    ) -> list[Group]:
+        """Return the parameters' states with everything that their next step needs."""
+        return complete_states(optimizer, group, params, self._at)
 
     def _members(
         self, optimizer: SteppedOptimizer, group: Group, grads: Sequence[Tensor | None]

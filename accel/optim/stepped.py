@@ -42,6 +42,9 @@ class SteppedOptimizer(Clipping):
     always_seeded: ClassVar[bool] = False
     """Whether every step needs random bits, even with nearest rounding."""
 
+    streams: bool = False
+    """Whether a step moves its states through buffers, which cannot be traced."""
+
     _judged: dict[int, tuple[Any, ...]]
 
     def hyper(self, group: Group) -> Hyper:

@@ -130,6 +130,8 @@ def _check(optimizer: SteppedOptimizer, params: Sequence[Tensor]) -> None:
     check_gradients("grads", grads)
     if optimizer.clips and any(map(is_not, own, params)):
         raise Unsupported("A norm over the processes' shards needs collectives between two ops.")
+    if optimizer.streams:
+        raise Unsupported("A step that streams its states waits for files.")
     if optimizer.family is None or any(optimizer.home(param) != param.device for param in own):
         raise Unsupported("A step on another device than the parameters' needs waits and streams.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,6 +20,7 @@ from accel.optim.offload.stepping import OffloadedGroup
 from accel.optim.options import AdamOptions
 from accel.optim.policy import PARAM
 from accel.optim.step_cache import PreparedGroup
+from accel.optim.swap.swapping import SWAP_MEMORY, Swapping
 
 if TYPE_CHECKING:
     from accel.optim.stepped import SteppedOptimizer
@@ -27,7 +29,7 @@ Group = dict[str, Any]
 _HOST = torch.device("cpu")
 
 
-class CPUAdam(FusedAdam):
+class CPUAdam(Swapping, FusedAdam):
     """Adam on the host for parameters anywhere, with the argument order of DeepSpeed's class.
 
     The float32 master copy and moments of a parameter on a device are kept on the host, so they may
@@ -45,7 +47,15 @@ class CPUAdam(FusedAdam):
         amsgrad: divide by the largest second moment so far.
         adamw_mode: decoupled decay; if false, `weight_decay` is L2.
         fp32_optimizer_states: float32 moments; if false, they have the parameter's type.
+        swap_dir: a folder for the states and master copies, which only this user may write;
+            ``None``: they are in memory. A step streams them through buffers. Parameters must be on
+            the host. `close` removes the files, as do the end of the program and of the optimizer.
+        swap_memory: the most bytes of these buffers, at least 1 MiB.
+        swap_keep: whether the files stay at the end, for `read_swap`.
         options: the keyword arguments of `FusedAdam` from `maximize` on.
+
+    Raises:
+        SwapFailed: the folder or the files cannot be used, or somebody else changed them.
     """
 
     builder: ClassVar[str] = "CPUAdamBuilder"
@@ -61,6 +71,10 @@ class CPUAdam(FusedAdam):
         amsgrad: bool = False,
         adamw_mode: bool = True,
         fp32_optimizer_states: bool = True,
+        *,
+        swap_dir: str | os.PathLike[str] | None = None,
+        swap_memory: int = SWAP_MEMORY,
+        swap_keep: bool = False,
         **options: Unpack[AdamOptions],
     ) -> None:
         if not fp32_optimizer_states:
@@ -76,6 +90,7 @@ class CPUAdam(FusedAdam):
             amsgrad,
             **options,
         )
+        self.swap_to(swap_dir, swap_memory, swap_keep)
 
     def home(self, param: Tensor) -> torch.device:
         """Return the host."""
@@ -83,7 +98,7 @@ class CPUAdam(FusedAdam):
 
     def prepare(self, group: Group, grads: Sequence[Tensor | None]) -> PreparedGroup:
         """Return the prepared group for its next steps; raises if a tensor cannot be stepped."""
-        if all(param.device.type == "cpu" for param in group["params"]):
+        if self.streams or all(param.device.type == "cpu" for param in group["params"]):
             return super().prepare(group, grads)
         return _MixedGroup(self, group, grads)
 

@@ -39,6 +39,14 @@ def test_the_pages_command(
     assert aio == json.loads((tmp_path / "disk.json").read_text())["aio"]
 
 
+def test_the_program_with_states_in_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.chmod(0o700)
+    monkeypatch.chdir(tmp_path)
+    program = PAGE.read_text().split("```python\n")[2].split("```")[0]
+    exec(compile(program, str(PAGE), "exec"), {})
+    assert (tmp_path / "states/accel-swap-0.states").stat().st_size >= 2 * 4 * 1001000
+
+
 def test_every_test_that_the_page_names_is_there() -> None:
     tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
     rows = PAGE.read_text().split("## Guarantees")[1]

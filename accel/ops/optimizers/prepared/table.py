@@ -47,14 +47,15 @@ def partition(roles: Roles) -> Partition:
     for index, members in enumerate(zip(*lists, strict=True)):
         dtypes = tuple([member.dtype for member in members])
         known = all(dtype in DTYPES or dtype is torch.uint8 for dtype in dtypes)
-        if known and _flat(members):
+        if known and flat(members):
             calls.setdefault((members[0].device, *dtypes), []).append(index)
         else:
             rest.append(index)
     return Partition(tuple(map(tuple, calls.values())), tuple(rest))
 
 
-def _flat(members: Sequence[Tensor]) -> bool:
+def flat(members: Sequence[Tensor]) -> bool:
+    """Return whether tensors of one shape have their elements in one order, without gaps."""
     if any(map(Tensor.is_neg, members)):
         return False
     if all(map(Tensor.is_contiguous, members)):
