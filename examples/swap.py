@@ -108,4 +108,5 @@ def main(folder: str, picture: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2] or ["."], Path(*sys.argv[2:3] or ["swap.png"]))
+    given = dict(enumerate(sys.argv))
+    main(given.get(1, "."), Path(given.get(2, "swap.png")))

@@ -142,11 +142,14 @@ def _optimizer(module: str, name: str) -> str:
     found = getattr(import_module(module), name)
     if not inspect.isclass(found):
         return _whole(module, name)
-    inherited = {member for base in found.__mro__[1:] for member in vars(base)}
+    from accel.optim.base import KernelOptimizer
+
     own = [
         member
-        for member, value in vars(found).items()
-        if member not in inherited and member[0] != "_" and inspect.isroutine(value)
+        for kind in found.__mro__
+        if kind not in KernelOptimizer.__mro__
+        for member, value in vars(kind).items()
+        if inspect.isroutine(value) and member[0] != "_" and not hasattr(KernelOptimizer, member)
     ]
     return f"::: {module}.{name}\n    options: {{members: [{', '.join(own)}]}}"
 

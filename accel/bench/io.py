@@ -112,7 +112,7 @@ def measure(
     """Return the entries of a results file: cases, engine, the best setting.
 
     Args:
-        folder: where the file lies; it has no name there, and is gone when its process ends.
+        folder: folder of the file, which has no name there and is gone when its process ends.
         listed: the settings.
         budget: the limits.
         make_engine: returns an engine for a block, a depth and threads.
