@@ -63,21 +63,24 @@ class SyclDevice:
         """Wait for everything that was launched."""
         self._wait(self.queue)
 
-    def library(self, name: str, family: str = "optimizers") -> Library:
+    def library(self, name: str, family: str = "optimizers", *flags: str) -> Library:
         """Return the library of an op, by its family and the stem of its source."""
 
         class Builder(SYCLOpBuilder):
             NAME = artifact = name
             native_sources = (f"xpu/{family}/{name}.cpp",)
 
+            def cxx_args(self) -> list[str]:
+                return [*super().cxx_args(), *flags]
+
         library: Library = Builder().jit_load()
         return library
 
-    def op(self, name: str) -> Any:
+    def op(self, name: str, *flags: str) -> Any:
         """Return an op that runs on the queue, with tensors of the host."""
         target = DECLARED[name]
         family = target.split(".")[2]
-        library = self.library(optimizers().get(name, name), family)
+        library = self.library(optimizers().get(name, name), family, *flags)
         return resolve(target)(_OnQueue(library, self), backend="cpu")
 
 

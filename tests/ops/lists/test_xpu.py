@@ -127,6 +127,19 @@ def test_what_is_written_has_the_cpus_bits(op: Any, start: int, numels: Any) -> 
         torch.testing.assert_close(one, other, rtol=2 * torch.finfo(one.dtype).eps, atol=1e-7)
 
 
+def test_large_tensors_are_launched_in_parts(sycl_device: SyclDevice, op: Any) -> None:
+    parted = sycl_device.op("multi_tensor", "-DACCEL_MOST_CHUNKS=2")
+    given = mixed(6, [5 * 8192 + 3, 9, 2 * 8192, 3 * 8192, 7 * 8192] * 5)
+    assert all(map(torch.equal, norm_of(parted, given), norm_of(op, given)))
+    written = []
+    for each in (parted, op):
+        outputs = [torch.zeros_like(one, dtype=TYPES[at % 2]) for at, one in enumerate(given)]
+        each.multi_tensor_axpby(1, flag(), [given, given, outputs], 0.3, -1.7)
+        each.multi_tensor_clip(outputs, 0.5)
+        written.append(outputs)
+    assert same_bits(*written)
+
+
 @pytest.mark.parametrize("norm", [1e-30, 1e-6, 0.3, 7.0, 1e10, 3e38])
 def test_the_clipping_factor_is_that_of_doubles(op: Any, norm: float) -> None:
     """Where norms agree, so do the bits of what is clipped."""
