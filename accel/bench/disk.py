@@ -93,6 +93,9 @@ class Disk:
             self._turns += 1
             self._with_rings += bool(engine.rings())
         finally:
+            # After Ctrl-C a thread may still be using the memory.
+            while engine.wait(0, _WAIT_MS):
+                pass
             engine.close()
         if result.error:
             raise failure(result.error, self._name, result.offset, result.length, write=write)
