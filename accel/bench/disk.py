@@ -51,7 +51,7 @@ class Disk:
         noise = os.urandom(MIB)
         for at in range(0, size, MIB):
             self._memory[at : at + MIB] = noise[: size - at]
-        self._done = self._past_cache = self._turns = self._with_rings = 0
+        self._done = self._past_cache = self._with_rings = 0
         self._calls_fd, self.limit = self._open_for_calls()
         self._pool = ThreadPoolExecutor(CALL_THREADS)
 
@@ -67,7 +67,7 @@ class Disk:
     def fill(self) -> float:
         """Write the whole file and return the seconds."""
         seconds = self.transfer(*_FILL, length=self._size, write=True)
-        self._done = self._past_cache = self._turns = self._with_rings = 0
+        self._done = self._past_cache = self._with_rings = 0
         return seconds
 
     def transfer(self, block: int, depth: int, threads: int, *, length: int, write: bool) -> float:
@@ -90,9 +90,11 @@ class Disk:
                 ) from None
             seconds = time.perf_counter() - began
             (result,) = engine.collect(0)
-            self._turns += 1
             self._with_rings += bool(engine.rings())
         finally:
+            # After Ctrl-C a thread may still be using the memory.
+            while engine.wait(0, _WAIT_MS):
+                pass
             engine.close()
         if result.error:
             raise failure(result.error, self._name, result.offset, result.length, write=write)

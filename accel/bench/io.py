@@ -112,7 +112,7 @@ def measure(
     """Return the entries of a results file: cases, engine, the best setting.
 
     Args:
-        folder: folder of the file, which has no name there and is gone when its process ends.
+        folder: the folder of the file, which has no name and is gone when the process ends.
         listed: the settings.
         budget: the limits.
         make_engine: returns an engine for a block, a depth and threads.

@@ -210,4 +210,7 @@ def _limit(found: dict[str, Any]) -> str:
         for way, case in cases.items()
     ]
     how = cases["read"]["limit_is"]
-    return f"The disk's own limit, by {CALL_THREADS} threads {how}: {', '.join(rates)}."
+    return (
+        f"The disk's own limit, estimated by {CALL_THREADS} threads with system calls {how}: "
+        f"{', '.join(rates)}. A setting can be somewhat faster."
+    )

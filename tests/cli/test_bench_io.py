@@ -84,7 +84,7 @@ def test_it_measures_writes_draws_and_leaves_nothing(
     assert found["engine"] == ("io_uring" if uring else "threads")
     assert ("engine: io_uring." in said) is uring
     assert ("O_DIRECT: used for all bytes" in said) is direct
-    assert ("The disk's own limit, by 8 threads" in said) is direct
+    assert ("The disk's own limit, estimated by 8 threads" in said) is direct
     assert f"{place}: {found['file_system']}" in said and " on " in found["file_system"]
     assert png.read_bytes().startswith(b"\x89PNG")
     assert "read, 16 MiB" in run(capfd, "plot", str(file))

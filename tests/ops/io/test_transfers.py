@@ -15,7 +15,7 @@ from io_cases import NATIVE, builder, bytes_of, file_of, missing, op_of, open_fi
 
 from accel.ops.io.async_io import AsyncIO
 from accel.ops.io.choosing import make_engine
-from accel.ops.io.engines import BUFFERED, WRITE
+from accel.ops.io.engines import BUFFERED, WRITE, NativeEngine
 
 MIB = 1 << 20
 DTYPES = (
@@ -255,6 +255,17 @@ def test_a_handle_with_threads_and_queues_beyond_any_limit(io: AsyncIO, tmp_path
         assert (tmp_path / str(at)).read_bytes() == bytes_of(data)
     for handle in handles:
         handle.close()
+
+
+def test_a_librarys_functions_are_bound_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Binding them took most of the time of making a handle."""
+    op = op_of("threads", monkeypatch)
+    first, second = (make_engine(op._library, 4096, 1, 1) for _ in range(2))
+    assert isinstance(first, NativeEngine) and isinstance(second, NativeEngine)
+    assert first._calls is second._calls
+    first.close()
+    assert second.wait(0, 0) == 0
+    second.close()
 
 
 def test_memcpy(io: AsyncIO) -> None:
