@@ -382,6 +382,7 @@ def test_a_compiled_step_is_not_traced(tmp_path: Path) -> None:
     optimizer.step = torch.compile(optimizer.step, backend="eager")  # type: ignore[method-assign]
     run(params, optimizer, range(2))
     assert same(plain, params)
+    assert optimizer.store is not None and optimizer.store.stream.allocated == LIMIT
 
 
 def test_every_buffer_has_a_page_of_every_state() -> None:
