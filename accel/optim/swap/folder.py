@@ -57,17 +57,14 @@ class SwapFolder:
         """Remove the files, or finish them if they stay; only in the process that made them."""
         if os.getpid() != self.process:
             return
-        if self.keep and not self.broken:
-            try:
+        try:
+            if self.keep and not self.broken:
                 self.record.close(self.files)
-            except OSError as error:
-                warnings.warn(
-                    f"{self.path}: the states may not be on the disk: {error}",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
-        else:
-            clear(self.path)
+            else:
+                clear(self.path)
+        except OSError as error:
+            what = "may not be on the disk" if self.keep else "could not be removed"
+            warnings.warn(f"{self.path}: states {what}: {error}", RuntimeWarning, stacklevel=2)
         self.record.forget()
         with contextlib.suppress(OSError):
             self._lock.remove()

@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import resource
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +64,10 @@ def test_folders_of_others(tmp_path: Path) -> None:
     os.chown(tmp_path, 12345, -1)
     with pytest.raises(SwapFailed, match=r"swap_dir is .*belongs to user id 12345"):
         made(tmp_path)
+    os.chown(tmp_path, os.geteuid(), -1)
+    tmp_path.chmod(0o1777)
+    with pytest.raises(SwapFailed, match=r"swap_dir is .*Others may write"):
+        made(tmp_path)
     assert left(tmp_path) == set()
 
 
@@ -105,9 +110,9 @@ def test_one_optimizer_a_folder(tmp_path: Path) -> None:
 
 def test_a_full_disk(tmp_path: Path) -> None:
     """The limit of a file's size stands for a disk: both refuse to reserve the blocks."""
-    plain = parameters()
-    kept = CPUAdam(plain)
-    params, optimizer = made(tmp_path)
+    doubles = [nn.Parameter(torch.ones(10, dtype=torch.float64)) for _ in range(2)]
+    plain, params = ([one, *parameters()] for one in doubles)
+    kept, optimizer = CPUAdam(plain), CPUAdam(params, swap_dir=tmp_path)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
     try:
@@ -116,7 +121,8 @@ def test_a_full_disk(tmp_path: Path) -> None:
                 run(params, optimizer, range(1))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert same(parameters(), params)
+    assert same(plain, params)
+    # The file of the first parameter, for which there was room, is gone again.
     assert [name for name in left(tmp_path) if name.endswith("states")] == []
     run(plain, kept, range(2))
     run(params, optimizer, range(2))
@@ -301,6 +307,24 @@ def test_closed(tmp_path: Path) -> None:
     CPUAdam(params).close()
 
 
+def test_a_folder_that_is_gone(tmp_path: Path) -> None:
+    folder = tmp_path / "states"
+    for keep in (False, True):
+        folder.mkdir(0o700)
+        params, optimizer = made(folder, swap_keep=keep)
+        run(params, optimizer, range(1))
+        shutil.rmtree(folder)
+        with pytest.raises(SwapFailed, match=r"states cannot be found any more"):
+            run(params, optimizer, range(1, 2))
+        optimizer.close()
+    folder.mkdir(0o700)
+    params, optimizer = made(folder, swap_keep=True)
+    run(params, optimizer, range(1))
+    shutil.rmtree(folder)
+    with pytest.warns(RuntimeWarning, match="states may not be on the disk: .*No such file"):
+        optimizer.close()
+
+
 @pytest.mark.parametrize("use", [copy.deepcopy, pickle.dumps])
 def test_no_copies(use: Callable[[Any], Any], tmp_path: Path) -> None:
     with pytest.raises(Unsupported, match=r"cannot be copied or pickled.* state_dict\(\)"):
@@ -358,6 +382,7 @@ def test_a_compiled_step_is_not_traced(tmp_path: Path) -> None:
     optimizer.step = torch.compile(optimizer.step, backend="eager")  # type: ignore[method-assign]
     run(params, optimizer, range(2))
     assert same(plain, params)
+    assert optimizer.store is not None and optimizer.store.stream.allocated == LIMIT
 
 
 def test_every_buffer_has_a_page_of_every_state() -> None:
