@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import tempfile
+import tempfile
 import time
 from pathlib import Path
 
@@ -251,6 +252,21 @@ def test_a_lock_removed_while_it_is_taken_is_not_taken(
     assert again.acquire()
     again.remove()
     assert not path.exists()
+
+
+def test_a_lock_in_a_folder_without_rights_names_the_rights() -> None:
+    user = os.geteuid()
+    # Not in `tmp_path`, which other users cannot enter.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o555)
+        if user == 0:
+            os.seteuid(65534)  # Root may write everywhere.
+        try:
+            with pytest.raises(PermissionError):
+                lock.BuildLock(Path(folder, "lock")).acquire()
+        finally:
+            os.seteuid(user)
+            Path(folder).chmod(0o755)
 
 
 def test_loaders_are_not_hurt_by_pruning(workshop: Workshop, recipe: jit.Recipe) -> None:

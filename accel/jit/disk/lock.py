@@ -55,6 +55,8 @@ class BuildLock:
         try:
             fd = os.open(self.path, flags, _PRIVATE)
         except PermissionError:
+            if not self.path.exists():
+                raise  # The folder's rights are missing.
             self.path.chmod(_PRIVATE)
             fd = os.open(self.path, flags, _PRIVATE)
         if os.fstat(fd).st_mode & _PRIVATE != _PRIVATE:
