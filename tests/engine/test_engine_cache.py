@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import tempfile
-import tempfile
 import time
 from pathlib import Path
 
