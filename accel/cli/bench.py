@@ -21,7 +21,7 @@ _DRAWN = (".png", ".svg", ".pdf")
 Advance = Callable[[str, float], None]
 
 
-@click.group(short_help="Measure ops and disks beside other libraries, and compare results.")
+@click.group(short_help="Measure ops and disks, and compare results.")
 @click.pass_context
 def bench(ctx: click.Context) -> None:
     """Measure ops and optimizers beside other installed libraries, and disks; compare results."""

@@ -164,7 +164,8 @@ def test_the_table_of_whose_ops_are_used() -> None:
     script = str(ROOT / "tests" / "support" / "deepspeed_table.py")
     said = run(script, DS_ACCELERATOR="cpu", ACCEL_DEEPSPEED="1")
     found = [line for line in said.splitlines() if line.startswith("|")]
-    told = [line for line in PAGE.read_text().splitlines() if line.startswith("|")]
+    page = PAGE.read_text().partition("\n## ")[0]
+    told = [line for line in page.splitlines() if line.startswith("|")]
     assert found == told, f"{PAGE.name} is old; {said}"
     owners = {line.split("|")[1].strip(" `"): set(line.split("|")[2:-1]) for line in told[2:]}
     assert all(" accel " in owners[name] for name in OURS)
