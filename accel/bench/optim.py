@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -79,8 +80,16 @@ def _reason(error: Exception) -> str:
 
 
 def _deepspeed(device_type: str) -> dict[str, Maker]:
+    from torch.utils import cpp_extension
+
     adam = import_module("deepspeed.ops.adam")
-    name = "DeepSpeedCPUAdam" if device_type == "cpu" else "FusedAdam"
+    on_host = device_type == "cpu"
+    name, op = ("DeepSpeedCPUAdam", "cpu_adam") if on_host else ("FusedAdam", "fused_adam")
+    lock = Path(cpp_extension._get_build_directory(op, verbose=False), "lock")
+    if lock.exists():
+        raise AccelError(
+            f"its build would wait for {lock}; remove that file if no build is running"
+        )
     return {f"DeepSpeed {name.removeprefix('DeepSpeed')}": Maker(made(getattr(adam, name)))}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -17,8 +18,20 @@ from accel.shown import Sheet
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 # Formats that matplotlib writes and every reader can open.
+
 _DRAWN = (".png", ".svg", ".pdf")
 Advance = Callable[[str, float], None]
+
+
+class Amount(click.FloatRange):
+    """A number of a range, and not NaN, which is in none but passes its comparisons."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """Return the number, or fail as click's types do."""
+        found = float(super().convert(value, param, ctx))
+        if math.isnan(found):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return found
 
 
 @click.group(short_help="Measure ops and disks, and compare results.")
@@ -32,7 +45,7 @@ def bench(ctx: click.Context) -> None:
 
 def _options(command: Any) -> Any:
     for option in (
-        click.option("--seconds", metavar="SECONDS", type=click.FloatRange(min=1), default=60,
+        click.option("--seconds", metavar="SECONDS", type=Amount(min=1), default=60,
                      show_default=True,
                      help="About how long to measure, not counting peers that compile."),
         click.option("--no-peers", is_flag=True, help="Measure only accel and the limit."),
@@ -105,7 +118,7 @@ def _over_shapes(kind: str, accelerator: str, shapes: str, **options: Any) -> No
     from accel.bench.shapes import CASES
 
     benchmark = import_module(f"accel.bench.{kind}")
-    names = [name.strip() for name in shapes.split(",") if name.strip()] or [*benchmark.DEFAULT]
+    names = [name.strip() for name in shapes.split(",")] if shapes else [*benchmark.DEFAULT]
     for name in names:
         if name not in CASES:
             raise click.BadParameter(

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from accel.cli.bench import FILE, progress, refuse_unwritable, save
+from accel.cli.bench import FILE, Amount, progress, refuse_unwritable, save
 from accel.cli.tables import table
 from accel.shown import Sheet
 
@@ -53,7 +53,7 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 @click.argument("folder", metavar="PATH", type=click.Path(path_type=Path))
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=1),
+    type=Amount(min=1),
     default=60,
     show_default=True,
     help="About how long to measure.",
@@ -67,7 +67,7 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 )
 @click.option(
     "--total-gib",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Amount(min=0, max=1 << 20),
     default=32,
     show_default=True,
     help="The most to transfer in all; half of it is written.",

@@ -94,6 +94,26 @@ def test_peers_that_are_not_there_are_left_out_with_the_reason(
     assert optim.against("bitsandbytes AdamW8bit") == optim.OURS_8BIT
 
 
+def test_a_peer_that_would_wait_for_an_old_lock_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("deepspeed")
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    lock = tmp_path / "cpu_adam/lock"
+    lock.parent.mkdir()
+    lock.touch()
+    makers, left_out = optim.contestants("cpu", peers=True)
+    assert not any("DeepSpeed" in name for name in makers)
+    assert f"would wait for {lock}; remove that file" in left_out["DeepSpeed"]
+
+
+@pytest.mark.parametrize("option", ["--seconds=nan", "--shapes=,"])
+def test_options_without_a_meaning_are_refused(option: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "optim", option])
+    assert ended.value.code == 2
+
+
 def test_what_does_not_fit_into_memory_is_left_out() -> None:
     makers, _ = optim.contestants("cpu", peers=False)
     made, left_out = optim.field(TINY, makers, torch.device("cpu"), 0)

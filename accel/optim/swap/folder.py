@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from accel.jit.disk.holder import look
 from accel.jit.disk.lock import BuildLock
 from accel.ops.checks import shown
 from accel.optim.swap.record import LOCK, PREFIX, Found, Record, find
+
+# Of a file that is written as a whole, one with a dot and more may be left.
+_OURS = re.compile(rf"\.?{PREFIX}(-\d+\.states|\.layout|\.progress)(\..*)?")
 
 
 class SwapFolder:
@@ -120,10 +124,9 @@ def unusable(path: object, error: Exception) -> SwapFailed:
 
 def clear(path: Path) -> None:
     """Remove all files of an optimizer but the lock."""
-    for pattern in (f"{PREFIX}*", f".{PREFIX}*"):
-        for file in path.glob(pattern):
-            if file.name != LOCK:
-                file.unlink(missing_ok=True)
+    for file in path.glob("*"):
+        if _OURS.fullmatch(file.name):
+            file.unlink(missing_ok=True)
 
 
 def _make_way(path: Path) -> None:

@@ -115,7 +115,7 @@ class Record:
         os.pwrite(self._fd, _HEAD.pack(STEPPING, 0, 0), 0)
 
     def lay_out(self, layouts: Sequence[Layout]) -> None:
-        """Write which tensors the files have; raises `OSError`."""
+        """Write which tensors the files have, and reserve their counters; raises `OSError`."""
         facts = {
             "format": _FORMAT,
             "pid": os.getpid(),
@@ -124,6 +124,9 @@ class Record:
             "files": layouts,
         }
         safe_io.write_atomic(self._folder / LAYOUT, json.dumps(facts).encode())
+        if hasattr(os, "posix_fallocate"):
+            counters = sum(len(layout.places) for layout in layouts)
+            os.posix_fallocate(self._fd, 0, _HEAD.size + 8 * counters)
 
     def begin(self) -> None:
         """Mark the files as being changed; raises `OSError`."""

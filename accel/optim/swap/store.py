@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,13 @@ from accel.optim.swap.stream import Stream, Work, check_limit, uninterrupted
 
 if TYPE_CHECKING:
     from accel.optim.stepped import SteppedOptimizer
+
+_FILES = "raise the limit (ulimit -n), or use fewer parameter groups: each has a file"
+_ADVICE = {
+    errno.EMFILE: _FILES,
+    errno.ENFILE: _FILES,
+    errno.EFBIG: "raise the limit on a file's size (ulimit -f), or choose another folder",
+}
 
 
 class Store:
@@ -83,6 +91,10 @@ class Store:
         """Remove the files, or bring them to the disk if they are to stay; once."""
         self.stream.close()
         self._end()
+        # Each refers to its places, and these to it; a mapping keeps space of a removed file.
+        for extent in self.extents:
+            extent.slots = []
+        self.extents, self.slots = [], {}
 
     def queue(self, direct: Callable[[], None], works: list[Work]) -> None:
         """Add a group's step to those that `flush` does.
@@ -123,13 +135,9 @@ class Store:
             SwapFailed: a transfer or the record failed; the states are lost.
         """
         record = self._folder.record
+        self._lay_out(optimizer)
         try:
-            record.begin()
             yield
-            numbers = _numbers(optimizer)
-            if self._laid_out != [*map(id, numbers)]:
-                record.lay_out([extent.layout(numbers) for extent in self.extents])
-                self._laid_out = [*map(id, numbers)]
             record.end(record.step + steps, self._counters(optimizer))
             self.settled()
         except BaseException as error:
@@ -139,6 +147,17 @@ class Store:
             if isinstance(error, OSError):
                 self.check()
             raise
+
+    def _lay_out(self, optimizer: SteppedOptimizer) -> None:
+        """Begin a change, with all space that its record needs; raises `SwapFailed`."""
+        record, numbers = self._folder.record, _numbers(optimizer)
+        try:
+            record.begin()
+            if self._laid_out != [*map(id, numbers)]:
+                record.lay_out([extent.layout(numbers) for extent in self.extents])
+                self._laid_out = [*map(id, numbers)]
+        except OSError as error:
+            raise self.refusal(error) from None
 
     def touch(self) -> None:
         """Mark the files as being changed, until the next complete step; raises `OSError`."""
@@ -189,10 +208,11 @@ class Store:
         path = self._folder.path
         facts = os.statvfs(path)
         free = facts.f_bavail * facts.f_frsize
+        otherwise = f"{free} bytes are free there. Make room, or choose another folder"
+        advice = _ADVICE.get(error.errno or 0, otherwise)
         return SwapFailed(
             f"swap_dir is {path}, where the states cannot be kept: {error.strerror or error}; "
-            f"{free} bytes are free there. Make room, or choose another folder. No state has been "
-            f"changed."
+            f"{advice}. No parameter has been changed."
         )
 
     def _leave(self, param: Tensor) -> None:

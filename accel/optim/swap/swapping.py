@@ -45,6 +45,7 @@ class Swapping(KernelOptimizer):
         if self.store is not None:
             self._forget()
             self.store.close()
+            self.state.clear()
 
     def prepare(self, group: Group, grads: Sequence[Tensor | None]) -> PreparedGroup:
         """Return the prepared group for its next steps; raises if a tensor cannot be stepped."""
@@ -92,7 +93,11 @@ class Swapping(KernelOptimizer):
                     for at, param in enumerate(group["params"])
                     if not keys.isdisjoint(self.state.get(param, ()))
                 ]
-                settle(store, self, index, [group["params"][at] for at in places], places)
+                params = [group["params"][at] for at in places]
+                settle(store, self, index, params, places)
+                for param in params:
+                    # Two optimizers must not count in the same tensor.
+                    self.state[param]["step"] = self.state[param]["step"].clone()
             with store.changing(self):
                 pass
 

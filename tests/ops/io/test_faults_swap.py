@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import pickle
@@ -91,6 +92,19 @@ def test_without_permission(tmp_path: Path) -> None:
             folder.chmod(mode)
 
 
+def test_files_of_the_user_stay(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    theirs = tmp_path / "accel-swap-notes.txt"
+    theirs.write_text("mine")
+    leftover = tmp_path / ".accel-swap.layout.1.abcdef"
+    leftover.touch()
+    params, optimizer = made(tmp_path)
+    assert not leftover.exists()
+    run(params, optimizer, range(1))
+    optimizer.close()
+    assert [*tmp_path.iterdir()] == [theirs]
+
+
 def test_one_optimizer_a_folder(tmp_path: Path) -> None:
     params, optimizer = made(tmp_path)
     run(params, optimizer, range(1))
@@ -117,7 +131,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
     try:
         for _ in range(2):
-            with pytest.raises(SwapFailed, match=r"cannot be kept: File too large; .* are free"):
+            with pytest.raises(SwapFailed, match=r"cannot be kept: File too large; .*ulimit -f"):
                 run(params, optimizer, range(1))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -127,6 +141,14 @@ def test_a_full_disk(tmp_path: Path) -> None:
     run(plain, kept, range(2))
     run(params, optimizer, range(2))
     assert same(plain, params)
+
+
+def fill_up(path: Path) -> Path:
+    """Return a new file that takes the rest of its disk."""
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    return path
 
 
 def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
@@ -147,6 +169,23 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
         plain = [nn.Parameter(torch.ones(100000))]
         run(plain, CPUAdam(plain), range(3))
         assert same(plain, small)
+        # What is left of the disk is not enough to record new places.
+        fresh = copy.deepcopy(optimizer.state_dict())
+        rest = fill_up(tmp_path / "rest")
+        for change in (
+            lambda: optimizer.load_state_dict(fresh),
+            lambda: [optimizer.state.clear(), run(small, optimizer, range(3, 4))],
+        ):
+            with pytest.raises(SwapFailed, match=r"No space left.*No parameter has been changed"):
+                change()
+            assert same(plain, small)
+        rest.unlink()
+        optimizer.load_state_dict(fresh)
+        run(small, optimizer, range(3, 4))
+        assert float(optimizer.state[small[0]]["step"]) == 4
+        assert float(fresh["state"][0]["step"]) == 3, "the loaded state counts by itself"
+        optimizer.close()
+        assert os.statvfs(tmp_path).f_bavail == os.statvfs(tmp_path).f_blocks
 
     try:
         in_child(lambda: libc("unshare", new_mounts))
