@@ -5,7 +5,7 @@
 // The device runtime first: the formulas use its keywords.
 #include "elements.h"
 
-#include "../../common/quantizers/floats.h"
+#include "../../common/quantizers/floats_call.h"
 #include "status.h"
 
 namespace accel {
@@ -109,21 +109,12 @@ ACCEL_KERNEL fp_dequantize_kernel(const ACCEL_KERNEL_CONSTANT Call call) {
   }
 }
 
-// Codes whose bits are whole bytes: one of 8, two of 4 or 12, four of 6.
-int32_t several_of(int64_t bits) { return bits == 8 ? 1 : (bits == 6 ? 4 : 2); }
-
 int32_t run(void (*kernel)(Call), Call &call, int64_t blocks, void *stream) {
   call.grid = blocks < kMostBlocks ? blocks : kMostBlocks;
   return blocks ? launch(kernel, call.grid, static_cast<Stream>(stream), call) : ACCEL_OK;
 }
 
-int32_t decode(Call &call, void *val, const uint8_t *coded, int64_t bits, int64_t numel, int32_t dtype,
-               void *stream) {
-  call.val = val;
-  call.rows = const_cast<uint8_t *>(coded);
-  call.groups = numel / call.row.elements;
-  call.dtype = dtype;
-  call.several = several_of(bits);
+int32_t decode(Call &call, int64_t numel, void *stream) {
   const int64_t threads = numel / call.several;
   return run(fp_dequantize_kernel, call, (threads + kThreads - 1) / kThreads, stream);
 }
@@ -136,30 +127,18 @@ int32_t accel_fp_quantize(const void *val, uint8_t *out, int64_t group_size, int
                           int32_t dtype, void *stream) {
   using namespace accel;
   Call call{};
-  const int32_t status =
-      check_rows(val, out, group_size, bits, mantissa, numel, out_bytes, dtype, call.format, call.row);
-  if (status != ACCEL_OK) return status;
-  if (call.row.count != numel / group_size) return ACCEL_BAD_ARGUMENT;
-  call.val = const_cast<void *>(val);
-  call.rows = out;
-  call.groups = call.row.count;
-  call.key = accel_random_key(static_cast<uint64_t>(seed), 0, 0);
-  call.dtype = dtype;
-  call.several = several_of(bits);
-  call.stochastic = stochastic;
-  return run(fp_quantize_kernel, call, call.groups, stream);
+  const int32_t status = encode_call(call, val, out, group_size, bits, mantissa, stochastic != 0, seed, numel,
+                                     out_bytes, dtype);
+  return status == ACCEL_OK ? run(fp_quantize_kernel, call, call.groups, stream) : status;
 }
 
 int32_t accel_fp_dequantize(void *val, const uint8_t *coded, int64_t group_size, int64_t bits, int64_t mantissa,
                             int64_t numel, int64_t coded_bytes, int64_t, int32_t dtype, void *stream) {
   using namespace accel;
   Call call{};
-  const int32_t status =
-      check_rows(val, coded, group_size, bits, mantissa, numel, coded_bytes, dtype, call.format, call.row);
+  const int32_t status = decode_call(call, val, coded, group_size, bits, mantissa, numel, coded_bytes, dtype);
   if (status != ACCEL_OK) return status;
-  if (call.row.count != numel / group_size) return ACCEL_BAD_ARGUMENT;
-  call.known = call.row.count;
-  return decode(call, val, coded, bits, numel, dtype, stream);
+  return call.groups == call.known ? decode(call, numel, stream) : ACCEL_BAD_ARGUMENT;
 }
 
 int32_t accel_fp_selective_dequantize(void *val, const uint8_t *coded, const int32_t *indexes, int64_t group_size,
@@ -167,13 +146,7 @@ int32_t accel_fp_selective_dequantize(void *val, const uint8_t *coded, const int
                                       int64_t index_count, int64_t, int32_t dtype, void *stream) {
   using namespace accel;
   Call call{};
-  const int32_t status =
-      check_rows(val, coded, group_size, bits, mantissa, numel, coded_bytes, dtype, call.format, call.row);
-  if (status != ACCEL_OK) return status;
-  const int64_t wanted = numel / group_size;
-  if (!indexes || index_count < 1 || wanted < 1 || wanted % index_count) return ACCEL_BAD_ARGUMENT;
-  call.indexes = indexes;
-  call.each = wanted / index_count;
-  call.known = call.row.count / call.each * call.each;
-  return decode(call, val, coded, bits, numel, dtype, stream);
+  int32_t status = decode_call(call, val, coded, group_size, bits, mantissa, numel, coded_bytes, dtype);
+  if (status == ACCEL_OK) status = select_rows(call, indexes, index_count);
+  return status == ACCEL_OK ? decode(call, numel, stream) : status;
 }

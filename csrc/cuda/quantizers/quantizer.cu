@@ -5,7 +5,7 @@
 // The device runtime first: the formulas use its keywords.
 #include "elements.h"
 
-#include "../../common/quantizers/groups.h"
+#include "../../common/quantizers/groups_call.h"
 #include "status.h"
 
 namespace accel {
@@ -161,35 +161,19 @@ int32_t accel_group_quantize(const void *vals, int8_t *codes, float *params, int
                              int64_t numel, int64_t, int32_t dtype, void *stream) {
   using namespace accel;
   Call call{};
-  call.swizzle = {pipeline, nodes, devices, 0};
-  const int32_t status = check_quantize(vals, codes, params, groups, bits, call.swizzle, numel, dtype);
-  if (status != ACCEL_OK) return status;
-  call.vals = vals;
-  call.codes = codes;
-  call.new_params = params;
-  call.groups = groups;
-  call.count = numel / groups;
-  call.dtype = dtype;
-  call.four = bits == 4;
-  call.asymmetric = asymmetric;
-  return run(quantize_kernel, call, groups, stream);
+  const int32_t status = quantize_call(call, vals, codes, params, groups, bits, asymmetric != 0,
+                                       {pipeline, nodes, devices, 0}, numel, dtype);
+  return status == ACCEL_OK ? run(quantize_kernel, call, call.groups, stream) : status;
 }
 
 int32_t accel_group_dequantize(const int8_t *quantized, const float *params, void *out, int64_t groups,
                                int64_t bits, int32_t asymmetric, int32_t out_dtype, int64_t bytes, int64_t,
                                int32_t dtype, void *stream) {
   using namespace accel;
-  const int32_t status = check_dequantize(quantized, params, out, groups, bits, out_dtype, bytes, dtype);
-  if (status != ACCEL_OK) return status;
   Call call{};
-  call.quantized = quantized;
-  call.params = params;
-  call.out = out;
-  call.numel = bits == 4 ? 2 * bytes : bytes;
-  call.in_count = call.numel / groups;
-  call.dtype = out_dtype;
-  call.four = bits == 4;
-  call.asymmetric = asymmetric;
+  const int32_t status = dequantize_call(call, quantized, params, out, groups, bits, asymmetric != 0, out_dtype,
+                                         bytes, dtype);
+  if (status != ACCEL_OK) return status;
   const int64_t per_block = kThreads * kVector;
   return run(dequantize_kernel, call, (call.numel + per_block - 1) / per_block, stream);
 }
@@ -199,19 +183,7 @@ int32_t accel_group_reduce(const int8_t *quantized, const float *params, int8_t 
                            int64_t devices, int64_t bytes, int64_t, int32_t dtype, void *stream) {
   using namespace accel;
   Call call{};
-  const int32_t status = check_reduce(quantized, params, codes, new_params, in_groups, out_groups, bits, devices,
-                                      bytes, dtype, call.reduction);
-  if (status != ACCEL_OK) return status;
-  const int64_t a_byte = bits == 4 ? 2 : 1;
-  call.swizzle = {1, 1, 1, out_groups};
-  call.quantized = quantized;
-  call.params = params;
-  call.codes = codes;
-  call.new_params = new_params;
-  call.groups = out_groups;
-  call.count = call.reduction.out_group * a_byte;
-  call.in_count = call.reduction.in_group * a_byte;
-  call.four = bits == 4;
-  call.asymmetric = asymmetric;
-  return run(reduce_kernel, call, out_groups, stream);
+  const int32_t status = reduce_call(call, quantized, params, codes, new_params, in_groups, out_groups, bits,
+                                     asymmetric != 0, devices, bytes, dtype);
+  return status == ACCEL_OK ? run(reduce_kernel, call, call.groups, stream) : status;
 }

@@ -3,7 +3,7 @@
 
 #include "kernels.h"
 
-#include "../../common/quantizers/floats.h"
+#include "../../common/quantizers/floats_call.h"
 
 namespace accel {
 namespace {
@@ -33,16 +33,7 @@ int32_t run(Kernel which, const Call &call, int64_t items, int64_t per_group, vo
   return run_over(make, which, items, per_group, call, stream);
 }
 
-// Codes whose bits are whole bytes: one of 8, two of 4 or 12, four of 6.
-int32_t several_of(int64_t bits) { return bits == 8 ? 1 : (bits == 6 ? 4 : 2); }
-
-int32_t decode(Call &call, void *val, const uint8_t *coded, int64_t bits, int64_t numel, int32_t dtype,
-               void *stream) {
-  call.val = address(val);
-  call.rows = address(coded);
-  call.groups = numel / call.row.elements;
-  call.dtype = dtype;
-  call.several = several_of(bits);
+int32_t decode(const Call &call, int64_t numel, void *stream) {
   return run(kDequantize, call, numel / call.several, kGroup, stream);
 }
 
@@ -54,30 +45,18 @@ int32_t accel_fp_quantize(const void *val, uint8_t *out, int64_t group_size, int
                           int32_t dtype, void *stream) {
   using namespace accel;
   Call call{};
-  const int32_t status =
-      check_rows(val, out, group_size, bits, mantissa, numel, out_bytes, dtype, call.format, call.row);
-  if (status != ACCEL_OK) return status;
-  if (call.row.count != numel / group_size) return ACCEL_BAD_ARGUMENT;
-  call.val = address(val);
-  call.rows = address(out);
-  call.groups = call.row.count;
-  call.key = accel_random_key(static_cast<uint64_t>(seed), 0, 0);
-  call.dtype = dtype;
-  call.several = several_of(bits);
-  call.stochastic = stochastic != 0;
-  return run(kQuantize, call, call.groups, 1, stream);
+  const int32_t status = encode_call(call, val, out, group_size, bits, mantissa, stochastic != 0, seed, numel,
+                                     out_bytes, dtype);
+  return status == ACCEL_OK ? run(kQuantize, call, call.groups, 1, stream) : status;
 }
 
 int32_t accel_fp_dequantize(void *val, const uint8_t *coded, int64_t group_size, int64_t bits, int64_t mantissa,
                             int64_t numel, int64_t coded_bytes, int64_t, int32_t dtype, void *stream) {
   using namespace accel;
   Call call{};
-  const int32_t status =
-      check_rows(val, coded, group_size, bits, mantissa, numel, coded_bytes, dtype, call.format, call.row);
+  const int32_t status = decode_call(call, val, coded, group_size, bits, mantissa, numel, coded_bytes, dtype);
   if (status != ACCEL_OK) return status;
-  if (call.row.count != numel / group_size) return ACCEL_BAD_ARGUMENT;
-  call.known = call.row.count;
-  return decode(call, val, coded, bits, numel, dtype, stream);
+  return call.groups == call.known ? decode(call, numel, stream) : ACCEL_BAD_ARGUMENT;
 }
 
 int32_t accel_fp_selective_dequantize(void *val, const uint8_t *coded, const int32_t *indexes, int64_t group_size,
@@ -85,13 +64,7 @@ int32_t accel_fp_selective_dequantize(void *val, const uint8_t *coded, const int
                                       int64_t index_count, int64_t, int32_t dtype, void *stream) {
   using namespace accel;
   Call call{};
-  const int32_t status =
-      check_rows(val, coded, group_size, bits, mantissa, numel, coded_bytes, dtype, call.format, call.row);
-  if (status != ACCEL_OK) return status;
-  const int64_t wanted = numel / group_size;
-  if (!indexes || index_count < 1 || wanted < 1 || wanted % index_count) return ACCEL_BAD_ARGUMENT;
-  call.indexes = address(indexes);
-  call.each = wanted / index_count;
-  call.known = call.row.count / call.each * call.each;
-  return decode(call, val, coded, bits, numel, dtype, stream);
+  int32_t status = decode_call(call, val, coded, group_size, bits, mantissa, numel, coded_bytes, dtype);
+  if (status == ACCEL_OK) status = select_rows(call, indexes, index_count);
+  return status == ACCEL_OK ? decode(call, numel, stream) : status;
 }

@@ -3,14 +3,13 @@
 
 #include "kernels.h"
 
-#include "../../common/quantizers/groups.h"
+#include "../../common/quantizers/groups_call.h"
 
 namespace accel {
 namespace {
 
 ACCEL_ON_BOTH(kCallText, struct Call {
-  uint64_t elements, quantized, params;  // `elements` is read or written, as codes are
-  uint64_t codes, new_params;
+  uint64_t vals, out, quantized, codes, params, new_params;
   int64_t groups, count, numel;  // count: elements of a group
   int64_t in_count;              // elements of a group that is read
   Swizzle swizzle;
@@ -40,35 +39,19 @@ int32_t accel_group_quantize(const void *vals, int8_t *codes, float *params, int
                              int64_t numel, int64_t, int32_t dtype, void *stream) {
   using namespace accel;
   Call call{};
-  call.swizzle = {pipeline, nodes, devices, 0};
-  const int32_t status = check_quantize(vals, codes, params, groups, bits, call.swizzle, numel, dtype);
-  if (status != ACCEL_OK) return status;
-  call.elements = address(vals);
-  call.codes = address(codes);
-  call.new_params = address(params);
-  call.groups = groups;
-  call.count = numel / groups;
-  call.dtype = dtype;
-  call.four = bits == 4;
-  call.asymmetric = asymmetric != 0;
-  return run(kQuantize, call, groups, 1, stream);
+  const int32_t status = quantize_call(call, vals, codes, params, groups, bits, asymmetric != 0,
+                                       {pipeline, nodes, devices, 0}, numel, dtype);
+  return status == ACCEL_OK ? run(kQuantize, call, call.groups, 1, stream) : status;
 }
 
 int32_t accel_group_dequantize(const int8_t *quantized, const float *params, void *out, int64_t groups,
                                int64_t bits, int32_t asymmetric, int32_t out_dtype, int64_t bytes, int64_t,
                                int32_t dtype, void *stream) {
   using namespace accel;
-  const int32_t status = check_dequantize(quantized, params, out, groups, bits, out_dtype, bytes, dtype);
-  if (status != ACCEL_OK) return status;
   Call call{};
-  call.quantized = address(quantized);
-  call.params = address(params);
-  call.elements = address(out);
-  call.numel = bits == 4 ? 2 * bytes : bytes;
-  call.in_count = call.numel / groups;
-  call.dtype = out_dtype;
-  call.four = bits == 4;
-  call.asymmetric = asymmetric != 0;
+  const int32_t status = dequantize_call(call, quantized, params, out, groups, bits, asymmetric != 0, out_dtype,
+                                         bytes, dtype);
+  if (status != ACCEL_OK) return status;
   return run(kDequantize, call, call.numel, kGroup * 4, stream);
 }
 
@@ -77,19 +60,7 @@ int32_t accel_group_reduce(const int8_t *quantized, const float *params, int8_t 
                            int64_t devices, int64_t bytes, int64_t, int32_t dtype, void *stream) {
   using namespace accel;
   Call call{};
-  const int32_t status = check_reduce(quantized, params, codes, new_params, in_groups, out_groups, bits, devices,
-                                      bytes, dtype, call.reduction);
-  if (status != ACCEL_OK) return status;
-  const int64_t a_byte = bits == 4 ? 2 : 1;
-  call.swizzle = {1, 1, 1, out_groups};
-  call.quantized = address(quantized);
-  call.params = address(params);
-  call.codes = address(codes);
-  call.new_params = address(new_params);
-  call.groups = out_groups;
-  call.count = call.reduction.out_group * a_byte;
-  call.in_count = call.reduction.in_group * a_byte;
-  call.four = bits == 4;
-  call.asymmetric = asymmetric != 0;
-  return run(kReduce, call, out_groups, 1, stream);
+  const int32_t status = reduce_call(call, quantized, params, codes, new_params, in_groups, out_groups, bits,
+                                     asymmetric != 0, devices, bytes, dtype);
+  return status == ACCEL_OK ? run(kReduce, call, call.groups, 1, stream) : status;
 }
