@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The element types that kernels of lists compute with.
+// The element types that kernels compute with.
 #pragma once
 
 #include <cstdint>

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "accel/blockwise_quantizer.h"
+#include "../dtypes.h"
 #include "../shared.h"
 
 namespace accel {
@@ -109,5 +110,21 @@ ACCEL_DEVICE int32_t search(const float *values, float x) {
 }
 
 )
+
+inline int32_t check_blocks(const void *floats, const void *codes, const void *absmax, int64_t blocksize,
+                            int64_t numel, int32_t dtype) {
+  if (numel < 0 || blocksize < 1) return ACCEL_BAD_ARGUMENT;
+  if (!is_dtype(dtype)) return ACCEL_BAD_DTYPE;
+  return numel && (!floats || !codes || !absmax) ? ACCEL_BAD_ARGUMENT : ACCEL_OK;
+}
+
+inline int64_t block_count(int64_t numel, int64_t blocksize) {
+  return numel / blocksize + (numel % blocksize != 0);
+}
+
+// Whether blocks can have 4-bit codes of a kind.
+inline bool is_four_bit(int64_t blocksize, int64_t kind) {
+  return blocksize % 2 == 0 && kind >= ACCEL_NF4 && kind <= ACCEL_FP4;
+}
 
 }  // namespace accel

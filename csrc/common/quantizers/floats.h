@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "accel/fp_quantizer.h"
+#include "../dtypes.h"
 #include "../random.h"
 #include "../rounding.h"
 
@@ -90,12 +91,10 @@ inline bool format_of(int64_t bits, int64_t mantissa, FloatFormat &format) {
   return true;
 }
 
-inline bool is_float_type(int32_t dtype) { return dtype >= ACCEL_FLOAT32 && dtype <= ACCEL_FLOAT16; }
-
 // Fills in the format and the rows that `numel` elements need; val's and codes' rows are checked by the caller.
 inline int32_t check_rows(const void *val, const void *coded, int64_t group_size, int64_t bits, int64_t mantissa,
                           int64_t numel, int64_t bytes, int32_t dtype, FloatFormat &format, FloatRows &rows) {
-  if (!is_float_type(dtype)) return ACCEL_BAD_DTYPE;
+  if (!is_dtype(dtype)) return ACCEL_BAD_DTYPE;
   if (!format_of(bits, mantissa, format) || group_size < 1 || group_size > INT64_MAX / 16 || numel < 0)
     return ACCEL_BAD_ARGUMENT;
   if (group_size * bits % 8 || numel % group_size || bytes < 0) return ACCEL_BAD_ARGUMENT;

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "accel/quantizer.h"
+#include "../dtypes.h"
 #include "../rounding.h"
 
 namespace accel {
@@ -99,12 +100,10 @@ inline int32_t check_groups(int64_t numel, int64_t groups, int64_t bits) {
   return bits == 4 && numel / groups % 2 ? ACCEL_BAD_ARGUMENT : ACCEL_OK;
 }
 
-inline bool is_float(int32_t dtype) { return dtype >= ACCEL_FLOAT32 && dtype <= ACCEL_FLOAT16; }
-
 // Of group_quantize; fills in the swizzle.
 inline int32_t check_quantize(const void *vals, const void *codes, const void *params, int64_t groups,
                               int64_t bits, Swizzle &swizzle, int64_t numel, int32_t dtype) {
-  if (!is_float(dtype)) return ACCEL_BAD_DTYPE;
+  if (!is_dtype(dtype)) return ACCEL_BAD_DTYPE;
   const int32_t status = check_groups(numel, groups, bits);
   if (status != ACCEL_OK) return status;
   if (swizzle.pipeline < 1 || swizzle.nodes < 1 || swizzle.devices < 1) return ACCEL_BAD_ARGUMENT;
@@ -118,7 +117,7 @@ inline int32_t check_quantize(const void *vals, const void *codes, const void *p
 
 inline int32_t check_dequantize(const void *quantized, const void *params, const void *out, int64_t groups,
                                 int64_t bits, int32_t out_dtype, int64_t bytes, int32_t dtype) {
-  if (dtype != ACCEL_INT8 || !is_float(out_dtype)) return ACCEL_BAD_DTYPE;
+  if (dtype != ACCEL_INT8 || !is_dtype(out_dtype)) return ACCEL_BAD_DTYPE;
   if (bytes < 0 || bytes > INT64_MAX / 2) return ACCEL_BAD_ARGUMENT;
   const int32_t status = check_groups(bits == 4 ? 2 * bytes : bytes, groups, bits);
   if (status != ACCEL_OK) return status;

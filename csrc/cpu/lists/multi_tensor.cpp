@@ -77,7 +77,7 @@ struct ListsLevel {
 #include "foreach_target.h"
 
 #ifdef ACCEL_PART_COMMON
-#include "../../common/dtypes.h"
+#include "../../common/lists.h"
 #include "array.h"
 #include "parallel.h"
 #include "lists/reader.h"
@@ -117,12 +117,7 @@ int32_t check(const int64_t *numels, int64_t count, int64_t threads) {
 }
 
 int32_t check(const List &list, const int64_t *numels, int64_t count) {
-  if (count && (!list.at || !list.dtypes)) return ACCEL_BAD_ARGUMENT;
-  for (int64_t i = 0; i < count; ++i) {
-    if (!is_dtype(list.dtypes[i])) return ACCEL_BAD_DTYPE;
-    if (numels[i] && !list.at[i]) return ACCEL_BAD_ARGUMENT;
-  }
-  return ACCEL_OK;
+  return check_list(list.at, list.dtypes, numels, count);
 }
 
 // All chunks of a call's tensors, in order, and who works on them.

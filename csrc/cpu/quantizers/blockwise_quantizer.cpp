@@ -219,7 +219,6 @@ struct BlockwiseLevel {
 #include "foreach_target.h"
 
 #ifdef ACCEL_PART_COMMON
-#include "../../common/dtypes.h"
 #include "simd.h"
 
 namespace accel {
@@ -233,9 +232,8 @@ constexpr int64_t kGroup = 1 << 16;  // elements that a thread takes at once, at
 
 int32_t check(const void *floats, const void *codes, const void *absmax, int64_t blocksize, int64_t numel,
               int64_t threads, int32_t dtype) {
-  if (numel < 0 || threads < 1 || blocksize < 1) return ACCEL_BAD_ARGUMENT;
-  if (!is_dtype(dtype)) return ACCEL_BAD_DTYPE;
-  return numel && (!floats || !codes || !absmax) ? ACCEL_BAD_ARGUMENT : ACCEL_OK;
+  if (threads < 1) return ACCEL_BAD_ARGUMENT;
+  return check_blocks(floats, codes, absmax, blocksize, numel, dtype);
 }
 
 // Calls body(first, n) for groups of whole blocks, which cover all elements once.
@@ -355,7 +353,7 @@ int32_t accel_four_bit_encode(const void *a, uint8_t *packed, float *absmax, int
   using namespace accel;
   const int32_t status = check(a, packed, absmax, blocksize, numel, threads, dtype);
   if (status != ACCEL_OK) return status;
-  if (blocksize % 2 || kind < ACCEL_NF4 || kind > ACCEL_FP4) return ACCEL_BAD_ARGUMENT;
+  if (!is_four_bit(blocksize, kind)) return ACCEL_BAD_ARGUMENT;
   const BlockwiseLevel &level = ACCEL_FOR_LEVEL(blockwise_level);
   for_groups(numel, blocksize, threads, [&](int64_t first, int64_t n) {
     encode_group(
@@ -377,7 +375,7 @@ int32_t accel_four_bit_decode(const uint8_t *packed, const float *absmax, void *
   const int32_t status = check(out, packed, absmax, blocksize, numel, threads, out_dtype);
   if (status != ACCEL_OK) return status;
   if (packed_dtype != ACCEL_UINT8) return ACCEL_BAD_DTYPE;
-  if (blocksize % 2 || kind < ACCEL_NF4 || kind > ACCEL_FP4) return ACCEL_BAD_ARGUMENT;
+  if (!is_four_bit(blocksize, kind)) return ACCEL_BAD_ARGUMENT;
   const BlockwiseLevel &level = ACCEL_FOR_LEVEL(blockwise_level);
   for_groups(numel, blocksize, threads, [&](int64_t first, int64_t n) {
     decode_group(level, out, out_dtype, absmax, first, n, blocksize,

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "../../common/lists.h"
 #include "accel/multi_tensor.h"
 #include "elements.h"
 #include "pieces.h"
@@ -310,16 +311,10 @@ int32_t work_all(const Work &work, const Lists<Work::kRoles> &lists, const int64
 
 template <int ROLES>
 int32_t check(const Lists<ROLES> &lists, const int64_t *numels, int64_t count) {
-  if (count < 0 || (count && !numels)) return ACCEL_BAD_ARGUMENT;
-  for (int role = 0; role < ROLES; ++role) {
-    if (count && (!lists.at[role] || !lists.dtypes[role])) return ACCEL_BAD_ARGUMENT;
-    for (int64_t i = 0; i < count; ++i) {
-      const int32_t dtype = lists.dtypes[role][i];
-      if (dtype < ACCEL_FLOAT32 || dtype > ACCEL_FLOAT16) return ACCEL_BAD_DTYPE;
-      if (numels[i] < 0 || (numels[i] && !lists.at[role][i])) return ACCEL_BAD_ARGUMENT;
-    }
-  }
-  return ACCEL_OK;
+  int32_t status = ACCEL_OK;
+  for (int role = 0; status == ACCEL_OK && role < ROLES; ++role)
+    status = check_list(lists.at[role], lists.dtypes[role], numels, count);
+  return status;
 }
 
 void *const *writable(const void *const *at) { return const_cast<void *const *>(at); }

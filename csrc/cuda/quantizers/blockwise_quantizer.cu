@@ -43,13 +43,6 @@ int64_t grid_of(int64_t items, int64_t per_block) {
   return wanted < kMostBlocks ? wanted : kMostBlocks;
 }
 
-int32_t check(const void *floats, const void *codes, const void *absmax, int64_t blocksize, int64_t numel,
-              int32_t dtype) {
-  if (numel < 0 || blocksize < 1) return ACCEL_BAD_ARGUMENT;
-  if (dtype < ACCEL_FLOAT32 || dtype > ACCEL_FLOAT16) return ACCEL_BAD_DTYPE;
-  return numel && (!floats || !codes || !absmax) ? ACCEL_BAD_ARGUMENT : ACCEL_OK;
-}
-
 // Copies the values of codes to where every thread of a block finds them soon. On the host a thread
 // cannot wait for the others, so each copies all.
 ACCEL_DEVICE void copy_values(float *values, const float *from, int32_t count) {
@@ -260,18 +253,18 @@ int32_t accel_blockwise_encode(const void *a, const float *code, const uint8_t *
                                float *absmax, int64_t blocksize, int64_t numel, int64_t, int32_t dtype,
                                void *stream) {
   using namespace accel;
-  const int32_t status = check(a, codes, absmax, blocksize, numel, dtype);
+  const int32_t status = check_blocks(a, codes, absmax, blocksize, numel, dtype);
   if (status != ACCEL_OK) return status;
   if (!code != !order) return ACCEL_BAD_ARGUMENT;
   const Call call = {a, nullptr, nullptr, codes, code, order, absmax, numel, blocksize, 0, dtype, 0};
-  return run(blockwise_encode_kernel, call, (numel + blocksize - 1) / blocksize, kWarps, stream);
+  return run(blockwise_encode_kernel, call, block_count(numel, blocksize), kWarps, stream);
 }
 
 int32_t accel_blockwise_decode(const uint8_t *codes, const float *absmax, const float *code, void *out,
                                int64_t blocksize, int32_t out_dtype, int64_t numel, int64_t,
                                int32_t codes_dtype, void *stream) {
   using namespace accel;
-  const int32_t status = check(out, codes, absmax, blocksize, numel, out_dtype);
+  const int32_t status = check_blocks(out, codes, absmax, blocksize, numel, out_dtype);
   if (status != ACCEL_OK) return status;
   if (codes_dtype != ACCEL_UINT8) return ACCEL_BAD_DTYPE;
   const Call call = {nullptr, out,   codes,     nullptr, code,      nullptr, const_cast<float *>(absmax),
@@ -282,22 +275,22 @@ int32_t accel_blockwise_decode(const uint8_t *codes, const float *absmax, const 
 int32_t accel_four_bit_encode(const void *a, uint8_t *packed, float *absmax, int64_t blocksize,
                               int64_t kind, int64_t numel, int64_t, int32_t dtype, void *stream) {
   using namespace accel;
-  const int32_t status = check(a, packed, absmax, blocksize, numel, dtype);
+  const int32_t status = check_blocks(a, packed, absmax, blocksize, numel, dtype);
   if (status != ACCEL_OK) return status;
-  if (blocksize % 2 || kind < ACCEL_NF4 || kind > ACCEL_FP4) return ACCEL_BAD_ARGUMENT;
+  if (!is_four_bit(blocksize, kind)) return ACCEL_BAD_ARGUMENT;
   const Call call = {a,       nullptr, nullptr,   packed, nullptr, nullptr, absmax,
                      numel, blocksize, 0,       dtype,     static_cast<int32_t>(kind)};
-  return run(four_bit_encode_kernel, call, (numel + blocksize - 1) / blocksize, kWarps, stream);
+  return run(four_bit_encode_kernel, call, block_count(numel, blocksize), kWarps, stream);
 }
 
 int32_t accel_four_bit_decode(const uint8_t *packed, const float *absmax, void *out, int64_t blocksize,
                               int64_t kind, int64_t numel, int32_t out_dtype, int64_t,
                               int32_t packed_dtype, void *stream) {
   using namespace accel;
-  const int32_t status = check(out, packed, absmax, blocksize, numel, out_dtype);
+  const int32_t status = check_blocks(out, packed, absmax, blocksize, numel, out_dtype);
   if (status != ACCEL_OK) return status;
   if (packed_dtype != ACCEL_UINT8) return ACCEL_BAD_DTYPE;
-  if (blocksize % 2 || kind < ACCEL_NF4 || kind > ACCEL_FP4) return ACCEL_BAD_ARGUMENT;
+  if (!is_four_bit(blocksize, kind)) return ACCEL_BAD_ARGUMENT;
   const Call call = {nullptr, out,       packed, nullptr,   nullptr, nullptr, const_cast<float *>(absmax),
                      numel,   blocksize, 0,      out_dtype, static_cast<int32_t>(kind)};
   return run(four_bit_decode_kernel, call, numel, kThreads * kVector, stream);

@@ -8,7 +8,7 @@
 
 #include "kernels.h"
 
-#include "../../common/dtypes.h"
+#include "../../common/lists.h"
 #include "accel/multi_tensor.h"
 
 namespace accel {
@@ -89,15 +89,10 @@ int64_t all_chunks(const Lists &lists) {
 }
 
 int32_t check(const Lists &lists) {
-  if (lists.count < 0 || (lists.count && !lists.numels)) return ACCEL_BAD_ARGUMENT;
-  for (int32_t role = 0; role < lists.roles; ++role) {
-    if (lists.count && (!lists.at[role] || !lists.dtypes[role])) return ACCEL_BAD_ARGUMENT;
-    for (int64_t i = 0; i < lists.count; ++i) {
-      if (!is_dtype(lists.dtypes[role][i])) return ACCEL_BAD_DTYPE;
-      if (lists.numels[i] < 0 || (lists.numels[i] && !lists.at[role][i])) return ACCEL_BAD_ARGUMENT;
-    }
-  }
-  return ACCEL_OK;
+  int32_t status = ACCEL_OK;
+  for (int32_t role = 0; status == ACCEL_OK && role < lists.roles; ++role)
+    status = check_list(lists.at[role], lists.dtypes[role], lists.numels, lists.count);
+  return status;
 }
 
 // The part of tensor i from chunk `chunk` on.

@@ -3,7 +3,6 @@
 
 #include "kernels.h"
 
-#include "../../common/dtypes.h"
 #include "../../common/quantizers/blockwise.h"
 
 namespace accel {
@@ -23,16 +22,6 @@ constexpr char kKernels[] =
 
 enum Kernel { kEncode, kDecode, kEncodeFour, kDecodeFour };
 
-int32_t check(const Call &call) {
-  if (call.numel < 0 || call.blocksize < 1) return ACCEL_BAD_ARGUMENT;
-  if (!is_dtype(call.dtype)) return ACCEL_BAD_DTYPE;
-  return call.numel && (!call.elements || !call.codes || !call.absmax) ? ACCEL_BAD_ARGUMENT : ACCEL_OK;
-}
-
-bool is_four_bit(const Call &call) {
-  return call.blocksize % 2 == 0 && (call.kind == ACCEL_NF4 || call.kind == ACCEL_FP4);
-}
-
 int32_t run(Kernel which, const Call &call, int64_t items, int64_t per_group, void *stream) {
   const auto make = [] {
     return new Program(common_source() + kBlockwiseText + kCallText + kKernels,
@@ -44,8 +33,6 @@ int32_t run(Kernel which, const Call &call, int64_t items, int64_t per_group, vo
 // Of one group, in the launch: blocks, of which each sub-group has one; and elements.
 constexpr int64_t kTeams = kGroup / 32, kElementsOfGroup = kGroup * 4;
 
-int64_t blocks_of(const Call &call) { return call.numel / call.blocksize + (call.numel % call.blocksize != 0); }
-
 }  // namespace
 }  // namespace accel
 
@@ -55,10 +42,10 @@ int32_t accel_blockwise_encode(const void *a, const float *code, const uint8_t *
   using namespace accel;
   const Call call = {address(a),     address(codes), address(absmax), address(code),
                      address(order), numel,          blocksize,       dtype, 0};
-  const int32_t status = check(call);
+  const int32_t status = check_blocks(a, codes, absmax, blocksize, numel, dtype);
   if (status != ACCEL_OK) return status;
   if (!code != !order) return ACCEL_BAD_ARGUMENT;
-  return run(kEncode, call, blocks_of(call), kTeams, stream);
+  return run(kEncode, call, block_count(numel, blocksize), kTeams, stream);
 }
 
 int32_t accel_blockwise_decode(const uint8_t *codes, const float *absmax, const float *code, void *out,
@@ -67,7 +54,7 @@ int32_t accel_blockwise_decode(const uint8_t *codes, const float *absmax, const 
   using namespace accel;
   const Call call = {address(out), address(codes), address(absmax), address(code),
                      0,            numel,          blocksize,       out_dtype, 0};
-  const int32_t status = check(call);
+  const int32_t status = check_blocks(out, codes, absmax, blocksize, numel, out_dtype);
   if (status != ACCEL_OK) return status;
   if (codes_dtype != ACCEL_UINT8) return ACCEL_BAD_DTYPE;
   return run(kDecode, call, numel, kElementsOfGroup, stream);
@@ -78,10 +65,10 @@ int32_t accel_four_bit_encode(const void *a, uint8_t *packed, float *absmax, int
   using namespace accel;
   const Call call = {address(a), address(packed), address(absmax), 0,     0,
                      numel,      blocksize,       dtype,           static_cast<int32_t>(kind)};
-  const int32_t status = check(call);
+  const int32_t status = check_blocks(a, packed, absmax, blocksize, numel, dtype);
   if (status != ACCEL_OK) return status;
-  if (!is_four_bit(call)) return ACCEL_BAD_ARGUMENT;
-  return run(kEncodeFour, call, blocks_of(call), kTeams, stream);
+  if (!is_four_bit(blocksize, kind)) return ACCEL_BAD_ARGUMENT;
+  return run(kEncodeFour, call, block_count(numel, blocksize), kTeams, stream);
 }
 
 int32_t accel_four_bit_decode(const uint8_t *packed, const float *absmax, void *out, int64_t blocksize,
@@ -90,9 +77,9 @@ int32_t accel_four_bit_decode(const uint8_t *packed, const float *absmax, void *
   using namespace accel;
   const Call call = {address(out), address(packed), address(absmax), 0,         0,
                      numel,        blocksize,       out_dtype,       static_cast<int32_t>(kind)};
-  const int32_t status = check(call);
+  const int32_t status = check_blocks(out, packed, absmax, blocksize, numel, out_dtype);
   if (status != ACCEL_OK) return status;
   if (packed_dtype != ACCEL_UINT8) return ACCEL_BAD_DTYPE;
-  if (!is_four_bit(call)) return ACCEL_BAD_ARGUMENT;
+  if (!is_four_bit(blocksize, kind)) return ACCEL_BAD_ARGUMENT;
   return run(kDecodeFour, call, numel, kElementsOfGroup, stream);
 }
