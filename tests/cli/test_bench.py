@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from bench_cases import on_cpu, run  # noqa: F401
 
 import accel
 from accel.bench import build, busy, lists, optim, picture, processes, results, tables, timing
@@ -22,20 +23,6 @@ from accel.errors import BuildFailed, InvalidSetting
 ROOT = Path(__file__).parents[2]
 H100 = ROOT / "benchmarks/results/nvidia-h100-80gb-hbm3.json"
 TINY = Case("tiny", [(64,), (3, 5)])
-
-
-@pytest.fixture(autouse=True)
-def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ACCELERATOR", "cpu")
-
-
-def run(capfd: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        main(["bench", *arguments])
-    said = capfd.readouterr()
-    assert ended.value.code == code, said
-    return said.out if code == 0 else said.err
 
 
 def test_contestants_take_turns_and_the_first_round_does_not_count() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench_cases import on_cpu, run  # noqa: F401
 from io_cases import (
     READ_ONLY_AGAIN,
     faults,
@@ -26,26 +27,11 @@ from io_cases import (
 
 from accel.bench import io as benchmark
 from accel.bench.io import LIMIT, MIB, Budget, Setting
-from accel.cli.main import main
 from accel.ops.io.choosing import make_engine
 from accel.ops.io.failures import TransferError
 
 SMALL = ("--mib", "16", "--seconds", "99", "--total-gib", "0.25", "--threads", "1")
 QUICK = (*SMALL, "--block-kib", "512", "--depth", "4")
-
-
-@pytest.fixture(autouse=True)
-def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ACCELERATOR", "cpu")
-
-
-def run(capfd: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        main(["bench", *arguments])
-    said = capfd.readouterr()
-    assert ended.value.code == code, said
-    return said.out if code == 0 else said.err
 
 
 def bypasses_the_cache(folder: Path) -> bool:

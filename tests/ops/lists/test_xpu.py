@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 from list_cases import TYPES, exact_norm, flag, mixed, rungs, same_bits, within_a_step
+from list_checks import ListChecks
 from sycl_device import SyclDevice
 from torch import Tensor
 
 pytestmark = pytest.mark.xpu
-MANY = [7, 0, 8192, 8193, 1] * 60
+MANY = (7, 0, 8192, 8193, 1) * 60
 F32 = torch.float32
 
 
@@ -26,20 +27,13 @@ def norm_of(op: Any, tensors: list[Tensor]) -> tuple[Tensor, Tensor]:
     return total, each
 
 
-@pytest.mark.parametrize("numels", [None, MANY], ids=["few", "many"])
-def test_norms(op: Any, numels: Any) -> None:
-    assert op.implementation == "jit"
-    tensors = mixed(2) if numels is None else mixed(2, numels)
-    noop = flag()
-    total, each = op.multi_tensor_l2norm(1, noop, [tensors], True)
-    assert within_a_step(total, exact_norm(tensors)) and noop.item() == 0
-    assert all(within_a_step(each[at], exact_norm([one])) for at, one in enumerate(tensors))
-    by = torch.tensor([-0.5], dtype=F32)
-    assert torch.equal(op.multi_tensor_unscale_l2norm(1, noop, [tensors], by)[0], total / 2)
-    noop.fill_(1)
-    total, each = op.multi_tensor_l2norm_mp(1, noop, [tensors], True)
-    assert not total.any() and not each.any()
-    assert op.multi_tensor_l2norm(1, flag(), [[]])[0].tolist() == [0.0]
+class TestKernels(ListChecks):
+    """The checks of every device."""
+
+    many = MANY
+
+    def test_the_kernels_are_used(self, op: Any) -> None:
+        assert op.implementation == "jit"
 
 
 @pytest.mark.parametrize("size", [1e-45, 1e-42, 1e-38, 1e-20, 1.0, 1e19, 1e30, 3e38])
@@ -104,29 +98,6 @@ def test_sums_depend_on_neither_order_nor_place(op: Any) -> None:
     assert torch.equal(norm_of(op, tensors[::-1])[0], total)
 
 
-@pytest.mark.parametrize("start", [0, 1], ids=["aligned", "unaligned"])
-@pytest.mark.parametrize("numels", [None, MANY], ids=["few", "many"])
-def test_what_is_written_has_the_cpus_bits(op: Any, start: int, numels: Any) -> None:
-    given = mixed(2) if numels is None else mixed(2, numels)
-    if start:
-        given = [torch.cat([one, one])[1 : 1 + one.numel()] for one in given]
-    ys = [one.flip(0).to(TYPES[at % 2]) for at, one in enumerate(given)]
-    written = []
-    for each in (op, rungs()["native"]):
-        outputs = [torch.zeros_like(one, dtype=TYPES[(at + 1) % 3]) for at, one in enumerate(given)]
-        each.multi_tensor_scale(1, flag(), [given, outputs], 0.3)
-        scaled = [one.clone() for one in outputs]
-        each.multi_tensor_axpby(1, flag(), [outputs, ys, outputs], 0.3, -1.7)
-        summed = [one.clone() for one in outputs]
-        totals = [each.multi_tensor_clip(outputs, 1e9), each.multi_tensor_clip(outputs, 0.5)]
-        written.append((totals, [*scaled, *summed], outputs))
-    assert same_bits(written[0][1], written[1][1])
-    for one, other in zip(written[0][0], written[1][0], strict=True):
-        assert within_a_step(one, other.double())
-    for one, other in zip(written[0][2], written[1][2], strict=True):
-        torch.testing.assert_close(one, other, rtol=2 * torch.finfo(one.dtype).eps, atol=1e-7)
-
-
 def test_large_tensors_are_launched_in_parts(sycl_device: SyclDevice, op: Any) -> None:
     parted = sycl_device.op("multi_tensor", "-DACCEL_MOST_CHUNKS=2")
     given = mixed(6, [5 * 8192 + 3, 9, 2 * 8192, 3 * 8192, 7 * 8192] * 5)
@@ -150,28 +121,3 @@ def test_the_clipping_factor_is_that_of_doubles(op: Any, norm: float) -> None:
             op.multi_tensor_clip(left, bound), native.multi_tensor_clip(right, bound)
         )
         assert same_bits(left, right), bound
-
-
-@pytest.mark.parametrize("value", [math.inf, math.nan])
-def test_flags(op: Any, value: float) -> None:
-    tensors = mixed()
-    others = [torch.ones_like(one) for one in tensors]
-    tensors[8][-1] = value
-    for call, expected in (
-        (lambda noop: op.multi_tensor_l2norm(1, noop, [tensors]), 1),
-        (lambda noop: op.multi_tensor_l2norm_mp(1, noop, [tensors], True), 1),
-        (lambda noop: op.multi_tensor_scale(1, noop, [tensors, others], 0.0), 1),
-        (lambda noop: op.multi_tensor_axpby(1, noop, [tensors, others, others], 1.0, 0.0, 0), 1),
-        (lambda noop: op.multi_tensor_axpby(1, noop, [tensors, mixed(), others], 1.0, 0.0, 1), 0),
-    ):
-        noop = flag()
-        call(noop)
-        assert noop.item() == expected
-    total, each = norm_of(op, tensors)
-    assert total.isnan().item() == each[8].isnan().item() == math.isnan(value)
-    assert not total.isfinite() and each[:8].isfinite().all()
-    kept = [one.clone() for one in tensors]
-    assert not op.multi_tensor_clip(tensors, 1.0, True).isfinite()
-    assert same_bits(tensors, kept)
-    op.multi_tensor_clip(tensors, 1.0)
-    assert tensors[8].isnan().any() and not same_bits(tensors, kept)
