@@ -17,6 +17,7 @@ from typing import Any
 
 import deepspeed
 import torch
+from deepspeed_ranks import finish
 
 from accel.ops.io.handle import AioHandle
 
@@ -124,10 +125,7 @@ def main() -> None:
         swapped = [*place.glob(f"zero_stage_3/float32params/rank{RANK}/*.swp")]
         assert len(swapped) == (2 if everything else 0)
         engine.destroy()
-    torch.distributed.barrier()
-    sys.stdout.write(f"rank {RANK} is done\n")
-    sys.stdout.flush()
-    os._exit(0)
+    finish()
 
 
 if __name__ == "__main__":

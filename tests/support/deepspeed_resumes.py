@@ -5,13 +5,13 @@ Argument: a folder for checkpoints.
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import deepspeed
 import torch
+from deepspeed_ranks import finish
 
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
@@ -84,10 +84,7 @@ def check(case: tuple[int, str, bool], kept: str, folder: Path) -> None:
 def main() -> None:
     for number, (case, kept) in enumerate(CASES.items()):
         check(case, kept, Path(sys.argv[1]) / str(number))
-    torch.distributed.barrier()
-    sys.stdout.write(f"rank {os.environ['RANK']} is done\n")
-    sys.stdout.flush()
-    os._exit(0)
+    finish()
 
 
 if __name__ == "__main__":

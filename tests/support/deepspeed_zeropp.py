@@ -8,7 +8,6 @@ gradients that nodes exchange alone.
 from __future__ import annotations
 
 import os
-import sys
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +17,7 @@ os.environ["LOCAL_SIZE"] = "1"
 import deepspeed
 import torch
 from deepspeed.runtime.zero import partition_parameters
+from deepspeed_ranks import finish
 
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
@@ -108,10 +108,7 @@ def main() -> None:
         assert abs(quantized - plain) < 0.02 * plain, (plain, quantized)
         assert calls["swizzle_quant"] >= STEPS and calls["quantized_reduction"] >= STEPS, calls
         assert (calls["quantize"] > 0) == weights, calls
-    torch.distributed.barrier()
-    sys.stdout.write(f"rank {os.environ['RANK']} is done\n")
-    sys.stdout.flush()
-    os._exit(0)
+    finish()
 
 
 if __name__ == "__main__":

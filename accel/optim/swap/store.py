@@ -113,7 +113,7 @@ class Store:
         """Do the queued steps, and record that they are complete.
 
         Raises:
-            SwapFailed: a transfer failed; the states are lost.
+            SwapFailed: as `changing`.
         """
         if not self._queue:
             return
@@ -132,7 +132,8 @@ class Store:
             steps: how many steps are done.
 
         Raises:
-            SwapFailed: a transfer or the record failed; the states are lost.
+            SwapFailed: the record has no space, and nothing has changed; or a transfer or the
+                record failed, and the states are lost.
         """
         record = self._folder.record
         self._lay_out(optimizer)
